@@ -1,0 +1,47 @@
+/* How commands reach the server: HTTP/1.1 and JSON on a UNIX socket (docs/control.md).
+ *
+ * Owns      the socket data_dir/control.sock (0600) and the requests in progress.
+ * Promises  only root and the server's own user are answered (SO_PEERCRED). Requests and
+ *           answers are bounded; long listings come in pages; nothing blocks the loop.
+ * Ignores   what the other rooms count: it asks them.
+ */
+#ifndef SMTPD_ADMIN_ADMIN_H
+#define SMTPD_ADMIN_ADMIN_H
+
+#include "smtpd/deliver/deliver.h"
+#include "smtpd/net/resolver.h"
+#include "smtpd/queue/queue.h"
+#include "smtpd/receive/receive.h"
+
+struct admin_facts { /* of the process, asked at each status */
+    const char *version;
+    const char *hostname;
+    int64_t started_ms; /* wall */
+    bool is_draining;
+    unsigned listeners;
+    unsigned reloads;
+    unsigned reloads_failed;
+};
+typedef void admin_facts_fn(void *owner, struct admin_facts *facts);
+
+struct admin_rooms {
+    struct loop *loop;
+    struct offload *offload;
+    struct net *net;
+    struct resolver *resolver;
+    struct queue *queue;
+    struct receive *receive;
+    struct deliver *deliver;
+    admin_facts_fn *facts;
+    void *owner;
+};
+
+struct admin;
+
+/* Removes a stale socket of a dead process: the caller holds the data folder's lock. */
+enum result MUST_CHECK admin_open(const struct admin_rooms *rooms, const char *socket_path,
+                                  struct admin **admin, struct fault *fault);
+void admin_set_resolver(struct admin *admin, struct resolver *resolver);
+void admin_close(struct admin *admin);
+
+#endif

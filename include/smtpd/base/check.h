@@ -1,0 +1,10 @@
+/* CHECK(cond): we are wrong. On in release too: prints the place and aborts, which G1-G6 of
+ * docs/queue.md make safe. Never used for what a peer or the world can do. */
+#ifndef SMTPD_BASE_CHECK_H
+#define SMTPD_BASE_CHECK_H
+
+#define CHECK(condition) ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, #condition))
+
+_Noreturn void check_failed(const char *file, int line, const char *condition);
+
+#endif

@@ -1,0 +1,23 @@
+/* Commands to a running server, over its control socket (docs/control.md).
+ *
+ * Promises  exit codes 0 done, 1 failed, 2 usage, 3 the server does not run. Columns and colour
+ *           on a terminal, plain columns into a pipe, JSON with --json. Blocking: this is a
+ *           process of its own.
+ */
+#ifndef SMTPD_CLI_CLI_H
+#define SMTPD_CLI_CLI_H
+
+#include <stdbool.h>
+
+enum { CLI_DONE, CLI_FAILED, CLI_USAGE, CLI_NOT_RUNNING };
+
+struct cli_context {
+    const char *socket_path;
+    bool wants_json;
+};
+
+/* argv[0] is the first word behind "smtpd status" or "smtpd queue". */
+int cli_status(const struct cli_context *context, int argc, char **argv);
+int cli_queue(const struct cli_context *context, int argc, char **argv);
+
+#endif

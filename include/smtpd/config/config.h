@@ -1,0 +1,192 @@
+/* The file smtpd.toml: one table of options, from which loading, checking, the example file and
+ * the manual all come.
+ *
+ * Owns      the values of one reading of the file, until config_free().
+ * Promises  all of the file or nothing; every problem of the file at once, each with line,
+ *           column, what is wrong and what would be right. Secrets are never printed.
+ * Ignores   what the values are for: the rooms' settings are cut out of it by config_*().
+ */
+#ifndef SMTPD_CONFIG_CONFIG_H
+#define SMTPD_CONFIG_CONFIG_H
+
+#include "smtpd/base/arena.h"
+#include "smtpd/base/ip.h"
+#include "smtpd/base/log.h"
+#include "smtpd/deliver/deliver.h"
+#include "smtpd/local/local.h"
+#include "smtpd/receive/receive.h"
+
+#define CONFIG_DEFAULT_FILE "/etc/smtpd/smtpd.toml"
+
+/* A list value; what the items are, the option's type says. */
+struct value_list {
+    void *items;
+    size_t count;
+};
+
+/* Where an element of a repeated table stands, and where each of its values came from. */
+struct config_element {
+    unsigned line;
+    unsigned column;
+    unsigned *lines; /* per row of its table; 0: the default */
+    unsigned *columns;
+};
+
+struct config_transfer { /* [delivery], and what [[destination]] and [[route]] may change */
+    unsigned connections;
+    unsigned messages_per_connection;
+    unsigned recipients_per_transaction;
+    int tls; /* enum tls_level */
+};
+
+struct config_listen {
+    struct config_element element;
+    struct value_list address; /* struct endpoint */
+    int mode;                  /* enum receive_mode */
+    int tls;                   /* enum receive_tls */
+};
+
+struct config_destination {
+    struct config_element element;
+    struct value_list match; /* const char * */
+    struct config_transfer transfer;
+};
+
+struct config_route {
+    struct config_element element;
+    const char *name;
+    struct value_list match;
+    const char *host;
+    unsigned port;
+    bool implicit_tls;
+    struct config_transfer transfer;
+    const char *user;
+    const char *password;
+    const char *password_file;
+    const char *password_env;
+    const char *secret; /* the password, from wherever; NULL: none */
+};
+
+struct config_local {
+    struct config_element element;
+    const char *domain;
+    const char *maildir;
+    struct value_list users; /* const char * */
+};
+
+struct config {
+    /* [server] */
+    const char *hostname;
+    const char *data_dir;
+    int64_t grace_period_ms;
+    const char *postmaster;
+    const char *user;
+    /* [tls] */
+    struct value_list tls_certificate; /* const char * */
+    struct value_list tls_key;
+    int tls_min_version; /* 0: 1.2, 1: 1.3 */
+    /* [auth] */
+    const char *users_file;
+    bool auth_in_clear_on_loopback;
+    /* [limits] */
+    uint64_t message_size_bytes;
+    unsigned recipients_per_message;
+    unsigned received_hops;
+    unsigned connections;
+    unsigned connections_per_address;
+    int64_t idle_timeout_ms;
+    unsigned handshakes;
+    unsigned handshakes_per_address;
+    /* [relay] */
+    struct value_list trusted_networks; /* struct network */
+    /* [submission] */
+    bool add_missing_headers;
+    bool remove_bcc;
+    /* [queue] */
+    struct value_list retry; /* int64_t, ms */
+    int64_t expire_ms;
+    int64_t delay_notice_ms; /* 0: off */
+    uint64_t min_free_space_bytes;
+    bool allow_network_filesystem;
+    uint64_t report_body_bytes;
+    /* [dns] */
+    struct value_list dns_servers; /* struct endpoint */
+    int64_t dns_deadline_ms;
+    /* [delivery] */
+    struct config_transfer delivery;
+    const char *ca_file;
+    bool allow_private_networks;
+    unsigned delivery_port;
+    int64_t connect_timeout_ms;
+    int64_t greeting_timeout_ms;
+    int64_t command_timeout_ms;
+    int64_t data_timeout_ms;
+    int64_t final_dot_timeout_ms;
+    int64_t connection_idle_ms;
+    /* [log] */
+    const char *log_output;
+    int log_level;
+    int log_format;
+
+    /* Repeated tables */
+    struct value_list listen;      /* struct config_listen */
+    struct value_list destination; /* struct config_destination */
+    struct value_list route;       /* struct config_route */
+    struct value_list local;       /* struct config_local */
+
+    /* Where each value came from, by index of the option table; and the memory of it all. */
+    unsigned *lines;
+    unsigned *columns;
+    struct arena arena;
+};
+
+enum { CONFIG_PROBLEMS_MAX = 100 };
+
+struct config_problem {
+    unsigned line; /* 0: of the file as a whole */
+    unsigned column;
+    char text[400];
+};
+
+struct config_problems {
+    struct config_problem items[CONFIG_PROBLEMS_MAX];
+    size_t count;
+    size_t left_out; /* more than the maximum */
+};
+
+/* Blocking (start, command line, or the file pool). NULL when there is any problem. */
+struct config *config_load(const char *path, struct config_problems *problems);
+struct config *config_load_text(struct slice text, const char *name,
+                                struct config_problems *problems);
+void config_free(struct config *config); /* wipes secrets; NULL is fine */
+/* "FILE:LINE:COLUMN: text\n" for each. */
+void config_problems_print(const struct config_problems *problems, const char *path,
+                           struct bytes *into);
+
+/* Every value with the line it comes from, secrets masked, as TOML with comments. */
+enum result MUST_CHECK config_print_effective(const struct config *config, const char *path,
+                                              struct bytes *into);
+/* Calls `each` for every option (or repeated table) that differs. */
+typedef void config_change_fn(void *owner, const char *key, const char *before, const char *after,
+                              bool needs_restart);
+void config_compare(const struct config *before, const struct config *after,
+                    config_change_fn *each, void *owner);
+
+/* Generated files: smtpd.toml.example and docs/configuration.md. */
+enum result MUST_CHECK config_document_example(struct bytes *into);
+enum result MUST_CHECK config_document_manual(struct bytes *into);
+
+/* The rooms' settings. Texts and lists live as long as the config; arrays made here come from
+ * its arena. */
+void config_receive(const struct config *config, struct receive_settings *settings);
+void config_rate(const struct config *config, struct rate_settings *settings);
+void config_access(struct config *config, struct access_settings *settings);
+void config_queue(const struct config *config, struct queue_settings *settings);
+void config_tls(const struct config *config, struct tls_settings *settings);
+void config_tls_server(const struct config *config, struct tls_server_settings *settings);
+void config_resolver(const struct config *config, struct resolver_settings *settings);
+void config_deliver(struct config *config, struct deliver_settings *settings);
+void config_local(struct config *config, struct local_settings *settings);
+void config_log(const struct config *config, struct log_settings *settings);
+
+#endif

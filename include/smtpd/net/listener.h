@@ -1,0 +1,22 @@
+/* Bound sockets -> new streams.
+ *
+ * Promises  out of descriptors: the connection is accepted by a spare descriptor, told
+ *           "421 4.3.2" and closed, so that clients do not hang; logged once a minute.
+ */
+#ifndef SMTPD_NET_LISTENER_H
+#define SMTPD_NET_LISTENER_H
+
+#include "smtpd/net/stream.h"
+
+struct listener;
+typedef void listener_stream_fn(void *owner, struct listener *listener, struct stream *stream);
+
+/* Bound and listening (backlog 4096), but nothing is accepted before listener_start().
+ * The fault names the address and the reason. Port 0 is fine for tests. */
+enum result MUST_CHECK listener_open(struct net *net, const struct endpoint *endpoint,
+                                     struct listener **listener, struct fault *fault);
+void listener_start(struct listener *listener, listener_stream_fn *on_stream, void *owner);
+void listener_close(struct listener *listener); /* frees itself */
+const struct endpoint *listener_endpoint(const struct listener *listener); /* as bound */
+
+#endif

@@ -1,0 +1,77 @@
+/* DNS: MX, addresses and names, with deadline, cache, joined look-ups and TCP fallback.
+ *
+ * Owns      the udns context; the cache (LIMIT_DNS_CACHE entries, TTL between 30 s and 1 h,
+ *           negative answers 5 min, failures 0); at most LIMIT_DNS_IN_FLIGHT queries at once,
+ *           the rest waits (at most LIMIT_DNS_WAITING, then RESULT_DNS_FAILURE).
+ * Promises  completion rule of HOUSE.md 4. A cached answer never waits behind a cold one. Two
+ *           look-ups of the same question are one query. A truncated answer is asked again
+ *           over TCP. Every answer ends within `deadline_ms`.
+ * Ignores   what an answer means for mail: see deliver/router.
+ */
+#ifndef SMTPD_NET_RESOLVER_H
+#define SMTPD_NET_RESOLVER_H
+
+#include "smtpd/base/ip.h"
+#include "smtpd/loop/loop.h"
+
+struct resolver;
+struct lookup;
+
+struct resolver_settings {
+    const struct endpoint *servers; /* none: the system's (/etc/resolv.conf) */
+    size_t server_count;
+    int64_t deadline_ms; /* 0: 30 s */
+};
+
+enum lookup_kind {
+    LOOKUP_MX,
+    LOOKUP_ADDRESS, /* A and AAAA in one answer, IPv6 and IPv4 in the order of the answers */
+    LOOKUP_PTR      /* of an address, by lookup_start_ptr */
+};
+
+struct dns_mx {
+    uint16_t preference;
+    char host[256]; /* lower case, no dot at the end; "" is the root (null MX, RFC 7505) */
+};
+
+/* Lives during the callback only. */
+struct dns_answer {
+    /* RESULT_OK (at least one record), RESULT_DNS_NXDOMAIN, RESULT_DNS_NODATA,
+     * RESULT_DNS_FAILURE (SERVFAIL, time-out, malformed: for now). For LOOKUP_ADDRESS one
+     * family is enough for RESULT_OK; a failure of one and no data of the other is a failure. */
+    enum result result;
+    char text[160]; /* of a failure: what to tell the operator */
+    int64_t ttl_ms; /* what is left of it */
+    bool is_authentic; /* AD bit, from a resolver on loopback only */
+    const struct dns_mx *mx;
+    size_t mx_count;   /* in no order */
+    const struct ip *addresses;
+    size_t address_count;
+    const char *name;  /* PTR */
+};
+
+typedef void lookup_end_fn(void *owner, const struct dns_answer *answer);
+
+enum result MUST_CHECK resolver_new(struct loop *loop, const struct resolver_settings *settings,
+                                    struct resolver **resolver, struct fault *fault);
+void resolver_free(struct resolver *resolver); /* no callbacks any more */
+struct lookup *lookup_start(struct resolver *resolver, enum lookup_kind kind, const char *name,
+                            lookup_end_fn *on_end, void *owner);
+struct lookup *lookup_start_ptr(struct resolver *resolver, const struct ip *ip,
+                                lookup_end_fn *on_end, void *owner);
+void lookup_cancel(struct lookup *lookup);
+
+struct resolver_statistics {
+    uint64_t queries;
+    uint64_t answers_ok;
+    uint64_t answers_negative;
+    uint64_t answers_failed;
+    uint64_t cache_hits;
+    uint64_t cache_entries;
+    uint64_t in_flight;
+    uint64_t waiting;
+    uint64_t over_tcp;
+};
+void resolver_statistics(const struct resolver *resolver, struct resolver_statistics *statistics);
+
+#endif

@@ -1,0 +1,82 @@
+/* The SMTP server: clients that talk to us, until their message is in the queue.
+ *
+ * Owns      the sessions.
+ * Promises  no `250` to a final dot before the queue said that the message is durable. A
+ *           session keeps the settings, TLS and access objects it began with. Every reply
+ *           comes from the table of smtp/reply.h; every verb from the table of verbs.
+ * Ignores   delivery.
+ */
+#ifndef SMTPD_RECEIVE_RECEIVE_H
+#define SMTPD_RECEIVE_RECEIVE_H
+
+#include "smtpd/net/stream.h"
+#include "smtpd/policy/access.h"
+#include "smtpd/policy/auth.h"
+#include "smtpd/policy/rate.h"
+#include "smtpd/queue/queue.h"
+
+enum receive_mode { MODE_SUBMISSION, MODE_RELAY };
+enum receive_tls { RECEIVE_TLS_NONE, RECEIVE_TLS_STARTTLS, RECEIVE_TLS_IMPLICIT };
+
+struct receive_settings {
+    const char *hostname;
+    uint64_t message_size_bytes;
+    unsigned recipients_per_message;
+    unsigned received_hops;
+    int64_t idle_timeout_ms;
+    bool add_missing_headers; /* Date, Message-ID: on submission listeners only */
+    bool remove_bcc;          /* on submission listeners only */
+    bool auth_in_clear_on_loopback;
+    bool has_users;           /* a users file is configured: AUTH is offered */
+};
+
+/* What a listener adds; small, copied. `tls` is referenced while sessions use it. */
+struct receive_listener {
+    enum receive_mode mode;
+    enum receive_tls tls_mode;
+    struct tls_server *tls; /* NULL: none */
+    const char *name;       /* "0.0.0.0:587" for the log */
+};
+
+struct receive;
+
+struct receive_rooms {
+    struct loop *loop;
+    struct net *net;
+    struct queue *queue;
+    struct auth *auth;
+    struct rate *rate;
+};
+
+struct receive *receive_new(const struct receive_rooms *rooms);
+/* For sessions from now on. Copies the settings; takes a reference of `access`. */
+void receive_apply(struct receive *receive, const struct receive_settings *settings,
+                   struct access *access);
+/* A new connection: greets, serves, frees itself. */
+void receive_on_stream(struct receive *receive, const struct receive_listener *listener,
+                       struct stream *stream);
+/* Leaving (DESIGN.md 4): sessions get 421 at their next idle point; a message in DATA may
+ * finish; `on_empty` once no session is left. receive_abort() ends them all now (421). */
+void receive_drain(struct receive *receive, loop_fn *on_empty, void *owner);
+void receive_abort(struct receive *receive);
+void receive_free(struct receive *receive); /* no sessions left, or after receive_abort() */
+
+enum { RECEIVE_VERBS_MAX = 24 };
+struct receive_statistics {
+    uint64_t connections;      /* since the start */
+    uint64_t connections_open;
+    uint64_t connections_refused;
+    uint64_t messages_accepted;
+    uint64_t recipients_accepted;
+    uint64_t bytes_accepted;
+    uint64_t messages_rejected; /* at or after the final dot */
+    uint64_t auth_ok;
+    uint64_t auth_failed;
+    uint64_t replies_2xx, replies_4xx, replies_5xx;
+};
+void receive_statistics(const struct receive *receive, struct receive_statistics *statistics);
+
+/* docs/verbs.md, made of the verb table and the reply table. */
+enum result MUST_CHECK receive_document_verbs(struct bytes *into);
+
+#endif

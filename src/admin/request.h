@@ -1,0 +1,63 @@
+/* One request on the control socket, and the few ways to answer it. */
+#ifndef SMTPD_ADMIN_REQUEST_H
+#define SMTPD_ADMIN_REQUEST_H
+
+#include "smtpd/admin/admin.h"
+
+#include <jansson.h>
+#include <microhttpd.h>
+
+enum {
+    REQUEST_BODY_MAX = 1 << 20,
+    REQUEST_CONNECTIONS = 64,
+    REQUEST_TIMEOUT_S = 60,
+    REQUEST_PAGE_MAX = 1000
+};
+
+struct request {
+    struct link link;
+    struct admin *admin;
+    const struct admin_rooms *rooms;
+    struct MHD_Connection *connection;
+    char method[8];
+    char path[256];
+    struct bytes body;
+    bool is_handled;   /* the handler was called */
+    bool is_suspended; /* waits for request_answer() */
+    bool is_answered;
+    unsigned status;
+    struct MHD_Response *response;
+    /* Of the handler: what to give up when the client goes away. */
+    void (*on_gone)(struct request *request);
+    void *work;
+};
+
+/* A handler answers now, or later: once. */
+typedef void request_fn(struct request *request);
+
+struct request_route {
+    const char *method;
+    const char *path; /* "/v1/queue/" ends with a slash: what follows is the argument */
+    request_fn *handler;
+};
+extern const struct request_route request_routes[];
+extern const size_t request_route_count;
+
+/* Takes the reference of `json`. */
+void request_answer(struct request *request, unsigned status, json_t *json);
+void request_answer_error(struct request *request, unsigned status, const char *text);
+/* Takes a streaming response. */
+void request_answer_response(struct request *request, unsigned status,
+                             struct MHD_Response *response);
+const char *request_query(struct request *request, const char *name); /* NULL: not given */
+const char *request_argument(const struct request *request);          /* last part of the path */
+void request_turn(struct admin *admin); /* something was resumed: look soon */
+
+request_fn status_handle;
+request_fn queue_handle_list;
+request_fn queue_handle_show;
+request_fn queue_handle_change;
+request_fn queue_handle_summary;
+request_fn message_handle;
+
+#endif

@@ -1,0 +1,14 @@
+/* What can be asked of the server: one row each (docs/control.md). */
+#include "request.h"
+
+/* clang-format off */
+const struct request_route request_routes[] = {
+    {"GET",  "/v1/status",        status_handle},
+    {"GET",  "/v1/queue",         queue_handle_list},
+    {"GET",  "/v1/queue/",        queue_handle_show},
+    {"GET",  "/v1/summary",       queue_handle_summary},
+    {"POST", "/v1/queue/change",  queue_handle_change},
+    {"GET",  "/v1/message/",      message_handle},
+};
+/* clang-format on */
+const size_t request_route_count = sizeof request_routes / sizeof *request_routes;

@@ -1,0 +1,186 @@
+/* Dates by arithmetic (days since 1970 in the proleptic Gregorian calendar): no time zone, no
+ * locale, no state. */
+#include "smtpd/base/moment.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct civil {
+    int64_t year;
+    unsigned month; /* 1..12 */
+    unsigned day;   /* 1..31 */
+    unsigned weekday; /* 0: Sunday */
+};
+
+static int64_t floor_divide(int64_t a, int64_t b)
+{
+    return a / b - (a % b < 0);
+}
+
+/* Eras of 400 years that begin on 1 March: leap days then come last. */
+static struct civil civil_of(int64_t days)
+{
+    int64_t shifted = days + 719468;
+    int64_t era = floor_divide(shifted, 146097);
+    unsigned day_of_era = (unsigned)(shifted - era * 146097);
+    unsigned year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+    unsigned day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    unsigned month_shifted = (5 * day_of_year + 2) / 153;
+    struct civil civil;
+
+    civil.day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
+    civil.month = month_shifted < 10 ? month_shifted + 3 : month_shifted - 9;
+    civil.year = (int64_t)year_of_era + era * 400 + (civil.month <= 2);
+    civil.weekday = (unsigned)((days % 7 + 11) % 7);
+    return civil;
+}
+
+void moment_rfc3339(int64_t wall_us, char text[MOMENT_TEXT])
+{
+    int64_t seconds = floor_divide(wall_us, 1000000);
+    int64_t days = floor_divide(seconds, 86400);
+    int64_t of_day = seconds - days * 86400;
+    struct civil civil = civil_of(days);
+
+    (void)snprintf(text, MOMENT_TEXT, "%04lld-%02u-%02uT%02d:%02d:%02d.%06dZ",
+                   (long long)civil.year, civil.month, civil.day, (int)(of_day / 3600),
+                   (int)(of_day / 60 % 60), (int)(of_day % 60),
+                   (int)(wall_us - seconds * 1000000));
+}
+
+void moment_rfc5322(int64_t wall_ms, char text[MOMENT_TEXT])
+{
+    static const char weekdays[] = "SunMonTueWedThuFriSat";
+    static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    int64_t seconds = floor_divide(wall_ms, 1000);
+    int64_t days = floor_divide(seconds, 86400);
+    int64_t of_day = seconds - days * 86400;
+    struct civil civil = civil_of(days);
+
+    (void)snprintf(text, MOMENT_TEXT, "%.3s, %u %.3s %04lld %02d:%02d:%02d +0000",
+                   weekdays + (size_t)3 * civil.weekday, civil.day,
+                   months + (size_t)3 * (civil.month - 1), (long long)civil.year,
+                   (int)(of_day / 3600), (int)(of_day / 60 % 60), (int)(of_day % 60));
+}
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+struct amount {
+    uint64_t value;  /* in the least unit */
+    uint64_t factor; /* of the unit it was written in */
+};
+
+/* Number and unit off the front of *rest. */
+static enum result take_amount(struct slice *rest, const struct unit *units, size_t unit_count,
+                               struct amount *amount)
+{
+    size_t digits = 0;
+    size_t letters = 0;
+    struct slice unit;
+    uint64_t number;
+
+    while (digits < rest->length && rest->data[digits] >= '0' && rest->data[digits] <= '9')
+        digits++;
+    if (slice_to_u64(slice_part(*rest, 0, digits), INT64_MAX, &number) != RESULT_OK)
+        return RESULT_INVALID;
+    *rest = slice_from(*rest, digits);
+    while (letters < rest->length && (rest->data[letters] < '0' || rest->data[letters] > '9'))
+        letters++;
+    unit = slice_part(*rest, 0, letters);
+    *rest = slice_from(*rest, letters);
+    for (size_t i = 0; i < unit_count; i++) {
+        if (!slice_equal_text(unit, units[i].name))
+            continue;
+        if (number > INT64_MAX / units[i].factor)
+            return RESULT_TOO_LARGE;
+        amount->factor = units[i].factor;
+        amount->value = number * units[i].factor;
+        return RESULT_OK;
+    }
+    return RESULT_INVALID;
+}
+
+static const struct unit duration_units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000},
+                                             {"s", 1000},     {"ms", 1}};
+enum { DURATION_UNITS = sizeof duration_units / sizeof *duration_units };
+
+/* Several units may follow each other, the larger first: "1h30m". */
+enum result duration_parse(struct slice text, int64_t *ms)
+{
+    uint64_t sum = 0;
+    uint64_t before = UINT64_MAX;
+
+    if (text.length == 0)
+        return RESULT_INVALID;
+    while (text.length > 0) {
+        struct amount amount;
+        enum result taken = take_amount(&text, duration_units, DURATION_UNITS, &amount);
+
+        if (taken != RESULT_OK)
+            return taken;
+        if (amount.factor >= before)
+            return RESULT_INVALID;
+        before = amount.factor;
+        if (amount.value > (uint64_t)INT64_MAX - sum)
+            return RESULT_TOO_LARGE;
+        sum += amount.value;
+    }
+    *ms = (int64_t)sum;
+    return RESULT_OK;
+}
+
+void duration_print(int64_t ms, char text[MOMENT_TEXT])
+{
+    size_t length = 0;
+    uint64_t left = ms < 0 ? 0 : (uint64_t)ms;
+
+    if (left == 0) {
+        (void)snprintf(text, MOMENT_TEXT, "0s");
+        return;
+    }
+    for (size_t i = 0; i < DURATION_UNITS && left > 0; i++) {
+        uint64_t amount = left / duration_units[i].factor;
+
+        if (amount == 0)
+            continue;
+        left -= amount * duration_units[i].factor;
+        length += (size_t)snprintf(text + length, MOMENT_TEXT - length, "%llu%s",
+                                   (unsigned long long)amount, duration_units[i].name);
+    }
+}
+
+static const struct unit size_units[] = {
+    {"TiB", UINT64_C(1) << 40}, {"GiB", UINT64_C(1) << 30}, {"MiB", UINT64_C(1) << 20},
+    {"KiB", UINT64_C(1) << 10}, {"TB", 1000000000000},      {"GB", 1000000000},
+    {"MB", 1000000},            {"KB", 1000},               {"B", 1},
+    {"", 1}};
+
+enum result size_parse(struct slice text, uint64_t *bytes)
+{
+    struct amount amount;
+    enum result taken =
+        take_amount(&text, size_units, sizeof size_units / sizeof *size_units, &amount);
+
+    if (taken != RESULT_OK)
+        return taken;
+    if (text.length > 0)
+        return RESULT_INVALID;
+    *bytes = amount.value;
+    return RESULT_OK;
+}
+
+void size_print(uint64_t bytes, char text[MOMENT_TEXT])
+{
+    for (size_t i = 0; i < 4 && bytes > 0; i++) {
+        if (bytes % size_units[i].factor == 0) {
+            (void)snprintf(text, MOMENT_TEXT, "%llu%s",
+                           (unsigned long long)(bytes / size_units[i].factor), size_units[i].name);
+            return;
+        }
+    }
+    (void)snprintf(text, MOMENT_TEXT, "%llu", (unsigned long long)bytes);
+}

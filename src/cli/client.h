@@ -1,0 +1,19 @@
+/* One request to the server and its JSON answer. */
+#ifndef SMTPD_CLI_CLIENT_H
+#define SMTPD_CLI_CLIENT_H
+
+#include "smtpd/base/bytes.h"
+#include "smtpd/cli/cli.h"
+
+#include <jansson.h>
+
+/* CLI_DONE: *answer is the caller's. Else what went wrong was written to stderr. `body` may be
+ * NULL (GET). */
+int client_ask(const struct cli_context *context, const char *path, const json_t *body,
+               json_t **answer);
+/* Copies the answer to stdout as it comes. */
+int client_copy(const struct cli_context *context, const char *path);
+/* Appends `text` to a query, percent-encoded (RFC 3986 2.1). */
+enum result client_add_encoded(struct bytes *into, const char *text);
+
+#endif

@@ -1,0 +1,305 @@
+/* The tables -> smtpd.toml.example, docs/configuration.md and the effective values. CI fails
+ * when the two files in the tree differ from what this prints. */
+#include "smtpd/config/config.h"
+
+#include "options.h"
+
+#include <string.h>
+
+static bool is_in_section(const struct option *option, const char *section)
+{
+    size_t length = strlen(section);
+
+    return strncmp(option->key, section, length) == 0 && option->key[length] == '.';
+}
+
+/* Words of `text` in lines of at most 88 columns, each with `prefix`. */
+static enum result add_wrapped(struct bytes *into, const char *prefix, const char *text)
+{
+    struct slice rest = slice_of(text);
+    struct slice word = slice_next_word(&rest);
+    size_t column = 0;
+    enum result added = RESULT_OK;
+
+    while (word.length > 0 && added == RESULT_OK) {
+        if (column == 0 || column + 1 + word.length > 88) {
+            added = bytes_format(into, "%s%s", column ? "\n" : "", prefix);
+            column = strlen(prefix);
+        }
+        if (added == RESULT_OK)
+            added = bytes_format(into, "%s%.*s", column ? " " : "", (int)word.length, word.data);
+        column += 1 + word.length;
+        word = slice_next_word(&rest);
+    }
+    return added == RESULT_OK ? bytes_add_text(into, "\n") : added;
+}
+
+/* The default as the file would have it; "" when there is none. */
+static enum result add_default(struct bytes *into, const struct option *option)
+{
+    union {
+        struct config config;
+        char bytes[sizeof(struct config)];
+    } scratch = {.bytes = {0}};
+    struct option at_zero = *option;
+    struct arena arena;
+    struct type_context context = {.arena = &arena};
+    enum result set;
+
+    if (!option->default_text || option->default_text[0] == '@')
+        return bytes_add_text(into, option->flags & OPTION_LIST ? "[]" : "\"\"");
+    arena_init(&arena, 1 << 20);
+    at_zero.offset = 0;
+    set = option_set_default(&at_zero, option->default_text, scratch.bytes, &context);
+    if (set == RESULT_OK)
+        option_print(&at_zero, scratch.bytes, into);
+    arena_clear(&arena);
+    return set;
+}
+
+static enum result example_option(struct bytes *into, const struct option *option)
+{
+    const char *name = strchr(option->key, '.') + 1;
+    enum result added = add_wrapped(into, "#", option->sentence);
+
+    if (added == RESULT_OK)
+        added = bytes_format(into, "# %s = ", name);
+    if (added == RESULT_OK)
+        added = add_default(into, option);
+    return added == RESULT_OK ? bytes_add_text(into, "\n\n") : added;
+}
+
+static enum result example_section(struct bytes *into, const struct option_section *section)
+{
+    enum result added = bytes_format(into, "[%s]\n", section->name);
+
+    for (size_t i = 0; i < config_option_count && added == RESULT_OK; i++)
+        if (is_in_section(&config_options[i], section->name) &&
+            !(config_options[i].flags & OPTION_LAB))
+            added = example_option(into, &config_options[i]);
+    return added;
+}
+
+enum result config_document_example(struct bytes *into)
+{
+    enum result added = bytes_add_text(
+        into, "# The configuration of smtpd. Written by `smtpd document example`: do not edit here.\n"
+              "# A line that begins with \"# name =\" shows the default. All options, with their\n"
+              "# ranges, stand in docs/configuration.md. Check a file with: smtpd check FILE\n\n");
+
+    for (size_t i = 0; i < config_section_count && added == RESULT_OK; i++)
+        added = example_section(into, &config_sections[i]);
+    for (size_t i = 0; i < config_table_count && added == RESULT_OK; i++) {
+        added = add_wrapped(into, "#", config_tables[i].sentence);
+        if (added == RESULT_OK)
+            added = bytes_format(into, "%s\n", config_tables[i].example);
+    }
+    return added;
+}
+
+/* ---- the manual ---- */
+
+static enum result manual_facts(struct bytes *into, const struct option *option)
+{
+    enum result added = bytes_format(into, "- %s", option->flags & OPTION_LIST ? "list of " : "");
+
+    if (added == RESULT_OK && option->choices)
+        added = bytes_format(into, "one of `%s`", option->choices);
+    else if (added == RESULT_OK)
+        added = bytes_format(into, "%s: %s", option->type->name, option->type->how);
+    if (added == RESULT_OK)
+        added = bytes_add_text(into, "\n- default: ");
+    if (added == RESULT_OK && option->flags & OPTION_REQUIRED)
+        added = bytes_add_text(into, "none, required");
+    else if (added == RESULT_OK && option->default_text && option->default_text[0] == '@')
+        added = bytes_format(into, "as `%s`", option->default_text + 1);
+    else if (added == RESULT_OK && option->default_text) {
+        added = bytes_add_text(into, "`");
+        if (added == RESULT_OK)
+            added = add_default(into, option);
+        if (added == RESULT_OK)
+            added = bytes_add_text(into, "`");
+    } else if (added == RESULT_OK)
+        added = bytes_add_text(into, "none");
+    return added == RESULT_OK ? bytes_add_text(into, "\n") : added;
+}
+
+static enum result manual_option(struct bytes *into, const struct option *option)
+{
+    const char *dot = strchr(option->key, '.');
+    enum result added = bytes_format(into, "### `%s`\n\n%s\n\n", dot ? dot + 1 : option->key,
+                                     option->sentence);
+
+    if (added == RESULT_OK)
+        added = manual_facts(into, option);
+    if (added == RESULT_OK && (option->least || option->most))
+        added = bytes_format(into, "- range: %s to %s\n", option->least ? option->least : "any",
+                             option->most ? option->most : "any");
+    if (added == RESULT_OK && option->flags & OPTION_RESTART)
+        added = bytes_add_text(into, "- takes effect at the next start\n");
+    if (added == RESULT_OK && option->flags & OPTION_SECRET)
+        added = bytes_add_text(into, "- secret: never printed\n");
+    return added == RESULT_OK ? bytes_add_text(into, "\n") : added;
+}
+
+static enum result manual_section(struct bytes *into, const struct option_section *section)
+{
+    enum result added = bytes_format(into, "## [%s]\n\n%s\n\n", section->name, section->sentence);
+
+    for (size_t i = 0; i < config_option_count && added == RESULT_OK; i++)
+        if (is_in_section(&config_options[i], section->name))
+            added = manual_option(into, &config_options[i]);
+    return added;
+}
+
+static enum result manual_table(struct bytes *into, const struct option_table *table)
+{
+    enum result added =
+        bytes_format(into, "## [[%s]]\n\n%s May stand up to %zu times.\n\n", table->name,
+                     table->sentence, table->most_elements);
+
+    for (size_t i = 0; i < table->row_count && added == RESULT_OK; i++)
+        added = manual_option(into, &table->rows[i]);
+    return added;
+}
+
+enum result config_document_manual(struct bytes *into)
+{
+    enum result added = bytes_add_text(
+        into,
+        "# Configuration\n\n"
+        "Written by `smtpd document manual`: do not edit here.\n\n"
+        "One TOML 1.0 file, `/etc/smtpd/smtpd.toml` unless `--config` names another. `smtpd check`\n"
+        "says for every error in it the line, the column, what is wrong and what would be right;\n"
+        "`smtpd check --effective` prints every value and where it comes from. SIGHUP applies all of\n"
+        "the file or nothing. Where nothing else is said, a change takes effect then, for new\n"
+        "sessions and new attempts.\n\n");
+
+    for (size_t i = 0; i < config_section_count && added == RESULT_OK; i++)
+        added = manual_section(into, &config_sections[i]);
+    for (size_t i = 0; i < config_table_count && added == RESULT_OK; i++)
+        added = manual_table(into, &config_tables[i]);
+    if (added == RESULT_OK)
+        added = bytes_add_text(into, "## What must fit together\n\n");
+    for (size_t i = 0; i < config_rule_count && added == RESULT_OK; i++)
+        added = bytes_format(into, "- `%s%s%s`: %s\n",
+                             config_rules[i].table ? config_rules[i].table : "",
+                             config_rules[i].table ? "." : "", config_rules[i].key,
+                             config_rules[i].sentence);
+    return added;
+}
+
+/* ---- the effective values ---- */
+
+static enum result effective_row(struct bytes *into, const struct option *option, const void *base,
+                                 unsigned line, const char *path)
+{
+    const char *dot = strchr(option->key, '.');
+    size_t start = into->length;
+    enum result added = bytes_format(into, "%s = ", dot ? dot + 1 : option->key);
+    size_t width;
+
+    option_print(option, base, into);
+    width = into->length - start;
+    if (added == RESULT_OK)
+        added = bytes_format(into, "%*s  # ", width < 48 ? (int)(48 - width) : 0, "");
+    if (added != RESULT_OK)
+        return added;
+    return line ? bytes_format(into, "%s:%u\n", path, line) : bytes_add_text(into, "default\n");
+}
+
+static enum result effective_table(struct bytes *into, const struct config *config,
+                                   const struct option_table *table, const char *path)
+{
+    enum result added = RESULT_OK;
+    struct value_list list;
+
+    memcpy(&list, (const char *)config + table->offset, sizeof list);
+    for (size_t n = 0; n < list.count && added == RESULT_OK; n++) {
+        const void *element = (const char *)list.items + n * table->element_bytes;
+        const struct config_element *place = element;
+
+        added = bytes_format(into, "\n[[%s]]\n", table->name);
+        for (size_t i = 0; i < table->row_count && added == RESULT_OK; i++)
+            added = effective_row(into, &table->rows[i], element, place->lines[i], path);
+    }
+    return added;
+}
+
+enum result config_print_effective(const struct config *config, const char *path,
+                                   struct bytes *into)
+{
+    enum result added = RESULT_OK;
+
+    for (size_t s = 0; s < config_section_count && added == RESULT_OK; s++) {
+        added = bytes_format(into, "%s[%s]\n", s ? "\n" : "", config_sections[s].name);
+        for (size_t i = 0; i < config_option_count && added == RESULT_OK; i++)
+            if (is_in_section(&config_options[i], config_sections[s].name))
+                added = effective_row(into, &config_options[i], config, config->lines[i], path);
+    }
+    for (size_t i = 0; i < config_table_count && added == RESULT_OK; i++)
+        added = effective_table(into, config, &config_tables[i], path);
+    return added;
+}
+
+/* ---- the differences of a reload ---- */
+
+struct comparison {
+    struct bytes before;
+    struct bytes after;
+    config_change_fn *each;
+    void *owner;
+};
+
+static const char *as_text(struct bytes *bytes)
+{
+    return bytes_add(bytes, (struct slice){"", 1}) == RESULT_OK ? bytes->data : "";
+}
+
+static void report_if_different(struct comparison *comparison, const char *key,
+                                bool needs_restart)
+{
+    if (!slice_equal(bytes_view(&comparison->before), bytes_view(&comparison->after)))
+        comparison->each(comparison->owner, key, as_text(&comparison->before),
+                         as_text(&comparison->after), needs_restart);
+    bytes_clear(&comparison->before);
+    bytes_clear(&comparison->after);
+}
+
+static void print_elements(const struct config *config, const struct option_table *table,
+                           struct bytes *into)
+{
+    struct value_list list;
+
+    memcpy(&list, (const char *)config + table->offset, sizeof list);
+    for (size_t n = 0; n < list.count; n++) {
+        for (size_t i = 0; i < table->row_count; i++) {
+            if (bytes_format(into, "%s%s = ", n || i ? ", " : "", table->rows[i].key) != RESULT_OK)
+                return;
+            option_print(&table->rows[i], (const char *)list.items + n * table->element_bytes,
+                         into);
+        }
+    }
+}
+
+void config_compare(const struct config *before, const struct config *after,
+                    config_change_fn *each, void *owner)
+{
+    struct comparison comparison = {.each = each, .owner = owner};
+
+    bytes_init(&comparison.before, 1 << 20);
+    bytes_init(&comparison.after, 1 << 20);
+    for (size_t i = 0; i < config_option_count; i++) {
+        option_print(&config_options[i], before, &comparison.before);
+        option_print(&config_options[i], after, &comparison.after);
+        report_if_different(&comparison, config_options[i].key,
+                            (config_options[i].flags & OPTION_RESTART) != 0);
+    }
+    for (size_t i = 0; i < config_table_count; i++) {
+        print_elements(before, &config_tables[i], &comparison.before);
+        print_elements(after, &config_tables[i], &comparison.after);
+        report_if_different(&comparison, config_tables[i].name, false);
+    }
+    bytes_fini(&comparison.before);
+    bytes_fini(&comparison.after);
+}

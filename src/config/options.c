@@ -1,0 +1,317 @@
+/* The option tables: adding an option is one row here and one field in config.h. Everything
+ * else is derived: loading, checking, smtpd.toml.example, docs/configuration.md, --effective,
+ * the differences at a reload. */
+#include "options.h"
+
+#include <string.h>
+
+#define AT(field) offsetof(struct config, field)
+#define IN(type, field) offsetof(struct type, field)
+#define LIVE OPTION_RELOADABLE
+#define TLS_LEVELS "off|opportunistic|required|verified"
+
+/* clang-format off */
+const struct option_section config_sections[] = {
+    {"server",     "The process and its name."},
+    {"tls",        "Certificates of the listeners."},
+    {"auth",       "Who may log in."},
+    {"limits",     "What one client, one message, one process may take."},
+    {"relay",      "Relaying without a log-in."},
+    {"submission", "What is mended in submitted messages (RFC 6409 8)."},
+    {"queue",      "Keeping and retrying."},
+    {"dns",        "Name servers."},
+    {"delivery",   "Every destination, unless [[destination]] or [[route]] says otherwise."},
+    {"log",        "The event log."},
+};
+const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
+
+const struct option config_options[] = {
+    {"server.hostname", &type_domain, AT(hostname), NULL, NULL, NULL, LIVE, NULL,
+     "Our name in the banner, EHLO, Received and reports. Without it the system's name is taken, which must have a dot."},
+    {"server.data_dir", &type_path, AT(data_dir), "/var/lib/smtpd", NULL, NULL, OPTION_RESTART, NULL,
+     "The folder of the queue and of the control socket. One server at a time holds it."},
+    {"server.grace_period", &type_duration, AT(grace_period_ms), "25s", "1s", "1h", LIVE, NULL,
+     "How long SIGTERM waits for transactions and deliveries in hand."},
+    {"server.postmaster", &type_mailbox, AT(postmaster), NULL, NULL, NULL, LIVE, NULL,
+     "Gets mail for a postmaster who is no listed user (RFC 5321 4.5.1). Required with [[local]] or mode = \"relay\"."},
+    {"server.user", &type_text, AT(user), NULL, NULL, NULL, OPTION_RESTART, NULL,
+     "Started as root, the process becomes this user once its ports are bound."},
+
+    {"tls.certificate", &type_path, AT(tls_certificate), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Certificate chains (PEM). With several, the name a client asks for picks by subject alternative name; the first is the default; ECDSA goes before RSA."},
+    {"tls.key", &type_path, AT(tls_key), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Private keys (PEM), in the order of the certificates."},
+    {"tls.min_version", &type_choice, AT(tls_min_version), "1.2", NULL, NULL, LIVE, "1.2|1.3",
+     "Lowest TLS version that a client may use."},
+
+    {"auth.users_file", &type_path, AT(users_file), NULL, NULL, NULL, LIVE, NULL,
+     "Users and argon2id hashes, written by: smtpd user add NAME. Read again when it changes."},
+    {"auth.allow_clear_on_loopback", &type_bool, AT(auth_in_clear_on_loopback), "false", NULL, NULL, LIVE, NULL,
+     "Lets clients on 127.0.0.0/8 and ::1 log in without TLS. Everybody else always needs TLS."},
+
+    {"limits.message_size", &type_size, AT(message_size_bytes), "50MiB", "64KiB", "1GiB", LIVE, NULL,
+     "Largest message accepted. Offered to clients as SIZE (RFC 1870)."},
+    {"limits.recipients_per_message", &type_count, AT(recipients_per_message), "1000", "100", "100000", LIVE, NULL,
+     "Recipients of one message; further ones get 452 4.5.3 (RFC 5321 4.5.3.1.8)."},
+    {"limits.received_hops", &type_count, AT(received_hops), "100", "10", "1000", LIVE, NULL,
+     "A message with more Received fields than this is in a loop and gets 554 5.4.6 (RFC 5321 6.3)."},
+    {"limits.connections", &type_count, AT(connections), "10000", "1", "1000000", LIVE, NULL,
+     "Clients connected at once; further ones get 421 4.3.2."},
+    {"limits.connections_per_address", &type_count, AT(connections_per_address), "1000", "1", "1000000", LIVE, NULL,
+     "Connections of one IPv4 address or IPv6 /64; further ones get 421 4.7.0."},
+    {"limits.idle_timeout", &type_duration, AT(idle_timeout_ms), "5m", "1s", "1h", LIVE, NULL,
+     "Silence after which a client gets 421 4.4.2 (RFC 5321 4.5.3.2.7 asks for five minutes)."},
+    {"limits.handshakes", &type_count, AT(handshakes), "1000", "1", "100000", OPTION_RESTART, NULL,
+     "TLS handshakes in progress at once."},
+    {"limits.handshakes_per_address", &type_count, AT(handshakes_per_address), "100", "1", "100000", OPTION_RESTART, NULL,
+     "TLS handshakes in progress at once with one address."},
+
+    {"relay.trusted_networks", &type_network, AT(trusted_networks), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Clients that may relay without a log-in, on listeners with mode = \"relay\" only."},
+
+    {"submission.add_missing_headers", &type_bool, AT(add_missing_headers), "true", NULL, NULL, LIVE, NULL,
+     "Adds Date and Message-ID to submitted messages that lack them."},
+    {"submission.remove_bcc", &type_bool, AT(remove_bcc), "true", NULL, NULL, LIVE, NULL,
+     "Removes Bcc from submitted messages."},
+
+    {"queue.retry", &type_duration, AT(retry), "1m, 5m, 15m, 30m, 1h, 2h, 4h", "1s", "7d", LIVE | OPTION_LIST, NULL,
+     "Waits between attempts at one message, each with a tenth of jitter; the last one repeats."},
+    {"queue.expire", &type_duration, AT(expire_ms), "4d", "10s", "30d", LIVE, NULL,
+     "Age at which a message that could not be delivered is returned to its sender."},
+    {"queue.delay_notice", &type_duration_or_off, AT(delay_notice_ms), "off", NULL, NULL, LIVE, NULL,
+     "Age at which the sender of a waiting message is told once that it is late."},
+    {"queue.min_free_space", &type_size, AT(min_free_space_bytes), "256MiB", "1MiB", "1024GiB", LIVE, NULL,
+     "Room in data_dir below which new mail gets 452 4.3.1; what is queued goes on."},
+    {"queue.allow_network_filesystem", &type_bool, AT(allow_network_filesystem), "false", NULL, NULL, OPTION_RESTART, NULL,
+     "Starts although data_dir is on a network or overlay file system, where locks and syncs may not hold what they promise."},
+    {"queue.report_body", &type_size, AT(report_body_bytes), "64KiB", "0", "10MiB", LIVE, NULL,
+     "A report returns the whole message up to this size (when RET=FULL asks for it), else its header section."},
+
+    {"dns.servers", &type_dns_server, AT(dns_servers), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Name servers, at most 6; without any, those of the system (/etc/resolv.conf)."},
+    {"dns.timeout", &type_duration, AT(dns_deadline_ms), "30s", "1s", "5m", LIVE, NULL,
+     "Time limit of one look-up, with all of its tries."},
+
+    {"delivery.connections", &type_count, AT(delivery.connections), "20", "1", "10000", LIVE, NULL,
+     "Connections to one destination at once."},
+    {"delivery.messages_per_connection", &type_count, AT(delivery.messages_per_connection), "1000", "1", "1000000", LIVE, NULL,
+     "Messages sent over one connection before it is closed."},
+    {"delivery.recipients_per_transaction", &type_count, AT(delivery.recipients_per_transaction), "100", "1", "100", LIVE, NULL,
+     "Recipients of one transaction."},
+    {"delivery.tls", &type_choice, AT(delivery.tls), "opportunistic", NULL, NULL, LIVE, TLS_LEVELS,
+     "\"opportunistic\": TLS where offered, with any certificate. \"required\": never in clear. \"verified\": the certificate must be valid for the host too."},
+    {"delivery.ca_file", &type_path, AT(ca_file), "/etc/ssl/certs/ca-certificates.crt", NULL, NULL, LIVE, NULL,
+     "Certification authorities that \"verified\" trusts (PEM)."},
+    {"delivery.allow_private_networks", &type_bool, AT(allow_private_networks), "false", NULL, NULL, LIVE, NULL,
+     "Lets a mail exchanger found by DNS be on a loopback or private address. Routes always may."},
+    {"delivery.port", &type_count, AT(delivery_port), "25", "1", "65535", LIVE | OPTION_LAB, NULL,
+     "Port of mail exchangers found by DNS; another than 25 is for labs."},
+    {"delivery.connect_timeout", &type_duration, AT(connect_timeout_ms), "30s", "100ms", "10m", LIVE, NULL,
+     "Time limit for connecting to one address."},
+    {"delivery.greeting_timeout", &type_duration, AT(greeting_timeout_ms), "5m", "100ms", "1h", LIVE, NULL,
+     "Time limit for the greeting (RFC 5321 4.5.3.2.1)."},
+    {"delivery.command_timeout", &type_duration, AT(command_timeout_ms), "5m", "100ms", "1h", LIVE, NULL,
+     "Time limit for the answers to EHLO, MAIL and RCPT (RFC 5321 4.5.3.2.2, 4.5.3.2.3)."},
+    {"delivery.data_timeout", &type_duration, AT(data_timeout_ms), "3m", "100ms", "1h", LIVE, NULL,
+     "Time limit for the answer to DATA and for each block of data (RFC 5321 4.5.3.2.4, 4.5.3.2.5)."},
+    {"delivery.final_dot_timeout", &type_duration, AT(final_dot_timeout_ms), "10m", "100ms", "1h", LIVE, NULL,
+     "Time limit for the answer to the final dot (RFC 5321 4.5.3.2.6). A short one makes duplicates."},
+    {"delivery.idle_timeout", &type_duration, AT(connection_idle_ms), "10s", "0ms", "10m", LIVE, NULL,
+     "How long a connection is kept open for the next message."},
+
+    {"log.output", &type_path, AT(log_output), "stdout", NULL, NULL, LIVE, NULL,
+     "\"stdout\", \"stderr\" or a file (opened again at SIGHUP)."},
+    {"log.level", &type_choice, AT(log_level), "info", NULL, NULL, LIVE, "error|warning|notice|info|debug",
+     "Least level written. What ends a recipient's life is always written."},
+    {"log.format", &type_choice, AT(log_format), "json", NULL, NULL, LIVE, "json|text",
+     "\"json\": one object a line. \"text\": columns for a terminal."},
+};
+const size_t config_option_count = sizeof config_options / sizeof *config_options;
+
+static const struct option listen_rows[] = {
+    {"address", &type_endpoint, IN(config_listen, address), NULL, NULL, NULL, LIVE | OPTION_LIST | OPTION_REQUIRED, NULL,
+     "Addresses and ports; IPv4 and IPv6 are bound apart."},
+    {"mode", &type_choice, IN(config_listen, mode), "submission", NULL, NULL, LIVE, "submission|relay",
+     "\"submission\": log in first, always. \"relay\" (port 25): mail for our own domains from everybody, and for all from trusted_networks."},
+    {"tls", &type_choice, IN(config_listen, tls), "starttls", NULL, NULL, LIVE, "none|starttls|implicit",
+     "\"starttls\" (587, 25), \"implicit\" (465: TLS from the first byte) or \"none\"."},
+};
+
+#define TRANSFER_ROWS(type)                                                                                              \
+    {"connections", &type_count, IN(type, transfer.connections), "@delivery.connections", "1", "10000", LIVE, NULL,      \
+     "Connections at once."},                                                                                            \
+    {"messages_per_connection", &type_count, IN(type, transfer.messages_per_connection),                                 \
+     "@delivery.messages_per_connection", "1", "1000000", LIVE, NULL, "Messages sent over one connection."},             \
+    {"recipients_per_transaction", &type_count, IN(type, transfer.recipients_per_transaction),                           \
+     "@delivery.recipients_per_transaction", "1", "100", LIVE, NULL, "Recipients of one transaction."},                  \
+    {"tls", &type_choice, IN(type, transfer.tls), "@delivery.tls", NULL, NULL, LIVE, TLS_LEVELS,                         \
+     "As [delivery] tls."}
+
+static const struct option destination_rows[] = {
+    {"match", &type_pattern, IN(config_destination, match), NULL, NULL, NULL, LIVE | OPTION_LIST | OPTION_REQUIRED, NULL,
+     "Recipient domains, or names of mail exchangers. The first block that matches holds."},
+    TRANSFER_ROWS(config_destination),
+};
+
+static const struct option route_rows[] = {
+    {"name", &type_text, IN(config_route, name), NULL, NULL, NULL, LIVE, NULL,
+     "Name in logs and commands; without it the host's."},
+    {"match", &type_pattern, IN(config_route, match), NULL, NULL, NULL, LIVE | OPTION_LIST | OPTION_REQUIRED, NULL,
+     "Recipient domains that go this way instead of by MX. The first route that matches holds."},
+    {"host", &type_host, IN(config_route, host), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "The next hop."},
+    {"port", &type_count, IN(config_route, port), "25", "1", "65535", LIVE, NULL,
+     "Its port."},
+    {"implicit_tls", &type_bool, IN(config_route, implicit_tls), "false", NULL, NULL, LIVE, NULL,
+     "TLS from the first byte (port 465)."},
+    TRANSFER_ROWS(config_route),
+    {"user", &type_text, IN(config_route, user), NULL, NULL, NULL, LIVE, NULL,
+     "Logs in to the next hop; needs tls = \"required\" or \"verified\", unless the host is on loopback."},
+    {"password", &type_text, IN(config_route, password), NULL, NULL, NULL, LIVE | OPTION_SECRET, NULL,
+     "Its password; a file or the environment is the better place."},
+    {"password_file", &type_path, IN(config_route, password_file), NULL, NULL, NULL, LIVE, NULL,
+     "A file that holds the password (its first line)."},
+    {"password_env", &type_text, IN(config_route, password_env), NULL, NULL, NULL, LIVE, NULL,
+     "The environment variable that holds the password."},
+};
+
+static const struct option local_rows[] = {
+    {"domain", &type_domain, IN(config_local, domain), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "A domain of our own."},
+    {"maildir", &type_path, IN(config_local, maildir), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "The Maildir of a user; {domain} and {user} are filled in."},
+    {"users", &type_text, IN(config_local, users), NULL, NULL, NULL, LIVE | OPTION_LIST | OPTION_REQUIRED, NULL,
+     "Local parts that exist; others get 550 5.1.1. \"*\" takes every one."},
+};
+
+#define ROWS(rows) rows, sizeof rows / sizeof *(rows)
+const struct option_table config_tables[] = {
+    {"listen", AT(listen), sizeof(struct config_listen), 64, ROWS(listen_rows),
+     "A group of listening addresses. At least one is needed.",
+     "[[listen]]\naddress = [\"0.0.0.0:587\", \"[::]:587\"]\nmode = \"submission\"\ntls = \"starttls\"\n"},
+    {"destination", AT(destination), sizeof(struct config_destination), 1000, ROWS(destination_rows),
+     "What differs for some destinations.",
+     "# [[destination]]\n# match = [\"example.net\", \"*.mx.example.net\"]\n# connections = 5\n# tls = \"verified\"\n"},
+    {"route", AT(route), sizeof(struct config_route), 1000, ROWS(route_rows),
+     "Next hops set by hand.",
+     "# [[route]]\n# match = [\"*\"]\n# host = \"smarthost.example.net\"\n# port = 587\n# tls = \"verified\"\n# user = \"relay\"\n# password_file = \"/etc/smtpd/smarthost.password\"\n"},
+    {"local", AT(local), sizeof(struct config_local), 1000, ROWS(local_rows),
+     "Domains of our own, delivered into Maildirs.",
+     "# [[local]]\n# domain = \"example.com\"\n# maildir = \"/var/mail/{domain}/{user}\"\n# users = [\"alice\", \"bob\"]\n"},
+};
+/* clang-format on */
+const size_t config_table_count = sizeof config_tables / sizeof *config_tables;
+
+bool option_section_is_known(const char *name)
+{
+    for (size_t i = 0; i < config_section_count; i++)
+        if (strcmp(config_sections[i].name, name) == 0)
+            return true;
+    return false;
+}
+
+const struct option *option_find(const struct option *options, size_t count, const char *key)
+{
+    size_t i;
+
+    for (i = 0; i < count; i++)
+        if (strcmp(options[i].key, key) == 0)
+            return &options[i];
+    return NULL;
+}
+
+static void print_item(const struct option *option, const void *value, struct bytes *into)
+{
+    enum result added = RESULT_OK;
+
+    if (option->type->is_quoted)
+        added = bytes_add_text(into, "\"");
+    option->type->print(option, value, into);
+    if (option->type->is_quoted && added == RESULT_OK)
+        added = bytes_add_text(into, "\"");
+    (void)added; /* at the ceiling: see type.c */
+}
+
+static void print_list(const struct option *option, const struct value_list *list,
+                       struct bytes *into)
+{
+    enum result added = bytes_add_text(into, "[");
+    size_t i;
+
+    for (i = 0; i < list->count && added == RESULT_OK; i++) {
+        if (i > 0)
+            added = bytes_add_text(into, ", ");
+        print_item(option, (const char *)list->items + i * option->type->value_bytes, into);
+    }
+    if (added == RESULT_OK)
+        added = bytes_add_text(into, "]");
+    (void)added;
+}
+
+static bool is_absent_text(const struct option *option, const void *value)
+{
+    const char *text = NULL;
+
+    if (option->type->value_bytes != sizeof text || option->type->compare || option->default_text ||
+        !option->type->is_quoted || option->flags & OPTION_LIST)
+        return false;
+    memcpy(&text, value, sizeof text);
+    return !text;
+}
+
+void option_print(const struct option *option, const void *base, struct bytes *into)
+{
+    const void *value = (const char *)base + option->offset;
+    enum result added = RESULT_OK;
+
+    if (is_absent_text(option, value))
+        added = bytes_add_text(into, "\"\"");
+    else if (option->flags & OPTION_SECRET)
+        added = bytes_add_text(into, "\"********\"");
+    else if (option->flags & OPTION_LIST)
+        print_list(option, value, into);
+    else
+        print_item(option, value, into);
+    (void)added;
+}
+
+static size_t count_items(struct slice rest)
+{
+    size_t count = 0;
+
+    while (rest.length > 0) {
+        size_t end = slice_find(rest, ',');
+
+        count++;
+        rest = end < rest.length ? slice_trim(slice_from(rest, end + 1)) : SLICE_NONE;
+    }
+    return count;
+}
+
+enum result option_set_default(const struct option *option, const char *text, void *base,
+                               struct type_context *context)
+{
+    void *value = (char *)base + option->offset;
+    struct slice rest = slice_of(text);
+    struct value_list list = {0};
+
+    context->option = option;
+    if (!(option->flags & OPTION_LIST))
+        return option->type->parse(context, rest, value);
+    list.count = count_items(rest);
+    list.items = arena_alloc(context->arena, (list.count + 1) * option->type->value_bytes);
+    if (!list.items)
+        return RESULT_TOO_LARGE;
+    for (size_t i = 0; i < list.count; i++) {
+        size_t end = slice_find(rest, ',');
+        enum result parsed = option->type->parse(
+            context, slice_trim(slice_part(rest, 0, end)),
+            (char *)list.items + i * option->type->value_bytes);
+
+        if (parsed != RESULT_OK)
+            return parsed;
+        rest = end < rest.length ? slice_trim(slice_from(rest, end + 1)) : SLICE_NONE;
+    }
+    memcpy(value, &list, sizeof list);
+    return RESULT_OK;
+}

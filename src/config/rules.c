@@ -1,0 +1,185 @@
+/* Rules between options: a predicate and a sentence each. Files are not opened here; what can
+ * only be seen on the machine (a certificate that fits its key) is for the rooms to say. */
+#include "options.h"
+
+#include <string.h>
+
+#define LISTENS(config) ((const struct config_listen *)(config)->listen.items)
+
+static bool has_listener(const struct config *config, const void *element)
+{
+    (void)element;
+    return config->listen.count > 0;
+}
+
+static bool has_hostname(const struct config *config, const void *element)
+{
+    (void)element;
+    return config->hostname && strchr(config->hostname, '.');
+}
+
+static bool certificates_have_keys(const struct config *config, const void *element)
+{
+    (void)element;
+    return config->tls_certificate.count == config->tls_key.count;
+}
+
+static bool listener_has_certificate(const struct config *config, const void *element)
+{
+    const struct config_listen *listen = element;
+
+    return listen->tls == RECEIVE_TLS_NONE || config->tls_certificate.count > 0;
+}
+
+static bool submission_has_users(const struct config *config, const void *element)
+{
+    const struct config_listen *listen = element;
+
+    return listen->mode != MODE_SUBMISSION || config->users_file;
+}
+
+static bool clear_submission_is_meant(const struct config *config, const void *element)
+{
+    const struct config_listen *listen = element;
+
+    return listen->mode != MODE_SUBMISSION || listen->tls != RECEIVE_TLS_NONE ||
+           config->auth_in_clear_on_loopback;
+}
+
+static bool relay_has_postmaster(const struct config *config, const void *element)
+{
+    const struct config_listen *listen = element;
+
+    return listen->mode != MODE_RELAY || config->postmaster;
+}
+
+static bool local_has_postmaster(const struct config *config, const void *element)
+{
+    (void)element;
+    return config->postmaster;
+}
+
+static bool local_is_alone(const struct config *config, const void *element)
+{
+    const struct config_local *mine = element;
+    const struct config_local *other = config->local.items;
+    size_t i;
+
+    for (i = 0; i < config->local.count; i++)
+        if (&other[i] != mine && &other[i] < mine && strcmp(other[i].domain, mine->domain) == 0)
+            return false;
+    return true;
+}
+
+static bool user_is_known(const struct config_local *local, struct slice user)
+{
+    const char *const *users = local->users.items;
+    size_t i;
+
+    for (i = 0; i < local->users.count; i++)
+        if (strcmp(users[i], "*") == 0 || slice_equal_text_fold(user, users[i]))
+            return true;
+    return false;
+}
+
+/* Else mail for an unlisted postmaster would be sent on to an unlisted postmaster. */
+static bool postmaster_exists(const struct config *config, const void *element)
+{
+    const struct config_local *local = element;
+    struct slice mailbox = slice_of(config->postmaster);
+    size_t at = slice_find(mailbox, '@');
+
+    if (!config->postmaster || at >= mailbox.length ||
+        !slice_equal_text_fold(slice_from(mailbox, at + 1), local->domain))
+        return true;
+    return user_is_known(local, slice_part(mailbox, 0, at));
+}
+
+static bool maildir_names_user(const struct config *config, const void *element)
+{
+    const struct config_local *local = element;
+
+    (void)config;
+    return strstr(local->maildir, "{user}") != NULL;
+}
+
+static bool users_are_names(const struct config *config, const void *element)
+{
+    const struct config_local *local = element;
+    const char *const *users = local->users.items;
+    size_t i;
+
+    (void)config;
+    for (i = 0; i < local->users.count; i++)
+        if (!users[i][0] || users[i][0] == '.' || strpbrk(users[i], "/@ "))
+            return false;
+    return true;
+}
+
+static bool route_has_one_password(const struct config *config, const void *element)
+{
+    const struct config_route *route = element;
+    int ways = (route->password != NULL) + (route->password_file != NULL) +
+               (route->password_env != NULL);
+
+    (void)config;
+    return ways == (route->user ? 1 : 0);
+}
+
+static bool route_password_is_safe(const struct config *config, const void *element)
+{
+    const struct config_route *route = element;
+    struct ip ip;
+
+    (void)config;
+    if (!route->user || route->implicit_tls || route->transfer.tls >= TLS_REQUIRED)
+        return true;
+    return ip_parse(slice_of(route->host), &ip) == RESULT_OK && ip_is_loopback(&ip);
+}
+
+static bool route_is_alone(const struct config *config, const void *element)
+{
+    const struct config_route *mine = element;
+    const struct config_route *other = config->route.items;
+    size_t i;
+
+    for (i = 0; i < config->route.count; i++)
+        if (&other[i] < mine && strcmp(other[i].name, mine->name) == 0)
+            return false;
+    return true;
+}
+
+static bool retry_is_given(const struct config *config, const void *element)
+{
+    (void)element;
+    return config->retry.count > 0 && config->retry.count <= QUEUE_RETRY_MAX;
+}
+
+static bool dns_servers_fit(const struct config *config, const void *element)
+{
+    (void)element;
+    return config->dns_servers.count <= 6;
+}
+
+/* clang-format off */
+const struct option_rule config_rules[] = {
+    {NULL, "server.hostname", has_hostname, "our name must be fully qualified; set server.hostname, as \"relay.example.com\""},
+    {NULL, "listen", has_listener, "nothing listens; add a [[listen]] table with an address, as \"0.0.0.0:587\""},
+    {NULL, "tls.key", certificates_have_keys, "each certificate needs its key; give tls.certificate and tls.key the same number of files, in the same order"},
+    {NULL, "queue.retry", retry_is_given, "needs between 1 and 32 durations"},
+    {NULL, "dns.servers", dns_servers_fit, "at most 6 name servers are asked"},
+    {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\""},
+    {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in"},
+    {"listen", "tls", clear_submission_is_meant, "submission without TLS works on loopback only, with auth.allow_clear_on_loopback = true; else use \"starttls\" or \"implicit\""},
+    {"listen", "mode", relay_has_postmaster, "mode = \"relay\" needs server.postmaster (RFC 5321 4.5.1)"},
+    {"local", "domain", local_has_postmaster, "a local domain needs server.postmaster (RFC 5321 4.5.1)"},
+    {"local", "domain", local_is_alone, "this domain has a [[local]] table already"},
+    {"local", "users", postmaster_exists, "server.postmaster is in this domain and must be one of its users"},
+    {"local", "maildir", maildir_names_user, "must contain {user}, as \"/var/mail/{domain}/{user}\""},
+    {"local", "users", users_are_names, "a user is a local part: no blank, \"/\", \"@\" or leading dot"},
+    {"route", "user", route_has_one_password, "user needs exactly one of password_file, password_env and password, and none of them goes without user"},
+    {"route", "tls", route_password_is_safe, "a password must not travel in clear: set tls = \"required\" or \"verified\" (or implicit_tls = true)"},
+    {"route", "name", route_is_alone, "another route has this name; give each its own name"},
+};
+/* clang-format on */
+const size_t config_rule_count = sizeof config_rules / sizeof *config_rules;

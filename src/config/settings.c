@@ -1,0 +1,225 @@
+/* struct config -> the settings of each room. Rooms do not know this file: what they need is
+ * handed to them as values. */
+#include "smtpd/config/config.h"
+
+#include "options.h"
+
+#include <string.h>
+
+void config_receive(const struct config *config, struct receive_settings *settings)
+{
+    *settings = (struct receive_settings){
+        .hostname = config->hostname,
+        .message_size_bytes = config->message_size_bytes,
+        .recipients_per_message = config->recipients_per_message,
+        .received_hops = config->received_hops,
+        .idle_timeout_ms = config->idle_timeout_ms,
+        .add_missing_headers = config->add_missing_headers,
+        .remove_bcc = config->remove_bcc,
+        .auth_in_clear_on_loopback = config->auth_in_clear_on_loopback,
+        .has_users = config->users_file != NULL,
+    };
+}
+
+void config_rate(const struct config *config, struct rate_settings *settings)
+{
+    settings->connections = config->connections;
+    settings->connections_per_address = config->connections_per_address;
+}
+
+void config_access(struct config *config, struct access_settings *settings)
+{
+    const struct config_local *local = config->local.items;
+    struct local_domain *domains =
+        arena_alloc(&config->arena, (config->local.count + 1) * sizeof *domains);
+
+    *settings = (struct access_settings){
+        .trusted_networks = config->trusted_networks.items,
+        .trusted_count = config->trusted_networks.count,
+        .local_domains = domains,
+        .local_count = domains ? config->local.count : 0,
+        .postmaster = config->postmaster,
+    };
+    for (size_t i = 0; i < settings->local_count; i++)
+        domains[i] = (struct local_domain){local[i].domain, local[i].users.items,
+                                           local[i].users.count};
+}
+
+static size_t copy_retry(const struct config *config, int64_t retry_ms[QUEUE_RETRY_MAX])
+{
+    memcpy(retry_ms, config->retry.items, config->retry.count * sizeof *retry_ms);
+    return config->retry.count;
+}
+
+void config_queue(const struct config *config, struct queue_settings *settings)
+{
+    *settings = (struct queue_settings){
+        .data_dir = config->data_dir,
+        .allow_network_filesystem = config->allow_network_filesystem,
+        .min_free_space_bytes = config->min_free_space_bytes,
+        .expire_ms = config->expire_ms,
+    };
+    settings->retry_count = copy_retry(config, settings->retry_ms);
+}
+
+void config_tls(const struct config *config, struct tls_settings *settings)
+{
+    settings->handshakes_max = config->handshakes;
+    settings->handshakes_per_address_max = config->handshakes_per_address;
+}
+
+void config_tls_server(const struct config *config, struct tls_server_settings *settings)
+{
+    *settings = (struct tls_server_settings){
+        .certificate_files = config->tls_certificate.items,
+        .key_files = config->tls_key.items,
+        .pair_count = config->tls_certificate.count,
+        .min_version_is_13 = config->tls_min_version == 1,
+    };
+}
+
+void config_resolver(const struct config *config, struct resolver_settings *settings)
+{
+    settings->servers = config->dns_servers.items;
+    settings->server_count = config->dns_servers.count;
+    settings->deadline_ms = config->dns_deadline_ms;
+}
+
+static struct destination_settings transfer_settings(const struct config_transfer *transfer)
+{
+    return (struct destination_settings){
+        .connections = transfer->connections,
+        .messages_per_connection = transfer->messages_per_connection,
+        .recipients_per_transaction = transfer->recipients_per_transaction,
+        .tls = (enum tls_level)transfer->tls,
+    };
+}
+
+static void add_rules(struct config *config, struct deliver_settings *settings)
+{
+    const struct config_destination *from = config->destination.items;
+    struct destination_rule *rules =
+        arena_alloc(&config->arena, (config->destination.count + 1) * sizeof *rules);
+
+    if (!rules)
+        return;
+    for (size_t i = 0; i < config->destination.count; i++)
+        rules[i] = (struct destination_rule){from[i].match.items, from[i].match.count,
+                                             transfer_settings(&from[i].transfer)};
+    settings->rules = rules;
+    settings->rule_count = config->destination.count;
+}
+
+static void add_routes(struct config *config, struct deliver_settings *settings)
+{
+    const struct config_route *from = config->route.items;
+    struct route *routes = arena_alloc(&config->arena, (config->route.count + 1) * sizeof *routes);
+
+    if (!routes)
+        return;
+    for (size_t i = 0; i < config->route.count; i++)
+        routes[i] = (struct route){
+            .name = from[i].name,
+            .match = from[i].match.items,
+            .match_count = from[i].match.count,
+            .host = from[i].host,
+            .port = (uint16_t)from[i].port,
+            .settings = transfer_settings(&from[i].transfer),
+            .tls_is_implicit = from[i].implicit_tls,
+            .user = from[i].user,
+            .password = from[i].secret,
+        };
+    settings->routes = routes;
+    settings->route_count = config->route.count;
+}
+
+static void add_local_domains(struct config *config, struct deliver_settings *settings)
+{
+    const struct config_local *from = config->local.items;
+    const char **domains = arena_alloc(&config->arena, (config->local.count + 1) * sizeof *domains);
+
+    if (!domains)
+        return;
+    for (size_t i = 0; i < config->local.count; i++)
+        domains[i] = from[i].domain;
+    settings->local_domains = domains;
+    settings->local_count = config->local.count;
+}
+
+static void add_own_addresses(struct config *config, struct deliver_settings *settings)
+{
+    const struct config_listen *listen = config->listen.items;
+    struct endpoint *own;
+    size_t count = 0;
+
+    for (size_t i = 0; i < config->listen.count; i++)
+        count += listen[i].address.count;
+    own = arena_alloc(&config->arena, (count + 1) * sizeof *own);
+    if (!own)
+        return;
+    settings->own_addresses = own;
+    for (size_t i = 0; i < config->listen.count; i++) {
+        memcpy(own, listen[i].address.items, listen[i].address.count * sizeof *own);
+        own += listen[i].address.count;
+    }
+    settings->own_count = count;
+}
+
+void config_deliver(struct config *config, struct deliver_settings *settings)
+{
+    *settings = (struct deliver_settings){
+        .hostname = config->hostname,
+        .postmaster = config->postmaster,
+        .defaults = transfer_settings(&config->delivery),
+        .port = (uint16_t)config->delivery_port,
+        .allow_private_networks = config->allow_private_networks,
+        .expire_ms = config->expire_ms,
+        .delay_notice_ms = config->delay_notice_ms,
+        .report_body_bytes = config->report_body_bytes,
+        .timeouts =
+            {
+                .connect = config->connect_timeout_ms,
+                .greeting = config->greeting_timeout_ms,
+                .ehlo = config->command_timeout_ms,
+                .starttls = config->command_timeout_ms,
+                .auth = config->command_timeout_ms,
+                .mail = config->command_timeout_ms,
+                .rcpt = config->command_timeout_ms,
+                .data = config->data_timeout_ms,
+                .block = config->data_timeout_ms,
+                .final_dot = config->final_dot_timeout_ms,
+                .idle = config->connection_idle_ms,
+            },
+    };
+    settings->retry_count = copy_retry(config, settings->retry_ms);
+    add_rules(config, settings);
+    add_routes(config, settings);
+    add_local_domains(config, settings);
+    add_own_addresses(config, settings);
+}
+
+void config_local(struct config *config, struct local_settings *settings)
+{
+    const struct config_local *from = config->local.items;
+    struct local_mailboxes *mailboxes =
+        arena_alloc(&config->arena, (config->local.count + 1) * sizeof *mailboxes);
+
+    *settings = (struct local_settings){.hostname = config->hostname};
+    if (!mailboxes)
+        return;
+    for (size_t i = 0; i < config->local.count; i++)
+        mailboxes[i] = (struct local_mailboxes){from[i].domain, from[i].maildir,
+                                                from[i].users.items, from[i].users.count};
+    settings->mailboxes = mailboxes;
+    settings->mailbox_count = config->local.count;
+}
+
+void config_log(const struct config *config, struct log_settings *settings)
+{
+    *settings = (struct log_settings){
+        .output = config->log_output,
+        .level = (enum log_level)config->log_level,
+        .format = (enum log_format)config->log_format,
+        .node = config->hostname,
+    };
+}

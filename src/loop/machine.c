@@ -1,0 +1,168 @@
+/* The driver of state tables: see machine.h. */
+#include "smtpd/loop/machine.h"
+
+#include "smtpd/base/check.h"
+#include "smtpd/base/limits.h"
+
+#include <string.h>
+
+static void on_patience(void *owner)
+{
+    struct machine *machine = owner;
+
+    machine->timed_out = true;
+    machine_advance(machine);
+}
+
+void machine_init(struct machine *machine, struct loop *loop, const struct machine_row *rows,
+                  int row_count, void *self)
+{
+    CHECK(row_count > 0 && row_count <= MACHINE_ROWS_MAX);
+    *machine = (struct machine){.rows = rows, .row_count = row_count, .state = -1, .self = self};
+    timer_init(&machine->timer, loop, on_patience, machine);
+}
+
+static void arm(struct machine *machine)
+{
+    int64_t ms = machine->rows[machine->state].patience_ms;
+
+    if (machine->patience)
+        ms = machine->patience(machine->self, machine->state, ms);
+    if (ms > 0)
+        timer_start(&machine->timer, ms);
+    else
+        timer_cancel(&machine->timer);
+}
+
+static void enter(struct machine *machine, int state)
+{
+    CHECK(state >= 0 && state < machine->row_count);
+    machine->state = state;
+    machine->timed_out = false;
+    machine->trace[machine->moves++ % MACHINE_TRACE] = (uint8_t)state;
+    arm(machine);
+    if (machine->rows[state].enter)
+        machine->rows[state].enter(machine->self);
+}
+
+void machine_begin(struct machine *machine, int first)
+{
+    CHECK(machine->state == -1);
+    /* What `enter` learns at once is judged like any other result. */
+    machine->is_advancing = true;
+    enter(machine, first);
+    machine->is_advancing = false;
+    if (machine->advance_again)
+        machine_advance(machine);
+}
+
+void machine_start(struct machine *machine, struct loop *loop, const struct machine_row *rows,
+                   int row_count, int first, void *self)
+{
+    machine_init(machine, loop, rows, row_count, self);
+    machine_begin(machine, first);
+}
+
+/* An advance from inside `enter` or `done` is taken up when they have returned. */
+void machine_advance(struct machine *machine)
+{
+    if (machine->is_advancing) {
+        machine->advance_again = true;
+        return;
+    }
+    machine->is_advancing = true;
+    for (int steps = 0;; steps++) {
+        const struct machine_row *row;
+        int next;
+
+        CHECK(steps < LIMIT_MACHINE_STEPS);
+        machine->advance_again = false;
+        if (machine->state < 0 || !machine->rows[machine->state].done)
+            break;
+        row = &machine->rows[machine->state];
+        next = row->done(machine->self);
+        if (machine->state < 0)
+            break; /* stopped in `done` */
+        if (next != MACHINE_WAIT) {
+            CHECK(row->may_follow & TO(next));
+            enter(machine, next);
+        }
+        if (!machine->advance_again)
+            break;
+    }
+    machine->is_advancing = false;
+}
+
+void machine_rearm(struct machine *machine)
+{
+    if (machine->state >= 0)
+        arm(machine);
+}
+
+void machine_stop(struct machine *machine)
+{
+    timer_cancel(&machine->timer);
+    machine->state = -1;
+    machine->advance_again = false;
+}
+
+bool machine_timed_out(struct machine *machine)
+{
+    bool timed_out = machine->timed_out;
+
+    machine->timed_out = false;
+    return timed_out;
+}
+
+const char *machine_state_name(const struct machine *machine)
+{
+    return machine->state < 0 ? "stopped" : machine->rows[machine->state].name;
+}
+
+/* ---- the check of a table ---- */
+
+static bool spread(const struct machine_row *rows, int row_count, uint32_t *reached)
+{
+    uint32_t before = *reached;
+
+    for (int i = 0; i < row_count; i++)
+        if (*reached & TO(i))
+            *reached |= rows[i].may_follow;
+    return *reached != before;
+}
+
+static bool can_end(const struct machine_row *rows, int row_count, int from)
+{
+    uint32_t reached = TO(from);
+
+    while (spread(rows, row_count, &reached))
+        ;
+    for (int i = 0; i < row_count; i++)
+        if (reached & TO(i) && !rows[i].done)
+            return true;
+    return false;
+}
+
+const char *machine_check(const struct machine_row *rows, int row_count, int first)
+{
+    uint32_t reached = TO(first);
+
+    if (row_count <= 0 || row_count > MACHINE_ROWS_MAX)
+        return "too many rows, or none";
+    for (int i = 0; i < row_count; i++) {
+        if (!rows[i].name)
+            return "a hole in the table";
+        if (row_count < MACHINE_ROWS_MAX && rows[i].may_follow >> row_count)
+            return "a successor that does not exist";
+        if (rows[i].done && !rows[i].may_follow)
+            return "a state that nothing may follow, and is no end";
+        if (!can_end(rows, row_count, i))
+            return "a state from which no end can be reached";
+    }
+    while (spread(rows, row_count, &reached))
+        ;
+    for (int i = 0; i < row_count; i++)
+        if (!(reached & TO(i)))
+            return "a state that cannot be reached";
+    return NULL;
+}

@@ -1,0 +1,426 @@
+/* The command line: which word goes to which room, and the exit codes 0 (done), 1 (failed),
+ * 2 (usage), 3 (the server does not run). */
+#include "smtpd/base/memory.h"
+#include "smtpd/base/secure.h"
+#include "smtpd/cli/cli.h"
+#include "smtpd/config/config.h"
+#include "smtpd/policy/auth.h"
+#include "smtpd/receive/receive.h"
+#include "smtpd/server/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+
+enum { DOCUMENT_MAX = 4 << 20 };
+
+struct words { /* what is left of the command line, and the flags that go everywhere */
+    const char *config_path;
+    const char *socket_path;
+    bool wants_json;
+    int count;
+    char **items;
+};
+
+typedef int command_fn(const struct words *words);
+
+struct command {
+    const char *name;
+    command_fn *run;
+    const char *arguments;
+    const char *sentence;
+};
+
+static command_fn command_run;
+static command_fn command_check;
+static command_fn command_user;
+static command_fn command_queue;
+static command_fn command_status;
+static command_fn command_document;
+static command_fn command_help;
+static command_fn command_version;
+
+/* clang-format off */
+static const struct command commands[] = {
+    {"run",      command_run,      "",                                    "Run the server in the foreground."},
+    {"check",    command_check,    "[FILE] [--effective]",                "Check the configuration: every error with line and column."},
+    {"user",     command_user,     "add|remove NAME, list",               "Users who may log in. The password is read from standard input."},
+    {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server."},
+    {"status",   command_status,   "",                                    "What the running server counts."},
+    {"document", command_document, "example|manual|verbs",                "Print the example file or a page of the manual."},
+    {"help",     command_help,     "",                                    "This page."},
+    {"version",  command_version,  "",                                    "Print the version."},
+};
+/* clang-format on */
+
+static void print_usage(FILE *to)
+{
+    (void)fprintf(to, "usage: smtpd COMMAND [ARGUMENTS] [--config FILE] [--json]\n\n");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        (void)fprintf(to, "  %-9s %-32s %s\n", commands[i].name, commands[i].arguments,
+                      commands[i].sentence);
+    (void)fprintf(to, "\n"
+                      "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
+                      "  --socket PATH   control socket, where the configuration cannot be read\n"
+                      "  --json          machine-readable answers (check, queue, status)\n\n"
+                      "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
+                      "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
+}
+
+static int usage_error(const char *format, const char *word)
+{
+    (void)fprintf(stderr, format, word);
+    (void)fprintf(stderr, "\nTry: smtpd help\n");
+    return CLI_USAGE;
+}
+
+static int command_help(const struct words *words)
+{
+    (void)words;
+    print_usage(stdout);
+    return CLI_DONE;
+}
+
+static int command_version(const struct words *words)
+{
+    (void)words;
+    (void)printf("smtpd %s\n", SERVER_VERSION);
+    return CLI_DONE;
+}
+
+/* ---- run and check ---- */
+
+static void print_problems(const struct config_problems *problems, const char *path, FILE *to)
+{
+    struct bytes text;
+
+    bytes_init(&text, DOCUMENT_MAX);
+    config_problems_print(problems, path, &text);
+    (void)fwrite(text.data ? text.data : "", 1, text.length, to);
+    bytes_fini(&text);
+}
+
+static struct config *load(const char *path)
+{
+    struct config_problems *problems = NEW(struct config_problems);
+    struct config *config = config_load(path, problems);
+
+    if (!config)
+        print_problems(problems, path, stderr);
+    memory_free(problems);
+    return config;
+}
+
+static int command_run(const struct words *words)
+{
+    struct config *config;
+
+    if (words->count > 0)
+        return usage_error("smtpd: run takes no \"%s\"\n", words->items[0]);
+    config = load(words->config_path);
+    return config ? server_run(config, words->config_path) : CLI_FAILED;
+}
+
+static void print_json_text(const char *text)
+{
+    (void)putchar('"');
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\')
+            (void)putchar('\\');
+        if ((unsigned char)*text >= 0x20)
+            (void)putchar(*text);
+    }
+    (void)putchar('"');
+}
+
+static void print_problems_json(const struct config_problems *problems, const char *path)
+{
+    (void)printf("[");
+    for (size_t i = 0; i < problems->count; i++) {
+        (void)printf("%s{\"file\":", i ? "," : "");
+        print_json_text(path);
+        (void)printf(",\"line\":%u,\"column\":%u,\"text\":", problems->items[i].line,
+                     problems->items[i].column);
+        print_json_text(problems->items[i].text);
+        (void)printf("}");
+    }
+    (void)printf("]\n");
+}
+
+static int print_effective(const struct config *config, const char *path)
+{
+    struct bytes text;
+    enum result result;
+
+    bytes_init(&text, DOCUMENT_MAX);
+    result = config_print_effective(config, path, &text);
+    (void)fwrite(text.data ? text.data : "", 1, text.length, stdout);
+    bytes_fini(&text);
+    return result == RESULT_OK ? CLI_DONE : CLI_FAILED;
+}
+
+static int check_file(const struct words *words, const char *path, bool wants_effective)
+{
+    struct config_problems *problems = NEW(struct config_problems);
+    struct config *config = config_load(path, problems);
+    int code = CLI_DONE;
+
+    if (config)
+        server_check(config, problems);
+    if (words->wants_json)
+        print_problems_json(problems, path);
+    else
+        print_problems(problems, path, stderr);
+    if (problems->count > 0)
+        code = CLI_FAILED;
+    if (config && wants_effective)
+        code |= print_effective(config, path);
+    else if (code == CLI_DONE && !words->wants_json)
+        (void)printf("%s: no errors\n", path);
+    config_free(config);
+    memory_free(problems);
+    return code;
+}
+
+static int command_check(const struct words *words)
+{
+    const char *path = words->config_path;
+    bool wants_effective = false;
+
+    for (int i = 0; i < words->count; i++) {
+        if (strcmp(words->items[i], "--effective") == 0)
+            wants_effective = true;
+        else if (words->items[i][0] == '-')
+            return usage_error("smtpd: check takes no \"%s\"\n", words->items[i]);
+        else
+            path = words->items[i];
+    }
+    return check_file(words, path, wants_effective);
+}
+
+/* ---- user ---- */
+
+static bool set_echo(bool is_on)
+{
+    struct termios terminal;
+
+    if (tcgetattr(STDIN_FILENO, &terminal) != 0)
+        return false;
+    if (is_on)
+        terminal.c_lflag |= ECHO;
+    else
+        terminal.c_lflag &= ~(tcflag_t)ECHO;
+    return tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal) == 0;
+}
+
+/* One line of standard input; asked for, and not shown, on a terminal. */
+static bool read_password(char password[LIMIT_PASSWORD + 2], size_t *length)
+{
+    bool is_terminal = isatty(STDIN_FILENO) == 1;
+    char *line;
+
+    if (is_terminal) {
+        (void)fprintf(stderr, "Password: ");
+        (void)set_echo(false);
+    }
+    line = fgets(password, LIMIT_PASSWORD + 2, stdin);
+    if (is_terminal) {
+        (void)set_echo(true);
+        (void)fprintf(stderr, "\n");
+    }
+    *length = line ? strcspn(line, "\r\n") : 0;
+    if (*length >= 1 && *length <= LIMIT_PASSWORD)
+        return true;
+    (void)fprintf(stderr, "smtpd: the password, one line on standard input, has 1 to %d bytes\n",
+                  LIMIT_PASSWORD);
+    return false;
+}
+
+static int user_add(const char *path, const char *name)
+{
+    char password[LIMIT_PASSWORD + 2];
+    bool was_there = false;
+    size_t length = 0;
+    struct fault fault;
+    enum result result;
+
+    if (!read_password(password, &length))
+        return CLI_USAGE;
+    result = users_file_set(path, name, (struct slice){password, length}, &was_there, &fault);
+    secure_wipe(password, sizeof password);
+    if (result != RESULT_OK) {
+        (void)fprintf(stderr, "smtpd: %s\n", fault.text);
+        return CLI_FAILED;
+    }
+    (void)printf("%s %s in %s\n", was_there ? "changed" : "added", name, path);
+    return CLI_DONE;
+}
+
+static void print_name(void *owner, const char *name)
+{
+    (void)owner;
+    (void)printf("%s\n", name);
+}
+
+static int user_change(const char *path, const struct words *words)
+{
+    const char *what = words->count > 0 ? words->items[0] : "";
+    struct fault fault;
+    enum result result;
+
+    if (strcmp(what, "list") == 0 && words->count == 1)
+        result = users_file_list(path, print_name, NULL, &fault);
+    else if (strcmp(what, "add") == 0 && words->count == 2)
+        return user_add(path, words->items[1]);
+    else if (strcmp(what, "remove") == 0 && words->count == 2)
+        result = users_file_remove(path, words->items[1], &fault);
+    else
+        return usage_error("usage: smtpd user add NAME | remove NAME | list%s\n", "");
+    if (result == RESULT_OK)
+        return CLI_DONE;
+    (void)fprintf(stderr, "smtpd: %s\n", fault.text);
+    return CLI_FAILED;
+}
+
+static int command_user(const struct words *words)
+{
+    struct config *config = load(words->config_path);
+    int code;
+
+    if (!config)
+        return CLI_FAILED;
+    if (config->users_file) {
+        code = user_change(config->users_file, words);
+    } else {
+        (void)fprintf(stderr, "smtpd: %s names no auth.users_file\n", words->config_path);
+        code = CLI_FAILED;
+    }
+    config_free(config);
+    return code;
+}
+
+/* ---- commands to the server ---- */
+
+static int ask_server(const struct words *words,
+                      int (*ask)(const struct cli_context *, int, char **))
+{
+    struct cli_context context = {words->socket_path, words->wants_json};
+    struct config *config = NULL;
+    char *path = NULL;
+    int code;
+
+    if (!context.socket_path) {
+        config = load(words->config_path);
+        if (!config) {
+            (void)fprintf(stderr, "smtpd: or say --socket PATH\n");
+            return CLI_FAILED;
+        }
+        context.socket_path = path = memory_format("%s/control.sock", config->data_dir);
+    }
+    code = ask(&context, words->count, words->items);
+    memory_free(path);
+    config_free(config);
+    return code;
+}
+
+static int command_queue(const struct words *words)
+{
+    struct cli_context nowhere = {NULL, false};
+    char *help[] = {(char *)(uintptr_t) "help"};
+
+    if (words->count > 0 && (strcmp(words->items[0], "help") == 0 ||
+                             strcmp(words->items[0], "--help") == 0))
+        return cli_queue(&nowhere, 1, help);
+    return ask_server(words, cli_queue);
+}
+
+static int command_status(const struct words *words)
+{
+    return ask_server(words, cli_status);
+}
+
+/* ---- generated pages ---- */
+
+static int command_document(const struct words *words)
+{
+    const char *page = words->count == 1 ? words->items[0] : "";
+    enum result result = RESULT_NOT_FOUND;
+    struct bytes text;
+
+    bytes_init(&text, DOCUMENT_MAX);
+    if (strcmp(page, "example") == 0)
+        result = config_document_example(&text);
+    else if (strcmp(page, "manual") == 0)
+        result = config_document_manual(&text);
+    else if (strcmp(page, "verbs") == 0)
+        result = receive_document_verbs(&text);
+    if (result == RESULT_OK)
+        (void)fwrite(text.data, 1, text.length, stdout);
+    bytes_fini(&text);
+    if (result == RESULT_NOT_FOUND)
+        return usage_error("usage: smtpd document example|manual|verbs%s\n", "");
+    return result == RESULT_OK && fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+}
+
+/* Takes the flags that go everywhere out of the words. False: a flag lacks its value. */
+static bool take_flags(struct words *words, int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++) {
+        const char **value = NULL;
+
+        if (strcmp(argv[i], "--json") == 0)
+            words->wants_json = true;
+        else if (strcmp(argv[i], "--config") == 0)
+            value = &words->config_path;
+        else if (strcmp(argv[i], "--socket") == 0)
+            value = &words->socket_path;
+        else
+            words->items[words->count++] = argv[i];
+        if (value && i + 1 == argc)
+            return false;
+        if (value)
+            *value = argv[++i];
+    }
+    return true;
+}
+
+static const struct command *find_command(const char *name)
+{
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    if (strcmp(name, "--version") == 0)
+        name = "version";
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    struct words words = {.config_path = CONFIG_DEFAULT_FILE, .items = NULL};
+    const struct command *command;
+    int code;
+
+    if (argc < 2) {
+        print_usage(stderr);
+        return CLI_USAGE;
+    }
+    secure_init();
+    words.items = NEW_ARRAY(char *, (size_t)argc);
+    if (!take_flags(&words, argc - 1, argv + 1)) {
+        code = usage_error("smtpd: %s needs a value\n", argv[argc - 1]);
+    } else {
+        command = words.count > 0 ? find_command(words.items[0]) : NULL;
+        words.count -= words.count > 0;
+        words.items++;
+        code = command ? command->run(&words)
+                       : usage_error("smtpd: no command \"%s\"\n", argv[1]);
+        words.items--;
+    }
+    memory_free(words.items);
+    return code;
+}

@@ -1,0 +1,82 @@
+/* The one struct server, shared by the files of this room. */
+#ifndef SMTPD_SERVER_INNER_H
+#define SMTPD_SERVER_INNER_H
+
+#include "smtpd/admin/admin.h"
+#include "smtpd/base/list.h"
+#include "smtpd/net/listener.h"
+#include "smtpd/server/server.h"
+
+struct server_listener {
+    struct link link;
+    struct server *server;
+    struct listener *listener;
+    struct receive_listener settings;
+    char name[IP_TEXT];
+    bool is_wanted; /* by the file that is being applied */
+};
+
+struct server {
+    const char *config_path;
+    struct config *config;
+    struct loop *loop;
+    struct offload *offload;
+    struct net *net;
+    struct resolver *resolver;
+    struct queue *queue;
+    struct auth *auth;
+    struct rate *rate;
+    struct access *access;
+    struct tls_server *tls_server;
+    struct tls_client *tls_client;
+    struct receive *receive;
+    struct deliver *deliver;
+    struct local *local;
+    struct admin *admin;
+    struct list listeners;
+    struct signal_watch *on_term;
+    struct signal_watch *on_int;
+    struct signal_watch *on_hup;
+    struct timer watchdog; /* is the store still able to commit? */
+    int64_t started_ms;
+    int exit_code;
+    /* reload */
+    struct job *reload;
+    bool reload_again;
+    unsigned reloads;
+    unsigned reloads_failed;
+    /* leaving */
+    bool is_draining;
+    bool receive_is_empty;
+    bool deliver_is_empty;
+    struct timer receive_deadline;
+    struct timer deliver_deadline;
+};
+
+/* listeners.c */
+/* Opens what `config` wants and is not open yet; nothing else changes. On failure what was
+ * opened here is closed again. */
+enum result MUST_CHECK listeners_open(struct server *server, const struct config *config,
+                                      struct fault *fault);
+/* Gives each its settings, closes what `server->config` does not want, starts new ones. */
+void listeners_apply(struct server *server);
+void listeners_close(struct server *server);
+
+/* reload.c */
+void reload_on_signal(void *owner, int signal_number);
+
+/* drain.c */
+void drain_on_signal(void *owner, int signal_number);
+void drain_stop(struct server *server); /* no more waiting: leave the loop */
+
+/* privileges.c */
+void privileges_raise_limits(void);
+/* Makes data_dir (0700) if it is missing; as root with server.user it becomes that user's, and
+ * the process becomes that user, keeping CAP_NET_BIND_SERVICE. */
+enum result MUST_CHECK privileges_drop(const struct config *config, struct fault *fault);
+
+/* server.c */
+void server_apply_settings(struct server *server);
+void server_use_resolver(struct server *server, struct resolver *resolver);
+
+#endif

@@ -1,0 +1,333 @@
+/* Builds the rooms from below, wires them, runs the loop, and takes them down from above. The
+ * only place that knows all of them. */
+#include "inner.h"
+
+#include "smtpd/base/log.h"
+#include "smtpd/base/memory.h"
+#include "smtpd/base/secure.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { WATCHDOG_MS = 1000 };
+
+/* ---- settings: at the start and at each reload ---- */
+
+void server_apply_settings(struct server *server)
+{
+    struct config *config = server->config;
+    struct receive_settings receive;
+    struct deliver_settings deliver;
+    struct access_settings access;
+    struct queue_settings queue;
+    struct local_settings local;
+    struct rate_settings rate;
+
+    config_queue(config, &queue);
+    queue_apply(server->queue, &queue);
+    config_rate(config, &rate);
+    rate_apply(server->rate, &rate);
+    config_access(config, &access);
+    access_unref(server->access);
+    server->access = access_new(&access);
+    config_receive(config, &receive);
+    receive_apply(server->receive, &receive, server->access);
+    config_local(config, &local);
+    local_apply(server->local, &local);
+    config_deliver(config, &deliver);
+    deliver_apply(server->deliver, &deliver, server->tls_client);
+    auth_follow(server->auth, config->users_file);
+}
+
+void server_use_resolver(struct server *server, struct resolver *resolver)
+{
+    struct resolver *before = server->resolver;
+
+    server->resolver = resolver;
+    deliver_set_resolver(server->deliver, resolver);
+    admin_set_resolver(server->admin, resolver);
+    resolver_free(before);
+}
+
+/* ---- start ---- */
+
+static enum result open_net(struct server *server, struct fault *fault)
+{
+    struct tls_settings tls;
+
+    server->loop = loop_new();
+    server->offload = offload_new(server->loop);
+    config_tls(server->config, &tls);
+    server->net = net_new(server->loop, server->offload, &tls);
+    return listeners_open(server, server->config, fault);
+}
+
+static enum result open_tls(struct server *server, struct fault *fault)
+{
+    struct tls_server_settings tls;
+    enum result result = RESULT_OK;
+
+    config_tls_server(server->config, &tls);
+    if (tls.pair_count > 0)
+        result = tls_server_new(&tls, &server->tls_server, fault);
+    if (result == RESULT_OK)
+        result = tls_client_new(server->config->ca_file, &server->tls_client, fault);
+    return result;
+}
+
+static enum result open_keepers(struct server *server, struct fault *fault)
+{
+    struct resolver_settings resolver;
+    struct queue_settings queue;
+    struct rate_settings rate;
+    enum result result;
+
+    config_resolver(server->config, &resolver);
+    result = resolver_new(server->loop, &resolver, &server->resolver, fault);
+    if (result != RESULT_OK)
+        return result;
+    server->auth = auth_new(server->loop, server->offload);
+    result = auth_load(server->auth, server->config->users_file, fault);
+    if (result != RESULT_OK)
+        return result;
+    config_rate(server->config, &rate);
+    server->rate = rate_new(&rate);
+    config_queue(server->config, &queue);
+    return queue_open(server->loop, server->offload, &queue, &server->queue, fault);
+}
+
+static void tell_facts(void *owner, struct admin_facts *facts)
+{
+    const struct server *server = owner;
+
+    *facts = (struct admin_facts){
+        .version = SERVER_VERSION,
+        .hostname = server->config->hostname,
+        .started_ms = server->started_ms,
+        .is_draining = server->is_draining,
+        .listeners = (unsigned)server->listeners.count,
+        .reloads = server->reloads,
+        .reloads_failed = server->reloads_failed,
+    };
+}
+
+static enum result open_control(struct server *server, struct fault *fault)
+{
+    struct admin_rooms rooms = {
+        .loop = server->loop,
+        .offload = server->offload,
+        .net = server->net,
+        .resolver = server->resolver,
+        .queue = server->queue,
+        .receive = server->receive,
+        .deliver = server->deliver,
+        .facts = tell_facts,
+        .owner = server,
+    };
+    char *path = memory_format("%s/control.sock", server->config->data_dir);
+    enum result result = admin_open(&rooms, path, &server->admin, fault);
+
+    memory_free(path);
+    return result;
+}
+
+/* Receiving and delivering never meet: each knows the queue, and only this file knows both. */
+static enum result open_workers(struct server *server, struct fault *fault)
+{
+    struct receive_rooms receive = {server->loop, server->net, server->queue, server->auth,
+                                    server->rate};
+    struct deliver_rooms deliver = {server->loop,  server->net,   server->resolver,
+                                    server->queue, local_deliver, NULL};
+
+    server->local = local_new(server->loop, server->offload);
+    deliver.local = server->local;
+    server->deliver = deliver_new(&deliver);
+    server->receive = receive_new(&receive);
+    server_apply_settings(server);
+    return open_control(server, fault);
+}
+
+static void on_watchdog(void *owner)
+{
+    struct server *server = owner;
+
+    timer_start(&server->watchdog, WATCHDOG_MS);
+    if (!queue_is_broken(server->queue))
+        return;
+    log_message(LOG_ERROR, "server.store_failed",
+                "the queue in %s cannot be written any more; look at the disk and at the messages "
+                "above. Stopping: every message that got a 250 is safe, and a restart may help",
+                server->config->data_dir);
+    server->exit_code = 1;
+    drain_stop(server);
+}
+
+static void watch_signals(struct server *server)
+{
+    (void)signal(SIGPIPE, SIG_IGN);
+    server->on_term = signal_watch_start(server->loop, SIGTERM, drain_on_signal, server);
+    server->on_int = signal_watch_start(server->loop, SIGINT, drain_on_signal, server);
+    server->on_hup = signal_watch_start(server->loop, SIGHUP, reload_on_signal, server);
+}
+
+static enum result start(struct server *server, struct fault *fault)
+{
+    struct log_settings log;
+    enum result result;
+
+    (void)umask(0077);
+    privileges_raise_limits();
+    config_log(server->config, &log);
+    result = log_open(&log, fault);
+    if (result == RESULT_OK)
+        result = open_net(server, fault);
+    if (result == RESULT_OK)
+        result = privileges_drop(server->config, fault);
+    if (result == RESULT_OK)
+        result = open_tls(server, fault);
+    if (result == RESULT_OK)
+        result = open_keepers(server, fault);
+    if (result == RESULT_OK)
+        result = open_workers(server, fault);
+    if (result != RESULT_OK)
+        return result;
+    watch_signals(server);
+    loop_measure_lag(server->loop);
+    timer_init(&server->watchdog, server->loop, on_watchdog, server);
+    timer_start(&server->watchdog, WATCHDOG_MS);
+    server->started_ms = loop_wall_ms(server->loop);
+    listeners_apply(server);
+    return RESULT_OK;
+}
+
+/* ---- stop ---- */
+
+static void close_workers(struct server *server)
+{
+    if (server->admin)
+        admin_close(server->admin);
+    if (server->receive) {
+        receive_abort(server->receive);
+        receive_free(server->receive);
+    }
+    if (server->deliver) {
+        (void)deliver_abort(server->deliver);
+        deliver_free(server->deliver);
+    }
+    if (server->local)
+        local_free(server->local);
+}
+
+static void close_keepers(struct server *server)
+{
+    if (server->queue)
+        queue_close(server->queue);
+    if (server->rate)
+        rate_free(server->rate);
+    if (server->auth)
+        auth_free(server->auth);
+    if (server->resolver)
+        resolver_free(server->resolver);
+    access_unref(server->access);
+    tls_server_unref(server->tls_server);
+    tls_client_unref(server->tls_client);
+}
+
+static void stop_watching(struct server *server)
+{
+    if (server->on_term)
+        signal_watch_stop(server->on_term);
+    if (server->on_int)
+        signal_watch_stop(server->on_int);
+    if (server->on_hup)
+        signal_watch_stop(server->on_hup);
+    if (server->reload)
+        job_cancel(server->reload);
+    timer_cancel(&server->watchdog);
+}
+
+static void stop(struct server *server)
+{
+    stop_watching(server);
+    listeners_close(server);
+    close_workers(server);
+    /* Streams send their last words (421) and close. */
+    loop_run_for(server->loop, 50);
+    close_keepers(server);
+    if (server->offload)
+        offload_free(server->offload);
+    if (server->net)
+        net_free(server->net);
+    loop_free(server->loop);
+}
+
+int server_run(struct config *config, const char *config_path)
+{
+    struct server *server = NEW(struct server);
+    struct fault fault = {0};
+    int exit_code;
+
+    server->config = config;
+    server->config_path = config_path;
+    list_init(&server->listeners);
+    if (start(server, &fault) == RESULT_OK) {
+        log_message(LOG_NOTICE, "server.started", "smtpd %s, queue in %s", SERVER_VERSION,
+                    config->data_dir);
+        loop_run(server->loop);
+        log_message(LOG_NOTICE, "server.stopping", "last commit");
+    } else {
+        (void)fprintf(stderr, "smtpd: %s\n", fault.text);
+        server->exit_code = 1;
+    }
+    if (server->loop)
+        stop(server);
+    exit_code = server->exit_code;
+    config_free(server->config);
+    memory_free(server);
+    log_message(LOG_NOTICE, "server.stopped", "exit code %d", exit_code);
+    log_close();
+    return exit_code;
+}
+
+/* ---- smtpd check ---- */
+
+static void add_problem(struct config_problems *problems, const char *text)
+{
+    struct config_problem *problem;
+
+    if (problems->count == CONFIG_PROBLEMS_MAX) {
+        problems->left_out++;
+        return;
+    }
+    problem = &problems->items[problems->count++];
+    problem->line = problem->column = 0;
+    (void)snprintf(problem->text, sizeof problem->text, "%.380s", text);
+}
+
+static void ignore_user(void *owner, const char *name)
+{
+    (void)owner;
+    (void)name;
+}
+
+void server_check(const struct config *config, struct config_problems *problems)
+{
+    struct tls_server_settings settings;
+    struct tls_server *server = NULL;
+    struct tls_client *client = NULL;
+    struct fault fault;
+
+    config_tls_server(config, &settings);
+    if (settings.pair_count > 0 && tls_server_new(&settings, &server, &fault) != RESULT_OK)
+        add_problem(problems, fault.text);
+    tls_server_unref(server);
+    if (tls_client_new(config->ca_file, &client, &fault) != RESULT_OK)
+        add_problem(problems, fault.text);
+    tls_client_unref(client);
+    if (config->users_file &&
+        users_file_list(config->users_file, ignore_user, NULL, &fault) != RESULT_OK)
+        add_problem(problems, fault.text);
+}

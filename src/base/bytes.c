@@ -9,7 +9,7 @@
 
 static char fold(char byte)
 {
-    return byte >= 'A' && byte <= 'Z' ? (char)(byte + ('a' - 'A')) : byte;
+    return byte >= 'A' && byte <= 'Z' ? (char)(byte | 0x20) : byte;
 }
 
 static bool equal_fold(const char *a, const char *b, size_t length)
@@ -56,7 +56,7 @@ bool slice_ends_fold(struct slice a, const char *suffix)
 {
     size_t length = strlen(suffix);
 
-    return a.length >= length && equal_fold(a.data + (a.length - length), suffix, length);
+    return a.length >= length && slice_equal_text_fold(slice_from(a, a.length - length), suffix);
 }
 
 struct slice slice_from(struct slice a, size_t offset)
@@ -206,26 +206,26 @@ enum result bytes_add_text(struct bytes *bytes, const char *text)
 enum result bytes_format(struct bytes *bytes, const char *format, ...)
 {
     char small[512];
+    char *large = NULL;
     va_list arguments;
-    va_list again;
     int length;
-    char *room;
+    enum result result;
 
     va_start(arguments, format);
-    va_copy(again, arguments);
     length = vsnprintf(small, sizeof small, format, arguments);
     va_end(arguments);
-    /* One byte more: vsnprintf writes a NUL behind. */
-    room = length < 0 ? NULL : bytes_reserve(bytes, (size_t)length + 1);
-    if (room && (size_t)length < sizeof small)
-        memcpy(room, small, (size_t)length);
-    else if (room)
-        (void)vsnprintf(room, (size_t)length + 1, format, again);
-    va_end(again);
-    if (!room)
+    if (length < 0 || (size_t)length > bytes->ceiling)
         return RESULT_TOO_LARGE;
-    bytes->length += (size_t)length;
-    return RESULT_OK;
+    /* Not straight into the buffer: the NUL behind the text may be above the ceiling. */
+    if ((size_t)length >= sizeof small) {
+        large = memory_new((size_t)length + 1);
+        va_start(arguments, format);
+        (void)vsnprintf(large, (size_t)length + 1, format, arguments);
+        va_end(arguments);
+    }
+    result = bytes_add(bytes, (struct slice){large ? large : small, (size_t)length});
+    memory_free(large);
+    return result;
 }
 
 void bytes_drop_front(struct bytes *bytes, size_t count)
@@ -303,7 +303,7 @@ enum result bytes_add_base64_decoded(struct bytes *bytes, struct slice encoded)
         padding++;
         letters--;
     }
-    room = bytes_reserve(bytes, encoded.length / 4 * 3 + 1);
+    room = bytes_reserve(bytes, encoded.length / 4 * 3 - padding);
     if (!room)
         return RESULT_TOO_LARGE;
     for (size_t i = 0; i < letters; i++) {

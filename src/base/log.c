@@ -1,28 +1,42 @@
-/* Lines are made in the caller's memory, handed to a bounded list, and written by a thread of
- * their own: stdout may be a pipe that nobody reads. The log sink is the one global of the
- * house. Rejected: writing from the loop (it would block), and one lock-free ring (lines vary
- * from 200 bytes to 8 KiB, and a lock held for a list operation costs less than the write). */
+/* The sink: a bounded list of whole lines and the thread that writes them, because stdout may be
+ * a pipe that nobody reads. It is the one global of the house. Rejected: writing from the loop
+ * (it would block), and a lock-free ring (lines vary from 200 bytes to 8 KiB, and a lock held
+ * for a list operation costs less than the write). */
 #include "smtpd/base/log.h"
 
+#include "log_sink.h"
+#include "smtpd/base/check.h"
 #include "smtpd/base/list.h"
 #include "smtpd/base/memory.h"
-#include "smtpd/base/moment.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { RING_BYTES = 4 << 20, LOOK_BACK = 64, CLOSE_WAIT_S = 5, RETRY_MS = 200 };
+enum {
+    RING_BYTES = 4 << 20,
+    RING_BYTES_LEAST = 65536,
+    RING_GROWTH = 4,      /* final lines may grow the ring to so many times its size */
+    BATCH_BYTES = 65536,  /* of one write; larger than any line */
+    BLOCKED_MS = 100,     /* how long the writer waits for a pipe before it looks up */
+    PAUSE_MS = 20,        /* after a failed write, doubled each time up to ... */
+    PAUSE_MOST_MS = 1000,
+    GIVE_UP_MS = 4000,    /* of log_close(): then the writer stops trying */
+    CLOSE_WAIT_S = 5      /* then the process no longer waits for the writer */
+};
 
 struct log_entry {
-    struct link link;
-    bool is_final;
+    struct link link;  /* in sink.lines */
+    struct link loose; /* in sink.droppable, unless the line is final */
     size_t length;
     char text[];
 };
@@ -31,83 +45,163 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t work;
     pthread_t writer;
-    struct list lines;
-    size_t bytes;      /* of the lines that wait */
+    struct list lines;     /* oldest first */
+    struct list droppable; /* those of them that are not final */
+    size_t bytes;          /* of the lines that wait, with their heads */
     size_t ring_bytes;
     bool is_open;
     bool is_closing;
-    int fd;
-    int next_fd; /* -1: none */
+    int64_t give_up_ms; /* monotonic; while closing */
+    int fd;             /* this and the next two: the writer's own while it runs */
     bool owns_fd;
+    size_t write_most; /* a pipe that can be written takes this without blocking */
+    int next_fd;       /* -1: none */
     bool next_is_owned;
     uint64_t dropped;
     bool room_is_awaited;
     void (*on_room)(void *owner);
     void *on_room_owner;
-    char node[256];
     _Atomic int level;
-    _Atomic int format;
-    bool has_colour;
+    struct log_look look;
 } sink = {.lock = PTHREAD_MUTEX_INITIALIZER,
           .work = PTHREAD_COND_INITIALIZER,
           .fd = STDERR_FILENO,
           .next_fd = -1,
           .level = LOG_INFO};
 
-static const char *const level_names[] = {"error", "warning", "notice", "info", "debug"};
+static void lock(void)
+{
+    CHECK(pthread_mutex_lock(&sink.lock) == 0);
+}
+
+static void unlock(void)
+{
+    CHECK(pthread_mutex_unlock(&sink.lock) == 0);
+}
+
+static int64_t monotonic_ms(void)
+{
+    struct timespec now;
+
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 /* ---- writing ---- */
 
-static void wait_ms(long ms)
+static void use_descriptor(int fd, bool is_owned)
 {
-    struct timespec pause = {ms / 1000, ms % 1000 * 1000000};
+    struct stat status;
 
-    (void)nanosleep(&pause, NULL);
+    sink.fd = fd;
+    sink.owns_fd = is_owned;
+    sink.write_most =
+        fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? BATCH_BYTES : PIPE_BUF;
 }
 
-static bool is_closing(void)
+static bool take_new_descriptor(void)
 {
-    bool closing;
+    bool is_new;
 
-    (void)pthread_mutex_lock(&sink.lock);
-    closing = sink.is_closing;
-    (void)pthread_mutex_unlock(&sink.lock);
-    return closing;
+    lock();
+    is_new = sink.next_fd >= 0;
+    if (is_new) {
+        if (sink.owns_fd)
+            (void)close(sink.fd);
+        use_descriptor(sink.next_fd, sink.next_is_owned);
+        sink.next_fd = -1;
+    }
+    unlock();
+    return is_new;
 }
 
-/* A full disk or a slow pipe passes: the line is kept and tried again. Only while closing is it
- * given up, after one more try. */
-static void write_all(int fd, const char *text, size_t length)
+/* Bytes written, 0 for a pipe that is full, -1 for a failure. */
+static ssize_t write_some(const char *text, size_t length)
 {
-    while (length > 0) {
-        ssize_t written = write(fd, text, length);
+    struct pollfd output = {.fd = sink.fd, .events = POLLOUT};
+    ssize_t written;
+
+    if (poll(&output, 1, BLOCKED_MS) == 0)
+        return 0;
+    written = write(sink.fd, text, length < sink.write_most ? length : sink.write_most);
+    if (written < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    return written;
+}
+
+/* While closing: too late to try again? Then what is left counts as dropped. */
+static bool give_up(const char *left, size_t length)
+{
+    bool is_late;
+
+    lock();
+    is_late = sink.is_closing && monotonic_ms() >= sink.give_up_ms;
+    for (size_t i = 0; is_late && i < length; i++)
+        sink.dropped += left[i] == '\n';
+    unlock();
+    return is_late;
+}
+
+static int pause_for(int ms)
+{
+    struct timespec time = {ms / 1000, ms % 1000 * 1000000L};
+
+    (void)nanosleep(&time, NULL);
+    return ms * 2 < PAUSE_MOST_MS ? ms * 2 : PAUSE_MOST_MS;
+}
+
+/* A full disk or a slow pipe passes: what is left is tried again, ever more slowly. A new output
+ * (SIGHUP) ends the waiting and gets the broken line from its beginning. */
+static void write_batch(const char *batch, size_t length)
+{
+    size_t at = 0;
+    int pause_ms = PAUSE_MS;
+
+    while (at < length) {
+        ssize_t written = write_some(batch + at, length - at);
 
         if (written > 0) {
-            text += written;
-            length -= (size_t)written;
+            at += (size_t)written;
+            pause_ms = PAUSE_MS;
             continue;
         }
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (is_closing() || errno == EPIPE || errno == EBADF)
+        if (give_up(batch + at, length - at))
             return;
-        wait_ms(RETRY_MS);
+        if (written < 0)
+            pause_ms = pause_for(pause_ms);
+        if (take_new_descriptor())
+            while (at > 0 && batch[at - 1] != '\n')
+                at--;
     }
 }
 
-static void swap_descriptor(void)
+/* ---- the ring; all with the lock held ---- */
+
+static size_t entry_bytes(const struct log_entry *entry)
 {
-    if (sink.next_fd < 0)
-        return;
-    if (sink.owns_fd)
-        (void)close(sink.fd);
-    sink.fd = sink.next_fd;
-    sink.owns_fd = sink.next_is_owned;
-    sink.next_fd = -1;
+    return sizeof *entry + entry->length;
 }
 
-/* Takes lines up to `most` bytes into `batch`; called with the lock held. */
-static size_t take_batch(char *batch, size_t most)
+static void remove_entry(struct log_entry *entry)
+{
+    list_remove(&sink.lines, &entry->link);
+    list_remove(&sink.droppable, &entry->loose);
+    sink.bytes -= entry_bytes(entry);
+    memory_free(entry);
+}
+
+static bool drop_oldest(void)
+{
+    struct link *loose = list_first(&sink.droppable);
+
+    if (!loose)
+        return false;
+    remove_entry(CONTAINER_OF(loose, struct log_entry, loose));
+    sink.dropped++;
+    return true;
+}
+
+static size_t take_batch(char *batch)
 {
     size_t length = 0;
     struct link *link;
@@ -115,55 +209,125 @@ static size_t take_batch(char *batch, size_t most)
     while ((link = list_first(&sink.lines))) {
         struct log_entry *entry = CONTAINER_OF(link, struct log_entry, link);
 
-        if (length + entry->length > most)
+        if (length + entry->length > BATCH_BYTES)
             break;
         memcpy(batch + length, entry->text, entry->length);
         length += entry->length;
-        list_remove(&sink.lines, link);
-        sink.bytes -= entry->length;
-        memory_free(entry);
+        remove_entry(entry);
     }
     return length;
 }
 
+/* Well below the mark, or it would be told at every second line. The lock is held on purpose:
+ * after log_on_room(NULL, NULL) the old function no longer runs. */
 static void tell_room(void)
 {
-    void (*fn)(void *) = NULL;
-    void *owner = NULL;
-
-    if (sink.room_is_awaited && sink.bytes < sink.ring_bytes / 2) {
-        sink.room_is_awaited = false;
-        fn = sink.on_room;
-        owner = sink.on_room_owner;
-    }
-    if (fn)
-        fn(owner);
+    if (!sink.room_is_awaited || sink.bytes >= sink.ring_bytes / 2)
+        return;
+    sink.room_is_awaited = false;
+    if (sink.on_room)
+        sink.on_room(sink.on_room_owner);
 }
 
-static void *write_lines(void *unused)
+static void *write_lines(void *argument)
 {
-    static char batch[8 * LOG_LINE_MAX];
+    char *batch = argument;
 
-    (void)unused;
-    (void)pthread_mutex_lock(&sink.lock);
     for (;;) {
         size_t length;
 
-        swap_descriptor();
-        length = take_batch(batch, sizeof batch);
-        tell_room();
-        if (length == 0 && sink.is_closing)
-            break;
-        if (length == 0) {
+        (void)take_new_descriptor();
+        lock();
+        while (!list_first(&sink.lines) && !sink.is_closing && sink.next_fd < 0)
             (void)pthread_cond_wait(&sink.work, &sink.lock);
-            continue;
+        length = take_batch(batch);
+        tell_room();
+        if (length == 0 && sink.is_closing) {
+            unlock();
+            break;
         }
-        (void)pthread_mutex_unlock(&sink.lock);
-        write_all(sink.fd, batch, length);
-        (void)pthread_mutex_lock(&sink.lock);
+        unlock();
+        write_batch(batch, length);
     }
-    (void)pthread_mutex_unlock(&sink.lock);
+    memory_free(batch);
     return NULL;
+}
+
+void log_sink_take(const struct log_line *line)
+{
+    struct log_entry *entry = memory_new(sizeof *entry + line->length);
+
+    memcpy(entry->text, line->text, line->length);
+    entry->length = line->length;
+    lock();
+    if (!sink.is_open) {
+        /* One attempt: there is nobody to tell that stderr is gone. */
+        if (write(STDERR_FILENO, line->text, line->length) < 0)
+            sink.dropped++;
+        unlock();
+        memory_free(entry);
+        return;
+    }
+    while (sink.bytes + entry_bytes(entry) > sink.ring_bytes && drop_oldest())
+        ;
+    if (!line->is_final && sink.bytes + entry_bytes(entry) > sink.ring_bytes) {
+        sink.dropped++;
+        unlock();
+        memory_free(entry);
+        return;
+    }
+    /* Final lines always go in. What makes them stops at log_has_room(), so they stay few. */
+    sink.bytes += entry_bytes(entry);
+    CHECK(sink.bytes <= sink.ring_bytes * RING_GROWTH);
+    list_push_back(&sink.lines, &entry->link);
+    if (!line->is_final)
+        list_push_back(&sink.droppable, &entry->loose);
+    (void)pthread_cond_signal(&sink.work);
+    unlock();
+}
+
+void log_sink_look(struct log_look *look)
+{
+    lock();
+    *look = sink.look;
+    unlock();
+}
+
+/* ---- questions ---- */
+
+bool log_has_room(void)
+{
+    bool has_room;
+
+    lock();
+    has_room = !sink.is_open || sink.bytes < sink.ring_bytes / 4 * 3;
+    if (!has_room)
+        sink.room_is_awaited = true;
+    unlock();
+    return has_room;
+}
+
+void log_on_room(void (*fn)(void *owner), void *owner)
+{
+    lock();
+    sink.on_room = fn;
+    sink.on_room_owner = owner;
+    unlock();
+}
+
+uint64_t log_dropped_count(void)
+{
+    uint64_t count;
+
+    lock();
+    count = sink.dropped;
+    unlock();
+    return count;
+}
+
+bool log_would_write(enum log_level level)
+{
+    return (int)level <= atomic_load(&sink.level);
 }
 
 /* ---- opening and closing ---- */
@@ -176,7 +340,7 @@ static enum result open_output(const char *output, int *fd, bool *is_owned, stru
     } else if (strcmp(output, "stderr") == 0) {
         *fd = STDERR_FILENO;
     } else {
-        *fd = open(output, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+        *fd = open(output, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0640);
         *is_owned = true;
         if (*fd < 0)
             return fault_set(fault, RESULT_IO, "cannot open the log %s: %s", output,
@@ -185,13 +349,41 @@ static enum result open_output(const char *output, int *fd, bool *is_owned, stru
     return RESULT_OK;
 }
 
+/* With the lock held, or before the writer runs. */
 static void apply(const struct log_settings *settings, int fd)
 {
+    uint64_t ring_bytes = settings->ring_bytes ? settings->ring_bytes : RING_BYTES;
+
     atomic_store(&sink.level, (int)settings->level);
-    atomic_store(&sink.format, (int)settings->format);
-    sink.has_colour = isatty(fd) == 1;
-    sink.ring_bytes = settings->ring_bytes ? settings->ring_bytes : RING_BYTES;
-    (void)snprintf(sink.node, sizeof sink.node, "%s", settings->node ? settings->node : "");
+    sink.look.format = settings->format;
+    sink.look.has_colour = isatty(fd) == 1;
+    sink.ring_bytes = ring_bytes > RING_BYTES_LEAST ? (size_t)ring_bytes : RING_BYTES_LEAST;
+    (void)snprintf(sink.look.node, sizeof sink.look.node, "%s",
+                   settings->node ? settings->node : "");
+}
+
+/* Signals are for the loop's thread; and a reader that went away is EPIPE here, not SIGPIPE. */
+static bool start_writer(void)
+{
+    char *batch = memory_new(BATCH_BYTES);
+    sigset_t all;
+    sigset_t before;
+    bool has_started;
+
+    CHECK(sigfillset(&all) == 0);
+    CHECK(pthread_sigmask(SIG_SETMASK, &all, &before) == 0);
+    has_started = pthread_create(&sink.writer, NULL, write_lines, batch) == 0;
+    CHECK(pthread_sigmask(SIG_SETMASK, &before, NULL) == 0);
+    if (!has_started)
+        memory_free(batch);
+    return has_started;
+}
+
+static void forget_next(void)
+{
+    if (sink.next_fd >= 0 && sink.next_is_owned)
+        (void)close(sink.next_fd);
+    sink.next_fd = -1;
 }
 
 enum result log_open(const struct log_settings *settings, struct fault *fault)
@@ -202,16 +394,24 @@ enum result log_open(const struct log_settings *settings, struct fault *fault)
 
     if (result != RESULT_OK)
         return result;
+    lock();
+    CHECK(!sink.is_open);
     list_init(&sink.lines);
-    sink.fd = fd;
-    sink.owns_fd = is_owned;
-    sink.is_closing = false;
+    list_init(&sink.droppable);
     sink.bytes = 0;
+    sink.is_closing = false;
+    sink.room_is_awaited = false;
+    forget_next();
+    use_descriptor(fd, is_owned);
     apply(settings, fd);
-    if (pthread_create(&sink.writer, NULL, write_lines, NULL) != 0)
-        return fault_set(fault, RESULT_IO, "cannot start the log's thread");
-    sink.is_open = true;
-    return RESULT_OK;
+    sink.is_open = start_writer();
+    if (!sink.is_open) {
+        if (is_owned)
+            (void)close(fd);
+        result = fault_set(fault, RESULT_IO, "cannot start the thread of the log");
+    }
+    unlock();
+    return result;
 }
 
 enum result log_reopen(const struct log_settings *settings, struct fault *fault)
@@ -222,361 +422,45 @@ enum result log_reopen(const struct log_settings *settings, struct fault *fault)
 
     if (result != RESULT_OK)
         return result;
-    (void)pthread_mutex_lock(&sink.lock);
-    if (sink.next_fd >= 0 && sink.next_is_owned)
-        (void)close(sink.next_fd);
+    lock();
+    forget_next();
     sink.next_fd = fd;
     sink.next_is_owned = is_owned;
     apply(settings, fd);
     (void)pthread_cond_signal(&sink.work);
-    (void)pthread_mutex_unlock(&sink.lock);
+    unlock();
     return RESULT_OK;
 }
 
 void log_close(void)
 {
     struct timespec deadline;
+    uint64_t dropped_before;
+    uint64_t dropped_now;
 
-    if (!sink.is_open)
+    lock();
+    if (!sink.is_open) {
+        unlock();
         return;
-    (void)pthread_mutex_lock(&sink.lock);
+    }
     sink.is_closing = true;
+    sink.is_open = false; /* later lines go to stderr */
+    sink.give_up_ms = monotonic_ms() + GIVE_UP_MS;
+    dropped_before = sink.dropped;
     (void)pthread_cond_signal(&sink.work);
-    (void)pthread_mutex_unlock(&sink.lock);
-    (void)clock_gettime(CLOCK_REALTIME, &deadline);
+    unlock();
+    CHECK(clock_gettime(CLOCK_REALTIME, &deadline) == 0);
     deadline.tv_sec += CLOSE_WAIT_S;
-    /* Past the deadline the process ends with the thread still in write(). */
-    if (pthread_timedjoin_np(sink.writer, NULL, &deadline) != 0)
-        return;
+    if (pthread_timedjoin_np(sink.writer, NULL, &deadline) != 0) {
+        (void)fprintf(stderr, "smtpd: the log takes no more lines; its last ones are lost\n");
+        return; /* the process ends with the thread still in write() */
+    }
+    dropped_now = log_dropped_count();
+    if (dropped_now > dropped_before)
+        (void)fprintf(stderr, "smtpd: %llu log lines could not be written\n",
+                      (unsigned long long)(dropped_now - dropped_before));
     if (sink.owns_fd)
         (void)close(sink.fd);
     sink.fd = STDERR_FILENO;
     sink.owns_fd = false;
-    sink.is_open = false;
-}
-
-bool log_has_room(void)
-{
-    bool has_room = true;
-
-    (void)pthread_mutex_lock(&sink.lock);
-    if (sink.is_open && sink.bytes >= sink.ring_bytes / 4 * 3) {
-        has_room = false;
-        sink.room_is_awaited = true;
-    }
-    (void)pthread_mutex_unlock(&sink.lock);
-    return has_room;
-}
-
-void log_on_room(void (*fn)(void *owner), void *owner)
-{
-    (void)pthread_mutex_lock(&sink.lock);
-    sink.on_room = fn;
-    sink.on_room_owner = owner;
-    (void)pthread_mutex_unlock(&sink.lock);
-}
-
-uint64_t log_dropped_count(void)
-{
-    uint64_t count;
-
-    (void)pthread_mutex_lock(&sink.lock);
-    count = sink.dropped;
-    (void)pthread_mutex_unlock(&sink.lock);
-    return count;
-}
-
-bool log_would_write(enum log_level level)
-{
-    return (int)level <= atomic_load(&sink.level);
-}
-
-/* ---- making a line ---- */
-
-/* Room is kept for what closes the line: a truncated one is still JSON. */
-enum { CLOSING_ROOM = 16 };
-
-static void put(struct log_line *line, const char *text, size_t length)
-{
-    if (line->length + length > LOG_LINE_MAX - CLOSING_ROOM)
-        return;
-    memcpy(line->text + line->length, text, length);
-    line->length += length;
-}
-
-static void put_text(struct log_line *line, const char *text)
-{
-    put(line, text, strlen(text));
-}
-
-/* Length of the valid UTF-8 sequence (RFC 3629) at the front, or 0. */
-static size_t utf8_length(const unsigned char *at, size_t left)
-{
-    size_t length = at[0] < 0x80 ? 1 : at[0] < 0xc2 ? 0 : at[0] < 0xe0 ? 2 : at[0] < 0xf0 ? 3 : 4;
-
-    if (length == 0 || length > left || at[0] > 0xf4)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    if ((at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xed && at[1] > 0x9f) ||
-        (at[0] == 0xf0 && at[1] < 0x90) || (at[0] == 0xf4 && at[1] > 0x8f))
-        return 0;
-    return length;
-}
-
-static void put_escaped(struct log_line *line, struct slice value)
-{
-    const unsigned char *at = (const unsigned char *)value.data;
-    size_t left = value.length;
-
-    while (left > 0) {
-        size_t length = utf8_length(at, left);
-        char escape[8];
-
-        if (length == 0) {
-            put(line, "\xef\xbf\xbd", 3);
-            length = 1;
-        } else if (*at == '"' || *at == '\\') {
-            escape[0] = '\\';
-            escape[1] = (char)*at;
-            put(line, escape, 2);
-        } else if (*at < 0x20 || *at == 0x7f) {
-            (void)snprintf(escape, sizeof escape, "\\u%04x", *at);
-            put(line, escape, 6);
-        } else {
-            put(line, (const char *)at, length);
-        }
-        at += length;
-        left -= length;
-    }
-}
-
-static bool room_for_field(const struct log_line *line, size_t length)
-{
-    /* Escapes may take six bytes for one. Long values are cut by their printers. */
-    return line->length + length + CLOSING_ROOM + 64 < LOG_LINE_MAX;
-}
-
-static void put_name(struct log_line *line, const char *name)
-{
-    if (line->format == LOG_TEXT) {
-        put(line, " ", 1);
-        put_text(line, line->prefix);
-        put_text(line, name);
-        put(line, "=", 1);
-        return;
-    }
-    if (line->needs_comma)
-        put(line, ",", 1);
-    put(line, "\"", 1);
-    put_text(line, name);
-    put(line, "\":", 2);
-    line->needs_comma = true;
-}
-
-static int64_t wall_us(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-static void start_text(struct log_line *line, const char *time, const char *event)
-{
-    static const char *const colours[] = {"\033[31m", "\033[33m", "\033[1m", "", "\033[2m"};
-    char head[160];
-
-    (void)snprintf(head, sizeof head, "%.23s %s%-7s %-28s%s", time,
-                   sink.has_colour ? colours[line->level] : "", level_names[line->level], event,
-                   sink.has_colour ? "\033[0m" : "");
-    put_text(line, head);
-}
-
-static void start(struct log_line *line, enum log_level level, const char *event, bool is_final)
-{
-    char time[MOMENT_TEXT];
-
-    line->is_written = is_final || log_would_write(level);
-    if (!line->is_written)
-        return;
-    line->is_final = is_final;
-    line->needs_comma = false;
-    line->depth = 0;
-    line->length = 0;
-    line->level = level;
-    line->format = (enum log_format)atomic_load(&sink.format);
-    line->prefix[0] = '\0';
-    moment_rfc3339(wall_us(), time);
-    if (line->format == LOG_TEXT) {
-        start_text(line, time, event);
-        return;
-    }
-    put(line, "{", 1);
-    log_text(line, "time", time);
-    log_text(line, "node", sink.node);
-    log_text(line, "level", level_names[level]);
-    log_text(line, "event", event);
-}
-
-void log_start(struct log_line *line, enum log_level level, const char *event)
-{
-    start(line, level, event, false);
-}
-
-void log_start_final(struct log_line *line, enum log_level level, const char *event)
-{
-    start(line, level, event, true);
-}
-
-void log_slice(struct log_line *line, const char *name, struct slice value)
-{
-    if (!line->is_written)
-        return;
-    if (value.length > 1024)
-        value.length = 1024;
-    if (!room_for_field(line, strlen(name) + 6 * value.length))
-        return;
-    put_name(line, name);
-    put(line, "\"", 1);
-    put_escaped(line, value);
-    put(line, "\"", 1);
-}
-
-void log_text(struct log_line *line, const char *name, const char *value)
-{
-    if (value)
-        log_slice(line, name, slice_of(value));
-}
-
-static void put_bare(struct log_line *line, const char *name, const char *value)
-{
-    if (!line->is_written || !room_for_field(line, strlen(name) + strlen(value)))
-        return;
-    put_name(line, name);
-    put_text(line, value);
-}
-
-void log_number(struct log_line *line, const char *name, int64_t value)
-{
-    char text[32];
-
-    (void)snprintf(text, sizeof text, "%lld", (long long)value);
-    put_bare(line, name, text);
-}
-
-void log_seconds(struct log_line *line, const char *name, int64_t ms)
-{
-    char text[40];
-
-    (void)snprintf(text, sizeof text, "%lld.%03d", (long long)(ms / 1000), (int)(ms % 1000));
-    put_bare(line, name, ms < 0 ? "0.000" : text);
-}
-
-void log_bool(struct log_line *line, const char *name, bool value)
-{
-    put_bare(line, name, value ? "true" : "false");
-}
-
-void log_object(struct log_line *line, const char *name)
-{
-    if (!line->is_written || line->depth >= 4 || !room_for_field(line, strlen(name)))
-        return;
-    line->depth++;
-    if (line->format == LOG_TEXT) {
-        (void)snprintf(line->prefix, sizeof line->prefix, "%.30s.", name);
-        return;
-    }
-    put_name(line, name);
-    put(line, "{", 1);
-    line->needs_comma = false;
-}
-
-void log_object_end(struct log_line *line)
-{
-    if (!line->is_written || line->depth == 0)
-        return;
-    line->depth--;
-    line->prefix[0] = '\0';
-    if (line->format == LOG_JSON)
-        line->text[line->length++] = '}'; /* CLOSING_ROOM */
-    line->needs_comma = true;
-}
-
-/* ---- handing over ---- */
-
-/* The oldest line that may go, among the first few; else the new one is the one to drop. */
-static bool drop_one(void)
-{
-    struct link *link = list_first(&sink.lines);
-
-    for (int i = 0; link && i < LOOK_BACK; i++, link = list_next(&sink.lines, link)) {
-        struct log_entry *entry = CONTAINER_OF(link, struct log_entry, link);
-
-        if (entry->is_final)
-            continue;
-        list_remove(&sink.lines, link);
-        sink.bytes -= entry->length;
-        sink.dropped++;
-        memory_free(entry);
-        return true;
-    }
-    return false;
-}
-
-static void hand_over(const struct log_line *line)
-{
-    struct log_entry *entry = memory_new(sizeof *entry + line->length);
-
-    memcpy(entry->text, line->text, line->length);
-    entry->length = line->length;
-    entry->is_final = line->is_final;
-    (void)pthread_mutex_lock(&sink.lock);
-    while (!line->is_final && sink.bytes + entry->length > sink.ring_bytes) {
-        if (!drop_one())
-            break;
-    }
-    if (!line->is_final && sink.bytes + entry->length > sink.ring_bytes) {
-        sink.dropped++;
-        memory_free(entry);
-    } else {
-        /* Final lines always go in: what makes them stops at log_has_room(). */
-        list_push_back(&sink.lines, &entry->link);
-        sink.bytes += entry->length;
-        (void)pthread_cond_signal(&sink.work);
-    }
-    (void)pthread_mutex_unlock(&sink.lock);
-}
-
-void log_end(struct log_line *line)
-{
-    if (!line->is_written)
-        return;
-    while (line->depth > 0)
-        log_object_end(line);
-    if (line->format == LOG_JSON)
-        line->text[line->length++] = '}';
-    line->text[line->length++] = '\n';
-    if (sink.is_open)
-        hand_over(line);
-    else
-        write_all(STDERR_FILENO, line->text, line->length);
-    line->is_written = false;
-}
-
-void log_message(enum log_level level, const char *event, const char *format, ...)
-{
-    struct log_line line;
-    char text[1024];
-    va_list arguments;
-
-    if (!log_would_write(level))
-        return;
-    va_start(arguments, format);
-    (void)vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    log_start(&line, level, event);
-    log_text(&line, "message", text);
-    log_end(&line);
 }

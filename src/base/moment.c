@@ -82,11 +82,13 @@ static enum result take_amount(struct slice *rest, const struct unit *units, siz
     size_t letters = 0;
     struct slice unit;
     uint64_t number;
+    enum result read;
 
     while (digits < rest->length && rest->data[digits] >= '0' && rest->data[digits] <= '9')
         digits++;
-    if (slice_to_u64(slice_part(*rest, 0, digits), INT64_MAX, &number) != RESULT_OK)
-        return RESULT_INVALID;
+    read = slice_to_u64(slice_part(*rest, 0, digits), INT64_MAX, &number);
+    if (read != RESULT_OK)
+        return read;
     *rest = slice_from(*rest, digits);
     while (letters < rest->length && (rest->data[letters] < '0' || rest->data[letters] > '9'))
         letters++;
@@ -175,12 +177,19 @@ enum result size_parse(struct slice text, uint64_t *bytes)
 
 void size_print(uint64_t bytes, char text[MOMENT_TEXT])
 {
-    for (size_t i = 0; i < 4 && bytes > 0; i++) {
-        if (bytes % size_units[i].factor == 0) {
-            (void)snprintf(text, MOMENT_TEXT, "%llu%s",
-                           (unsigned long long)(bytes / size_units[i].factor), size_units[i].name);
-            return;
-        }
+    size_t best = MOMENT_TEXT;
+
+    /* Powers of two stand first in the table: among equally short forms the first one wins. */
+    for (size_t i = 0; i < sizeof size_units / sizeof *size_units; i++) {
+        char form[MOMENT_TEXT];
+
+        if (bytes % size_units[i].factor != 0 || (bytes == 0 && size_units[i].factor > 1))
+            continue;
+        (void)snprintf(form, sizeof form, "%llu%s",
+                       (unsigned long long)(bytes / size_units[i].factor), size_units[i].name);
+        if (strlen(form) >= best)
+            continue;
+        best = strlen(form);
+        memcpy(text, form, best + 1);
     }
-    (void)snprintf(text, MOMENT_TEXT, "%llu", (unsigned long long)bytes);
 }

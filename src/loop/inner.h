@@ -18,7 +18,6 @@ struct loop {
     uint32_t heap_capacity;
     uint32_t next_order;
     struct list deferred;
-    bool is_running_deferred;
     int64_t wall_offset_ms;  /* wall minus monotonic */
     int64_t offset_read_ms;  /* monotonic */
     uint32_t clock_steps;

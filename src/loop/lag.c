@@ -53,11 +53,14 @@ static void on_probe(uv_timer_t *timer)
     int64_t now_ms = (int64_t)(now_ns / 1000000);
     struct lag_slice *slice;
 
-    if (now_ms - probe->slice_started_ms >= SLICE_MS) {
+    /* A loop that stood for long has left several slices behind. */
+    for (int i = 0; i < SLICES && now_ms - probe->slice_started_ms >= SLICE_MS; i++) {
         probe->at = (probe->at + 1) % SLICES;
         memset(&probe->slices[probe->at], 0, sizeof probe->slices[probe->at]);
-        probe->slice_started_ms = now_ms;
+        probe->slice_started_ms += SLICE_MS;
     }
+    if (now_ms - probe->slice_started_ms >= SLICE_MS)
+        probe->slice_started_ms = now_ms;
     slice = &probe->slices[probe->at];
     slice->buckets[bucket_of(late_us)]++;
     if (late_us > slice->max_us)
@@ -72,9 +75,11 @@ static void on_probe(uv_timer_t *timer)
 
 void loop_measure_lag(struct loop *loop)
 {
-    struct lag_probe *probe = NEW(struct lag_probe);
+    struct lag_probe *probe;
 
-    loop->lag = probe;
+    if (loop->lag)
+        return;
+    loop->lag = probe = NEW(struct lag_probe);
     (void)uv_timer_init(&loop->uv, &probe->timer);
     probe->timer.data = probe;
     probe->slice_started_ms = (int64_t)(uv_hrtime() / 1000000);
@@ -95,17 +100,19 @@ void lag_free(struct loop *loop)
     loop->lag = NULL;
 }
 
-static int64_t percentile(const uint32_t *buckets, uint64_t count, unsigned percent)
+/* The top of the bucket, but never above what was seen. */
+static int64_t percentile(const uint32_t *buckets, uint64_t count, unsigned percent,
+                          int64_t max_us)
 {
     uint64_t wanted = (count * percent + 99) / 100;
     uint64_t seen = 0;
 
     for (unsigned i = 0; i < BUCKETS; i++) {
         seen += buckets[i];
-        if (seen >= wanted)
-            return bucket_top_us(i);
+        if (seen >= wanted && i + 1 < BUCKETS)
+            return bucket_top_us(i) < max_us ? bucket_top_us(i) : max_us;
     }
-    return bucket_top_us(BUCKETS - 1);
+    return max_us;
 }
 
 void loop_lag_read(const struct loop *loop, struct loop_lag *lag)
@@ -127,6 +134,6 @@ void loop_lag_read(const struct loop *loop, struct loop_lag *lag)
     }
     lag->samples = probe->samples;
     lag->max_ever_us = probe->max_ever_us;
-    lag->p50_us = percentile(sum, count, 50);
-    lag->p99_us = percentile(sum, count, 99);
+    lag->p50_us = percentile(sum, count, 50, lag->max_us);
+    lag->p99_us = percentile(sum, count, 99, lag->max_us);
 }

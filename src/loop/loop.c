@@ -11,7 +11,7 @@
 
 #include <time.h>
 
-enum { OFFSET_AGE_MS = 10000, STEP_MS = 60000, FIRST_HEAP = 64 };
+enum { OFFSET_AGE_MS = 10000, STEP_MS = 60000, FIRST_HEAP = 64, LAST_TURNS = 1000 };
 
 /* ---- time ---- */
 
@@ -130,12 +130,14 @@ static void on_uv_timer(uv_timer_t *uv_timer)
 {
     struct loop *loop = uv_timer->data;
     int64_t now_ms = loop_now_ms(loop);
-    /* Those due now, and no more: a timer that starts itself again at once waits a turn. */
-    uint32_t most = loop->timer_count;
+    uint32_t first_new = loop->next_order;
 
-    while (most-- > 0 && loop->timer_count > 0 && loop->heap[1]->due_ms <= now_ms) {
+    while (loop->timer_count > 0 && loop->heap[1]->due_ms <= now_ms) {
         struct timer *timer = loop->heap[1];
 
+        /* Started in this turn, and behind it are only such: they wait for the next one. */
+        if ((int32_t)(timer->order - first_new) >= 0)
+            break;
         take_out(loop, timer);
         timer->fn(timer->owner);
     }
@@ -241,12 +243,15 @@ struct loop *loop_new(void)
 
 void loop_free(struct loop *loop)
 {
+    /* Much of what is deferred frees something. Bounded: nothing new may start. */
+    for (int i = 0; i < LAST_TURNS && loop->deferred.count > 0; i++)
+        on_check(&loop->uv_check);
     lag_free(loop);
     uv_close((uv_handle_t *)&loop->uv_timer, NULL);
     uv_close((uv_handle_t *)&loop->uv_check, NULL);
     uv_close((uv_handle_t *)&loop->uv_idle, NULL);
-    /* Closing callbacks of other handles free their owners. Bounded: nothing new may start. */
-    for (int i = 0; i < 1000 && uv_loop_close(&loop->uv) == UV_EBUSY; i++)
+    /* Closing callbacks of other handles free their owners. */
+    for (int i = 0; i < LAST_TURNS && uv_loop_close(&loop->uv) == UV_EBUSY; i++)
         (void)uv_run(&loop->uv, UV_RUN_NOWAIT);
     memory_free(loop->heap);
     memory_free(loop);

@@ -4,7 +4,7 @@
 #include "smtpd/base/check.h"
 #include "smtpd/base/limits.h"
 
-#include <string.h>
+#include <stdio.h>
 
 static void on_patience(void *owner)
 {
@@ -63,6 +63,22 @@ void machine_start(struct machine *machine, struct loop *loop, const struct mach
     machine_begin(machine, first);
 }
 
+/* A move that the row forbids is ours to mend: say how the machine came here, then end. */
+static void check_move(const struct machine *machine, int next)
+{
+    const struct machine_row *row = &machine->rows[machine->state];
+    bool is_allowed = next >= 0 && next < machine->row_count && row->may_follow & TO(next);
+    uint32_t first = machine->moves > MACHINE_TRACE ? machine->moves - MACHINE_TRACE : 0;
+
+    if (is_allowed)
+        return;
+    (void)fprintf(stderr, "smtpd: %s may not be followed by %d; the way here:", row->name, next);
+    for (uint32_t i = first; i < machine->moves; i++)
+        (void)fprintf(stderr, " %s", machine->rows[machine->trace[i % MACHINE_TRACE]].name);
+    (void)fprintf(stderr, "\n");
+    CHECK(is_allowed);
+}
+
 /* An advance from inside `enter` or `done` is taken up when they have returned. */
 void machine_advance(struct machine *machine)
 {
@@ -84,7 +100,7 @@ void machine_advance(struct machine *machine)
         if (machine->state < 0)
             break; /* stopped in `done` */
         if (next != MACHINE_WAIT) {
-            CHECK(row->may_follow & TO(next));
+            check_move(machine, next);
             enter(machine, next);
         }
         if (!machine->advance_again)
@@ -145,10 +161,12 @@ static bool can_end(const struct machine_row *rows, int row_count, int from)
 
 const char *machine_check(const struct machine_row *rows, int row_count, int first)
 {
-    uint32_t reached = TO(first);
+    uint32_t reached;
 
     if (row_count <= 0 || row_count > MACHINE_ROWS_MAX)
         return "too many rows, or none";
+    if (first < 0 || first >= row_count)
+        return "a first state that does not exist";
     for (int i = 0; i < row_count; i++) {
         if (!rows[i].name)
             return "a hole in the table";
@@ -156,9 +174,12 @@ const char *machine_check(const struct machine_row *rows, int row_count, int fir
             return "a successor that does not exist";
         if (rows[i].done && !rows[i].may_follow)
             return "a state that nothing may follow, and is no end";
+        if (!rows[i].done && rows[i].may_follow)
+            return "an end that something may follow";
         if (!can_end(rows, row_count, i))
             return "a state from which no end can be reached";
     }
+    reached = TO(first);
     while (spread(rows, row_count, &reached))
         ;
     for (int i = 0; i < row_count; i++)

@@ -7,11 +7,14 @@
 #include "smtpd/base/memory.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { THREADS_MAX = 64, NICE_SLOW = 10, LOOP_WAITING = 10000, PASSWORD_WAITING = 64 };
+
+static const uint64_t MINUTE_NS = UINT64_C(60000000000);
 
 struct job {
     struct link link;
@@ -22,6 +25,7 @@ struct job {
     void *input;
     void *owner;
     bool is_cancelled; /* the loop's thread only */
+    bool is_waiting;   /* under the lock of the pool */
     uint64_t queued_ns;
 };
 
@@ -51,16 +55,23 @@ struct offload {
     struct pool pools[POOL_COUNT];
 };
 
+static void turn_minute(struct pool *pool, uint64_t now_ns)
+{
+    uint64_t age_ns = now_ns - pool->minute_started_ns;
+
+    if (age_ns <= MINUTE_NS)
+        return;
+    pool->wait_us_max_before = age_ns <= 2 * MINUTE_NS ? pool->wait_us_max : 0;
+    pool->wait_us_max = 0;
+    pool->minute_started_ns = now_ns;
+}
+
 static void note_wait(struct pool *pool, const struct job *job)
 {
     uint64_t now_ns = uv_hrtime();
     uint64_t wait_us = (now_ns - job->queued_ns) / 1000;
 
-    if (now_ns - pool->minute_started_ns > UINT64_C(60000000000)) {
-        pool->wait_us_max_before = pool->wait_us_max;
-        pool->wait_us_max = 0;
-        pool->minute_started_ns = now_ns;
-    }
+    turn_minute(pool, now_ns);
     if (wait_us > pool->wait_us_max)
         pool->wait_us_max = wait_us;
 }
@@ -96,6 +107,7 @@ static void *work(void *argument)
             continue;
         }
         job = CONTAINER_OF(link, struct job, link);
+        job->is_waiting = false;
         note_wait(pool, job);
         pool->running++;
         (void)pthread_mutex_unlock(&pool->lock);
@@ -111,7 +123,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-static void drop(struct job *job)
+static void drop_job(struct job *job)
 {
     if (job->drop)
         job->drop(job->input);
@@ -130,7 +142,7 @@ static void on_ended(void *owner)
 
         (void)pthread_mutex_unlock(&offload->lock);
         if (job->is_cancelled) {
-            drop(job);
+            drop_job(job);
         } else {
             job->on_end(job->owner, job->input);
             memory_free(job);
@@ -169,13 +181,13 @@ static void open_pool(struct offload *offload, enum pool_name name, unsigned thr
 struct offload *offload_new(struct loop *loop)
 {
     struct offload *offload = NEW(struct offload);
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned cores = uv_available_parallelism(); /* those that we may use */
 
     offload->loop = loop;
     offload->waker = waker_new(loop, on_ended, offload);
     list_init(&offload->ended);
     CHECK(pthread_mutex_init(&offload->lock, NULL) == 0);
-    open_pool(offload, POOL_CRYPTO, cores > 0 ? (unsigned)cores : 1, LOOP_WAITING, NICE_SLOW);
+    open_pool(offload, POOL_CRYPTO, cores, LOOP_WAITING, NICE_SLOW);
     open_pool(offload, POOL_PASSWORD, 2, PASSWORD_WAITING, NICE_SLOW);
     open_pool(offload, POOL_FILE, 8, LOOP_WAITING, 0);
     return offload;
@@ -192,7 +204,7 @@ static void close_pool(struct pool *pool)
     for (unsigned i = 0; i < pool->thread_count; i++)
         (void)pthread_join(pool->threads[i], NULL);
     while ((link = list_pop_front(&pool->waiting)))
-        drop(CONTAINER_OF(link, struct job, link));
+        drop_job(CONTAINER_OF(link, struct job, link));
     (void)pthread_cond_destroy(&pool->work);
     (void)pthread_mutex_destroy(&pool->lock);
 }
@@ -204,43 +216,57 @@ void offload_free(struct offload *offload)
     for (int i = 0; i < POOL_COUNT; i++)
         close_pool(&offload->pools[i]);
     while ((link = list_pop_front(&offload->ended)))
-        drop(CONTAINER_OF(link, struct job, link));
+        drop_job(CONTAINER_OF(link, struct job, link));
     waker_free(offload->waker);
     (void)pthread_mutex_destroy(&offload->lock);
     memory_free(offload);
 }
 
 enum result job_start(struct offload *offload, enum pool_name name, job_run_fn *run,
-                      job_end_fn *on_end, job_drop_fn *drop_input, void *input, void *owner,
-                      struct job **started)
+                      job_end_fn *on_end, job_drop_fn *drop, void *input, void *owner,
+                      struct job **job)
 {
     struct pool *pool = &offload->pools[name];
-    struct job *job = NULL;
+    struct job *started = NULL;
 
     (void)pthread_mutex_lock(&pool->lock);
     if (pool->waiting.count < pool->most_waiting) {
-        job = NEW(struct job);
-        job->pool = pool;
-        job->run = run;
-        job->on_end = on_end;
-        job->drop = drop_input;
-        job->input = input;
-        job->owner = owner;
-        job->queued_ns = uv_hrtime();
-        list_push_back(&pool->waiting, &job->link);
+        started = NEW(struct job);
+        started->pool = pool;
+        started->run = run;
+        started->on_end = on_end;
+        started->drop = drop;
+        started->input = input;
+        started->owner = owner;
+        started->queued_ns = uv_hrtime();
+        started->is_waiting = true;
+        list_push_back(&pool->waiting, &started->link);
         (void)pthread_cond_signal(&pool->work);
     } else {
         pool->refused++;
     }
     (void)pthread_mutex_unlock(&pool->lock);
-    if (job && started)
-        *started = job;
-    return job ? RESULT_OK : RESULT_BUSY;
+    if (started && job)
+        *job = started;
+    return started ? RESULT_OK : RESULT_BUSY;
 }
 
+/* One that still waits gives up its place at once: clients that leave must not keep others from
+ * logging in. */
 void job_cancel(struct job *job)
 {
+    struct pool *pool = job->pool;
+    bool was_waiting;
+
     job->is_cancelled = true;
+    (void)pthread_mutex_lock(&pool->lock);
+    was_waiting = job->is_waiting;
+    job->is_waiting = false;
+    if (was_waiting)
+        list_remove(&pool->waiting, &job->link);
+    (void)pthread_mutex_unlock(&pool->lock);
+    if (was_waiting)
+        hand_back(job);
 }
 
 void offload_statistics(const struct offload *offload, enum pool_name name,
@@ -249,6 +275,7 @@ void offload_statistics(const struct offload *offload, enum pool_name name,
     struct pool *pool = &((struct offload *)(uintptr_t)offload)->pools[name]; /* for its lock */
 
     (void)pthread_mutex_lock(&pool->lock);
+    turn_minute(pool, uv_hrtime());
     statistics->threads = pool->thread_count;
     statistics->waiting = (unsigned)pool->waiting.count;
     statistics->running = pool->running;

@@ -6,6 +6,7 @@
 
 struct watch {
     uv_poll_t poll;
+    int uv_events;
     loop_fn *fn;
     void *owner;
 };
@@ -19,8 +20,11 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct watch *watch = poll->data;
 
-    (void)status;
     (void)events;
+    /* After an error (a datagram socket gets one by ICMP) libuv polls no more. The owner reads
+     * the error from the descriptor; the watch goes on. */
+    if (status < 0)
+        CHECK(uv_poll_start(poll, watch->uv_events, on_poll) == 0);
     watch->fn(watch->owner);
 }
 
@@ -32,10 +36,9 @@ struct watch *watch_start(struct loop *loop, int fd, int events, loop_fn *fn, vo
     watch->poll.data = watch;
     watch->fn = fn;
     watch->owner = owner;
-    CHECK(uv_poll_start(&watch->poll,
-                        (events & WATCH_READABLE ? UV_READABLE : 0) |
-                            (events & WATCH_WRITABLE ? UV_WRITABLE : 0),
-                        on_poll) == 0);
+    watch->uv_events = (events & WATCH_READABLE ? UV_READABLE : 0) |
+                       (events & WATCH_WRITABLE ? UV_WRITABLE : 0);
+    CHECK(uv_poll_start(&watch->poll, watch->uv_events, on_poll) == 0);
     return watch;
 }
 

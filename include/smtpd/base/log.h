@@ -22,21 +22,23 @@
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG };
 enum log_format { LOG_JSON, LOG_TEXT }; /* text: columns (and colour) for a terminal */
 
-enum { LOG_LINE_MAX = 8192 }; /* a longer line loses its last fields, never its JSON form */
+/* A longer line loses its last fields, never its JSON form. A value is cut after 1 KiB. */
+enum { LOG_LINE_MAX = 8192 };
 
 struct log_settings {
     const char *output; /* "stdout", "stderr" or a path (appended; opened again at SIGHUP) */
     enum log_level level;
     enum log_format format;
     const char *node; /* "node" field of every line: our host name */
-    uint64_t ring_bytes; /* 0: 4 MiB */
+    uint64_t ring_bytes; /* 0: 4 MiB; at least 64 KiB */
 };
 
 struct log_line {
     bool is_written; /* false: below the level, all calls on it do nothing */
     bool is_final;
     bool needs_comma;
-    unsigned depth; /* open objects */
+    unsigned depth;   /* open objects */
+    unsigned skipped; /* open objects that did not fit: their fields are left out */
     size_t length;
     enum log_level level;
     enum log_format format;

@@ -33,11 +33,11 @@ struct pool_statistics {
 struct offload *offload_new(struct loop *loop);
 /* Waits for the running jobs, drops the waiting ones. No callbacks any more. */
 void offload_free(struct offload *offload);
-enum result MUST_CHECK job_start(struct offload *offload, enum pool_name pool, job_run_fn *run,
+enum result MUST_CHECK job_start(struct offload *offload, enum pool_name name, job_run_fn *run,
                                  job_end_fn *on_end, job_drop_fn *drop, void *input,
                                  void *owner, struct job **job);
 void job_cancel(struct job *job);
-void offload_statistics(const struct offload *offload, enum pool_name pool,
+void offload_statistics(const struct offload *offload, enum pool_name name,
                         struct pool_statistics *statistics);
 
 #endif

@@ -86,6 +86,7 @@ enum reply_name {
     REPLY_TLS_NOT_AVAILABLE,      /* 454 4.7.0 */
     REPLY_TLS_ALREADY,            /* 503 5.5.1 */
     REPLY_UNKNOWN_COMMAND,        /* 500 5.5.2 */
+    REPLY_NOT_IMPLEMENTED,        /* 502 5.5.1 a verb that we know and do not serve */
     REPLY_LINE_TOO_LONG,          /* 500 5.5.2 */
     REPLY_BAD_LINE,               /* 500 5.5.2 bare CR/LF or NUL */
     REPLY_SYNTAX,                 /* 501 5.5.4 %s */

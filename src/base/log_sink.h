@@ -1,0 +1,17 @@
+/* Between the making of lines (log_line.c) and the sink that takes them (log.c). */
+#ifndef SMTPD_BASE_LOG_SINK_H
+#define SMTPD_BASE_LOG_SINK_H
+
+#include "smtpd/base/log.h"
+
+/* How a new line has to look; a reload may change it between two lines. */
+struct log_look {
+    enum log_format format;
+    bool has_colour;
+    char node[256];
+};
+
+void log_sink_look(struct log_look *look);
+void log_sink_take(const struct log_line *line);
+
+#endif

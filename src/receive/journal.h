@@ -1,0 +1,17 @@
+/* The events of this room, in one place so that fields keep their names (DESIGN.md 5). */
+#ifndef SMTPD_RECEIVE_JOURNAL_H
+#define SMTPD_RECEIVE_JOURNAL_H
+
+#include "session.h"
+
+void journal_connected(const struct session *session);
+void journal_disconnected(const struct session *session, const char *reason);
+void journal_refused(const struct receive_listener *listener, const struct ip *peer,
+                     const struct reply *reply);
+/* A command or message that got 4xx or 5xx: the reply is the rule that fired. */
+void journal_rejected(const struct session *session, const struct reply *reply);
+void journal_accepted(const struct session *session);
+void journal_auth(const struct session *session, const char *user, bool is_good,
+                  const char *mechanism);
+
+#endif

@@ -1,0 +1,164 @@
+/* The door of the room: settings for sessions to come, the list of those that are there, and
+ * how they all end. */
+#include "smtpd/receive/receive.h"
+
+#include "journal.h"
+#include "session.h"
+#include "smtpd/base/check.h"
+#include "smtpd/base/memory.h"
+#include "smtpd/base/secure.h"
+#include "transaction.h"
+
+/* One pass over the input of a session fills at most one read buffer's worth of replies. */
+enum { OUTPUT_BYTES_MAX = 4 * LIMIT_SESSION_OUTPUT };
+
+void profile_unref(struct profile *profile)
+{
+    if (!profile || --profile->references > 0)
+        return;
+    access_unref(profile->access);
+    memory_free((char *)(uintptr_t)profile->settings.hostname); /* our copy */
+    memory_free(profile);
+}
+
+struct receive *receive_new(const struct receive_rooms *rooms)
+{
+    struct receive *receive = NEW(struct receive);
+
+    receive->rooms = *rooms;
+    list_init(&receive->sessions);
+    bytes_init(&receive->output, OUTPUT_BYTES_MAX);
+    /* Ids of sessions must differ between two runs: they stand in logs side by side. */
+    secure_random(&receive->next_session, sizeof receive->next_session);
+    return receive;
+}
+
+void receive_apply(struct receive *receive, const struct receive_settings *settings,
+                   struct access *access)
+{
+    struct profile *profile = NEW(struct profile);
+
+    profile->references = 1;
+    profile->settings = *settings;
+    profile->settings.hostname = memory_text(settings->hostname);
+    profile->access = access_ref(access);
+    profile_unref(receive->profile);
+    receive->profile = profile;
+}
+
+/* Said in clear on implicit TLS too nobody could read it: there the connection just ends. */
+static void refuse(struct receive *receive, const struct receive_listener *listener,
+                   struct stream *stream, enum reply_name name)
+{
+    struct reply reply;
+
+    reply_named(&reply, name, receive->profile->settings.hostname);
+    journal_refused(listener, &stream_peer(stream)->ip, &reply);
+    receive->statistics.connections_refused++;
+    if (listener->tls_mode == RECEIVE_TLS_IMPLICIT) {
+        stream_abort(stream);
+        return;
+    }
+    CHECK(receive->output.length == 0);
+    if (reply_add(&receive->output, &reply) == RESULT_OK)
+        (void)stream_write(stream, bytes_view(&receive->output));
+    bytes_clear(&receive->output);
+    stream_close(stream);
+}
+
+void receive_on_stream(struct receive *receive, const struct receive_listener *listener,
+                       struct stream *stream)
+{
+    static const enum reply_name replies[] = {
+        [RATE_TOO_MANY] = REPLY_GREETING_BUSY,
+        [RATE_TOO_MANY_FROM_ADDRESS] = REPLY_GREETING_BUSY_ADDRESS,
+    };
+    enum rate_verdict verdict;
+
+    CHECK(receive->profile);
+    receive->statistics.connections++;
+    if (receive->is_draining) {
+        refuse(receive, listener, stream, REPLY_SHUTTING_DOWN);
+        return;
+    }
+    verdict = rate_admit(receive->rooms.rate, &stream_peer(stream)->ip);
+    if (verdict != RATE_OK)
+        refuse(receive, listener, stream, replies[verdict]);
+    else
+        session_start(receive, listener, stream);
+}
+
+static void on_nobody_left(void *owner)
+{
+    struct receive *receive = owner;
+    loop_fn *on_empty = receive->on_empty;
+
+    receive->on_empty = NULL;
+    if (on_empty)
+        on_empty(receive->on_empty_owner);
+}
+
+void receive_drain(struct receive *receive, loop_fn *on_empty, void *owner)
+{
+    struct link *link;
+    struct link *next;
+
+    receive->is_draining = true;
+    receive->on_empty = on_empty;
+    receive->on_empty_owner = owner;
+    for (link = list_first(&receive->sessions); link; link = next) {
+        next = list_next(&receive->sessions, link);
+        session_leave_if_idle(CONTAINER_OF(link, struct session, link));
+    }
+    if (receive->sessions.count == 0)
+        loop_defer(receive->rooms.loop, &receive->empty, on_nobody_left, receive);
+}
+
+void receive_on_session_freed(struct receive *receive)
+{
+    if (receive->is_draining && receive->sessions.count == 0)
+        loop_defer(receive->rooms.loop, &receive->empty, on_nobody_left, receive);
+}
+
+void receive_abort(struct receive *receive)
+{
+    struct link *link;
+    struct link *next;
+
+    receive->is_draining = true;
+    receive->on_empty = NULL;
+    for (link = list_first(&receive->sessions); link; link = next) {
+        struct session *session = CONTAINER_OF(link, struct session, link);
+
+        next = list_next(&receive->sessions, link);
+        session_reply_close(session, REPLY_SHUTTING_DOWN, "shutdown");
+        /* Its commit may end well; there is nobody left to tell. */
+        transaction_abandon(session);
+        loop_defer(receive->rooms.loop, &session->deferred, session_free_deferred, session);
+    }
+}
+
+void receive_free(struct receive *receive)
+{
+    struct link *link;
+
+    if (!receive)
+        return;
+    receive->on_empty = NULL;
+    while ((link = list_first(&receive->sessions))) {
+        struct session *session = CONTAINER_OF(link, struct session, link);
+
+        CHECK(!session->stream); /* receive_abort() comes first */
+        session_free(session);
+    }
+    deferred_cancel(receive->rooms.loop, &receive->empty);
+    profile_unref(receive->profile);
+    bytes_fini(&receive->output);
+    memory_free(receive);
+}
+
+void receive_statistics(const struct receive *receive, struct receive_statistics *statistics)
+{
+    *statistics = receive->statistics;
+    statistics->connections_open = receive->sessions.count;
+}

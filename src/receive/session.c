@@ -1,0 +1,530 @@
+/* The life of one connection. It is no state table of loop/machine: a session does not wait for
+ * one answer at a time but takes whatever lines come, and which of them are allowed is the verb
+ * table's to say. What is here: bytes in, replies out, TLS, patience, the end.
+ *
+ *   [handshake] -> greeting -> READ_COMMANDS <-> READ_AUTH
+ *                                   |    \____ READ_DATA, READ_CHUNK -> WAIT_COMMIT -> back
+ *                                   +-- STARTTLS: WAIT_HANDSHAKE -> back, knowing nothing
+ *
+ * Replies are gathered in one buffer of the room while a callback runs and written when it ends.
+ * The timer is not moved at every byte: it fires, looks at what happened since, and starts again
+ * for the rest. */
+#include "session.h"
+
+#include "auth_dialogue.h"
+#include "journal.h"
+#include "smtpd/base/check.h"
+#include "smtpd/base/memory.h"
+#include "transaction.h"
+#include "verbs.h"
+
+enum {
+    INPUT_BYTES_MAX = 4 * LIMIT_SESSION_INPUT, /* several reads may come before a pause holds */
+    COMMANDS_PER_TURN = 200,
+    DATA_BYTES_PER_SECOND = 100 /* less, over an idle time-out, is a slow attack */
+};
+
+static int64_t now_ms(const struct session *session)
+{
+    return loop_now_ms(session->receive->rooms.loop);
+}
+
+/* ---- replies ---- */
+
+static bool counts_as_bad(enum reply_name name)
+{
+    static const bool is_bad[REPLY_NAME_COUNT] = {
+        [REPLY_AUTH_FAILED] = true,       [REPLY_AUTH_BAD_BASE64] = true,
+        [REPLY_AUTH_CANCELLED] = true,    [REPLY_AUTH_TOO_LONG] = true,
+        [REPLY_AUTH_NEEDS_TLS] = true,    [REPLY_AUTH_UNKNOWN_MECHANISM] = true,
+        [REPLY_AUTH_NOT_OFFERED] = true,  [REPLY_AUTH_ALREADY] = true,
+        [REPLY_TLS_REQUIRED] = true,      [REPLY_AUTH_REQUIRED] = true,
+        [REPLY_TLS_NOT_AVAILABLE] = true, [REPLY_TLS_ALREADY] = true,
+        [REPLY_UNKNOWN_COMMAND] = true,   [REPLY_NOT_IMPLEMENTED] = true,
+        [REPLY_LINE_TOO_LONG] = true,     [REPLY_BAD_LINE] = true,
+        [REPLY_SYNTAX] = true,            [REPLY_PARAMETER_UNKNOWN] = true,
+        [REPLY_SEQUENCE] = true,          [REPLY_PIPELINED] = true,
+        [REPLY_BAD_SENDER] = true,        [REPLY_RELAY_DENIED] = true,
+        [REPLY_SENDER_DENIED] = true,     [REPLY_NO_RECIPIENTS] = true,
+    };
+
+    return is_bad[name];
+}
+
+static void count_reply(struct session *session, const struct reply *reply)
+{
+    struct receive_statistics *statistics = &session->receive->statistics;
+
+    statistics->replies_2xx += reply_is_positive(reply);
+    statistics->replies_4xx += reply_is_transient(reply);
+    statistics->replies_5xx += reply_is_permanent(reply);
+    if (reply->code >= 400)
+        journal_rejected(session, reply);
+}
+
+static void say(struct session *session, enum reply_name name, const char *argument)
+{
+    struct reply reply;
+
+    if (!session->stream)
+        return;
+    reply_named(&reply, name, argument ? argument : session->profile->settings.hostname);
+    count_reply(session, &reply);
+    if (reply_add(&session->receive->output, &reply) != RESULT_OK)
+        session_close(session, "replies are not read");
+}
+
+void session_reply(struct session *session, enum reply_name name, const char *argument)
+{
+    if (counts_as_bad(name) && ++session->bad_commands >= LIMIT_BAD_COMMANDS) {
+        session_reply_close(session, REPLY_TOO_MANY_ERRORS, "too many errors");
+        return;
+    }
+    say(session, name, argument);
+}
+
+void session_flush(struct session *session)
+{
+    struct bytes *output = &session->receive->output;
+
+    if (session->stream && output->length > 0 &&
+        stream_write(session->stream, bytes_view(output)) == RESULT_AGAIN)
+        session->is_behind = true;
+    bytes_clear(output);
+}
+
+/* ---- the end ---- */
+
+void session_free(struct session *session)
+{
+    struct receive *receive = session->receive;
+
+    transaction_abandon(session);
+    deferred_cancel(receive->rooms.loop, &session->deferred);
+    list_remove(&receive->sessions, &session->link);
+    tls_server_unref(session->tls);
+    profile_unref(session->profile);
+    bytes_fini(&session->input);
+    memory_free(session->helo);
+    memory_free(session->user);
+    memory_free(session);
+    receive_on_session_freed(receive);
+}
+
+void session_free_deferred(void *owner)
+{
+    session_free(owner);
+}
+
+void session_close(struct session *session, const char *reason)
+{
+    if (!session->stream)
+        return;
+    session_flush(session);
+    journal_disconnected(session, reason);
+    stream_close(session->stream);
+    session->stream = NULL;
+    timer_cancel(&session->timer);
+    rate_leave(session->receive->rooms.rate, &session->peer);
+    auth_dialogue_end(session);
+    /* A commit cannot be undone: it ends, is logged as accepted, and only then we are free. */
+    if (session->wait == WAIT_COMMIT)
+        return;
+    transaction_abandon(session);
+    loop_defer(session->receive->rooms.loop, &session->deferred, session_free_deferred, session);
+}
+
+void session_reply_close(struct session *session, enum reply_name name, const char *reason)
+{
+    say(session, name, NULL);
+    session_close(session, reason);
+}
+
+void session_leave_if_idle(struct session *session)
+{
+    bool is_idle = session->wait == WAIT_NOTHING && session->state != STATE_CHUNKS &&
+                   (session->reading == READ_COMMANDS || session->reading == READ_AUTH);
+
+    if (session->stream && is_idle)
+        session_reply_close(session, REPLY_SHUTTING_DOWN, "shutdown");
+}
+
+/* ---- patience ---- */
+
+/* Until when the client may let us wait; 0: it is we who let it wait. */
+static int64_t deadline_ms(const struct session *session)
+{
+    int64_t idle_ms = session->profile->settings.idle_timeout_ms;
+    int64_t since_ms;
+
+    if (session->wait == WAIT_HANDSHAKE || session->wait == WAIT_OUTPUT)
+        return session->waiting_since_ms + idle_ms;
+    if (session->wait != WAIT_NOTHING)
+        return 0;
+    if (session->reading == READ_COMMANDS || session->reading == READ_AUTH)
+        /* A command must be whole within the time-out from its first byte: a byte a minute is
+         * no sign of life. */
+        since_ms = session->line_began_ms ? session->line_began_ms : session->waiting_since_ms;
+    else
+        since_ms = session->window_began_ms < session->last_byte_ms ? session->window_began_ms
+                                                                    : session->last_byte_ms;
+    return since_ms + idle_ms;
+}
+
+static void start_window(struct session *session)
+{
+    session->window_began_ms = now_ms(session);
+    session->window_bytes = 0;
+}
+
+/* The window of slow data is over: were there enough bytes, and one of late? */
+static bool may_go_on(struct session *session)
+{
+    int64_t idle_ms = session->profile->settings.idle_timeout_ms;
+
+    if (session->wait != WAIT_NOTHING || session->reading == READ_COMMANDS ||
+        session->reading == READ_AUTH)
+        return false;
+    if (now_ms(session) - session->last_byte_ms >= idle_ms)
+        return false;
+    if (session->window_bytes < (uint64_t)(idle_ms * DATA_BYTES_PER_SECOND / 1000))
+        return false;
+    start_window(session);
+    return true;
+}
+
+static void on_timer(void *owner)
+{
+    struct session *session = owner;
+    int64_t deadline = deadline_ms(session);
+    int64_t left_ms = deadline - now_ms(session);
+
+    if (deadline == 0 || (left_ms <= 0 && may_go_on(session)))
+        left_ms = session->profile->settings.idle_timeout_ms;
+    if (left_ms > 0)
+        timer_start(&session->timer, left_ms);
+    else if (session->wait == WAIT_HANDSHAKE)
+        session_close(session, "TLS handshake timed out");
+    else
+        session_reply_close(session, REPLY_IDLE, "idle");
+}
+
+/* ---- input ---- */
+
+void session_wait_for(struct session *session, enum session_wait wait)
+{
+    session->wait = (uint8_t)wait;
+    session->waiting_since_ms = now_ms(session);
+}
+
+void session_read(struct session *session, enum session_reading reading)
+{
+    session->reading = (uint8_t)reading;
+    session->waiting_since_ms = session->last_byte_ms = now_ms(session);
+    start_window(session);
+    if (reading == READ_COMMANDS || reading == READ_AUTH)
+        framing_set_line_max(&session->framing, reading == READ_AUTH ? (size_t)LIMIT_AUTH_LINE
+                                                                     : LIMIT_COMMAND_LINE);
+}
+
+static void take_bad_line(struct session *session, enum framing_event event)
+{
+    bool is_long = event == FRAMING_LINE_TOO_LONG;
+
+    session->verb = NULL;
+    if (session->reading == READ_AUTH)
+        auth_dialogue_fail(session, is_long ? REPLY_AUTH_TOO_LONG : REPLY_AUTH_BAD_BASE64);
+    else
+        session_reply(session, is_long ? REPLY_LINE_TOO_LONG : REPLY_BAD_LINE, NULL);
+}
+
+/* RFC 3030 2: a chunk was read to its end. */
+static void end_chunk(struct session *session)
+{
+    char count[24];
+    struct bytes text;
+
+    session_read(session, READ_COMMANDS);
+    if (!session->has_chunk) {
+        session_reply(session, session->chunk_refusal.name, session->chunk_refusal.argument);
+        return;
+    }
+    session->has_chunk = false;
+    if (session->is_last_chunk) {
+        transaction_end_message(session);
+        return;
+    }
+    if (transaction_has_failed(session))
+        return;
+    bytes_init(&text, sizeof count);
+    if (bytes_format(&text, "%llu", (unsigned long long)session->chunk_bytes) == RESULT_OK &&
+        slice_copy_text(bytes_view(&text), count, sizeof count))
+        session_reply(session, REPLY_CHUNK_OK, count);
+    bytes_fini(&text);
+}
+
+static void take_data(struct session *session, enum framing_event event, struct slice piece)
+{
+    if (event == FRAMING_DATA) {
+        if (session->reading == READ_DATA || session->has_chunk)
+            transaction_take(session, piece);
+    } else if (session->reading == READ_CHUNK) {
+        end_chunk(session);
+    } else {
+        session_read(session, READ_COMMANDS);
+        transaction_end_message(session);
+    }
+}
+
+static void take_event(struct session *session, enum framing_event event, struct slice piece,
+                       size_t behind)
+{
+    if (event == FRAMING_DATA || event == FRAMING_DATA_END) {
+        take_data(session, event, piece);
+        return;
+    }
+    session->line_began_ms = 0;
+    session->waiting_since_ms = now_ms(session);
+    session->input_behind = behind;
+    if (event != FRAMING_LINE)
+        take_bad_line(session, event);
+    else if (session->reading == READ_AUTH)
+        auth_dialogue_line(session, piece);
+    else
+        verbs_dispatch(session, piece);
+}
+
+static void on_next_turn(void *owner)
+{
+    session_resume(owner);
+}
+
+/* Whether the next command may run now. Reading stops while the client does not take our
+ * replies, and after many commands others have their turn. */
+static bool may_process(struct session *session, unsigned events)
+{
+    if (!session->stream || session->wait != WAIT_NOTHING)
+        return false;
+    if (session->receive->output.length > LIMIT_SESSION_OUTPUT / 2)
+        session_flush(session);
+    if (session->is_behind) {
+        session_wait_for(session, WAIT_OUTPUT);
+        return false;
+    }
+    if (events < COMMANDS_PER_TURN)
+        return true;
+    session_wait_for(session, WAIT_TURN);
+    loop_defer(session->receive->rooms.loop, &session->deferred, on_next_turn, session);
+    return false;
+}
+
+static void process(struct session *session, struct slice *input)
+{
+    unsigned events = 0;
+
+    while (may_process(session, events++)) {
+        struct slice piece;
+        enum framing_event event = framing_next(&session->framing, input, &piece);
+
+        if (event == FRAMING_MORE)
+            break;
+        take_event(session, event, piece, input->length);
+        if (session->drops_input)
+            *input = SLICE_NONE;
+        session->drops_input = false;
+    }
+    if (input->length > 0 && session->line_began_ms == 0)
+        session->line_began_ms = now_ms(session);
+    if (session->receive->is_draining && input->length == 0)
+        session_leave_if_idle(session);
+}
+
+static void process_kept(struct session *session)
+{
+    struct slice input = bytes_view(&session->input);
+
+    process(session, &input);
+    bytes_drop_front(&session->input, session->input.length - input.length);
+    if (session->input.length == 0)
+        bytes_release(&session->input);
+}
+
+static void keep(struct session *session, struct slice bytes)
+{
+    if (bytes.length > 0 && bytes_add(&session->input, bytes) != RESULT_OK)
+        session_close(session, "unprocessed input");
+}
+
+static void take_bytes(struct session *session, struct slice bytes)
+{
+    if (session->input.length > 0) {
+        keep(session, bytes);
+        process_kept(session);
+        return;
+    }
+    process(session, &bytes); /* the usual case: nothing is copied */
+    if (session->stream)
+        keep(session, bytes);
+}
+
+static void on_bytes(void *owner, struct slice bytes)
+{
+    struct session *session = owner;
+
+    session->bytes_read += bytes.length;
+    session->window_bytes += bytes.length;
+    session->last_byte_ms = now_ms(session);
+    if (session->wait == WAIT_NOTHING) {
+        take_bytes(session, bytes);
+    } else {
+        keep(session, bytes);
+    }
+    /* Only now, that bytes came which nobody takes: most waits are over before that. */
+    if (session->stream && session->wait != WAIT_NOTHING && session->input.length > 0 &&
+        !session->is_paused) {
+        session->is_paused = true;
+        stream_pause(session->stream);
+    }
+    session_flush(session);
+}
+
+void session_resume(struct session *session)
+{
+    if (!session->stream)
+        return;
+    session->wait = WAIT_NOTHING;
+    session->waiting_since_ms = session->last_byte_ms = now_ms(session);
+    if (session->line_began_ms)
+        session->line_began_ms = session->waiting_since_ms;
+    start_window(session);
+    process_kept(session);
+    if (session->stream && session->is_paused && session->wait == WAIT_NOTHING) {
+        session->is_paused = false;
+        stream_resume(session->stream);
+    }
+    session_flush(session);
+}
+
+static void on_drained(void *owner)
+{
+    struct session *session = owner;
+
+    session->is_behind = false;
+    if (session->wait == WAIT_OUTPUT)
+        session_resume(session);
+}
+
+static void on_closed(void *owner, const struct fault *why)
+{
+    session_close(owner, why && why->code != RESULT_CLOSED ? result_text(why->code)
+                                                           : "the client closed");
+}
+
+/* ---- TLS ---- */
+
+bool session_may_log_in(const struct session *session)
+{
+    return session->is_secured || (session->profile->settings.auth_in_clear_on_loopback &&
+                                   ip_is_loopback(&session->peer));
+}
+
+bool session_lacks_tls(const struct session *session)
+{
+    return session->mode == MODE_SUBMISSION && session->tls && !session_may_log_in(session);
+}
+
+/* RFC 3207 4.2: what was said in clear was never said. */
+static void forget(struct session *session)
+{
+    transaction_abandon(session);
+    memory_free(session->helo);
+    memory_free(session->user);
+    session->helo = session->user = NULL;
+    session->verb = NULL;
+    session->is_extended = false;
+    session->state = STATE_FRESH;
+    session->line_began_ms = 0;
+    bytes_release(&session->input);
+    framing_read_lines(&session->framing);
+}
+
+static void greet(struct session *session)
+{
+    session->is_greeted = true;
+    session_reply(session, REPLY_GREETING, NULL);
+}
+
+static void on_secured(void *owner, const struct fault *fault)
+{
+    struct session *session = owner;
+
+    if (fault) {
+        session_close(session, fault->text);
+        return;
+    }
+    session->is_secured = true;
+    if (!session->is_greeted)
+        greet(session);
+    else
+        forget(session);
+    session_resume(session);
+}
+
+static void start_handshake(struct session *session)
+{
+    session_wait_for(session, WAIT_HANDSHAKE);
+    if (stream_secure_server(session->stream, session->tls, on_secured) != RESULT_OK)
+        session_close(session, "too many TLS handshakes");
+}
+
+void session_secure(struct session *session)
+{
+    session_reply(session, REPLY_READY_FOR_TLS, NULL);
+    if (!session->stream)
+        return;
+    session_flush(session); /* in clear, in front of the handshake */
+    session->drops_input = true;
+    start_handshake(session);
+}
+
+/* ---- the beginning ---- */
+
+static struct session *session_new(struct receive *receive,
+                                   const struct receive_listener *listener, struct stream *stream)
+{
+    struct session *session = NEW(struct session);
+
+    session->receive = receive;
+    session->profile = receive->profile;
+    session->profile->references++;
+    session->stream = stream;
+    session->tls = listener->tls ? tls_server_ref(listener->tls) : NULL;
+    session->peer = stream_peer(stream)->ip;
+    session->id = receive->next_session++;
+    session->mode = listener->mode;
+    session->tls_mode = listener->tls_mode;
+    (void)slice_copy_text(slice_of(listener->name), session->listener, sizeof session->listener);
+    framing_init(&session->framing, LIMIT_COMMAND_LINE);
+    bytes_init(&session->input, INPUT_BYTES_MAX);
+    timer_init(&session->timer, receive->rooms.loop, on_timer, session);
+    session->started_ms = now_ms(session);
+    list_push_back(&receive->sessions, &session->link);
+    return session;
+}
+
+void session_start(struct receive *receive, const struct receive_listener *listener,
+                   struct stream *stream)
+{
+    static const struct stream_events events = {on_bytes, on_closed, on_drained};
+    struct session *session = session_new(receive, listener, stream);
+
+    journal_connected(session);
+    stream_start(stream, &events, session);
+    timer_start(&session->timer, session->profile->settings.idle_timeout_ms);
+    session_read(session, READ_COMMANDS);
+    if (session->tls_mode == RECEIVE_TLS_IMPLICIT && session->tls)
+        start_handshake(session);
+    else
+        greet(session);
+    session_flush(session);
+}

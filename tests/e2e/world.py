@@ -1,0 +1,630 @@
+"""The world of an end-to-end test: the real relay, a real DNS server, next hops, on loopback.
+
+Nothing here leaves 127.0.0.0/8 and ::1. Every process is ended by the test that started it.
+"""
+import contextlib
+import json
+import os
+import shutil
+import signal
+import smtplib
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+BINARY = os.environ.get("SMTPD_BINARY", os.path.abspath("build/release/smtpd"))
+TOOLS = os.environ.get("SMTPD_TOOLS", os.path.abspath("build/tools"))
+SANITIZER = os.environ.get("SMTPD_SANITIZER", "none")
+# Sanitized builds are several times slower; waits are bounds, never measurements.
+PATIENCE = {"none": 30, "asan": 60, "tsan": 120}[SANITIZER]
+USER, PASSWORD = "app", "correct horse battery staple"
+
+
+def tool(name):
+    """A program that only tests need: unpacked into the build folder, or installed."""
+    path = os.path.join(TOOLS, "bin", name)
+    if os.path.exists(path):
+        return path
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if not path:
+        raise RuntimeError(f"{name} is missing: run third_party/bootstrap.sh test")
+    return path
+
+
+_ports = set()
+
+
+def free_port(host="127.0.0.1", kind=socket.SOCK_STREAM):
+    while True:
+        with socket.socket(socket.AF_INET, kind) as probe:
+            probe.bind((host, 0))
+            port = probe.getsockname()[1]
+        if port not in _ports:
+            _ports.add(port)
+            return port
+
+
+def wait_for(condition, what, seconds=None):
+    """Polls until `condition` gives something true; that is returned."""
+    deadline = time.monotonic() + (seconds or PATIENCE)
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain for: {what}")
+        time.sleep(0.02)
+
+
+def make_certificate(folder, name, host="relay.test", ca=None, days=30, kind="ec"):
+    """Returns (certificate, key). With `ca`: signed by it; else self-signed (and a CA)."""
+    key, crt = os.path.join(folder, f"{name}.key"), os.path.join(folder, f"{name}.crt")
+    algorithm = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"] if kind == "ec" else \
+        ["-newkey", "rsa:2048"]
+    command = ["openssl", "req", "-x509" if not ca else "-new", "-nodes", *algorithm, "-keyout", key,
+               "-subj", f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}"]
+    quiet = dict(check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if not ca:
+        subprocess.run([*command, "-days", str(days), "-out", crt], **quiet)
+        return crt, key
+    request = crt + ".csr"
+    subprocess.run([*command, "-out", request], **quiet)
+    extensions = crt + ".ext"
+    with open(extensions, "w") as file:
+        file.write(f"subjectAltName=DNS:{host}\n")
+    subprocess.run(["openssl", "x509", "-req", "-in", request, "-CA", ca[0], "-CAkey", ca[1],
+                    "-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", crt],
+                   **quiet)
+    return crt, key
+
+
+class Relay:
+    """The relay under test. `extra` is TOML that goes behind the common part."""
+
+    def __init__(self, case, extra="", dns=None, limits="", queue="", delivery="", hop=None,
+                 env=None, wrapper=(), binary=None, log_level="debug", start=True, server=""):
+        self.folder = tempfile.mkdtemp(prefix="smtpd-e2e-")
+        case.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.case = case
+        self.binary = binary or BINARY
+        self.wrapper = list(wrapper)
+        self.env = dict(os.environ, **(env or {}))
+        self.data = os.path.join(self.folder, "data")
+        self.submission, self.smtps, self.relay_port = free_port(), free_port(), free_port()
+        self.certificate, self.key = make_certificate(self.folder, "relay")
+        self.users = os.path.join(self.folder, "users")
+        self.config_path = os.path.join(self.folder, "smtpd.toml")
+        self.log_path = os.path.join(self.folder, "log")
+        self.process = None
+        self.may_crash = False
+        self.parts = dict(extra=extra, limits=limits, queue=queue, delivery=delivery, dns=dns,
+                          hop=hop, log_level=log_level, server=server)
+        self.write_config()
+        self.command("user", "add", USER, stdin=PASSWORD + "\n")
+        case.addCleanup(self.stop)
+        if start:
+            self.start()
+
+    def write_config(self, **changes):
+        self.parts.update(changes)
+        p = self.parts
+        dns = f'servers = ["{p["dns"].address}"]\ntimeout = "5s"\n' if p["dns"] else \
+            'servers = ["127.0.0.1:9"]\ntimeout = "1s"\n'
+        route = ""
+        if p["hop"]:
+            route = f'[[route]]\nname = "hop"\nmatch = ["*"]\nhost = "127.0.0.1"\nport = {p["hop"]}\n'
+            if "tls" not in p["delivery"]:
+                route += 'tls = "off"\n'
+        text = f"""
+[server]
+hostname = "relay.test"
+data_dir = "{self.data}"
+grace_period = "6s"
+postmaster = "postmaster@local.test"
+{p["server"]}
+[tls]
+certificate = "{self.certificate}"
+key = "{self.key}"
+[auth]
+users_file = "{self.users}"
+[limits]
+{p["limits"]}
+[relay]
+trusted_networks = ["127.0.0.0/8", "::1"]
+[queue]
+min_free_space = "1MiB"
+{p["queue"]}
+[dns]
+{dns}
+[delivery]
+allow_private_networks = true
+ca_file = "{self.certificate}"
+{p["delivery"]}
+[log]
+output = "{self.log_path}"
+level = "{p["log_level"]}"
+[[listen]]
+address = ["127.0.0.1:{self.submission}", "[::1]:{self.submission}"]
+[[listen]]
+address = "127.0.0.1:{self.smtps}"
+tls = "implicit"
+[[listen]]
+address = "127.0.0.1:{self.relay_port}"
+mode = "relay"
+[[local]]
+domain = "local.test"
+maildir = "{self.folder}/mail/{{domain}}/{{user}}"
+users = ["alice", "bob", "postmaster"]
+{route}
+{p["extra"]}
+"""
+        with open(self.config_path, "w") as file:
+            file.write(text)
+
+    # ---- the process ----
+
+    def start(self):
+        self.stderr = open(os.path.join(self.folder, "stderr"), "ab")
+        # The same log goes on over restarts: only what comes from now on says "started".
+        mark = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
+        self.process = subprocess.Popen(
+            [*self.wrapper, self.binary, "run", "--config", self.config_path], env=self.env,
+            stdin=subprocess.DEVNULL, stdout=self.stderr, stderr=self.stderr)
+        wait_for(lambda: self.process.poll() is not None or self.event("server.started", mark),
+                 "the relay to start")
+        if self.process.poll() is not None:
+            raise AssertionError(f"the relay ended at its start: {self.errors()}")
+        return self
+
+    def errors(self):
+        with open(os.path.join(self.folder, "stderr"), errors="replace") as file:
+            return file.read()
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        """As a power cut for the process: nothing is written any more."""
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+        self.stderr.close()
+
+    def stop(self, seconds=None):
+        """SIGTERM; the exit code must be 0 and no sanitizer may have complained."""
+        if not self.process:
+            return
+        process, self.process = self.process, None
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(seconds or PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError("the relay did not leave on SIGTERM")
+        self.stderr.close()
+        errors = self.errors()
+        if code != 0 or "Sanitizer" in errors or "runtime error" in errors:
+            raise AssertionError(f"exit code {code}\n{errors[-6000:]}\n{self.log_tail()}")
+
+    def wait_exit(self, seconds=None):
+        code = self.process.wait(seconds or PATIENCE)
+        self.process = None
+        self.stderr.close()
+        return code
+
+    def command(self, *words, stdin=None, code=0):
+        done = subprocess.run([BINARY, *words, "--config", self.config_path], input=stdin, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=PATIENCE)
+        if code is not None and done.returncode != code:
+            raise AssertionError(f"smtpd {' '.join(words)}: exit {done.returncode}\n"
+                                 f"{done.stdout}\n{done.stderr}")
+        return done.stdout if code == 0 else done.stdout + done.stderr
+
+    def status(self):
+        return json.loads(self.command("status", "--json"))
+
+    def queue(self, *words):
+        text = self.command("queue", "list", *words, "--json")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def wait_empty(self, seconds=None):
+        def is_empty():
+            queue = self.status()["queue"]
+            return queue["groups_waiting"] + queue["groups_leased"] == 0
+        wait_for(is_empty, "an empty queue", seconds)
+
+    # ---- the log ----
+
+    def events(self, name=None, mark=0):
+        if not os.path.exists(self.log_path):
+            return []
+        with open(self.log_path, "rb") as file:
+            file.seek(mark)
+            lines = file.read().split(b"\n")[:-1]
+        events = [json.loads(line) for line in lines if line.startswith(b"{")]
+        return [e for e in events if name is None or e["event"] == name]
+
+    def event(self, name, mark=0):
+        events = self.events(name, mark)
+        return events[-1] if events else None
+
+    def log_mark(self):
+        return os.path.getsize(self.log_path)
+
+    def log_tail(self, count=40):
+        return "\n".join(json.dumps(e) for e in self.events()[-count:])
+
+    # ---- clients ----
+
+    def client(self, timeout=None):
+        """A logged-in smtplib client on the submission port."""
+        client = smtplib.SMTP("127.0.0.1", self.submission, timeout=timeout or PATIENCE,
+                              local_hostname="client.test")
+        client.starttls(context=self.tls_context())
+        client.login(USER, PASSWORD)
+        return client
+
+    def relay_client(self, timeout=None):
+        return smtplib.SMTP("127.0.0.1", self.relay_port, timeout=timeout or PATIENCE,
+                            local_hostname="client.test")
+
+    def tls_context(self):
+        context = ssl.create_default_context(cafile=self.certificate)
+        context.check_hostname = False
+        return context
+
+    def raw(self, port=None, timeout=None):
+        return Raw(port or self.relay_port, timeout or PATIENCE)
+
+    # ---- local mail ----
+
+    def maildir(self, user, domain="local.test"):
+        """The messages in a mailbox, as bytes, oldest first."""
+        folder = os.path.join(self.folder, "mail", domain, user, "new")
+        if not os.path.isdir(folder):
+            return []
+        messages = []
+        for name in sorted(os.listdir(folder)):
+            with open(os.path.join(folder, name), "rb") as file:
+                messages.append(file.read())
+        return messages
+
+    def rss_kb(self):
+        with open(f"/proc/{self.process.pid}/status") as file:
+            return int(next(line for line in file if line.startswith("VmRSS")).split()[1])
+
+
+class Raw:
+    """A client that says exactly these bytes."""
+
+    def __init__(self, port, timeout=PATIENCE, host="127.0.0.1", source=None, greet=True):
+        self.socket = socket.create_connection((host, port), timeout,
+                                               source_address=(source, 0) if source else None)
+        self.file = self.socket.makefile("rb")
+        self.greeting = self.reply() if greet else None
+
+    def send(self, data):
+        self.socket.sendall(data if isinstance(data, bytes) else data.encode())
+
+    def reply(self):
+        """The next reply: b'250 2.0.0 text', lines joined by newlines; b'' at the end."""
+        lines = []
+        while True:
+            line = self.file.readline()
+            if not line:
+                return b"\n".join(lines)
+            assert line.endswith(b"\r\n"), line
+            lines.append(line[:-2])
+            if line[3:4] != b"-":
+                return b"\n".join(lines)
+
+    def say(self, text):
+        self.send(text + "\r\n" if isinstance(text, str) else text + b"\r\n")
+        return self.reply()
+
+    def starttls(self, context):
+        assert self.say("STARTTLS").startswith(b"220")
+        self.socket = context.wrap_socket(self.socket, server_hostname="relay.test")
+        self.file = self.socket.makefile("rb")
+
+    def close(self):
+        with contextlib.suppress(OSError):
+            self.file.close()
+            self.socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+class Hop:
+    """A scripted next hop in this process: says what the test wants, keeps what it got.
+
+    `answer(stage, argument, session)` may return a reply text ("451 4.3.0 later"), None for the
+    usual answer, "DROP" to close, "HANG" to say nothing, or bytes to send as they are. Stages:
+    connect, ehlo, helo, starttls, auth, mail, rcpt, data, dot, rset, quit.
+    """
+
+    def __init__(self, case, answer=None, host="127.0.0.1", port=0, capabilities=("PIPELINING",
+                 "8BITMIME", "SMTPUTF8", "SIZE 100000000", "DSN", "ENHANCEDSTATUSCODES"), tls=None,
+                 implicit_tls=False):
+        self.answer = answer or (lambda stage, argument, session: None)
+        self.capabilities = list(capabilities)
+        self.tls = tls
+        self.implicit_tls = implicit_tls
+        self.messages = []      # dicts: sender, recipients, data, mail, rcpts, session
+        self.connections = 0
+        self.commands = []      # (session number, line)
+        self.lock = threading.Lock()
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((host, port))
+        self.listener.listen(512)
+        self.host, self.port = self.listener.getsockname()
+        self.is_open = True
+        self.sockets = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+        case.addCleanup(self.close)
+
+    def close(self):
+        self.is_open = False
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for connection in list(self.sockets):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def delivered(self):
+        """Recipient -> how often it was accepted behind a final dot."""
+        counts = {}
+        with self.lock:
+            for message in self.messages:
+                for recipient in message["recipients"]:
+                    counts[recipient] = counts.get(recipient, 0) + 1
+        return counts
+
+    def _accept(self):
+        while self.is_open:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with self.lock:
+                self.connections += 1
+                number = self.connections
+            threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
+
+    def _serve(self, connection, number):
+        self.sockets.add(connection)
+        try:
+            HopSession(self, connection, number).run()
+        except (OSError, ConnectionError, ssl.SSLError, ValueError):
+            pass
+        finally:
+            self.sockets.discard(connection)
+            with contextlib.suppress(OSError):
+                connection.close()
+
+
+class HopSession:
+    def __init__(self, hop, connection, number):
+        self.hop, self.connection, self.number = hop, connection, number
+        self.is_secure = False
+        if hop.implicit_tls:
+            self._secure()
+        self.file = self.connection.makefile("rb")
+        self.message = None
+        self.user = None
+
+    def _secure(self):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.hop.tls)
+        self.connection = context.wrap_socket(self.connection, server_side=True)
+        self.is_secure = True
+
+    def say(self, stage, argument, usual):
+        """Sends the answer of a stage; false when the session is over."""
+        text = self.hop.answer(stage, argument, self)
+        if text is None:
+            text = usual
+        if text == "DROP":
+            return None
+        if text == "HANG":
+            while self.hop.is_open:
+                time.sleep(0.05)
+            return None
+        self.connection.sendall(text if isinstance(text, bytes) else (text + "\r\n").encode())
+        return text if isinstance(text, str) else text.decode(errors="replace")
+
+    def run(self):
+        if self.say("connect", "", "220 hop.test ESMTP") is None:
+            return
+        while True:
+            line = self.file.readline()
+            if not line:
+                return
+            assert line.endswith(b"\r\n"), line
+            text = line[:-2].decode("utf-8", "surrogateescape")
+            with self.hop.lock:
+                self.hop.commands.append((self.number, text))
+            verb = text.split(" ")[0].upper()
+            if self.step(verb, text) is None:
+                return
+            if verb == "QUIT":
+                return
+
+    def step(self, verb, text):
+        if verb in ("EHLO", "HELO"):
+            lines = ["hop.test"] + (self.hop.capabilities if verb == "EHLO" else [])
+            if verb == "EHLO" and self.hop.tls and not self.is_secure:
+                lines.append("STARTTLS")
+            usual = "\r\n".join(f"250{'-' if i + 1 < len(lines) else ' '}{line}"
+                                for i, line in enumerate(lines))
+            return self.say(verb.lower(), text, usual)
+        if verb == "STARTTLS":
+            said = self.say("starttls", text, "220 2.0.0 go ahead")
+            if said and said.startswith("220"):
+                self._secure()
+                self.file = self.connection.makefile("rb")
+            return said
+        if verb == "AUTH":
+            said = self.say("auth", text, "235 2.7.0 in")
+            self.user = text
+            return said
+        if verb == "MAIL":
+            said = self.say("mail", text, "250 2.1.0 sender fine")
+            if said and said.startswith("250"):
+                self.message = dict(mail=text, sender=text[text.index("<") + 1:text.index(">")],
+                                    recipients=[], rcpts=[], session=self.number,
+                                    secure=self.is_secure)
+            return said
+        if verb == "RCPT":
+            if not self.message:
+                return self.say("rcpt", text, "503 5.5.1 MAIL first")
+            said = self.say("rcpt", text, "250 2.1.5 recipient fine")
+            if said and said.startswith("250"):
+                self.message["recipients"].append(text[text.index("<") + 1:text.rindex(">")])
+                self.message["rcpts"].append(text)
+            return said
+        if verb == "DATA":
+            if not self.message or not self.message["recipients"]:
+                return self.say("data", text, "554 5.5.1 no valid recipients")
+            said = self.say("data", text, "354 go on")
+            return self.data() if said and said.startswith("354") else said
+        if verb in ("RSET", "NOOP"):
+            self.message = None
+            return self.say("rset", text, "250 2.0.0 done")
+        if verb == "QUIT":
+            return self.say("quit", text, "221 2.0.0 bye")
+        return self.say("other", text, "500 5.5.2 what?")
+
+    def data(self):
+        lines = []
+        while True:
+            line = self.file.readline()
+            if not line:
+                return None
+            if line == b".\r\n":
+                break
+            lines.append(line[1:] if line.startswith(b".") else line)
+        message, self.message = self.message, None
+        message["data"] = b"".join(lines)
+        said = self.say("dot", message, "250 2.0.0 kept")
+        if said and said.startswith("250"):
+            with self.hop.lock:
+                self.hop.messages.append(message)
+        return said
+
+
+class Dns:
+    """knotd, a real authoritative server, on a loopback port."""
+
+    def __init__(self, case, zones):
+        self.folder = tempfile.mkdtemp(prefix="smtpd-dns-")
+        case.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.port = free_port(kind=socket.SOCK_DGRAM)
+        self.address = f"127.0.0.1:{self.port}"
+        for folder in ("zones", "run", "db"):
+            os.mkdir(os.path.join(self.folder, folder))
+        for name, records in zones.items():
+            self._write(name, records)
+        config = os.path.join(self.folder, "knot.conf")
+        with open(config, "w") as file:
+            file.write(f"server:\n    rundir: \"{self.folder}/run\"\n"
+                       f"    listen: 127.0.0.1@{self.port}\n"
+                       f"database:\n    storage: \"{self.folder}/db\"\n"
+                       f"template:\n  - id: default\n    storage: \"{self.folder}/zones\"\n"
+                       f"    file: \"%s.zone\"\n    zonefile-sync: -1\n    journal-content: none\n"
+                       "zone:\n" + "".join(f"  - domain: {name}\n" for name in zones))
+        self.log = open(os.path.join(self.folder, "log"), "wb")
+        self.process = subprocess.Popen([tool("knotd"), "-c", config], stdout=self.log,
+                                        stderr=self.log, stdin=subprocess.DEVNULL)
+        case.addCleanup(self.close)
+        wait_for(self._answers, "knotd to answer")
+
+    def _write(self, name, records):
+        with open(os.path.join(self.folder, "zones", name + ".zone"), "w") as file:
+            file.write("$TTL 60\n@ SOA ns hostmaster 1 3600 600 86400 60\n@ NS ns\nns A 127.0.0.1\n"
+                       + records + "\n")
+
+    def _answers(self):
+        if self.process.poll() is not None:
+            with open(os.path.join(self.folder, "log")) as file:
+                raise AssertionError("knotd ended: " + file.read())
+        query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x04test\x00\x00\x06\x00\x01"
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.settimeout(0.2)
+            try:
+                probe.sendto(query, ("127.0.0.1", self.port))
+                return len(probe.recv(512)) > 0
+            except OSError:
+                return False
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(PATIENCE)
+        self.log.close()
+
+
+class Sink:
+    """Postfix's smtp-sink on a loopback port."""
+
+    def __init__(self, case, *options, port=None, backlog=512):
+        self.port = port or free_port()
+        command = [tool("smtp-sink"), *options]
+        if os.getuid() == 0:
+            command += ["-u", "nobody"]
+        self.process = subprocess.Popen([*command, f"inet:127.0.0.1:{self.port}", str(backlog)],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+        case.addCleanup(self.close)
+        wait_for(self._listens, "smtp-sink to listen")
+
+    def _listens(self):
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        return False
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def message(to="someone@example.test", sender="app@example.test", subject="hello", body="text"):
+    return (f"From: {sender}\r\nTo: {to}\r\nSubject: {subject}\r\n"
+            f"Date: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{subject}@example.test>\r\n"
+            f"\r\n{body}\r\n")
+
+
+def queued_id(reply):
+    """The id in '250 2.0.0 queued as ID'."""
+    text = reply.decode() if isinstance(reply, bytes) else reply
+    return text.split("queued as ")[1].split()[0]
+
+
+class Case(unittest.TestCase):
+    maxDiff = None
+
+    def run(self, result=None):
+        """Shows the relay's last log lines with a failure."""
+        super().run(result)
+
+
+def main():
+    unittest.main(verbosity=2, buffer=False)
+
+
+if __name__ == "__main__":
+    sys.exit("this is a library")

@@ -9,7 +9,9 @@
 
 static char fold(char byte)
 {
-    return byte >= 'A' && byte <= 'Z' ? (char)(byte | 0x20) : byte;
+    static const char lower[] = "abcdefghijklmnopqrstuvwxyz";
+
+    return byte >= 'A' && byte <= 'Z' ? lower[byte - 'A'] : byte;
 }
 
 static bool equal_fold(const char *a, const char *b, size_t length)
@@ -252,7 +254,9 @@ void bytes_release(struct bytes *bytes)
 
 /* ---- base64 ---- */
 
-static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+static const char alphabet[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+enum { PADDING = 64 }; /* its place in the alphabet */
 
 enum result bytes_add_base64(struct bytes *bytes, struct slice plain)
 {
@@ -269,8 +273,8 @@ enum result bytes_add_base64(struct bytes *bytes, struct slice plain)
         three |= left > 2 ? (uint32_t)(uint8_t)plain.data[i + 2] : 0;
         *room++ = alphabet[three >> 18];
         *room++ = alphabet[three >> 12 & 63];
-        *room++ = left > 1 ? alphabet[three >> 6 & 63] : '=';
-        *room++ = left > 2 ? alphabet[three & 63] : '=';
+        *room++ = alphabet[left > 1 ? three >> 6 & 63 : PADDING];
+        *room++ = alphabet[left > 2 ? three & 63 : PADDING];
     }
     bytes->length += length;
     return RESULT_OK;

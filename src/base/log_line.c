@@ -206,11 +206,13 @@ static bool open_object(struct log_line *line, const char *name)
 /* An object that does not fit is skipped as a whole, with all that is put into it. */
 void log_object(struct log_line *line, const char *name)
 {
-    size_t length = line->length;
-    bool needs_comma = line->needs_comma;
+    size_t length;
+    bool needs_comma;
 
     if (!line->is_written)
         return;
+    length = line->length;
+    needs_comma = line->needs_comma;
     if (line->skipped > 0 || !open_object(line, name)) {
         line->skipped++;
         line->length = length;

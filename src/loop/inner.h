@@ -17,6 +17,7 @@ struct loop {
     uint32_t timer_count;
     uint32_t heap_capacity;
     uint32_t next_order;
+    bool is_running_timers;
     struct list deferred;
     int64_t wall_offset_ms;  /* wall minus monotonic */
     int64_t offset_read_ms;  /* monotonic */

@@ -100,16 +100,20 @@ static void sift_down(struct loop *loop, uint32_t at, struct timer *timer)
 
 static void on_uv_timer(uv_timer_t *uv_timer);
 
-static void arm(struct loop *loop)
+static void arm(struct loop *loop, int64_t least_ms)
 {
     int64_t delay_ms;
 
+    if (loop->is_running_timers)
+        return; /* once, at the end */
     if (loop->timer_count == 0) {
         (void)uv_timer_stop(&loop->uv_timer);
         return;
     }
     delay_ms = loop->heap[1]->due_ms - loop_now_ms(loop);
-    (void)uv_timer_start(&loop->uv_timer, on_uv_timer, delay_ms > 0 ? (uint64_t)delay_ms : 0, 0);
+    if (delay_ms < least_ms)
+        delay_ms = least_ms;
+    (void)uv_timer_start(&loop->uv_timer, on_uv_timer, (uint64_t)delay_ms, 0);
 }
 
 static void take_out(struct loop *loop, struct timer *timer)
@@ -132,6 +136,7 @@ static void on_uv_timer(uv_timer_t *uv_timer)
     int64_t now_ms = loop_now_ms(loop);
     uint32_t first_new = loop->next_order;
 
+    loop->is_running_timers = true;
     while (loop->timer_count > 0 && loop->heap[1]->due_ms <= now_ms) {
         struct timer *timer = loop->heap[1];
 
@@ -141,7 +146,9 @@ static void on_uv_timer(uv_timer_t *uv_timer)
         take_out(loop, timer);
         timer->fn(timer->owner);
     }
-    arm(loop);
+    loop->is_running_timers = false;
+    /* Not 0: libuv 1.44 would call us again before it looks at any socket. */
+    arm(loop, 1);
 }
 
 void timer_init(struct timer *timer, struct loop *loop, loop_fn *fn, void *owner)
@@ -165,7 +172,7 @@ void timer_start(struct timer *timer, int64_t delay_ms)
     loop->timer_count++;
     sift_up(loop, loop->timer_count, timer);
     if (timer->heap_index == 1)
-        arm(loop);
+        arm(loop, 0);
 }
 
 void timer_cancel(struct timer *timer)

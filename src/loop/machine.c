@@ -159,6 +159,21 @@ static bool can_end(const struct machine_row *rows, int row_count, int from)
     return false;
 }
 
+static const char *check_row(const struct machine_row *rows, int row_count, int at)
+{
+    const struct machine_row *row = &rows[at];
+
+    if (!row->name)
+        return "a hole in the table";
+    if (row_count < MACHINE_ROWS_MAX && row->may_follow >> row_count)
+        return "a successor that does not exist";
+    if (row->done && !row->may_follow)
+        return "a state that nothing may follow, and is no end";
+    if (!row->done && row->may_follow)
+        return "an end that something may follow";
+    return can_end(rows, row_count, at) ? NULL : "a state from which no end can be reached";
+}
+
 const char *machine_check(const struct machine_row *rows, int row_count, int first)
 {
     uint32_t reached;
@@ -168,16 +183,10 @@ const char *machine_check(const struct machine_row *rows, int row_count, int fir
     if (first < 0 || first >= row_count)
         return "a first state that does not exist";
     for (int i = 0; i < row_count; i++) {
-        if (!rows[i].name)
-            return "a hole in the table";
-        if (row_count < MACHINE_ROWS_MAX && rows[i].may_follow >> row_count)
-            return "a successor that does not exist";
-        if (rows[i].done && !rows[i].may_follow)
-            return "a state that nothing may follow, and is no end";
-        if (!rows[i].done && rows[i].may_follow)
-            return "an end that something may follow";
-        if (!can_end(rows, row_count, i))
-            return "a state from which no end can be reached";
+        const char *wrong = check_row(rows, row_count, i);
+
+        if (wrong)
+            return wrong;
     }
     reached = TO(first);
     while (spread(rows, row_count, &reached))

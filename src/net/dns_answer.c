@@ -1,7 +1,8 @@
-/* The parser of DNS answers. Written by hand, not with udns's dns_nextrr(): that takes aliases
- * only in order, prints odd bytes of host names as escapes, and cannot be fuzzed apart from the
- * library. Work is bounded: LIMIT_DNS_ANSWER_RECORDS records, LIMIT_DNS_CNAMES aliases,
- * LIMIT_DNS_NAME_JUMPS pointers in a name, and pointers only lead backwards. */
+/* The parser of DNS answers. Written by hand, not with udns's dns_nextrr(): that takes
+ * aliases only in order, prints odd bytes of host names as escapes, and cannot be fuzzed
+ * apart from the library. Work is bounded: LIMIT_DNS_ANSWER_RECORDS records,
+ * LIMIT_DNS_CNAMES aliases, LIMIT_DNS_NAME_JUMPS pointers in a name, and pointers only lead
+ * backwards. */
 #include "dns_answer.h"
 
 #include <stdio.h>
@@ -81,7 +82,8 @@ static bool add_label(const struct reader *packet, size_t at, size_t length,
     return true;
 }
 
-/* A name, decompressed, in lower case; the reader then stands behind it (RFC 1035 4.1.4). */
+/* A name, decompressed, in lower case; the reader then stands behind it (RFC 1035 4.1.4).
+ */
 static bool read_name(struct reader *reader, struct wire_name *name)
 {
     size_t at = reader->at;
@@ -289,8 +291,8 @@ static const char *scan(struct parse *parse)
     return NULL;
 }
 
-/* Aliases mostly stand in order, and one pass finds all; where they do not, each pass gets at
- * least one alias further, so LIMIT_DNS_CNAMES bounds the passes too. */
+/* Aliases mostly stand in order, and one pass finds all; where they do not, each pass gets
+ * at least one alias further, so LIMIT_DNS_CNAMES bounds the passes too. */
 static void collect(struct parse *parse)
 {
     struct dns_space *space = parse->space;
@@ -355,7 +357,8 @@ void dns_answer_parse(struct slice packet, const struct dns_question *question,
 
     dns_space_reset(space, RESULT_DNS_FAILURE, "malformed answer");
     if (packet.length < DNS_HEADER_BYTES || !read16(&parse.packet, &flags) ||
-        !read16(&parse.packet, &question_count) || !read16(&parse.packet, &parse.answer_count))
+        !read16(&parse.packet, &question_count) ||
+        !read16(&parse.packet, &parse.answer_count))
         return;
     parse.packet.at = DNS_HEADER_BYTES;
     if (!(flags & FLAG_RESPONSE) || (flags & MASK_OPCODE) || question_count != 1)

@@ -1,8 +1,8 @@
 /* What the DNS said lately, by question, least recently used out first.
  *
  * Owns      at most `most_entries` answers, each packed into one small block.
- * Promises  constant time. An answer is given out up to its TTL: 30 s to 1 h as the server said
- *           for records, 5 min for their absence. Failures are not kept.
+ * Promises  constant time. An answer is given out up to its TTL: 30 s to 1 h as the server
+ * said for records, 5 min for their absence. Failures are not kept.
  */
 #ifndef SMTPD_NET_DNS_CACHE_H
 #define SMTPD_NET_DNS_CACHE_H
@@ -27,7 +27,7 @@ size_t dns_cache_count(const struct dns_cache *cache);
 const struct dns_packed *dns_cache_get(struct dns_cache *cache, struct slice key,
                                        int64_t now_ms);
 /* answer->ttl_ms is what dns_cache_ttl_ms() said; 0 is not kept. */
-void dns_cache_put(struct dns_cache *cache, struct slice key, const struct dns_answer *answer,
-                   int64_t now_ms);
+void dns_cache_put(struct dns_cache *cache, struct slice key,
+                   const struct dns_answer *answer, int64_t now_ms);
 
 #endif

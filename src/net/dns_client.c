@@ -3,9 +3,9 @@
  *   waiting --room--> udp --answer, failure--> end
  *                      '--truncated--> tcp --answer, failure--> end
  *
- * No table of machine.h: each state has one way on, and time-outs are those of the layers. What
- * counts as in flight is what udns has in hand, with what nobody waits for any more: it is udns
- * that loses answers when there are too many. */
+ * No table of machine.h: each state has one way on, and time-outs are those of the layers.
+ * What counts as in flight is what udns has in hand, with what nobody waits for any more:
+ * it is udns that loses answers when there are too many. */
 #include "dns_client.h"
 
 #include "dns_tcp.h"
@@ -96,9 +96,8 @@ static void on_tcp_end(void *owner, struct slice packet, const char *failure)
 static void ask_over_tcp(struct dns_exchange *exchange, const struct endpoint *server)
 {
     struct dns_client *client = exchange->client;
-    struct dns_tcp_request request = {.server = server,
-                                      .question = &exchange->question,
-                                      .deadline_ms = TCP_DEADLINE_MS};
+    struct dns_tcp_request request = {
+        .server = server, .question = &exchange->question, .deadline_ms = TCP_DEADLINE_MS};
 
     exchange->state = EXCHANGE_TCP;
     exchange->server = *server;
@@ -129,7 +128,8 @@ static void ask_waiting(struct dns_client *client)
 {
     struct link *link;
 
-    while (in_flight(client) < LIMIT_DNS_IN_FLIGHT && (link = list_pop_front(&client->waiting))) {
+    while (in_flight(client) < LIMIT_DNS_IN_FLIGHT &&
+           (link = list_pop_front(&client->waiting))) {
         struct dns_exchange *exchange = CONTAINER_OF(link, struct dns_exchange, link);
 
         list_push_back(&client->running, &exchange->link);

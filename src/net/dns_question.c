@@ -1,7 +1,7 @@
 /* Names and queries as the wire wants them.
  *
- * Not udns's dns_ptodn(): that reads backslashes as escapes, so that a name from a mail address
- * could become another one. Here each byte of a label is itself. */
+ * Not udns's dns_ptodn(): that reads backslashes as escapes, so that a name from a mail
+ * address could become another one. Here each byte of a label is itself. */
 #include "dns_question.h"
 
 #include <stdio.h>
@@ -90,8 +90,8 @@ void dns_question_reverse_name(const struct ip *ip, char name[DNS_REVERSE_NAME])
     char *at = name;
 
     if (ip_is_v4(ip)) {
-        (void)snprintf(name, DNS_REVERSE_NAME, "%u.%u.%u.%u.in-addr.arpa", b[15], b[14], b[13],
-                       b[12]);
+        (void)snprintf(name, DNS_REVERSE_NAME, "%u.%u.%u.%u.in-addr.arpa", b[15], b[14],
+                       b[13], b[12]);
         return;
     }
     for (size_t i = sizeof ip->bytes; i-- > 0;) {

@@ -1,9 +1,9 @@
 /* What is asked of the DNS: a name and a type, in the form of the wire.
  *
  * Owns      nothing: a plain value.
- * Promises  only names that the wire can carry: labels of 1 to 63 bytes, 255 in all, printable.
- * Ignores   udns and resolver.h, on purpose: each has its own `struct dns_mx`, and this header
- *           is seen by files that include either.
+ * Promises  only names that the wire can carry: labels of 1 to 63 bytes, 255 in all,
+ * printable. Ignores   udns and resolver.h, on purpose: each has its own `struct dns_mx`,
+ * and this header is seen by files that include either.
  */
 #ifndef SMTPD_NET_DNS_QUESTION_H
 #define SMTPD_NET_DNS_QUESTION_H
@@ -20,12 +20,12 @@ enum record_type {
 
 enum {
     DNS_CLASS_IN = 1,
-    DNS_WIRE_NAME = 255,     /* RFC 1035 2.3.4 */
+    DNS_WIRE_NAME = 255, /* RFC 1035 2.3.4 */
     DNS_LABEL = 63,
     DNS_HEADER_BYTES = 12,
-    DNS_UDP_BYTES = 1232,    /* larger answers risk fragments; they come over TCP */
+    DNS_UDP_BYTES = 1232, /* larger answers risk fragments; they come over TCP */
     DNS_QUERY_BYTES = DNS_HEADER_BYTES + DNS_WIRE_NAME + 4 + 11,
-    DNS_REVERSE_NAME = 80    /* 32 nibbles, their dots, "ip6.arpa" */
+    DNS_REVERSE_NAME = 80 /* 32 nibbles, their dots, "ip6.arpa" */
 };
 
 struct dns_question {

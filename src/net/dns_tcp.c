@@ -1,9 +1,10 @@
-/* A non-blocking socket in three steps: connect, send the query, receive the answer; each step
- * is one function that runs when the socket is ready and leaves when it would block. Not over
- * net/stream: a stream is for a conversation and brings TLS, buffers and events for it.
+/* A non-blocking socket in three steps: connect, send the query, receive the answer; each
+ * step is one function that runs when the socket is ready and leaves when it would block.
+ * Not over net/stream: a stream is for a conversation and brings TLS, buffers and events
+ * for it.
  *
- * The answer's buffer grows as bytes arrive, so that a server which announces 64 KiB and sends
- * nothing costs nothing. */
+ * The answer's buffer grows as bytes arrive, so that a server which announces 64 KiB and
+ * sends nothing costs nothing. */
 #include "dns_tcp.h"
 
 #include "smtpd/base/memory.h"
@@ -147,7 +148,8 @@ static void on_writable(void *owner)
         fail(tcp, "connect", error ? error : errno);
         return;
     }
-    count = send(tcp->fd, tcp->query + tcp->sent, tcp->query_length - tcp->sent, MSG_NOSIGNAL);
+    count =
+        send(tcp->fd, tcp->query + tcp->sent, tcp->query_length - tcp->sent, MSG_NOSIGNAL);
     if (count < 0) {
         if (!would_block(errno))
             fail(tcp, "send", errno);

@@ -1,15 +1,17 @@
 /* The only file that knows udns. What it needs to be told, and what it must not be asked:
  *
- * - no parser, no result: our parse function hands back a marker, so udns allocates nothing that
- *   we would have to free() with its allocator. The packet is seen in the debug hook, which also
- *   is the only place that sees negative and truncated ones. udns calls the end of the query
- *   right behind the hook, and the packet stands in its buffer until then.
- * - no dns_cancel(): it leaks the query in 0.4 and 0.6. A cancelled query loses its owner and
- *   ends in its own time.
- * - no timer callback: it stays silent when a timer fires early. We ask after each event.
- * - time is whole seconds, and 0 would mean "read the clock": ours is monotonic and begins at 1.
- * - DO stands in each query, not in the context, so that a server which knows no EDNS0 can be
- *   asked again without (udns sends OPT with DO for ever). */
+ * No result: our parse function hands back a marker, so udns allocates nothing that would
+ * be ours to release. The packet is seen in the debug hook, which is also the only place
+ * that sees negative and truncated ones; udns ends the query right behind the hook, and the
+ * packet stands in its buffer until then.
+ *
+ * No dns_cancel(): it leaks the query in 0.4 and 0.6. A cancelled query loses its owner and
+ * ends in its own time. No timer callback: it stays silent when a timer fires early; we ask
+ * after each event. Time is whole seconds, and 0 would mean "read the clock": ours is
+ * monotonic, from 1.
+ *
+ * DO stands in each query, not in the context, so that a server which knows no EDNS0 can be
+ * asked again without (otherwise udns sends it OPT for ever). */
 #include "dns_udp.h"
 
 #include "smtpd/base/check.h"
@@ -115,9 +117,10 @@ static int on_packet_parse(dnscc_t *name, dnscc_t *packet, dnscc_t *at, dnscc_t 
     return DNS_E_NOERROR;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): seven parameters are udns's idea */
 static void on_udns_event(int code, const struct sockaddr *from, unsigned from_bytes,
-                          dnscc_t *packet, int packet_bytes, const struct dns_query *udns_query,
-                          void *data)
+                          dnscc_t *packet, int packet_bytes,
+                          const struct dns_query *udns_query, void *data)
 {
     struct dns_udp_query *query = data;
 
@@ -174,7 +177,8 @@ static void submit(struct dns_udp_query *query)
 
     /* It fails for want of memory only. */
     CHECK(dns_submit_dn(udp->context, query->question.name, DNS_C_IN,
-                        (int)query->question.type, flags, on_packet_parse, on_udns_end, query));
+                        (int)query->question.type, flags, on_packet_parse, on_udns_end,
+                        query));
     timer_start(&udp->timer, 0); /* udns sends when its time-outs are looked at */
 }
 
@@ -190,8 +194,8 @@ static void look_at_timeouts(void *owner)
         timer_start(&udp->timer, (int64_t)wait_s * 1000);
 }
 
-/* udns would go on to the next server with a truncated answer; TCP is the better answer. Not
- * inside the hook: udns still works on the query there. */
+/* udns would go on to the next server with a truncated answer; TCP is the better answer.
+ * Not inside the hook: udns still works on the query there. */
 static void end_truncated(struct dns_udp *udp)
 {
     struct link *link;
@@ -230,7 +234,8 @@ static void add_server(struct dns_ctx *context, const struct endpoint *server)
         memcpy(&in.sin_addr, server->ip.bytes + 12, 4);
         memcpy(&address, &in, sizeof in);
     } else {
-        struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(server->port)};
+        struct sockaddr_in6 in6 = {.sin6_family = AF_INET6,
+                                   .sin6_port = htons(server->port)};
 
         memcpy(&in6.sin6_addr, server->ip.bytes, sizeof server->ip.bytes);
         memcpy(&address, &in6, sizeof in6);
@@ -268,12 +273,14 @@ enum result dns_udp_open(struct loop *loop, const struct dns_udp_settings *setti
 
     *udp = NULL;
     if (settings->server_count > LIMIT_DNS_SERVERS)
-        return fault_set(fault, RESULT_TOO_LARGE, "%zu DNS servers are given, at most %d serve",
+        return fault_set(fault, RESULT_TOO_LARGE,
+                         "%zu DNS servers are given, at most %d serve",
                          settings->server_count, LIMIT_DNS_SERVERS);
     context = context_new(settings->servers, settings->server_count);
     fd = dns_open(context);
     if (fd < 0) {
-        (void)fault_set(fault, RESULT_IO, "cannot open a socket for DNS: %s", strerror(errno));
+        (void)fault_set(fault, RESULT_IO, "cannot open a socket for DNS: %s",
+                        strerror(errno));
         dns_free(context);
         return RESULT_IO;
     }
@@ -308,7 +315,8 @@ void dns_udp_close(struct dns_udp *udp)
     memory_free(udp);
 }
 
-struct dns_udp_query *dns_udp_start(struct dns_udp *udp, const struct dns_question *question,
+struct dns_udp_query *dns_udp_start(struct dns_udp *udp,
+                                    const struct dns_question *question,
                                     dns_udp_end_fn *on_end, void *owner)
 {
     struct dns_udp_query *query = NEW(struct dns_udp_query);

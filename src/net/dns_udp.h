@@ -3,8 +3,8 @@
  * Owns      the udns context, its socket and its timer.
  * Promises  `on_end` runs once, from the loop; never inside dns_udp_start(), never after
  *           dns_udp_cancel(). A truncated answer ends the query at once, with its server.
- * Ignores   what an answer says, TCP, deadlines (udns gives up after 21 to 36 s by itself), and
- *           how many queries there are: above some 200 udns loses answers, see resolver.c.
+ * Ignores   what an answer says, TCP, deadlines (udns gives up after 21 to 36 s by itself),
+ * and how many queries there are: above some 200 udns loses answers, see resolver.c.
  */
 #ifndef SMTPD_NET_DNS_UDP_H
 #define SMTPD_NET_DNS_UDP_H
@@ -20,7 +20,7 @@ enum dns_udp_end { DNS_UDP_ANSWERED, DNS_UDP_TRUNCATED, DNS_UDP_FAILED };
 /* Lives during the callback only. */
 struct dns_udp_result {
     enum dns_udp_end end;
-    struct slice packet;    /* ANSWERED: NOERROR or NXDOMAIN to our question, else unchecked */
+    struct slice packet; /* ANSWERED: NOERROR or NXDOMAIN to our question, else unchecked */
     struct endpoint server; /* ANSWERED, TRUNCATED: who said so */
     char text[128];         /* FAILED: why */
 };
@@ -33,11 +33,13 @@ struct dns_udp_settings {
     void *owner;
 };
 
-enum result MUST_CHECK dns_udp_open(struct loop *loop, const struct dns_udp_settings *settings,
+enum result MUST_CHECK dns_udp_open(struct loop *loop,
+                                    const struct dns_udp_settings *settings,
                                     struct dns_udp **udp, struct fault *fault);
 void dns_udp_close(struct dns_udp *udp); /* no callbacks any more */
 /* Copies the question. */
-struct dns_udp_query *dns_udp_start(struct dns_udp *udp, const struct dns_question *question,
+struct dns_udp_query *dns_udp_start(struct dns_udp *udp,
+                                    const struct dns_question *question,
                                     dns_udp_end_fn *on_end, void *owner);
 /* udns goes on with it in silence, so it stays in dns_udp_count(). */
 void dns_udp_cancel(struct dns_udp_query *query);

@@ -1,6 +1,7 @@
-/* The door to the DNS. A look-up is what a caller started; a job is what the look-ups of one
- * question share: one or two exchanges (an address is A and AAAA) and one deadline. A job whose
- * look-ups were all cancelled goes on if it was asked already: its answer is worth keeping.
+/* The door to the DNS. A look-up is what a caller started; a job is what the look-ups of
+ * one question share: one or two exchanges (an address is A and AAAA) and one deadline. A
+ * job whose look-ups were all cancelled goes on if it was asked already: its answer is
+ * worth keeping.
  *
  * Answers that are known at once (from the cache, or of names that cannot be) get a look-up
  * without a job, delivered on the next turn of the loop. */
@@ -142,8 +143,8 @@ static void job_finish(struct job *job, struct dns_space *space)
     dns_cache_put(resolver->cache, job_key(job), answer, loop_now_ms(resolver->loop));
     count_answer(&resolver->statistics, answer->result);
 
-    /* A callback may cancel its neighbours, or ask again: so the job is gone before the first
-     * call, and those not called yet stand in a list. */
+    /* A callback may cancel its neighbours, or ask again: so the job is gone before the
+     * first call, and those not called yet stand in a list. */
     list_init(&lookups);
     while ((link = list_first(&job->lookups))) {
         struct lookup *lookup = CONTAINER_OF(link, struct lookup, link);
@@ -171,7 +172,8 @@ static void half_keep(struct half *half, const struct dns_answer *answer)
     half->is_authentic = answer->is_authentic;
     half->address_count = answer->address_count;
     if (answer->address_count > 0)
-        memcpy(half->addresses, answer->addresses, answer->address_count * sizeof(struct ip));
+        memcpy(half->addresses, answer->addresses,
+               answer->address_count * sizeof(struct ip));
     (void)snprintf(half->text, sizeof half->text, "%.120s", answer->text);
 }
 
@@ -209,7 +211,8 @@ static void merge(const struct half *six, const struct half *four, struct dns_sp
         (void)snprintf(space->answer.text, sizeof space->answer.text, "%s", failed->text);
     /* Neither family may push out the other. */
     add_addresses(space, six,
-                  DNS_ANSWER_ADDRESSES - smaller(four->address_count, LIMIT_HOST_ADDRESSES));
+                  DNS_ANSWER_ADDRESSES -
+                      smaller(four->address_count, LIMIT_HOST_ADDRESSES));
     add_addresses(space, four, DNS_ANSWER_ADDRESSES - space->answer.address_count);
     space->answer.is_authentic = six->is_authentic && four->is_authentic;
     if (six->result == RESULT_OK && four->result == RESULT_OK)
@@ -257,8 +260,8 @@ static void on_deadline(void *owner)
     job_finish(job, space);
 }
 
-static struct job *job_new(struct resolver *resolver, enum lookup_kind kind, struct slice key,
-                           const struct dns_question *questions)
+static struct job *job_new(struct resolver *resolver, enum lookup_kind kind,
+                           struct slice key, const struct dns_question *questions)
 {
     const struct kind *about = &kinds[kind];
     struct job *job = memory_new(sizeof *job + about->half_count * sizeof(struct half));
@@ -324,7 +327,8 @@ enum result resolver_new(struct loop *loop, const struct resolver_settings *sett
         return result;
     }
     made->loop = loop;
-    made->deadline_ms = settings->deadline_ms > 0 ? settings->deadline_ms : DEFAULT_DEADLINE_MS;
+    made->deadline_ms =
+        settings->deadline_ms > 0 ? settings->deadline_ms : DEFAULT_DEADLINE_MS;
     made->cache = dns_cache_new(LIMIT_DNS_CACHE);
     made->jobs_by_key = map_new(LIMIT_DNS_WAITING + LIMIT_DNS_IN_FLIGHT);
     list_init(&made->jobs);
@@ -360,7 +364,8 @@ void resolver_free(struct resolver *resolver)
     memory_free(resolver);
 }
 
-/* The questions of a kind, and the key that stands for them. False: no such name can exist. */
+/* The questions of a kind, and the key that stands for them. False: no such name can exist.
+ */
 static bool prepare(enum lookup_kind kind, const char *name, struct dns_question *questions,
                     char key[KEY_BYTES])
 {
@@ -375,8 +380,8 @@ static bool prepare(enum lookup_kind kind, const char *name, struct dns_question
     return true;
 }
 
-struct lookup *lookup_start(struct resolver *resolver, enum lookup_kind kind, const char *name,
-                            lookup_end_fn *on_end, void *owner)
+struct lookup *lookup_start(struct resolver *resolver, enum lookup_kind kind,
+                            const char *name, lookup_end_fn *on_end, void *owner)
 {
     struct lookup *lookup = NEW(struct lookup);
     struct dns_question questions[HALVES];
@@ -440,7 +445,8 @@ void lookup_cancel(struct lookup *lookup)
         job_free(job);
 }
 
-void resolver_statistics(const struct resolver *resolver, struct resolver_statistics *statistics)
+void resolver_statistics(const struct resolver *resolver,
+                         struct resolver_statistics *statistics)
 {
     *statistics = resolver->statistics;
     dns_client_statistics(resolver->client, statistics);

@@ -81,24 +81,36 @@ void journal_refused(const struct receive_listener *listener, const struct ip *p
     log_end(&line);
 }
 
-void journal_rejected(const struct session *session, const struct reply *reply)
+static void add_transaction(struct log_line *line, const struct session *session)
 {
     const struct transaction *transaction = session->transaction;
-    struct log_line line;
     char id[ID_TEXT];
 
+    if (!transaction) {
+        log_text(line, "sender", session->borrowed_sender);
+        return;
+    }
+    if (transaction->envelope.id) {
+        id_print(transaction->envelope.id, id);
+        log_text(line, "id", id);
+    }
+    log_text(line, "sender", transaction->envelope.sender);
+    if (session->borrowed_recipient)
+        log_text(line, "recipient", session->borrowed_recipient);
+    else if (transaction->recipient_count == 1)
+        log_text(line, "recipient", transaction->recipients[0].address);
+    log_number(line, "recipients", (int64_t)transaction->recipient_count);
+}
+
+void journal_rejected(const struct session *session, const struct reply *reply)
+{
+    struct log_line line;
+
+    if (!log_would_write(LOG_INFO))
+        return;
     start(&line, LOG_INFO, "receive.rejected", session);
     log_text(&line, "verb", session->verb ? session->verb->name : NULL);
-    if (transaction) {
-        if (transaction->envelope.id) {
-            id_print(transaction->envelope.id, id);
-            log_text(&line, "id", id);
-        }
-        log_text(&line, "sender", transaction->envelope.sender);
-        if (transaction->recipient_count == 1)
-            log_text(&line, "recipient", transaction->recipients[0].address);
-        log_number(&line, "recipients", (int64_t)transaction->recipient_count);
-    }
+    add_transaction(&line, session);
     log_text(&line, "user", session->user);
     add_reply(&line, reply);
     log_end(&line);

@@ -51,14 +51,16 @@ static bool counts_as_bad(enum reply_name name)
     return is_bad[name];
 }
 
-static void count_reply(struct session *session, const struct reply *reply)
+static void count_reply(struct session *session, enum reply_name name,
+                        const struct reply *reply)
 {
     struct receive_statistics *statistics = &session->receive->statistics;
 
     statistics->replies_2xx += reply_is_positive(reply);
     statistics->replies_4xx += reply_is_transient(reply);
     statistics->replies_5xx += reply_is_permanent(reply);
-    if (reply->code >= 400)
+    /* A failed log-in has an event of its own. */
+    if (reply->code >= 400 && name != REPLY_AUTH_FAILED)
         journal_rejected(session, reply);
 }
 
@@ -69,7 +71,7 @@ static void say(struct session *session, enum reply_name name, const char *argum
     if (!session->stream)
         return;
     reply_named(&reply, name, argument ? argument : session->profile->settings.hostname);
-    count_reply(session, &reply);
+    count_reply(session, name, &reply);
     if (reply_add(&session->receive->output, &reply) != RESULT_OK)
         session_close(session, "replies are not read");
 }
@@ -333,9 +335,11 @@ static void process(struct session *session, struct slice *input)
             *input = SLICE_NONE;
         session->drops_input = false;
     }
-    if (input->length > 0 && session->line_began_ms == 0)
+    if (input->length == 0)
+        session->line_began_ms = 0;
+    else if (session->line_began_ms == 0)
         session->line_began_ms = now_ms(session);
-    if (session->receive->is_draining && input->length == 0)
+    if (session->receive->is_draining)
         session_leave_if_idle(session);
 }
 

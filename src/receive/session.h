@@ -109,6 +109,8 @@ struct session {
     char *helo;
     char *user;
     const struct verb *verb; /* the last command, for the log */
+    const char *borrowed_sender;    /* of the MAIL that is being answered, for the log */
+    const char *borrowed_recipient; /* of the RCPT */
     struct auth_dialogue *auth;
     struct transaction *transaction;
     struct refusal chunk_refusal; /* READ_CHUNK without has_chunk: said at its end */

@@ -62,7 +62,20 @@ static uint8_t *put16(uint8_t *at, unsigned value)
     return at;
 }
 
-/* "a.b" (or "" or ".") with \DDD for bytes. */
+/* The byte at *text, which may be written \DDD. */
+static uint8_t next_byte(const char **text)
+{
+    const char *at = *text;
+
+    if (*at != '\\') {
+        (*text)++;
+        return (uint8_t)*at;
+    }
+    *text += 4;
+    return (uint8_t)((at[1] - '0') * 100 + (at[2] - '0') * 10 + at[3] - '0');
+}
+
+/* "a.b" (or "" or "."). */
 static uint8_t *put_name(uint8_t *at, const char *name, size_t length)
 {
     const char *end = name + length;
@@ -70,14 +83,8 @@ static uint8_t *put_name(uint8_t *at, const char *name, size_t length)
     while (name < end && *name != '.') {
         uint8_t *count = at++;
 
-        while (name < end && *name != '.') {
-            if (*name == '\\') {
-                *at++ = (uint8_t)((name[1] - '0') * 100 + (name[2] - '0') * 10 + name[3] - '0');
-                name += 4;
-            } else {
-                *at++ = (uint8_t)*name++;
-            }
-        }
+        while (name < end && *name != '.')
+            *at++ = next_byte(&name);
         *count = (uint8_t)(at - count - 1);
         if (name < end)
             name++;
@@ -116,8 +123,7 @@ static unsigned type_of(const char *text)
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (strncmp(text, types[i].name, strlen(types[i].name)) == 0)
             return types[i].type;
-    CHECK(!"a known type");
-    return 0;
+    check_failed(__FILE__, __LINE__, "a known type");
 }
 
 struct owner {
@@ -125,8 +131,8 @@ struct owner {
     size_t length;
 };
 
-static uint8_t *put_record(uint8_t *at, struct owner *owner, uint32_t ttl_s, const char *text,
-                           size_t length)
+static uint8_t *put_record(uint8_t *at, struct owner *owner, uint32_t ttl_s,
+                           const char *text, size_t length)
 {
     unsigned type = type_of(text);
     const char *data = strchr(text, ' ') + 1;
@@ -156,8 +162,8 @@ static size_t question_bytes(const uint8_t *query)
     return at + 1 - HEADER;
 }
 
-size_t fake_dns_answer(const struct fake_dns_row *row, const uint8_t *query, size_t query_bytes,
-                       uint8_t packet[FAKE_DNS_PACKET])
+size_t fake_dns_answer(const struct fake_dns_row *row, const uint8_t *query,
+                       size_t query_bytes, uint8_t packet[FAKE_DNS_PACKET])
 {
     /* Compressed: the owner is the question's name. */
     struct owner owner = {{0xc0, HEADER}, 2};
@@ -199,7 +205,8 @@ static bool name_is(const uint8_t *query, const char *name)
            (question_bytes(query) == length && memcmp(query + HEADER, wire, length) == 0);
 }
 
-static const struct fake_dns_row *find_row(const struct fake_dns *fake, const uint8_t *query)
+static const struct fake_dns_row *find_row(const struct fake_dns *fake,
+                                           const uint8_t *query)
 {
     static const struct fake_dns_row none = {.rcode = 3};
     const uint8_t *type = query + HEADER + question_bytes(query);
@@ -276,8 +283,9 @@ static void on_udp(void *owner)
     for (;;) {
         struct pending *pending = NEW(struct pending);
         socklen_t from_bytes = sizeof pending->from;
-        ssize_t count = recvfrom(fake->udp, pending->query, sizeof pending->query, MSG_DONTWAIT,
-                                 (struct sockaddr *)&pending->from, &from_bytes);
+        ssize_t count =
+            recvfrom(fake->udp, pending->query, sizeof pending->query, MSG_DONTWAIT,
+                     (struct sockaddr *)&pending->from, &from_bytes);
 
         if (count < HEADER) {
             memory_free(pending);
@@ -363,7 +371,8 @@ static void on_connection(void *owner)
     connection->fake = fake;
     connection->fd = fd;
     timer_init(&connection->timer, fake->loop, on_second_piece, connection);
-    connection->watch = watch_start(fake->loop, fd, WATCH_READABLE, on_tcp_bytes, connection);
+    connection->watch =
+        watch_start(fake->loop, fd, WATCH_READABLE, on_tcp_bytes, connection);
     list_push_back(&fake->connections, &connection->link);
 }
 
@@ -390,10 +399,11 @@ static void bind_both(struct fake_dns *fake)
         (void)close(fake->udp);
         (void)close(fake->tcp);
     }
-    CHECK(!"a free port");
+    check_failed(__FILE__, __LINE__, "a free port");
 }
 
-struct fake_dns *fake_dns_open(struct loop *loop, const struct fake_dns_row *rows, size_t count)
+struct fake_dns *fake_dns_open(struct loop *loop, const struct fake_dns_row *rows,
+                               size_t count)
 {
     struct fake_dns *fake = NEW(struct fake_dns);
     int buffer_bytes = 1 << 20;

@@ -1,5 +1,5 @@
-/* A DNS server for tests, on 127.0.0.1, on the loop of the test: UDP and TCP on one port. It says
- * what its rows say, and misbehaves as they ask. */
+/* A DNS server for tests, on 127.0.0.1, on the loop of the test: UDP and TCP on one port.
+ * It says what its rows say, and misbehaves as they ask. */
 #ifndef SMTPD_TESTS_FAKE_DNS_H
 #define SMTPD_TESTS_FAKE_DNS_H
 
@@ -9,12 +9,12 @@
 enum fake_dns_manner {
     FAKE_DNS_ANSWERS,
     FAKE_DNS_IS_SILENT,
-    FAKE_DNS_TRUNCATES,           /* over UDP; over TCP all is there, in two pieces */
-    FAKE_DNS_CLOSES_TCP,          /* truncates, then closes TCP within the answer */
-    FAKE_DNS_CONFUSES_TCP,        /* truncates, then answers TCP with another id */
-    FAKE_DNS_IS_SILENT_OVER_TCP,  /* truncates, then accepts and says nothing */
-    FAKE_DNS_GARBLES,             /* the answer ends within its first record */
-    FAKE_DNS_KNOWS_NO_EDNS        /* FORMERR to OPT */
+    FAKE_DNS_TRUNCATES,          /* over UDP; over TCP all is there, in two pieces */
+    FAKE_DNS_CLOSES_TCP,         /* truncates, then closes TCP within the answer */
+    FAKE_DNS_CONFUSES_TCP,       /* truncates, then answers TCP with another id */
+    FAKE_DNS_IS_SILENT_OVER_TCP, /* truncates, then accepts and says nothing */
+    FAKE_DNS_GARBLES,            /* the answer ends within its first record */
+    FAKE_DNS_KNOWS_NO_EDNS       /* FORMERR to OPT */
 };
 
 struct fake_dns_row {
@@ -32,7 +32,8 @@ struct fake_dns_row {
 
 struct fake_dns;
 
-struct fake_dns *fake_dns_open(struct loop *loop, const struct fake_dns_row *rows, size_t count);
+struct fake_dns *fake_dns_open(struct loop *loop, const struct fake_dns_row *rows,
+                               size_t count);
 void fake_dns_close(struct fake_dns *fake);
 struct endpoint fake_dns_endpoint(const struct fake_dns *fake);
 /* UDP answers leave so much later, all that came meanwhile together. */
@@ -43,7 +44,7 @@ unsigned fake_dns_most_pending(const struct fake_dns *fake); /* unanswered at a 
 
 enum { FAKE_DNS_PACKET = 65535 };
 /* The answer of a row to a query; for tests of the parser too. Returns its length. */
-size_t fake_dns_answer(const struct fake_dns_row *row, const uint8_t *query, size_t query_bytes,
-                       uint8_t packet[FAKE_DNS_PACKET]);
+size_t fake_dns_answer(const struct fake_dns_row *row, const uint8_t *query,
+                       size_t query_bytes, uint8_t packet[FAKE_DNS_PACKET]);
 
 #endif

@@ -50,7 +50,7 @@ enum limits {
     LIMIT_DNS_IN_FLIGHT = 200,
     LIMIT_DNS_WAITING = 20000,
     LIMIT_DNS_SERVERS = 6,          /* what udns holds */
-    LIMIT_DNS_ANSWER_RECORDS = 512, /* records of an answer that are looked at */
+    LIMIT_DNS_ANSWER_RECORDS = 256, /* records of an answer that are looked at */
     LIMIT_DNS_ANSWER_MX = 100,
     LIMIT_DNS_CNAMES = 8,           /* aliases followed inside one answer */
     LIMIT_DNS_NAME_JUMPS = 64,      /* compression pointers within one name */

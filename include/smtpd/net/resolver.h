@@ -1,9 +1,9 @@
 /* DNS: MX, addresses and names, with deadline, cache, joined look-ups and TCP fallback.
  *
  * Owns      the udns context; the cache (LIMIT_DNS_CACHE entries, TTL between 30 s and 1 h,
- *           negative answers 5 min, failures 0); at most LIMIT_DNS_IN_FLIGHT queries at once,
- *           the rest waits (at most LIMIT_DNS_WAITING, then RESULT_DNS_FAILURE).
- * Promises  completion rule of HOUSE.md 4. A cached answer never waits behind a cold one. Two
+ *           negative answers 5 min, failures 0); at most LIMIT_DNS_IN_FLIGHT queries at
+ * once, the rest waits (at most LIMIT_DNS_WAITING, then RESULT_DNS_FAILURE). Promises
+ * completion rule of HOUSE.md 4. A cached answer never waits behind a cold one. Two
  *           look-ups of the same question are one query. A truncated answer is asked again
  *           over TCP. Every answer ends within `deadline_ms`.
  * Ignores   what an answer means for mail: see deliver/router.
@@ -19,13 +19,13 @@ struct lookup;
 
 struct resolver_settings {
     const struct endpoint *servers; /* none: the system's (/etc/resolv.conf) */
-    size_t server_count;
-    int64_t deadline_ms; /* 0: 30 s */
+    size_t server_count;            /* at most LIMIT_DNS_SERVERS */
+    int64_t deadline_ms;            /* 0: 30 s */
 };
 
 enum lookup_kind {
     LOOKUP_MX,
-    LOOKUP_ADDRESS, /* A and AAAA in one answer, IPv6 and IPv4 in the order of the answers */
+    LOOKUP_ADDRESS, /* A and AAAA in one answer: IPv6 first, each in the order it came */
     LOOKUP_PTR      /* of an address, by lookup_start_ptr */
 };
 
@@ -38,25 +38,30 @@ struct dns_mx {
 struct dns_answer {
     /* RESULT_OK (at least one record), RESULT_DNS_NXDOMAIN, RESULT_DNS_NODATA,
      * RESULT_DNS_FAILURE (SERVFAIL, time-out, malformed: for now). For LOOKUP_ADDRESS one
-     * family is enough for RESULT_OK; a failure of one and no data of the other is a failure. */
+     * family is enough for RESULT_OK; a failure of one and no data of the other is a
+     * failure. */
     enum result result;
-    char text[160]; /* of a failure: what to tell the operator */
-    int64_t ttl_ms; /* what is left of it */
+    char text[160];    /* of a failure: what to tell the operator */
+    int64_t ttl_ms;    /* what is left of it */
     bool is_authentic; /* AD bit, from a resolver on loopback only */
     const struct dns_mx *mx;
-    size_t mx_count;   /* in no order */
+    size_t mx_count; /* in no order; at most LIMIT_DNS_ANSWER_MX */
     const struct ip *addresses;
-    size_t address_count;
-    const char *name;  /* PTR */
+    size_t address_count; /* at most 2 * LIMIT_HOST_ADDRESSES; no family pushes out the
+                             other */
+    const char *name;     /* PTR */
 };
 
 typedef void lookup_end_fn(void *owner, const struct dns_answer *answer);
 
-enum result MUST_CHECK resolver_new(struct loop *loop, const struct resolver_settings *settings,
+enum result MUST_CHECK resolver_new(struct loop *loop,
+                                    const struct resolver_settings *settings,
                                     struct resolver **resolver, struct fault *fault);
 void resolver_free(struct resolver *resolver); /* no callbacks any more */
-struct lookup *lookup_start(struct resolver *resolver, enum lookup_kind kind, const char *name,
-                            lookup_end_fn *on_end, void *owner);
+/* `name` is lower-case ASCII without a dot at the end; one that cannot exist (too long, an
+ * empty label, blanks) is RESULT_DNS_NXDOMAIN. Not for address literals. */
+struct lookup *lookup_start(struct resolver *resolver, enum lookup_kind kind,
+                            const char *name, lookup_end_fn *on_end, void *owner);
 struct lookup *lookup_start_ptr(struct resolver *resolver, const struct ip *ip,
                                 lookup_end_fn *on_end, void *owner);
 void lookup_cancel(struct lookup *lookup);
@@ -72,6 +77,7 @@ struct resolver_statistics {
     uint64_t waiting;
     uint64_t over_tcp;
 };
-void resolver_statistics(const struct resolver *resolver, struct resolver_statistics *statistics);
+void resolver_statistics(const struct resolver *resolver,
+                         struct resolver_statistics *statistics);
 
 #endif

@@ -41,7 +41,8 @@ static void parse(void)
 }
 
 /* Asks mail.test for `type`; the packet is what a server with this row says. */
-static const struct dns_answer *answer(enum record_type type, const struct fake_dns_row *row)
+static const struct dns_answer *answer(enum record_type type,
+                                       const struct fake_dns_row *row)
 {
     uint8_t query[DNS_QUERY_BYTES];
     size_t query_bytes;
@@ -62,8 +63,9 @@ static const struct dns_answer *answer_of(enum record_type type, const char *rec
 
 TEST(dns_answer, mx_records_come_with_preference_host_and_least_ttl)
 {
-    struct fake_dns_row row = {
-        .ttl_s = 300, .records = "MX 10 MX1.Mail.test;MX 20 mx2.test", .is_authentic = true};
+    struct fake_dns_row row = {.ttl_s = 300,
+                               .records = "MX 10 MX1.Mail.test;MX 20 mx2.test",
+                               .is_authentic = true};
     const struct dns_answer *a = answer(RECORD_MX, &row);
 
     assert_int_equal(a->result, RESULT_OK);
@@ -100,7 +102,8 @@ TEST(dns_answer, addresses_of_both_families_are_read_once_each)
 
 TEST(dns_answer, aliases_are_followed)
 {
-    const struct dns_answer *a = answer_of(RECORD_A, "CNAME a.test;CNAME b.test;A 192.0.2.9");
+    const struct dns_answer *a =
+        answer_of(RECORD_A, "CNAME a.test;CNAME b.test;A 192.0.2.9");
 
     assert_int_equal(a->result, RESULT_OK);
     assert_int_equal(a->address_count, 1);
@@ -111,8 +114,8 @@ TEST(dns_answer, aliases_are_followed_out_of_order_too)
 {
     static const char packet[] =
         "\0\7\x81\x80\0\1\0\2\0\0\0\0\4mail\4test\0\0\1\0\1"
-        "\1a\4test\0\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\x09"   /* a.test A 192.0.2.9 */
-        "\xc0\x0c\0\5\0\1\0\0\0\x3c\0\x08\1a\4test\0";    /* mail.test CNAME a.test */
+        "\1a\4test\0\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\x09" /* a.test A 192.0.2.9 */
+        "\xc0\x0c\0\5\0\1\0\0\0\x3c\0\x08\1a\4test\0";  /* mail.test CNAME a.test */
 
     assert_int_equal(dns_question_set(&f->question, "mail.test", RECORD_A), RESULT_OK);
     f->length = sizeof packet - 1;
@@ -163,7 +166,8 @@ TEST(dns_answer, a_server_in_trouble_is_named)
 TEST(dns_answer, insane_host_names_are_skipped_never_repaired)
 {
     const struct dns_answer *a = answer_of(
-        RECORD_MX, "MX 1 a\\046b.test;MX 2 a\\000b.test;MX 3 a\\032b.test;MX 4 good_1-x.test");
+        RECORD_MX,
+        "MX 1 a\\046b.test;MX 2 a\\000b.test;MX 3 a\\032b.test;MX 4 good_1-x.test");
 
     assert_int_equal(a->result, RESULT_OK);
     assert_int_equal(a->mx_count, 1);
@@ -266,8 +270,7 @@ TEST(dns_answer, an_address_of_the_wrong_size_is_malformed)
     assert_string_equal(f->space.answer.text, "malformed records only");
 }
 
-#define RUN_HERE(name) \
-    cmocka_unit_test_setup_teardown(dns_answer_##name, set_up, tear_down)
+#define RUN_HERE(name) cmocka_unit_test_setup_teardown(dns_answer_##name, set_up, tear_down)
 
 int main(void)
 {

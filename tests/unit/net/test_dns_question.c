@@ -9,7 +9,8 @@ TEST(dns_question, a_name_becomes_labels)
 {
     struct dns_question question;
 
-    assert_int_equal(dns_question_set(&question, "Mail.Example.test", RECORD_MX), RESULT_OK);
+    assert_int_equal(dns_question_set(&question, "Mail.Example.test", RECORD_MX),
+                     RESULT_OK);
     assert_int_equal(question.name_length, 19);
     assert_memory_equal(question.name, "\4mail\7example\4test", 19);
 }
@@ -24,8 +25,8 @@ TEST(dns_question, a_backslash_is_a_byte_not_an_escape)
 
 TEST(dns_question, names_that_cannot_be_are_refused)
 {
-    static const char *const names[] = {"",      ".",       "a..test", ".test",
-                                        "test.", "a b.test", "a\tb",   "\xc3\xa9.test"};
+    static const char *const names[] = {"",      ".",        "a..test", ".test",
+                                        "test.", "a b.test", "a\tb",    "\xc3\xa9.test"};
     struct dns_question question;
     char label[66];
 
@@ -75,8 +76,9 @@ TEST(dns_question, an_address_has_a_reverse_name)
     assert_string_equal(name, "10.2.0.192.in-addr.arpa");
     assert_int_equal(ip_parse(slice_of("2001:db8::ab"), &ip), RESULT_OK);
     dns_question_reverse_name(&ip, name);
-    assert_string_equal(name, "b.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2."
-                              "ip6.arpa");
+    assert_string_equal(name,
+                        "b.a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2."
+                        "ip6.arpa");
 }
 
 int main(void)

@@ -1,0 +1,33 @@
+/* The inside of struct net, for the files of this room. */
+#ifndef SMTPD_NET_INNER_H
+#define SMTPD_NET_INNER_H
+
+#include "smtpd/base/map.h"
+#include "smtpd/net/stream.h"
+
+#include <uv.h>
+
+enum { NET_READ_BUFFER = 65536 };
+
+struct net {
+    struct loop *loop;
+    struct offload *offload;
+    uv_loop_t *uv;
+    struct tls_settings tls;
+    struct map *handshakes_by_address; /* struct handshake_count */
+    struct net_statistics statistics;
+    /* One for all streams: libuv fills it and calls back before anybody else can. */
+    char read_buffer[NET_READ_BUFFER];
+};
+
+/* socket.c */
+void endpoint_to_sockaddr(const struct endpoint *endpoint, struct sockaddr_storage *address);
+void endpoint_from_sockaddr(const struct sockaddr_storage *address, struct endpoint *endpoint);
+enum result result_of_uv(int status);
+
+/* stream.c: a new stream around a connected or to be connected handle. */
+struct stream *stream_new(struct net *net);
+uv_tcp_t *stream_tcp(struct stream *stream);
+void stream_connected(struct stream *stream); /* reads the endpoints, sets options */
+
+#endif

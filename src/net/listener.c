@@ -1,0 +1,159 @@
+/* Bound sockets. When the process has no descriptor left, a spare one is given up so that the
+ * waiting client can be told, instead of hanging in the backlog. */
+#include "smtpd/net/listener.h"
+
+#include "inner.h"
+#include "smtpd/base/log.h"
+#include "smtpd/base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BACKLOG = 4096, COMPLAIN_MS = 60000 };
+
+struct listener {
+    uv_tcp_t tcp;
+    struct net *net;
+    struct endpoint endpoint;
+    listener_stream_fn *on_stream;
+    void *owner;
+    int spare_fd;
+    int64_t complained_ms;
+    bool is_started;
+};
+
+static void on_uv_closed(uv_handle_t *handle)
+{
+    memory_free(handle->data);
+}
+
+static int open_socket(const struct sockaddr_storage *address, socklen_t length)
+{
+    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int on = 1;
+
+    if (fd < 0)
+        return -1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (address->ss_family == AF_INET6)
+        (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, (const struct sockaddr *)address, length) == 0 && listen(fd, BACKLOG) == 0)
+        return fd;
+    (void)close(fd);
+    return -1;
+}
+
+enum result listener_open(struct net *net, const struct endpoint *endpoint,
+                          struct listener **opened, struct fault *fault)
+{
+    struct sockaddr_storage address;
+    socklen_t length = ip_is_v4(&endpoint->ip) ? sizeof(struct sockaddr_in)
+                                               : sizeof(struct sockaddr_in6);
+    struct listener *listener;
+    char text[IP_TEXT];
+    int fd;
+
+    endpoint_to_sockaddr(endpoint, &address);
+    endpoint_print(endpoint, text);
+    errno = 0;
+    fd = open_socket(&address, length);
+    if (fd < 0)
+        return fault_set(fault, RESULT_IO, "cannot listen on %s: %s%s", text, strerror(errno),
+                         errno == EACCES ? " (ports below 1024 need root, or "
+                                           "CAP_NET_BIND_SERVICE)"
+                                         : "");
+    listener = NEW(struct listener);
+    listener->net = net;
+    listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    (void)uv_tcp_init(net->uv, &listener->tcp);
+    listener->tcp.data = listener;
+    (void)uv_tcp_open(&listener->tcp, fd);
+    length = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &length) == 0)
+        endpoint_from_sockaddr(&address, &listener->endpoint);
+    *opened = listener;
+    return RESULT_OK;
+}
+
+static void complain(struct listener *listener)
+{
+    int64_t now_ms = loop_now_ms(listener->net->loop);
+
+    if (listener->complained_ms && now_ms - listener->complained_ms < COMPLAIN_MS)
+        return;
+    listener->complained_ms = now_ms ? now_ms : 1;
+    log_message(LOG_ERROR, "net.no_descriptors",
+                "no file descriptors are left: new connections get 421. Raise the limit "
+                "(LimitNOFILE, ulimit -n) or lower limits.connections");
+}
+
+/* The client hears why, in the one place that speaks without the room smtp: there is no
+ * descriptor for a session. */
+static void refuse_one(struct listener *listener)
+{
+    static const char words[] = "421 4.3.2 Too many connections here: try again later\r\n";
+    uv_os_fd_t listening;
+    int fd;
+
+    complain(listener);
+    if (listener->spare_fd < 0 ||
+        uv_fileno((const uv_handle_t *)&listener->tcp, &listening) != 0)
+        return;
+    (void)close(listener->spare_fd);
+    fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        (void)send(fd, words, sizeof words - 1, MSG_NOSIGNAL);
+        (void)close(fd);
+    }
+    listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void on_connection(uv_stream_t *uv_stream, int status)
+{
+    struct listener *listener = uv_stream->data;
+    struct stream *stream;
+
+    if (status == UV_EMFILE || status == UV_ENFILE) {
+        refuse_one(listener);
+        return;
+    }
+    if (status < 0)
+        return;
+    stream = stream_new(listener->net);
+    if (uv_accept(uv_stream, (uv_stream_t *)stream_tcp(stream)) != 0) {
+        stream_abort(stream);
+        return;
+    }
+    stream_connected(stream);
+    listener->on_stream(listener->owner, listener, stream);
+}
+
+void listener_start(struct listener *listener, listener_stream_fn *on_stream, void *owner)
+{
+    int status;
+
+    listener->on_stream = on_stream;
+    listener->owner = owner;
+    if (listener->is_started)
+        return;
+    listener->is_started = true;
+    status = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
+    if (status != 0)
+        log_message(LOG_ERROR, "net.listen_failed", "cannot listen: %s", uv_strerror(status));
+}
+
+void listener_close(struct listener *listener)
+{
+    if (listener->spare_fd >= 0)
+        (void)close(listener->spare_fd);
+    listener->spare_fd = -1;
+    uv_close((uv_handle_t *)&listener->tcp, on_uv_closed);
+}
+
+const struct endpoint *listener_endpoint(const struct listener *listener)
+{
+    return &listener->endpoint;
+}

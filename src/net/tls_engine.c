@@ -1,0 +1,241 @@
+/* mbedTLS over two byte buffers. The library calls back for input and output; both come from
+ * and go to memory, so a handshake step can run on any thread. */
+#include "tls_engine.h"
+
+#include "smtpd/base/ip.h"
+#include "smtpd/base/memory.h"
+#include "tls_inner.h"
+
+#include <mbedtls/error.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    INPUT_MAX = 1 << 20,  /* ciphertext that came while a handshake step ran */
+    OUTPUT_MAX = 8 << 20  /* bounded by the stream's own limit long before */
+};
+
+struct tls_engine {
+    mbedtls_ssl_context ssl;
+    struct tls_server *server;
+    struct tls_client *client;
+    enum tls_level level;
+    char name[256];
+    bool has_name; /* one that a certificate can be checked against */
+    bool is_done;
+    struct bytes input;
+    size_t taken; /* of the input */
+    struct bytes output;
+    struct fault fault;
+};
+
+static int give_input(void *owner, unsigned char *into, size_t most)
+{
+    struct tls_engine *engine = owner;
+    size_t left = engine->input.length - engine->taken;
+
+    if (left == 0)
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    if (left > most)
+        left = most;
+    memcpy(into, engine->input.data + engine->taken, left);
+    engine->taken += left;
+    if (engine->taken == engine->input.length) {
+        bytes_clear(&engine->input);
+        engine->taken = 0;
+    }
+    return (int)left;
+}
+
+static int take_output(void *owner, const unsigned char *data, size_t length)
+{
+    struct tls_engine *engine = owner;
+
+    if (bytes_add(&engine->output, (struct slice){(const char *)data, length}) != RESULT_OK)
+        return MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+    return (int)length;
+}
+
+static struct tls_engine *engine_new(const mbedtls_ssl_config *config)
+{
+    struct tls_engine *engine = NEW(struct tls_engine);
+    int error;
+
+    bytes_init(&engine->input, INPUT_MAX);
+    bytes_init(&engine->output, OUTPUT_MAX);
+    mbedtls_ssl_init(&engine->ssl);
+    error = mbedtls_ssl_setup(&engine->ssl, config);
+    if (error)
+        (void)fault_set(&engine->fault, RESULT_TLS, "TLS cannot be set up (error -0x%04x)",
+                        (unsigned)-error);
+    mbedtls_ssl_set_bio(&engine->ssl, engine, take_output, give_input, NULL);
+    return engine;
+}
+
+struct tls_engine *tls_engine_new_server(struct tls_server *server)
+{
+    struct tls_engine *engine = engine_new(&server->config);
+
+    engine->server = tls_server_ref(server);
+    return engine;
+}
+
+struct tls_engine *tls_engine_new_client(struct tls_client *client, enum tls_level level,
+                                         const char *name)
+{
+    struct tls_engine *engine =
+        engine_new(level == TLS_OPPORTUNISTIC ? &client->opportunistic : &client->strict);
+    struct ip ip;
+
+    engine->client = tls_client_ref(client);
+    engine->level = level;
+    /* RFC 6066 3: a literal address is not sent as a server name. */
+    engine->has_name = name && ip_parse(slice_of(name), &ip) != RESULT_OK && name[0] != '[';
+    (void)snprintf(engine->name, sizeof engine->name, "%s", engine->has_name ? name : "");
+    if (mbedtls_ssl_set_hostname(&engine->ssl, engine->has_name ? engine->name : NULL) != 0)
+        (void)fault_set(&engine->fault, RESULT_TLS, "the name %s is too long for TLS",
+                        engine->name);
+    return engine;
+}
+
+void tls_engine_free(struct tls_engine *engine)
+{
+    if (!engine)
+        return;
+    mbedtls_ssl_free(&engine->ssl);
+    bytes_fini(&engine->input);
+    bytes_fini(&engine->output);
+    tls_server_unref(engine->server);
+    tls_client_unref(engine->client);
+    memory_free(engine);
+}
+
+enum result tls_engine_feed(struct tls_engine *engine, struct slice ciphertext)
+{
+    return bytes_add(&engine->input, ciphertext);
+}
+
+bool tls_engine_has_input(const struct tls_engine *engine)
+{
+    return engine->input.length > engine->taken;
+}
+
+struct bytes *tls_engine_output(struct tls_engine *engine)
+{
+    return &engine->output;
+}
+
+const struct fault *tls_engine_fault(const struct tls_engine *engine)
+{
+    return &engine->fault;
+}
+
+static enum tls_step failed(struct tls_engine *engine, int error)
+{
+    char why[160];
+
+    mbedtls_strerror(error, why, sizeof why);
+    (void)fault_set(&engine->fault, RESULT_TLS, "TLS handshake failed: %s", why);
+    return TLS_STEP_FAILED;
+}
+
+static bool is_verified(const struct tls_engine *engine)
+{
+    return engine->client && engine->has_name && engine->client->has_authorities &&
+           mbedtls_ssl_get_verify_result(&engine->ssl) == 0;
+}
+
+static void verify_text(const struct tls_engine *engine, char *text, size_t text_bytes)
+{
+    uint32_t flags = mbedtls_ssl_get_verify_result(&engine->ssl);
+    char *end = text + text_bytes;
+    char *at = text;
+
+    text[0] = '\0';
+    if (!engine->client || is_verified(engine))
+        return;
+    if (!engine->has_name)
+        (void)snprintf(text, text_bytes, "an address has no name to verify");
+    else if (!engine->client->has_authorities)
+        (void)snprintf(text, text_bytes, "no trusted authorities are configured");
+    else
+        (void)mbedtls_x509_crt_verify_info(text, text_bytes, "", flags);
+    for (; at < end && *at; at++)
+        if (*at == '\n')
+            *at = at[1] ? ';' : '\0';
+}
+
+enum tls_step tls_engine_handshake(struct tls_engine *engine)
+{
+    int error;
+
+    if (engine->fault.code != RESULT_OK)
+        return TLS_STEP_FAILED;
+    error = mbedtls_ssl_handshake(&engine->ssl);
+    if (error == MBEDTLS_ERR_SSL_WANT_READ || error == MBEDTLS_ERR_SSL_WANT_WRITE)
+        return TLS_STEP_WANT_READ;
+    if (error)
+        return failed(engine, error);
+    if (engine->level == TLS_VERIFIED && !is_verified(engine)) {
+        char why[160];
+
+        verify_text(engine, why, sizeof why);
+        (void)fault_set(&engine->fault, RESULT_UNTRUSTED,
+                        "the certificate is not valid for %s: %s",
+                        engine->has_name ? engine->name : "this host", why);
+        return TLS_STEP_FAILED;
+    }
+    engine->is_done = true;
+    return TLS_STEP_DONE;
+}
+
+void tls_engine_facts(const struct tls_engine *engine, struct tls_facts *facts)
+{
+    memset(facts, 0, sizeof *facts);
+    facts->is_secure = engine->is_done;
+    facts->is_verified = is_verified(engine);
+    (void)snprintf(facts->version, sizeof facts->version, "%s",
+                   mbedtls_ssl_get_version(&engine->ssl));
+    (void)snprintf(facts->cipher, sizeof facts->cipher, "%s",
+                   mbedtls_ssl_get_ciphersuite(&engine->ssl));
+    (void)snprintf(facts->name, sizeof facts->name, "%s", engine->name);
+    verify_text(engine, facts->verify_text, sizeof facts->verify_text);
+}
+
+enum result tls_engine_read(struct tls_engine *engine, char *into, size_t most, size_t *length)
+{
+    int got;
+
+    do
+        got = mbedtls_ssl_read(&engine->ssl, (unsigned char *)into, most);
+    while (got == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET);
+    if (got > 0) {
+        *length = (size_t)got;
+        return RESULT_OK;
+    }
+    if (got == MBEDTLS_ERR_SSL_WANT_READ || got == MBEDTLS_ERR_SSL_WANT_WRITE)
+        return RESULT_AGAIN;
+    if (got == 0 || got == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
+        return RESULT_CLOSED;
+    return RESULT_TLS;
+}
+
+/* The library takes at most one record at a time, and says how much. */
+enum result tls_engine_write(struct tls_engine *engine, struct slice plain)
+{
+    while (plain.length > 0) {
+        int taken =
+            mbedtls_ssl_write(&engine->ssl, (const unsigned char *)plain.data, plain.length);
+
+        if (taken <= 0)
+            return RESULT_TLS;
+        plain = slice_from(plain, (size_t)taken);
+    }
+    return RESULT_OK;
+}
+
+void tls_engine_say_goodbye(struct tls_engine *engine)
+{
+    if (engine->is_done)
+        (void)mbedtls_ssl_close_notify(&engine->ssl);
+}

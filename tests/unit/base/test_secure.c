@@ -1,0 +1,130 @@
+/* Randomness, comparison, password hashes. */
+#include "smtpd/base/secure.h"
+
+#include "test.h"
+
+#include <string.h>
+
+TEST(secure, random_bytes_differ_and_fill_the_whole)
+{
+    uint8_t a[32] = {0};
+    uint8_t b[32] = {0};
+    uint8_t sum[32] = {0};
+
+    secure_random(a, sizeof a);
+    secure_random(b, sizeof b);
+    assert_memory_not_equal(a, b, sizeof a);
+    for (int turn = 0; turn < 20; turn++) {
+        secure_random(a, sizeof a);
+        for (size_t i = 0; i < sizeof a; i++)
+            sum[i] |= a[i];
+    }
+    for (size_t i = 0; i < sizeof sum; i++)
+        assert_int_not_equal(sum[i], 0);
+}
+
+TEST(secure, a_random_number_stays_below_its_bound_and_reaches_all)
+{
+    unsigned seen = 0;
+
+    for (int i = 0; i < 1000; i++) {
+        uint32_t number = secure_random_below(5);
+
+        assert_true(number < 5);
+        seen |= 1U << number;
+    }
+    assert_int_equal(seen, 31);
+}
+
+TEST(secure, wiping_leaves_zeros)
+{
+    char secret[] = "secret";
+    static const char zeros[sizeof secret];
+
+    secure_wipe(secret, sizeof secret);
+    assert_memory_equal(secret, zeros, sizeof secret);
+}
+
+TEST(secure, equality_is_of_all_bytes_and_the_length)
+{
+    assert_true(secure_equal(SLICE("abc"), SLICE("abc")));
+    assert_false(secure_equal(SLICE("abc"), SLICE("abd")));
+    assert_false(secure_equal(SLICE("abc"), SLICE("abcd")));
+    assert_true(secure_equal(SLICE_NONE, SLICE("")));
+}
+
+TEST(secure, digests_are_equal_for_equal_input_only)
+{
+    uint8_t a[SECURE_DIGEST];
+    uint8_t b[SECURE_DIGEST];
+    uint8_t c[SECURE_DIGEST];
+
+    secure_process_digest(SLICE("abc"), a);
+    secure_process_digest(SLICE("abc"), b);
+    secure_process_digest(SLICE("abd"), c);
+    assert_memory_equal(a, b, sizeof a);
+    assert_memory_not_equal(a, c, sizeof a);
+    secure_process_digest(SLICE_NONE, a);
+    secure_process_digest(SLICE(""), b);
+    assert_memory_equal(a, b, sizeof a);
+}
+
+TEST(secure, digests_and_hashes_depend_on_the_key_of_the_process)
+{
+    uint8_t before[SECURE_DIGEST];
+    uint8_t after[SECURE_DIGEST];
+    uint64_t hash = secure_short_hash(SLICE("abc"));
+
+    assert_true(hash == secure_short_hash(SLICE("abc")));
+    assert_true(hash != secure_short_hash(SLICE("abd")));
+    secure_process_digest(SLICE("abc"), before);
+    secure_init(); /* draws new keys, as another process would */
+    secure_process_digest(SLICE("abc"), after);
+    assert_memory_not_equal(before, after, sizeof before);
+    assert_true(hash != secure_short_hash(SLICE("abc")));
+}
+
+TEST(secure, a_password_fits_its_own_hash_only)
+{
+    char hash[SECURE_HASH_TEXT];
+    char again[SECURE_HASH_TEXT];
+
+    assert_int_equal(secure_password_hash(SLICE("correct horse"), hash), RESULT_OK);
+    /* DESIGN.md 2: 19 MiB = 19456 KiB, 2 passes. */
+    assert_memory_equal(hash, "$argon2id$v=19$m=19456,t=2,p=1$", 31);
+    assert_true(secure_password_verify(hash, SLICE("correct horse")));
+    assert_false(secure_password_verify(hash, SLICE("correct horsf")));
+    assert_false(secure_password_verify(hash, SLICE("")));
+    assert_int_equal(secure_password_hash(SLICE("correct horse"), again), RESULT_OK);
+    assert_string_not_equal(hash, again); /* the salt */
+}
+
+TEST(secure, what_is_no_hash_fits_no_password)
+{
+    assert_false(secure_password_verify("", SLICE("x")));
+    assert_false(secure_password_verify("x", SLICE("x")));
+    assert_false(secure_password_verify("$argon2id$v=19$m=19456,t=2,p=1$", SLICE("")));
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    secure_init();
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(secure, random_bytes_differ_and_fill_the_whole),
+        RUN(secure, a_random_number_stays_below_its_bound_and_reaches_all),
+        RUN(secure, wiping_leaves_zeros),
+        RUN(secure, equality_is_of_all_bytes_and_the_length),
+        RUN(secure, digests_are_equal_for_equal_input_only),
+        RUN(secure, digests_and_hashes_depend_on_the_key_of_the_process),
+        RUN(secure, a_password_fits_its_own_hash_only),
+        RUN(secure, what_is_no_hash_fits_no_password),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}

@@ -21,7 +21,9 @@ is_complete() {
     [ "$(cat "$stamp" 2>/dev/null)" = "${packages[*]} ${programs[*]}" ] || return 1
     local program
     for program in "${programs[@]}"; do
-        ! "$dir/bin/$program" --unpacked-libraries 2>&1 | grep -q 'not found' || return 1
+        case $("$dir/bin/$program" --unpacked-libraries 2>&1) in
+            *'not found'*) return 1 ;;
+        esac
     done
 }
 

@@ -11,7 +11,9 @@ static char fold(char byte)
 {
     static const char lower[] = "abcdefghijklmnopqrstuvwxyz";
 
-    return byte >= 'A' && byte <= 'Z' ? lower[byte - 'A'] : byte;
+    if (byte >= 'A' && byte <= 'Z')
+        return lower[byte - 'A'];
+    return byte;
 }
 
 static bool equal_fold(const char *a, const char *b, size_t length)
@@ -58,7 +60,8 @@ bool slice_ends_fold(struct slice a, const char *suffix)
 {
     size_t length = strlen(suffix);
 
-    return a.length >= length && slice_equal_text_fold(slice_from(a, a.length - length), suffix);
+    return a.length >= length &&
+           slice_equal_text_fold(slice_from(a, a.length - length), suffix);
 }
 
 struct slice slice_from(struct slice a, size_t offset)

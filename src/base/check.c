@@ -6,6 +6,7 @@
 
 void check_failed(const char *file, int line, const char *condition)
 {
-    (void)fprintf(stderr, "smtpd: %s:%d: this must hold and does not: %s\n", file, line, condition);
+    (void)fprintf(stderr, "smtpd: %s:%d: this must hold and does not: %s\n", file, line,
+                  condition);
     abort();
 }

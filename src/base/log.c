@@ -1,7 +1,7 @@
-/* The sink: a bounded list of whole lines and the thread that writes them, because stdout may be
- * a pipe that nobody reads. It is the one global of the house. Rejected: writing from the loop
- * (it would block), and a lock-free ring (lines vary from 200 bytes to 8 KiB, and a lock held
- * for a list operation costs less than the write). */
+/* The sink: a bounded list of whole lines and the thread that writes them, because stdout
+ * may be a pipe that nobody reads. It is the one global of the house. Rejected: writing
+ * from the loop (it would block), and a lock-free ring (lines vary from 200 bytes to 8 KiB,
+ * and a lock held for a list operation costs less than the write). */
 #include "smtpd/base/log.h"
 
 #include "log_sink.h"
@@ -25,13 +25,13 @@
 enum {
     RING_BYTES = 4 << 20,
     RING_BYTES_LEAST = 65536,
-    RING_GROWTH = 4,      /* final lines may grow the ring to so many times its size */
-    BATCH_BYTES = 65536,  /* of one write; larger than any line */
-    BLOCKED_MS = 100,     /* how long the writer waits for a pipe before it looks up */
-    PAUSE_MS = 20,        /* after a failed write, doubled each time up to ... */
+    RING_GROWTH = 4,     /* final lines may grow the ring to so many times its size */
+    BATCH_BYTES = 65536, /* of one write; larger than any line */
+    BLOCKED_MS = 100,    /* how long the writer waits for a pipe before it looks up */
+    PAUSE_MS = 20,       /* after a failed write, doubled each time up to ... */
     PAUSE_MOST_MS = 1000,
-    GIVE_UP_MS = 4000,    /* of log_close(): then the writer stops trying */
-    CLOSE_WAIT_S = 5      /* then the process no longer waits for the writer */
+    GIVE_UP_MS = 4000, /* of log_close(): then the writer stops trying */
+    CLOSE_WAIT_S = 5   /* then the process no longer waits for the writer */
 };
 
 struct log_entry {
@@ -150,8 +150,8 @@ static int pause_for(int ms)
     return ms * 2 < PAUSE_MOST_MS ? ms * 2 : PAUSE_MOST_MS;
 }
 
-/* A full disk or a slow pipe passes: what is left is tried again, ever more slowly. A new output
- * (SIGHUP) ends the waiting and gets the broken line from its beginning. */
+/* A full disk or a slow pipe passes: what is left is tried again, ever more slowly. A new
+ * output (SIGHUP) ends the waiting and gets the broken line from its beginning. */
 static void write_batch(const char *batch, size_t length)
 {
     size_t at = 0;
@@ -218,8 +218,8 @@ static size_t take_batch(char *batch)
     return length;
 }
 
-/* Well below the mark, or it would be told at every second line. The lock is held on purpose:
- * after log_on_room(NULL, NULL) the old function no longer runs. */
+/* Well below the mark, or it would be told at every second line. The lock is held on
+ * purpose: after log_on_room(NULL, NULL) the old function no longer runs. */
 static void tell_room(void)
 {
     if (!sink.room_is_awaited || sink.bytes >= sink.ring_bytes / 2)
@@ -276,7 +276,8 @@ void log_sink_take(const struct log_line *line)
         memory_free(entry);
         return;
     }
-    /* Final lines always go in. What makes them stops at log_has_room(), so they stay few. */
+    /* Final lines always go in. What makes them stops at log_has_room(), so they stay few.
+     */
     sink.bytes += entry_bytes(entry);
     CHECK(sink.bytes <= sink.ring_bytes * RING_GROWTH);
     list_push_back(&sink.lines, &entry->link);
@@ -332,7 +333,8 @@ bool log_would_write(enum log_level level)
 
 /* ---- opening and closing ---- */
 
-static enum result open_output(const char *output, int *fd, bool *is_owned, struct fault *fault)
+static enum result open_output(const char *output, int *fd, bool *is_owned,
+                               struct fault *fault)
 {
     *is_owned = false;
     if (!output || strcmp(output, "stdout") == 0) {
@@ -362,7 +364,8 @@ static void apply(const struct log_settings *settings, int fd)
                    settings->node ? settings->node : "");
 }
 
-/* Signals are for the loop's thread; and a reader that went away is EPIPE here, not SIGPIPE. */
+/* Signals are for the loop's thread; and a reader that went away is EPIPE here, not
+ * SIGPIPE. */
 static bool start_writer(void)
 {
     char *batch = memory_new(BATCH_BYTES);
@@ -452,7 +455,8 @@ void log_close(void)
     CHECK(clock_gettime(CLOCK_REALTIME, &deadline) == 0);
     deadline.tv_sec += CLOSE_WAIT_S;
     if (pthread_timedjoin_np(sink.writer, NULL, &deadline) != 0) {
-        (void)fprintf(stderr, "smtpd: the log takes no more lines; its last ones are lost\n");
+        (void)fprintf(stderr,
+                      "smtpd: the log takes no more lines; its last ones are lost\n");
         return; /* the process ends with the thread still in write() */
     }
     dropped_now = log_dropped_count();

@@ -1,6 +1,6 @@
-/* The making of one line, in the caller's memory: JSON, or columns for a terminal. A field that
- * does not fit leaves no trace, so a line is whole JSON whatever is put into it. Rejected: a JSON
- * library (a line would be a tree of allocations first). */
+/* The making of one line, in the caller's memory: JSON, or columns for a terminal. A field
+ * that does not fit leaves no trace, so a line is whole JSON whatever is put into it.
+ * Rejected: a JSON library (a line would be a tree of allocations first). */
 #include "log_sink.h"
 
 #include "smtpd/base/log.h"
@@ -35,8 +35,8 @@ static bool put_text(struct log_line *line, const char *text)
 
 /* ---- values ---- */
 
-/* Bytes that a sequence with this first byte has, and the range of its second byte, which is
- * where overlong forms, surrogates and what is above U+10FFFF show (RFC 3629 4). */
+/* Bytes that a sequence with this first byte has, and the range of its second byte, which
+ * is where overlong forms, surrogates and what is above U+10FFFF show (RFC 3629 4). */
 struct utf8_lead {
     unsigned char first;
     unsigned char last;
@@ -123,7 +123,8 @@ static bool put_name(struct log_line *line, const char *name)
     return put(line, "\"", 1) && put_text(line, name) && put(line, "\":", 2);
 }
 
-static void put_field(struct log_line *line, const char *name, struct slice value, bool is_text)
+static void put_field(struct log_line *line, const char *name, struct slice value,
+                      bool is_text)
 {
     size_t length = line->length;
     bool needs_comma = line->needs_comma;
@@ -147,7 +148,8 @@ void log_slice(struct log_line *line, const char *name, struct slice value)
     if (value.length > VALUE_MOST) {
         value.length = VALUE_MOST;
         /* Not within a character: at most three bytes follow a first one. */
-        for (int i = 0; i < 3 && ((unsigned char)value.data[value.length] & 0xc0) == 0x80; i++)
+        for (int i = 0; i < 3 && ((unsigned char)value.data[value.length] & 0xc0) == 0x80;
+             i++)
             value.length--;
     }
     put_field(line, name, value, true);
@@ -176,7 +178,8 @@ void log_seconds(struct log_line *line, const char *name, int64_t ms)
 
     if (!takes_fields(line))
         return;
-    (void)snprintf(text, sizeof text, "%lld.%03d", (long long)(shown / 1000), (int)(shown % 1000));
+    (void)snprintf(text, sizeof text, "%lld.%03d", (long long)(shown / 1000),
+                   (int)(shown % 1000));
     put_field(line, name, slice_of(text), false);
 }
 
@@ -261,7 +264,8 @@ static int64_t wall_us(void)
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
 }
 
-static void start_text(struct log_line *line, const char *time, const char *event, bool has_colour)
+static void start_text(struct log_line *line, const char *time, const char *event,
+                       bool has_colour)
 {
     static const char *const colours[] = {"\033[31m", "\033[33m", "\033[1m", "", "\033[2m"};
     char head[160];
@@ -272,7 +276,8 @@ static void start_text(struct log_line *line, const char *time, const char *even
     (void)put_text(line, head);
 }
 
-static void start(struct log_line *line, enum log_level level, const char *event, bool is_final)
+static void start(struct log_line *line, enum log_level level, const char *event,
+                  bool is_final)
 {
     struct log_look look;
     char time[MOMENT_TEXT];

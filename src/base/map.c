@@ -1,5 +1,5 @@
-/* Open addressing with linear probing and backward-shift removal: no tombstones, so a map that
- * lives for years does not silt up. */
+/* Open addressing with linear probing and backward-shift removal: no tombstones, so a map
+ * that lives for years does not silt up. */
 #include "smtpd/base/map.h"
 
 #include "smtpd/base/check.h"
@@ -55,8 +55,9 @@ static struct slot *find(const struct map *map, struct slice key, uint64_t hash)
     for (;;) {
         struct slot *slot = &map->slots[at];
 
-        if (!slot->key || (slot->hash == hash && slot->key_length == key.length &&
-                           (key.length == 0 || memcmp(slot->key, key.data, key.length) == 0)))
+        if (!slot->key ||
+            (slot->hash == hash && slot->key_length == key.length &&
+             (key.length == 0 || memcmp(slot->key, key.data, key.length) == 0)))
             return slot;
         at = (at + 1) & (map->slot_count - 1);
     }
@@ -148,8 +149,8 @@ void *map_remove(struct map *map, struct slice key)
     return value;
 }
 
-/* From the last slot to the first: backward-shift removal then moves only what was seen, but
- * for a chain that wraps round the end. */
+/* From the last slot to the first: backward-shift removal then moves only what was seen,
+ * but for a chain that wraps round the end. */
 void *map_next(const struct map *map, size_t *position, struct slice *key)
 {
     while (*position < map->slot_count) {

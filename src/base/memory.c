@@ -12,7 +12,8 @@ static void *must_have(void *memory, size_t bytes)
 {
     if (memory)
         return memory;
-    (void)fprintf(stderr, "smtpd: out of memory (%zu bytes wanted); the queue is safe on disk\n",
+    (void)fprintf(stderr,
+                  "smtpd: out of memory (%zu bytes wanted); the queue is safe on disk\n",
                   bytes);
     abort();
 }

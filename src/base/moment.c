@@ -1,5 +1,5 @@
-/* Dates by arithmetic (days since 1970 in the proleptic Gregorian calendar): no time zone, no
- * locale, no state. */
+/* Dates by arithmetic (days since 1970 in the proleptic Gregorian calendar): no time zone,
+ * no locale, no state. */
 #include "smtpd/base/moment.h"
 
 #include <stdio.h>
@@ -7,8 +7,8 @@
 
 struct civil {
     int64_t year;
-    unsigned month; /* 1..12 */
-    unsigned day;   /* 1..31 */
+    unsigned month;   /* 1..12 */
+    unsigned day;     /* 1..31 */
     unsigned weekday; /* 0: Sunday */
 };
 
@@ -25,7 +25,8 @@ static struct civil civil_of(int64_t days)
     unsigned day_of_era = (unsigned)(shifted - era * 146097);
     unsigned year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    unsigned day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    unsigned day_of_year =
+        day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     unsigned month_shifted = (5 * day_of_year + 2) / 153;
     struct civil civil;
 
@@ -75,8 +76,8 @@ struct amount {
 };
 
 /* Number and unit off the front of *rest. */
-static enum result take_amount(struct slice *rest, const struct unit *units, size_t unit_count,
-                               struct amount *amount)
+static enum result take_amount(struct slice *rest, const struct unit *units,
+                               size_t unit_count, struct amount *amount)
 {
     size_t digits = 0;
     size_t letters = 0;
@@ -90,7 +91,8 @@ static enum result take_amount(struct slice *rest, const struct unit *units, siz
     if (read != RESULT_OK)
         return read;
     *rest = slice_from(*rest, digits);
-    while (letters < rest->length && (rest->data[letters] < '0' || rest->data[letters] > '9'))
+    while (letters < rest->length &&
+           (rest->data[letters] < '0' || rest->data[letters] > '9'))
         letters++;
     unit = slice_part(*rest, 0, letters);
     *rest = slice_from(*rest, letters);
@@ -106,8 +108,8 @@ static enum result take_amount(struct slice *rest, const struct unit *units, siz
     return RESULT_INVALID;
 }
 
-static const struct unit duration_units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000},
-                                             {"s", 1000},     {"ms", 1}};
+static const struct unit duration_units[] = {
+    {"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}};
 enum { DURATION_UNITS = sizeof duration_units / sizeof *duration_units };
 
 /* Several units may follow each other, the larger first: "1h30m". */
@@ -155,11 +157,16 @@ void duration_print(int64_t ms, char text[MOMENT_TEXT])
     }
 }
 
-static const struct unit size_units[] = {
-    {"TiB", UINT64_C(1) << 40}, {"GiB", UINT64_C(1) << 30}, {"MiB", UINT64_C(1) << 20},
-    {"KiB", UINT64_C(1) << 10}, {"TB", 1000000000000},      {"GB", 1000000000},
-    {"MB", 1000000},            {"KB", 1000},               {"B", 1},
-    {"", 1}};
+static const struct unit size_units[] = {{"TiB", UINT64_C(1) << 40},
+                                         {"GiB", UINT64_C(1) << 30},
+                                         {"MiB", UINT64_C(1) << 20},
+                                         {"KiB", UINT64_C(1) << 10},
+                                         {"TB", 1000000000000},
+                                         {"GB", 1000000000},
+                                         {"MB", 1000000},
+                                         {"KB", 1000},
+                                         {"B", 1},
+                                         {"", 1}};
 
 enum result size_parse(struct slice text, uint64_t *bytes)
 {
@@ -179,14 +186,16 @@ void size_print(uint64_t bytes, char text[MOMENT_TEXT])
 {
     size_t best = MOMENT_TEXT;
 
-    /* Powers of two stand first in the table: among equally short forms the first one wins. */
+    /* Powers of two stand first in the table: among equally short forms the first one wins.
+     */
     for (size_t i = 0; i < sizeof size_units / sizeof *size_units; i++) {
         char form[MOMENT_TEXT];
 
         if (bytes % size_units[i].factor != 0 || (bytes == 0 && size_units[i].factor > 1))
             continue;
         (void)snprintf(form, sizeof form, "%llu%s",
-                       (unsigned long long)(bytes / size_units[i].factor), size_units[i].name);
+                       (unsigned long long)(bytes / size_units[i].factor),
+                       size_units[i].name);
         if (strlen(form) >= best)
             continue;
         best = strlen(form);

@@ -42,8 +42,8 @@ bool secure_equal(struct slice a, struct slice b)
 
 void secure_process_digest(struct slice input, uint8_t digest[SECURE_DIGEST])
 {
-    CHECK(crypto_generichash(digest, SECURE_DIGEST, (const unsigned char *)input.data, input.length,
-                             digest_key, sizeof digest_key) == 0);
+    CHECK(crypto_generichash(digest, SECURE_DIGEST, (const unsigned char *)input.data,
+                             input.length, digest_key, sizeof digest_key) == 0);
 }
 
 uint64_t secure_short_hash(struct slice input)
@@ -59,8 +59,8 @@ uint64_t secure_short_hash(struct slice input)
 
 enum result secure_password_hash(struct slice password, char hash[SECURE_HASH_TEXT])
 {
-    if (crypto_pwhash_str_alg(hash, password.data, password.length, ARGON2_PASSES, ARGON2_BYTES,
-                              crypto_pwhash_ALG_ARGON2ID13) != 0)
+    if (crypto_pwhash_str_alg(hash, password.data, password.length, ARGON2_PASSES,
+                              ARGON2_BYTES, crypto_pwhash_ALG_ARGON2ID13) != 0)
         return RESULT_NO_SPACE;
     return RESULT_OK;
 }

@@ -7,9 +7,9 @@
 
 enum {
     PROBE_MS = 10,
-    SLICES = 6,      /* the last minute as six slices of ten seconds */
+    SLICES = 6, /* the last minute as six slices of ten seconds */
     SLICE_MS = 10000,
-    BUCKETS = 64     /* quarter powers of two from 16 us: up to about a second, then the rest */
+    BUCKETS = 64 /* quarter powers of two from 16 us: up to about a second, then the rest */
 };
 
 struct lag_slice {

@@ -1,6 +1,6 @@
-/* One uv_timer beneath a heap of our own: a timer is a plain struct that costs no allocation
- * and one heap operation. Deferred work runs once per turn, behind the polling; what it defers
- * in turn waits for the next one, so nothing can starve the sockets. */
+/* One uv_timer beneath a heap of our own: a timer is a plain struct that costs no
+ * allocation and one heap operation. Deferred work runs once per turn, behind the polling;
+ * what it defers in turn waits for the next one, so nothing can starve the sockets. */
 #include "smtpd/loop/loop.h"
 
 #include "inner.h"
@@ -88,7 +88,8 @@ static void sift_down(struct loop *loop, uint32_t at, struct timer *timer)
 
         if (child > loop->timer_count)
             break;
-        if (child < loop->timer_count && is_before(loop->heap[child + 1], loop->heap[child]))
+        if (child < loop->timer_count &&
+            is_before(loop->heap[child + 1], loop->heap[child]))
             child++;
         if (!is_before(loop->heap[child], timer))
             break;
@@ -165,7 +166,8 @@ void timer_start(struct timer *timer, int64_t delay_ms)
         take_out(loop, timer);
     if (loop->timer_count + 1 >= loop->heap_capacity) {
         loop->heap_capacity *= 2;
-        loop->heap = memory_resize(loop->heap, loop->heap_capacity * sizeof(struct timer *));
+        loop->heap =
+            memory_resize(loop->heap, loop->heap_capacity * sizeof(struct timer *));
     }
     timer->due_ms = loop_now_ms(loop) + (delay_ms > 0 ? delay_ms : 0);
     timer->order = loop->next_order++;
@@ -179,8 +181,8 @@ void timer_cancel(struct timer *timer)
 {
     if (!timer->heap_index)
         return;
-    /* The uv_timer may now fire early, find nothing due, and be armed anew: cheaper than arming
-     * at each cancel. */
+    /* The uv_timer may now fire early, find nothing due, and be armed anew: cheaper than
+     * arming at each cancel. */
     take_out(timer->loop, timer);
 }
 

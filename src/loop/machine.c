@@ -14,11 +14,12 @@ static void on_patience(void *owner)
     machine_advance(machine);
 }
 
-void machine_init(struct machine *machine, struct loop *loop, const struct machine_row *rows,
-                  int row_count, void *self)
+void machine_init(struct machine *machine, struct loop *loop,
+                  const struct machine_row *rows, int row_count, void *self)
 {
     CHECK(row_count > 0 && row_count <= MACHINE_ROWS_MAX);
-    *machine = (struct machine){.rows = rows, .row_count = row_count, .state = -1, .self = self};
+    *machine =
+        (struct machine){.rows = rows, .row_count = row_count, .state = -1, .self = self};
     timer_init(&machine->timer, loop, on_patience, machine);
 }
 
@@ -56,8 +57,9 @@ void machine_begin(struct machine *machine, int first)
         machine_advance(machine);
 }
 
-void machine_start(struct machine *machine, struct loop *loop, const struct machine_row *rows,
-                   int row_count, int first, void *self)
+/* NOLINTNEXTLINE(readability-function-size): the door has more than five parameters */
+void machine_start(struct machine *machine, struct loop *loop,
+                   const struct machine_row *rows, int row_count, int first, void *self)
 {
     machine_init(machine, loop, rows, row_count, self);
     machine_begin(machine, first);
@@ -72,7 +74,8 @@ static void check_move(const struct machine *machine, int next)
 
     if (is_allowed)
         return;
-    (void)fprintf(stderr, "smtpd: %s may not be followed by %d; the way here:", row->name, next);
+    (void)fprintf(stderr, "smtpd: %s may not be followed by %d; the way here:", row->name,
+                  next);
     for (uint32_t i = first; i < machine->moves; i++)
         (void)fprintf(stderr, " %s", machine->rows[machine->trace[i % MACHINE_TRACE]].name);
     (void)fprintf(stderr, "\n");

@@ -1,5 +1,5 @@
-/* Pools of plain threads, each with a bounded queue. A finished job goes into one list for the
- * loop, which is woken once for many. */
+/* Pools of plain threads, each with a bounded queue. A finished job goes into one list for
+ * the loop, which is woken once for many. */
 #include "smtpd/loop/offload.h"
 
 #include "inner.h"
@@ -222,6 +222,7 @@ void offload_free(struct offload *offload)
     memory_free(offload);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the door has more than five parameters */
 enum result job_start(struct offload *offload, enum pool_name name, job_run_fn *run,
                       job_end_fn *on_end, job_drop_fn *drop, void *input, void *owner,
                       struct job **job)
@@ -251,8 +252,8 @@ enum result job_start(struct offload *offload, enum pool_name name, job_run_fn *
     return started ? RESULT_OK : RESULT_BUSY;
 }
 
-/* One that still waits gives up its place at once: clients that leave must not keep others from
- * logging in. */
+/* One that still waits gives up its place at once: clients that leave must not keep others
+ * from logging in. */
 void job_cancel(struct job *job)
 {
     struct pool *pool = job->pool;
@@ -272,7 +273,8 @@ void job_cancel(struct job *job)
 void offload_statistics(const struct offload *offload, enum pool_name name,
                         struct pool_statistics *statistics)
 {
-    struct pool *pool = &((struct offload *)(uintptr_t)offload)->pools[name]; /* for its lock */
+    struct pool *pool =
+        &((struct offload *)(uintptr_t)offload)->pools[name]; /* for its lock */
 
     (void)pthread_mutex_lock(&pool->lock);
     turn_minute(pool, uv_hrtime());
@@ -281,8 +283,8 @@ void offload_statistics(const struct offload *offload, enum pool_name name,
     statistics->running = pool->running;
     statistics->done = pool->done;
     statistics->refused = pool->refused;
-    statistics->wait_us_max = (int64_t)(pool->wait_us_max > pool->wait_us_max_before
-                                            ? pool->wait_us_max
-                                            : pool->wait_us_max_before);
+    statistics->wait_us_max =
+        (int64_t)(pool->wait_us_max > pool->wait_us_max_before ? pool->wait_us_max
+                                                               : pool->wait_us_max_before);
     (void)pthread_mutex_unlock(&pool->lock);
 }

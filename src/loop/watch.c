@@ -1,5 +1,5 @@
-/* Descriptors of foreign libraries, wake-ups from other threads, signals: thin over libuv, so
- * that no other room needs its types. */
+/* Descriptors of foreign libraries, wake-ups from other threads, signals: thin over libuv,
+ * so that no other room needs its types. */
 #include "inner.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
@@ -21,8 +21,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     struct watch *watch = poll->data;
 
     (void)events;
-    /* After an error (a datagram socket gets one by ICMP) libuv polls no more. The owner reads
-     * the error from the descriptor; the watch goes on. */
+    /* After an error (a datagram socket gets one by ICMP) libuv polls no more. The owner
+     * reads the error from the descriptor; the watch goes on. */
     if (status < 0)
         CHECK(uv_poll_start(poll, watch->uv_events, on_poll) == 0);
     watch->fn(watch->owner);
@@ -97,8 +97,8 @@ static void on_signal(uv_signal_t *signal, int number)
     watch->fn(watch->owner, number);
 }
 
-struct signal_watch *signal_watch_start(struct loop *loop, int signal_number, loop_signal_fn *fn,
-                                        void *owner)
+struct signal_watch *signal_watch_start(struct loop *loop, int signal_number,
+                                        loop_signal_fn *fn, void *owner)
 {
     struct signal_watch *watch = NEW(struct signal_watch);
 

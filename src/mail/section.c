@@ -1,7 +1,7 @@
-/* The end of the header section. The obvious search for an empty line is not enough: a message
- * that begins with text has no header section at all, and one whose header is broken by a line
- * of text ends there for every reader (header.c stops at that line too). Both get their missing
- * empty line instead of a body that is taken for header fields. */
+/* The end of the header section. The obvious search for an empty line is not enough: a
+ * message that begins with text has no header section at all, and one whose header is
+ * broken by a line of text ends there for every reader (header.c stops at that line too).
+ * Both get their missing empty line instead of a body that is taken for header fields. */
 #include "smtpd/mail/section.h"
 
 #include "smtpd/mail/header.h"

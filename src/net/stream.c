@@ -615,14 +615,23 @@ static void on_handshake_timeout(void *owner)
     end_handshake(stream, &fault);
 }
 
+bool stream_may_secure(const struct stream *stream)
+{
+    const struct net *net = stream->net;
+    struct slice key = {(const char *)stream->peer.ip.bytes, sizeof stream->peer.ip.bytes};
+    const struct handshake_count *count = map_get(net->handshakes_by_address, key);
+
+    return net->statistics.handshakes_running < net->tls.handshakes_max &&
+           (!count || count->running < net->tls.handshakes_per_address_max);
+}
+
 static enum result count_in(struct stream *stream)
 {
     struct net *net = stream->net;
     struct slice key = {(const char *)stream->peer.ip.bytes, sizeof stream->peer.ip.bytes};
     struct handshake_count *count = map_get(net->handshakes_by_address, key);
 
-    if (net->statistics.handshakes_running >= net->tls.handshakes_max ||
-        (count && count->running >= net->tls.handshakes_per_address_max)) {
+    if (!stream_may_secure(stream)) {
         net->statistics.handshakes_refused++;
         return RESULT_BUSY;
     }

@@ -1,5 +1,6 @@
-/* Questions about settings, answered from two small maps that are built once per reload: the
- * settings themselves are arrays in the order of the file, too slow for a list of users. */
+/* Questions about settings, answered from two small maps that are built once per reload:
+ * the settings themselves are arrays in the order of the file, too slow for a list of
+ * users. */
 #include "smtpd/policy/access.h"
 
 #include "smtpd/base/check.h"
@@ -21,8 +22,8 @@ struct access {
     char *postmaster;
 };
 
-/* ASCII only: RFC 5321 2.4 leaves the meaning of a local part to its host, and ours compares
- * without case. */
+/* ASCII only: RFC 5321 2.4 leaves the meaning of a local part to its host, and ours
+ * compares without case. */
 static bool fold(struct slice local, char lower[LIMIT_ADDRESS + 1])
 {
     if (!slice_copy_text(local, lower, LIMIT_ADDRESS + 1))
@@ -107,7 +108,8 @@ bool access_is_trusted(const struct access *access, const struct ip *peer)
     return false;
 }
 
-enum access_verdict access_recipient(const struct access *access, const struct address *recipient)
+enum access_verdict access_recipient(const struct access *access,
+                                     const struct address *recipient)
 {
     const struct known_domain *known;
     char normal[DOMAIN_TEXT];

@@ -1,7 +1,7 @@
-/* Log-ins. argon2id takes tens of milliseconds, so it runs on the password pool; who logged in
- * a moment ago is answered from a cache of digests. Equal log-ins that arrive while one of them
- * is being computed share its result: a sender who opens a hundred connections at once with one
- * password costs one hash, not a full pool. */
+/* Log-ins. argon2id takes tens of milliseconds, so it runs on the password pool; who logged
+ * in a moment ago is answered from a cache of digests. Equal log-ins that arrive while one
+ * of them is being computed share its result: a sender who opens a hundred connections at
+ * once with one password costs one hash, not a full pool. */
 #include "smtpd/policy/auth.h"
 
 #include "smtpd/base/check.h"
@@ -20,8 +20,9 @@ enum {
     VERIFICATIONS_MAX = 1000 /* the pool is full long before */
 };
 
-/* What an unknown user is measured against: same parameters as ours, so the same time (DESIGN.md
- * 7). Its password was random and is forgotten, and a match would still be refused. */
+/* What an unknown user is measured against: same parameters as ours, so the same time
+ * (DESIGN.md 7). Its password was random and is forgotten, and a match would still be
+ * refused. */
 static const char nobody[] = "$argon2id$v=19$m=19456,t=2,p=1$Pq9nB9PB3bXfILPE8wqswA$"
                              "E7EpAgJSoeeRCcA9AUyC5fsScS07GzZe5W+tkMV8YNQ";
 
@@ -192,7 +193,8 @@ static void look_run(void *input)
     look->is_changed = !look->has_stamp || !users_stamp_equal(&found, &look->stamp);
     look->stamp = found;
     if (look->is_changed)
-        look->result = users_table_load(look->path, &look->table, &look->stamp, &look->fault);
+        look->result =
+            users_table_load(look->path, &look->table, &look->stamp, &look->fault);
 }
 
 /* Once per version of the file, not every 10 s. */
@@ -326,7 +328,8 @@ static void on_tried(void *owner, void *input)
     struct trial *trial = input;
     struct link *link;
 
-    /* A table that changed meanwhile may no longer hold this user: answered, not remembered. */
+    /* A table that changed meanwhile may no longer hold this user: answered, not
+     * remembered. */
     if (trial->is_good && verification->generation == auth->generation)
         remember(auth, verification->digest);
     while ((link = list_pop_front(&verification->checks)))
@@ -336,12 +339,12 @@ static void on_tried(void *owner, void *input)
     trial_free(trial);
 }
 
-static struct trial *trial_new(const struct auth *auth, struct slice user, struct slice password)
+static struct trial *trial_new(const struct auth *auth, struct slice user,
+                               struct slice password)
 {
     struct trial *trial = NEW(struct trial);
-    const char *hash = auth->table && auth_user_name_is_valid(user)
-                           ? map_get(auth->table, user)
-                           : NULL;
+    const char *hash =
+        auth->table && auth_user_name_is_valid(user) ? map_get(auth->table, user) : NULL;
 
     trial->is_known = hash != NULL;
     CHECK(slice_copy_text(slice_of(hash ? hash : nobody), trial->hash, sizeof trial->hash));
@@ -351,7 +354,8 @@ static struct trial *trial_new(const struct auth *auth, struct slice user, struc
     return trial;
 }
 
-static void digest_login(struct slice user, struct slice password, uint8_t digest[SECURE_DIGEST])
+static void digest_login(struct slice user, struct slice password,
+                         uint8_t digest[SECURE_DIGEST])
 {
     char text[LIMIT_USER_NAME + 1 + LIMIT_PASSWORD];
     size_t length = user.length;

@@ -1,6 +1,6 @@
 /* One counter per address that has a connection open now: the map never holds more entries
- * than there are connections. The count is kept in the value itself, so that a connection costs
- * no allocation but the first key of its address. */
+ * than there are connections. The count is kept in the value itself, so that a connection
+ * costs no allocation but the first key of its address. */
 #include "smtpd/policy/rate.h"
 
 #include "smtpd/base/check.h"

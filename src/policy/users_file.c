@@ -1,6 +1,7 @@
-/* Changing the users file: read, change, write beside, sync, rename, sync the folder. A server
- * that reads at any moment sees the old file or the new one. The lock is on the folder: one on
- * the file itself would be lost with the rename, and a lock file of its own would be litter. */
+/* Changing the users file: read, change, write beside, sync, rename, sync the folder. A
+ * server that reads at any moment sees the old file or the new one. The lock is on the
+ * folder: one on the file itself would be lost with the rename, and a lock file of its own
+ * would be litter. */
 #include "smtpd/policy/auth.h"
 
 #include "smtpd/base/limits.h"
@@ -37,6 +38,7 @@ static enum result lock_folder(const char *path, int *folder_fd, struct fault *f
 
     if (slash == path)
         name = SLICE("/");
+    *folder_fd = -1;
     if (!slice_copy_text(name, folder, sizeof folder))
         return fault_set(fault, RESULT_INVALID, "the path of the users file is too long");
     *folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -46,11 +48,12 @@ static enum result lock_folder(const char *path, int *folder_fd, struct fault *f
     if (flock(*folder_fd, LOCK_EX) == 0)
         return RESULT_OK;
     (void)close(*folder_fd);
-    return fault_set(fault, RESULT_IO, "cannot lock the folder %s: %s", folder, strerror(errno));
+    return fault_set(fault, RESULT_IO, "cannot lock the folder %s: %s", folder,
+                     strerror(errno));
 }
 
-/* The owner and mode of the file before; of the folder when there was none: the server, which
- * dropped its rights, must be able to read what root wrote. */
+/* The owner and mode of the file before; of the folder when there was none: the server,
+ * which dropped its rights, must be able to read what root wrote. */
 static bool take_rights(int fd, const char *path, int folder_fd)
 {
     struct stat status;
@@ -102,8 +105,8 @@ static enum result replace(const char *path, struct slice text, int folder_fd,
     return RESULT_IO;
 }
 
-/* Copies all lines but the user's. With a hash, the user's line is put in its place or at the
- * end. */
+/* Copies all lines but the user's. With a hash, the user's line is put in its place or at
+ * the end. */
 static enum result change(struct slice rest, const char *name, const char *hash,
                           struct bytes *into, bool *was_there)
 {
@@ -129,8 +132,8 @@ static enum result change(struct slice rest, const char *name, const char *hash,
     return result;
 }
 
-static enum result rewrite(const char *path, const char *name, const char *hash, bool *was_there,
-                           struct fault *fault)
+static enum result rewrite(const char *path, const char *name, const char *hash,
+                           bool *was_there, struct fault *fault)
 {
     struct bytes before;
     struct bytes after;
@@ -149,9 +152,11 @@ static enum result rewrite(const char *path, const char *name, const char *hash,
         goto out;
     result = change(bytes_view(&before), name, hash, &after, was_there);
     if (result != RESULT_OK)
-        (void)fault_set(fault, result, "%s: more than %d bytes", path, USERS_FILE_BYTES_MAX);
+        (void)fault_set(fault, result, "%s: more than %d bytes", path,
+                        USERS_FILE_BYTES_MAX);
     else if (!hash && !*was_there)
-        result = fault_set(fault, RESULT_NOT_FOUND, "there is no user %s in %s", name, path);
+        result =
+            fault_set(fault, RESULT_NOT_FOUND, "there is no user %s in %s", name, path);
     else
         result = replace(path, bytes_view(&after), folder_fd, fault);
 out:
@@ -167,11 +172,13 @@ enum result users_file_set(const char *path, const char *name, struct slice pass
     char hash[SECURE_HASH_TEXT];
 
     if (!auth_user_name_is_valid(slice_of(name)))
-        return fault_set(fault, RESULT_INVALID,
-                         "a user name has 1 to %d bytes, no blanks, no colon, no # in front",
-                         LIMIT_USER_NAME);
+        return fault_set(
+            fault, RESULT_INVALID,
+            "a user name has 1 to %d bytes, no blanks, no colon, no # in front",
+            LIMIT_USER_NAME);
     if (password.length == 0 || password.length > LIMIT_PASSWORD)
-        return fault_set(fault, RESULT_INVALID, "a password has 1 to %d bytes", LIMIT_PASSWORD);
+        return fault_set(fault, RESULT_INVALID, "a password has 1 to %d bytes",
+                         LIMIT_PASSWORD);
     if (secure_password_hash(password, hash) != RESULT_OK)
         return fault_set(fault, RESULT_NO_SPACE, "no memory to hash the password");
     return rewrite(path, name, hash, was_there, fault);
@@ -203,9 +210,10 @@ enum result users_file_list(const char *path, users_file_fn *each, void *owner,
 
         number++;
         if (found != RESULT_OK)
-            result = fault_set(fault, found,
-                               "%s, line %u: not \"name:hash\" as `smtpd user add` writes it",
-                               path, number);
+            result =
+                fault_set(fault, found,
+                          "%s, line %u: not \"name:hash\" as `smtpd user add` writes it",
+                          path, number);
         else if (line.name.length > 0 && slice_copy_text(line.name, name, sizeof name))
             each(owner, name);
     }

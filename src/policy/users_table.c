@@ -1,6 +1,6 @@
-/* Reading the users file: small, strict, all or nothing. A broken line is never skipped: half
- * of the users would lose their log-in and nobody would know why. Touches nothing but its own
- * input, so that it may run on the file pool. */
+/* Reading the users file: small, strict, all or nothing. A broken line is never skipped:
+ * half of the users would lose their log-in and nobody would know why. Touches nothing but
+ * its own input, so that it may run on the file pool. */
 #include "users_table.h"
 
 #include "smtpd/base/check.h"
@@ -15,13 +15,15 @@
 
 enum { READ_PIECE = 65536 };
 
+/* The change of the inode, not of the content: a chmod that makes the file readable counts.
+ */
 static void stamp_from(const struct stat *status, struct users_stamp *stamp)
 {
     *stamp = (struct users_stamp){
         .inode = (uint64_t)status->st_ino,
         .bytes = (uint64_t)status->st_size,
-        .changed_s = (int64_t)status->st_mtim.tv_sec,
-        .changed_ns = (int64_t)status->st_mtim.tv_nsec,
+        .changed_s = (int64_t)status->st_ctim.tv_sec,
+        .changed_ns = (int64_t)status->st_ctim.tv_nsec,
     };
 }
 
@@ -88,8 +90,8 @@ static enum result read_all(int fd, struct bytes *text)
     }
 }
 
-static enum result read_file(const char *path, struct bytes *text, struct users_stamp *stamp,
-                             struct fault *fault)
+static enum result read_file(const char *path, struct bytes *text,
+                             struct users_stamp *stamp, struct fault *fault)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat status;
@@ -99,7 +101,8 @@ static enum result read_file(const char *path, struct bytes *text, struct users_
         return fault_set(fault, errno == ENOENT ? RESULT_NOT_FOUND : RESULT_IO,
                          "cannot open the users file %s: %s", path, strerror(errno));
     if (fstat(fd, &status) != 0) {
-        result = fault_set(fault, RESULT_IO, "cannot look at %s: %s", path, strerror(errno));
+        result =
+            fault_set(fault, RESULT_IO, "cannot look at %s: %s", path, strerror(errno));
     } else {
         stamp_from(&status, stamp);
         result = read_all(fd, text);
@@ -131,24 +134,25 @@ static enum result add_lines(const char *path, struct slice rest, struct map *ta
         number++;
         if (result != RESULT_OK)
             return fault_set(fault, result,
-                             "%s, line %u: not \"name:hash\" as `smtpd user add` writes it", path,
-                             number);
+                             "%s, line %u: not \"name:hash\" as `smtpd user add` writes it",
+                             path, number);
         if (line.name.length == 0)
             continue;
         if (map_get(table, line.name))
-            return fault_set(fault, RESULT_INVALID, "%s, line %u: the user stands there twice",
-                             path, number);
+            return fault_set(fault, RESULT_INVALID,
+                             "%s, line %u: the user stands there twice", path, number);
         hash = slice_to_text(line.hash);
         if (map_set(table, line.name, hash) != RESULT_OK) {
             memory_free(hash);
-            return fault_set(fault, RESULT_TOO_LARGE, "%s: more than %d users", path, USERS_MAX);
+            return fault_set(fault, RESULT_TOO_LARGE, "%s: more than %d users", path,
+                             USERS_MAX);
         }
     }
     return RESULT_OK;
 }
 
-enum result users_table_load(const char *path, struct map **table, struct users_stamp *stamp,
-                             struct fault *fault)
+enum result users_table_load(const char *path, struct map **table,
+                             struct users_stamp *stamp, struct fault *fault)
 {
     struct map *loaded = map_new(USERS_MAX);
     struct bytes text;

@@ -23,12 +23,14 @@ struct users_line {
     struct slice hash;
 };
 /* Takes a line off the front of *rest, gives it whole (with its line end) as `raw` and its
- * fields. false at the end. RESULT in *result: RESULT_INVALID for a line that is neither. */
+ * fields. false at the end. RESULT in *result: RESULT_INVALID for a line that is neither.
+ */
 bool users_next_line(struct slice *rest, struct slice *raw, struct users_line *line,
                      enum result *result);
 
 /* Reads a whole file. */
-enum result MUST_CHECK users_read(const char *path, struct bytes *text, struct fault *fault);
+enum result MUST_CHECK users_read(const char *path, struct bytes *text,
+                                  struct fault *fault);
 
 /* name -> hash text. All of the file or nothing; the fault names file and line. */
 enum result MUST_CHECK users_table_load(const char *path, struct map **table,

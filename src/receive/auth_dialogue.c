@@ -1,11 +1,12 @@
-/* AUTH (RFC 4954) with PLAIN (RFC 4616) and LOGIN. A mechanism is a row; each line of the client
- * goes to the function of the step it answers. What was decoded is wiped as soon as it was
- * handed on; the log sees the user's name only when it is one. */
+/* AUTH (RFC 4954) with PLAIN (RFC 4616) and LOGIN. A mechanism is a row; each line of the
+ * client goes to the function of the step it answers. What was decoded is wiped as soon as
+ * it was handed on; the log sees the user's name only when it is one. */
 #include "auth_dialogue.h"
 
 #include "journal.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/smtp/command.h"
+#include "verbs.h"
 
 typedef void step_fn(struct session *session, struct slice response);
 
@@ -122,7 +123,8 @@ static void take_password(struct session *session, struct slice response)
     verify(session, slice_of(session->auth->user), response);
 }
 
-/* Any name is taken here, so that an impossible one costs a guesser as much as any other. */
+/* Any name is taken here, so that an impossible one costs a guesser as much as any other.
+ */
 static void take_user(struct session *session, struct slice response)
 {
     if (auth_user_name_is_valid(response))
@@ -132,8 +134,7 @@ static void take_user(struct session *session, struct slice response)
 }
 
 static const struct mechanism mechanisms[] = {
-    {"PLAIN", "", take_plain},
-    {"LOGIN", "VXNlcm5hbWU6", take_user}, /* "Username:" */
+    {"PLAIN", "", take_plain}, {"LOGIN", "VXNlcm5hbWU6", take_user}, /* "Username:" */
 };
 enum { MECHANISMS = sizeof mechanisms / sizeof *mechanisms };
 
@@ -172,7 +173,7 @@ static enum reply_name judge(const struct session *session)
         return REPLY_AUTH_ALREADY;
     if (!session->profile->settings.has_users)
         return REPLY_AUTH_NOT_OFFERED;
-    return session_may_log_in(session) ? REPLY_OK : REPLY_AUTH_NEEDS_TLS;
+    return verbs_allow_log_in(session) ? REPLY_OK : REPLY_AUTH_NEEDS_TLS;
 }
 
 void verb_auth(struct session *session, struct slice rest)
@@ -188,7 +189,8 @@ void verb_auth(struct session *session, struct slice rest)
         return;
     }
     if (command_parse_auth(rest, mechanism_name, &initial, &has_initial) != RESULT_OK) {
-        session_reply(session, REPLY_SYNTAX, "Write AUTH, a mechanism, and at most one response");
+        session_reply(session, REPLY_SYNTAX,
+                      "Write AUTH, a mechanism, and at most one response");
         return;
     }
     mechanism = find(mechanism_name);

@@ -2,8 +2,9 @@
 #include "verbs.h"
 
 static const char *const state_names[STATE_COUNT] = {
-    [STATE_FRESH] = "before EHLO", [STATE_GREETED] = "after EHLO", [STATE_MAIL] = "after MAIL",
-    [STATE_RCPT] = "after RCPT",   [STATE_CHUNKS] = "between BDATs",
+    [STATE_FRESH] = "before EHLO",    [STATE_GREETED] = "after EHLO",
+    [STATE_MAIL] = "after MAIL",      [STATE_RCPT] = "after RCPT",
+    [STATE_CHUNKS] = "between BDATs",
 };
 
 static enum result add_states(struct bytes *into, const struct verb *verb)
@@ -28,7 +29,8 @@ static enum result add_cell(struct bytes *into, const char *text)
     enum result added = RESULT_OK;
 
     for (; *text && added == RESULT_OK; text++)
-        added = *text == '|' ? bytes_add_text(into, "\\|") : bytes_format(into, "%c", *text);
+        added =
+            *text == '|' ? bytes_add_text(into, "\\|") : bytes_format(into, "%c", *text);
     return added;
 }
 
@@ -65,11 +67,12 @@ enum result receive_document_verbs(struct bytes *into)
     size_t count;
     const struct verb *verbs = verbs_table(&count);
     enum result added = bytes_add_text(
-        into, "<!-- Written by `smtpd document verbs` from the tables. Do not edit. -->\n"
-              "# The SMTP server\n\n## Commands\n\n"
-              "\"In clear\" and \"before log-in\" matter on submission listeners only.\n\n"
-              "| command | allowed | in clear | before log-in | ends a batch | what it does |\n"
-              "|---|---|---|---|---|---|\n");
+        into,
+        "<!-- Written by `smtpd document verbs` from the tables. Do not edit. -->\n"
+        "# The SMTP server\n\n## Commands\n\n"
+        "\"In clear\" and \"before log-in\" matter on submission listeners only.\n\n"
+        "| command | allowed | in clear | before log-in | ends a batch | what it does |\n"
+        "|---|---|---|---|---|---|\n");
 
     for (size_t i = 0; i < count && added == RESULT_OK; i++)
         added = add_verb(into, &verbs[i]);

@@ -1,5 +1,5 @@
-/* The door of the room: settings for sessions to come, the list of those that are there, and
- * how they all end. */
+/* The door of the room: settings for sessions to come, the list of those that are there,
+ * and how they all end. */
 #include "smtpd/receive/receive.h"
 
 #include "journal.h"
@@ -46,7 +46,8 @@ void receive_apply(struct receive *receive, const struct receive_settings *setti
     receive->profile = profile;
 }
 
-/* Said in clear on implicit TLS too nobody could read it: there the connection just ends. */
+/* Said in clear on implicit TLS too nobody could read it: there the connection just ends.
+ */
 static void refuse(struct receive *receive, const struct receive_listener *listener,
                    struct stream *stream, enum reply_name name)
 {
@@ -157,7 +158,8 @@ void receive_free(struct receive *receive)
     memory_free(receive);
 }
 
-void receive_statistics(const struct receive *receive, struct receive_statistics *statistics)
+void receive_statistics(const struct receive *receive,
+                        struct receive_statistics *statistics)
 {
     *statistics = receive->statistics;
     statistics->connections_open = receive->sessions.count;

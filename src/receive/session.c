@@ -1,17 +1,18 @@
-/* The life of one connection. It is no state table of loop/machine: a session does not wait for
- * one answer at a time but takes whatever lines come, and which of them are allowed is the verb
- * table's to say. What is here: bytes in, replies out, TLS, patience, the end.
+/* The life of one connection. It is no state table of loop/machine: a session does not wait
+ * for one answer at a time but takes whatever lines come, and which of them are allowed is
+ * the verb table's to say. What is here: bytes in, replies out, TLS, patience, the end.
  *
  *   [handshake] -> greeting -> READ_COMMANDS <-> READ_AUTH
  *                                   |    \____ READ_DATA, READ_CHUNK -> WAIT_COMMIT -> back
  *                                   +-- STARTTLS: WAIT_HANDSHAKE -> back, knowing nothing
  *
- * Replies are gathered in one buffer of the room while a callback runs and written when it ends.
- * The timer is not moved at every byte: it fires, looks at what happened since, and starts again
- * for the rest. */
+ * Replies are gathered in one buffer of the room while a callback runs and written when it
+ * ends. The timer is not moved at every byte: it fires, looks at what happened since, and
+ * starts again for the rest. */
 #include "session.h"
 
 #include "auth_dialogue.h"
+#include "intake.h"
 #include "journal.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
@@ -19,7 +20,8 @@
 #include "verbs.h"
 
 enum {
-    INPUT_BYTES_MAX = 4 * LIMIT_SESSION_INPUT, /* several reads may come before a pause holds */
+    INPUT_BYTES_MAX =
+        4 * LIMIT_SESSION_INPUT, /* several reads may come before a pause holds */
     COMMANDS_PER_TURN = 200,
     DATA_BYTES_PER_SECOND = 100 /* less, over an idle time-out, is a slow attack */
 };
@@ -30,26 +32,6 @@ static int64_t now_ms(const struct session *session)
 }
 
 /* ---- replies ---- */
-
-static bool counts_as_bad(enum reply_name name)
-{
-    static const bool is_bad[REPLY_NAME_COUNT] = {
-        [REPLY_AUTH_FAILED] = true,       [REPLY_AUTH_BAD_BASE64] = true,
-        [REPLY_AUTH_CANCELLED] = true,    [REPLY_AUTH_TOO_LONG] = true,
-        [REPLY_AUTH_NEEDS_TLS] = true,    [REPLY_AUTH_UNKNOWN_MECHANISM] = true,
-        [REPLY_AUTH_NOT_OFFERED] = true,  [REPLY_AUTH_ALREADY] = true,
-        [REPLY_TLS_REQUIRED] = true,      [REPLY_AUTH_REQUIRED] = true,
-        [REPLY_TLS_NOT_AVAILABLE] = true, [REPLY_TLS_ALREADY] = true,
-        [REPLY_UNKNOWN_COMMAND] = true,   [REPLY_NOT_IMPLEMENTED] = true,
-        [REPLY_LINE_TOO_LONG] = true,     [REPLY_BAD_LINE] = true,
-        [REPLY_SYNTAX] = true,            [REPLY_PARAMETER_UNKNOWN] = true,
-        [REPLY_SEQUENCE] = true,          [REPLY_PIPELINED] = true,
-        [REPLY_BAD_SENDER] = true,        [REPLY_RELAY_DENIED] = true,
-        [REPLY_SENDER_DENIED] = true,     [REPLY_NO_RECIPIENTS] = true,
-    };
-
-    return is_bad[name];
-}
 
 static void count_reply(struct session *session, enum reply_name name,
                         const struct reply *reply)
@@ -78,7 +60,7 @@ static void say(struct session *session, enum reply_name name, const char *argum
 
 void session_reply(struct session *session, enum reply_name name, const char *argument)
 {
-    if (counts_as_bad(name) && ++session->bad_commands >= LIMIT_BAD_COMMANDS) {
+    if (verbs_is_fault(name) && ++session->bad_commands >= LIMIT_BAD_COMMANDS) {
         session_reply_close(session, REPLY_TOO_MANY_ERRORS, "too many errors");
         return;
     }
@@ -129,11 +111,13 @@ void session_close(struct session *session, const char *reason)
     timer_cancel(&session->timer);
     rate_leave(session->receive->rooms.rate, &session->peer);
     auth_dialogue_end(session);
-    /* A commit cannot be undone: it ends, is logged as accepted, and only then we are free. */
+    /* A commit cannot be undone: it ends, is logged as accepted, and only then we are free.
+     */
     if (session->wait == WAIT_COMMIT)
         return;
     transaction_abandon(session);
-    loop_defer(session->receive->rooms.loop, &session->deferred, session_free_deferred, session);
+    loop_defer(session->receive->rooms.loop, &session->deferred, session_free_deferred,
+               session);
 }
 
 void session_reply_close(struct session *session, enum reply_name name, const char *reason)
@@ -164,12 +148,14 @@ static int64_t deadline_ms(const struct session *session)
     if (session->wait != WAIT_NOTHING)
         return 0;
     if (session->reading == READ_COMMANDS || session->reading == READ_AUTH)
-        /* A command must be whole within the time-out from its first byte: a byte a minute is
-         * no sign of life. */
-        since_ms = session->line_began_ms ? session->line_began_ms : session->waiting_since_ms;
+        /* A command must be whole within the time-out from its first byte: a byte a minute
+         * is no sign of life. */
+        since_ms =
+            session->line_began_ms ? session->line_began_ms : session->waiting_since_ms;
     else
-        since_ms = session->window_began_ms < session->last_byte_ms ? session->window_began_ms
-                                                                    : session->last_byte_ms;
+        since_ms = session->window_began_ms < session->last_byte_ms
+                       ? session->window_began_ms
+                       : session->last_byte_ms;
     return since_ms + idle_ms;
 }
 
@@ -225,8 +211,9 @@ void session_read(struct session *session, enum session_reading reading)
     session->waiting_since_ms = session->last_byte_ms = now_ms(session);
     start_window(session);
     if (reading == READ_COMMANDS || reading == READ_AUTH)
-        framing_set_line_max(&session->framing, reading == READ_AUTH ? (size_t)LIMIT_AUTH_LINE
-                                                                     : LIMIT_COMMAND_LINE);
+        framing_set_line_max(&session->framing, reading == READ_AUTH
+                                                    ? (size_t)LIMIT_AUTH_LINE
+                                                    : LIMIT_COMMAND_LINE);
 }
 
 static void take_bad_line(struct session *session, enum framing_event event)
@@ -240,46 +227,21 @@ static void take_bad_line(struct session *session, enum framing_event event)
         session_reply(session, is_long ? REPLY_LINE_TOO_LONG : REPLY_BAD_LINE, NULL);
 }
 
-/* RFC 3030 2: a chunk was read to its end. */
-static void end_chunk(struct session *session)
-{
-    char count[24];
-    struct bytes text;
-
-    session_read(session, READ_COMMANDS);
-    if (!session->has_chunk) {
-        session_reply(session, session->chunk_refusal.name, session->chunk_refusal.argument);
-        return;
-    }
-    session->has_chunk = false;
-    if (session->is_last_chunk) {
-        transaction_end_message(session);
-        return;
-    }
-    if (transaction_has_failed(session))
-        return;
-    bytes_init(&text, sizeof count);
-    if (bytes_format(&text, "%llu", (unsigned long long)session->chunk_bytes) == RESULT_OK &&
-        slice_copy_text(bytes_view(&text), count, sizeof count))
-        session_reply(session, REPLY_CHUNK_OK, count);
-    bytes_fini(&text);
-}
-
 static void take_data(struct session *session, enum framing_event event, struct slice piece)
 {
     if (event == FRAMING_DATA) {
         if (session->reading == READ_DATA || session->has_chunk)
-            transaction_take(session, piece);
+            intake_take(session, piece);
     } else if (session->reading == READ_CHUNK) {
-        end_chunk(session);
+        intake_end_chunk(session);
     } else {
         session_read(session, READ_COMMANDS);
-        transaction_end_message(session);
+        intake_end(session);
     }
 }
 
-static void take_event(struct session *session, enum framing_event event, struct slice piece,
-                       size_t behind)
+static void take_event(struct session *session, enum framing_event event,
+                       struct slice piece, size_t behind)
 {
     if (event == FRAMING_DATA || event == FRAMING_DATA_END) {
         take_data(session, event, piece);
@@ -426,17 +388,6 @@ static void on_closed(void *owner, const struct fault *why)
 
 /* ---- TLS ---- */
 
-bool session_may_log_in(const struct session *session)
-{
-    return session->is_secured || (session->profile->settings.auth_in_clear_on_loopback &&
-                                   ip_is_loopback(&session->peer));
-}
-
-bool session_lacks_tls(const struct session *session)
-{
-    return session->mode == MODE_SUBMISSION && session->tls && !session_may_log_in(session);
-}
-
 /* RFC 3207 4.2: what was said in clear was never said. */
 static void forget(struct session *session)
 {
@@ -483,6 +434,10 @@ static void start_handshake(struct session *session)
 
 void session_secure(struct session *session)
 {
+    if (!stream_may_secure(session->stream)) {
+        session_reply(session, REPLY_TLS_FAILED, NULL);
+        return;
+    }
     session_reply(session, REPLY_READY_FOR_TLS, NULL);
     if (!session->stream)
         return;
@@ -494,7 +449,8 @@ void session_secure(struct session *session)
 /* ---- the beginning ---- */
 
 static struct session *session_new(struct receive *receive,
-                                   const struct receive_listener *listener, struct stream *stream)
+                                   const struct receive_listener *listener,
+                                   struct stream *stream)
 {
     struct session *session = NEW(struct session);
 
@@ -507,7 +463,8 @@ static struct session *session_new(struct receive *receive,
     session->id = receive->next_session++;
     session->mode = listener->mode;
     session->tls_mode = listener->tls_mode;
-    (void)slice_copy_text(slice_of(listener->name), session->listener, sizeof session->listener);
+    (void)slice_copy_text(slice_of(listener->name), session->listener,
+                          sizeof session->listener);
     framing_init(&session->framing, LIMIT_COMMAND_LINE);
     bytes_init(&session->input, INPUT_BYTES_MAX);
     timer_init(&session->timer, receive->rooms.loop, on_timer, session);

@@ -1,8 +1,8 @@
 /* One client's connection, from the greeting to the close.
  *
  * Owns      the stream, unprocessed input, the transaction, the log-in.
- * Promises  every callback ends with one flush: replies to pipelined commands leave together.
- *           session_close() may be called anywhere; the session is freed by the loop.
+ * Promises  every callback ends with one flush: replies to pipelined commands leave
+ * together. session_close() may be called anywhere; the session is freed by the loop.
  * Ignores   what commands mean (verbs.h) and what becomes of a message (transaction.h).
  */
 #ifndef SMTPD_RECEIVE_SESSION_H
@@ -88,15 +88,15 @@ struct session {
     uint8_t wait;    /* enum session_wait */
     bool is_greeted;
     bool is_secured;
-    bool is_extended;  /* EHLO, not HELO */
-    bool is_paused;    /* the stream gives no bytes */
-    bool is_behind;    /* the stream has more than 64 KiB unsent */
-    bool drops_input;  /* what was read behind this command is forgotten */
+    bool is_extended; /* EHLO, not HELO */
+    bool is_paused;   /* the stream gives no bytes */
+    bool is_behind;   /* the stream has more than 64 KiB unsent */
+    bool drops_input; /* what was read behind this command is forgotten */
     unsigned bad_commands;
 
     struct framing framing;
-    struct bytes input;   /* unprocessed; no memory while empty */
-    size_t input_behind;  /* bytes read behind the command that runs now */
+    struct bytes input;  /* unprocessed; no memory while empty */
+    size_t input_behind; /* bytes read behind the command that runs now */
     struct timer timer;
     struct deferred deferred;
     int64_t started_ms;
@@ -108,7 +108,7 @@ struct session {
 
     char *helo;
     char *user;
-    const struct verb *verb; /* the last command, for the log */
+    const struct verb *verb;        /* the last command, for the log */
     const char *borrowed_sender;    /* of the MAIL that is being answered, for the log */
     const char *borrowed_recipient; /* of the RCPT */
     struct auth_dialogue *auth;
@@ -131,7 +131,7 @@ void session_reply(struct session *session, enum reply_name name, const char *ar
 void session_reply_close(struct session *session, enum reply_name name, const char *reason);
 void session_close(struct session *session, const char *reason);
 void session_free(struct session *session); /* closed before */
-void session_free_deferred(void *session);  /* as a loop_fn */
+void session_free_deferred(void *owner);    /* as a loop_fn */
 
 /* No input is processed until session_resume(). */
 void session_wait_for(struct session *session, enum session_wait wait);
@@ -144,9 +144,5 @@ void session_flush(struct session *session);
 void session_leave_if_idle(struct session *session);
 /* STARTTLS: 220, then the handshake, then a session that knows nothing. */
 void session_secure(struct session *session);
-/* TLS, or a clear connection on which the settings trust passwords. */
-bool session_may_log_in(const struct session *session);
-/* Submission: TLS is still missing. */
-bool session_lacks_tls(const struct session *session);
 
 #endif

@@ -1,24 +1,15 @@
-/* One message from MAIL to its commit. The header section is held back whole, because what it
- * says (too many hops, no Date, a Bcc) decides what is stored in front of the body; the body is
- * streamed. Our trace field is written into the same buffer first, so the usual message is
- * copied once. Rejected: to parse fields as they come; it saves 256 KiB at most and costs a
- * second parser. */
+/* The envelope from MAIL on, and the verdict on the message. Duplicates among the
+ * recipients are found by a walk over their hashes: a thousand of them cost less than the
+ * map that would save it. */
 #include "transaction.h"
 
 #include "journal.h"
-#include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
-#include "smtpd/mail/header.h"
 
 #include <string.h>
 
-enum {
-    RECIPIENTS_FIRST = 4,
-    HEADER_PORTION = 4096,     /* so much is added before the end is looked for */
-    HEADER_EXTRA = 16384,      /* Received, Date, Message-ID */
-    MESSAGE_ID_LOGGED = 200
-};
+enum { RECIPIENTS_FIRST = 4, HEADER_EXTRA = 16384 /* Received, Date, Message-ID */ };
 
 /* ---- the envelope ---- */
 
@@ -129,7 +120,8 @@ static void grow(struct transaction *transaction)
     transaction->recipient_capacity = capacity;
 }
 
-/* RFC 3461 4.2: a recipient that we rewrite (postmaster) keeps its first address in ORCPT. */
+/* RFC 3461 4.2: a recipient that we rewrite (postmaster) keeps its first address in ORCPT.
+ */
 static bool keep_orcpt(struct transaction *transaction, const struct address *address,
                        const struct rcpt_command *command, const char **into)
 {
@@ -139,7 +131,7 @@ static bool keep_orcpt(struct transaction *transaction, const struct address *ad
     if (command->orcpt[0] ||
         slice_equal_text(slice_of(address->text), command->recipient.text))
         return keep_text(transaction, command->orcpt, into);
-    bytes_init(&text, sizeof command->orcpt + LIMIT_ADDRESS * 3);
+    bytes_init(&text, sizeof command->orcpt + sizeof address->text * 3);
     is_kept = bytes_add_text(&text, "rfc822;") == RESULT_OK &&
               xtext_encode(slice_of(command->recipient.text), &text) == RESULT_OK;
     if (is_kept) {
@@ -172,288 +164,15 @@ enum reply_name transaction_add(struct session *session, const struct address *a
     return REPLY_RECIPIENT_OK;
 }
 
-/* ---- the message ---- */
-
-/* RFC 3848, RFC 6531 4.3. */
-static const char *protocol(const struct session *session)
-{
-    /* clang-format off */
-    static const char *const names[2][2][2] = { /* SMTPUTF8, TLS, AUTH */
-        {{"ESMTP", "ESMTPA"}, {"ESMTPS", "ESMTPSA"}},
-        {{"UTF8SMTP", "UTF8SMTPA"}, {"UTF8SMTPS", "UTF8SMTPSA"}},
-    };
-    /* clang-format on */
-
-    if (!session->is_extended && !session->user)
-        return "SMTP";
-    return names[session->transaction->envelope.smtputf8][session->is_secured]
-                [session->user != NULL];
-}
-
-static void add_trace(struct session *session)
-{
-    struct transaction *transaction = session->transaction;
-    const struct tls_facts *tls = session->is_secured ? stream_tls(session->stream) : NULL;
-    char peer[IP_TEXT];
-    char id[ID_TEXT];
-    struct trace trace = {
-        .helo = session->helo,
-        .peer_address = peer,
-        .hostname = session->profile->settings.hostname,
-        .protocol = protocol(session),
-        .tls_version = tls ? tls->version : NULL,
-        .tls_cipher = tls ? tls->cipher : NULL,
-        .id = id,
-        /* RFC 5321 7.6: with several recipients it would tell one about another. */
-        .recipient =
-            transaction->recipient_count == 1 ? transaction->recipients[0].address : NULL,
-        .wall_ms = loop_wall_ms(session->receive->rooms.loop),
-    };
-
-    ip_print_smtp(&session->peer, peer);
-    id_print(transaction->envelope.id, id);
-    CHECK(header_add_received(&transaction->header, &trace) == RESULT_OK);
-    transaction->trace_bytes = transaction->header.length;
-}
-
-static void on_room(void *owner)
-{
-    struct session *session = owner;
-
-    if (session->wait == WAIT_ROOM)
-        session_resume(session);
-}
-
-void transaction_begin_message(struct session *session)
-{
-    struct transaction *transaction = session->transaction;
-
-    transaction->draft = queue_draft_open(session->receive->rooms.queue, on_room, session);
-    transaction->envelope.id = draft_id(transaction->draft);
-    transaction->began_ms = loop_now_ms(session->receive->rooms.loop);
-    section_init(&transaction->section);
-    framing_start_message(&session->framing);
-    add_trace(session);
-}
-
-/* The first fault is the verdict; the draft goes at once, the verdict waits for the end. */
-static void fail(struct session *session, enum reply_name reply)
-{
-    struct transaction *transaction = session->transaction;
-
-    if (transaction->has_failed)
-        return;
-    transaction->has_failed = true;
-    transaction->failure = reply;
-    if (transaction->draft)
-        draft_discard(transaction->draft);
-    transaction->draft = NULL;
-    bytes_release(&transaction->header);
-    if (session->wait == WAIT_ROOM)
-        session->wait = WAIT_NOTHING; /* there is no draft left that could have room */
-}
-
-static void write_body(struct session *session, struct slice body)
-{
-    struct transaction *transaction = session->transaction;
-    enum result result;
-
-    if (transaction->has_failed || body.length == 0)
-        return;
-    result = draft_write(transaction->draft, body);
-    if (result == RESULT_AGAIN)
-        session_wait_for(session, WAIT_ROOM);
-    else if (result == RESULT_NO_SPACE)
-        fail(session, REPLY_NO_SPACE);
-    else if (result != RESULT_OK)
-        fail(session, REPLY_QUEUE_FAILED);
-}
-
-static struct slice section_text(const struct transaction *transaction)
-{
-    return slice_from(bytes_view(&transaction->header), transaction->trace_bytes);
-}
-
-static bool has_field(struct slice section, const char *const *names)
-{
-    struct slice name;
-    struct slice field;
-
-    while (header_next_field(&section, &name, &field))
-        for (const char *const *each = names; *each; each++)
-            if (slice_equal_text_fold(name, *each))
-                return true;
-    return false;
-}
-
-/* Return-Path is written by whoever delivers last (RFC 5321 4.4); Bcc is what nobody else may
- * see (RFC 5322 3.6.3). */
-static enum result remove_fields(struct session *session)
-{
-    static const char *const never[] = {"Return-Path", NULL};
-    static const char *const hidden[] = {"Return-Path", "Bcc", "Resent-Bcc", NULL};
-    struct transaction *transaction = session->transaction;
-    bool hides = session->mode == MODE_SUBMISSION && session->profile->settings.remove_bcc;
-    const char *const *names = hides ? hidden : never;
-    struct bytes cleaned;
-    enum result result;
-
-    if (!has_field(section_text(transaction), names))
-        return RESULT_OK;
-    bytes_init(&cleaned, transaction->header.ceiling);
-    result = bytes_add(&cleaned,
-                       slice_part(bytes_view(&transaction->header), 0, transaction->trace_bytes));
-    if (result == RESULT_OK)
-        result = header_copy_without(section_text(transaction), names, &cleaned);
-    bytes_fini(&transaction->header);
-    transaction->header = cleaned;
-    return result;
-}
-
-static void keep_message_id(struct transaction *transaction, struct slice section)
-{
-    struct header_scan scan;
-
-    header_scan(section, &scan);
-    if (scan.message_id.length > 0)
-        transaction->message_id = arena_text(
-            &transaction->arena, slice_part(scan.message_id, 0, MESSAGE_ID_LOGGED));
-}
-
-/* RFC 6409 8: a submission server completes what the author's program left out. */
-static enum result add_fields(struct session *session, const struct header_scan *scan)
-{
-    struct transaction *transaction = session->transaction;
-    int64_t wall_ms = loop_wall_ms(session->receive->rooms.loop);
-    size_t before = transaction->header.length;
-    enum result result = RESULT_OK;
-    char id[ID_TEXT];
-
-    if (session->mode != MODE_SUBMISSION || !session->profile->settings.add_missing_headers)
-        return RESULT_OK;
-    if (scan->date_count == 0)
-        result = header_add_date(&transaction->header, wall_ms);
-    if (result == RESULT_OK && scan->message_id_count == 0) {
-        id_print(transaction->envelope.id, id);
-        result = header_add_message_id(&transaction->header, id, wall_ms,
-                                       session->profile->settings.hostname);
-        keep_message_id(transaction, slice_from(bytes_view(&transaction->header), before));
-    }
-    return result;
-}
-
-/* The buffer holds the section without its empty line. */
-static void finish_header(struct session *session)
-{
-    struct transaction *transaction = session->transaction;
-    struct header_scan scan;
-
-    transaction->has_header = true;
-    header_scan(section_text(transaction), &scan);
-    if (scan.received_count >= session->profile->settings.received_hops) {
-        fail(session, REPLY_LOOP); /* RFC 5321 6.3 */
-        return;
-    }
-    if (scan.message_id_count > 0)
-        keep_message_id(transaction, section_text(transaction));
-    if (remove_fields(session) != RESULT_OK || add_fields(session, &scan) != RESULT_OK ||
-        framing_add_line(&transaction->header, SLICE_NONE) != RESULT_OK)
-        fail(session, REPLY_HEADER_TOO_LARGE);
-}
-
-/* Adds a portion to the section; what turns out to be body goes on to the draft. */
-static void take_portion(struct session *session, struct slice portion)
-{
-    struct transaction *transaction = session->transaction;
-    struct slice section;
-    size_t length = 0;
-
-    if (bytes_add(&transaction->header, portion) != RESULT_OK) {
-        fail(session, REPLY_HEADER_TOO_LARGE);
-        return;
-    }
-    section = section_text(transaction);
-    if (section_find(&transaction->section, section, &length) == SECTION_OPEN) {
-        if (section.length > LIMIT_HEADER_SECTION)
-            fail(session, REPLY_HEADER_TOO_LARGE);
-        return;
-    }
-    if (length > LIMIT_HEADER_SECTION) {
-        fail(session, REPLY_HEADER_TOO_LARGE);
-        return;
-    }
-    write_body(session, slice_from(section, length));
-    if (transaction->has_failed)
-        return;
-    transaction->header.length = transaction->trace_bytes + transaction->section.scanned;
-    finish_header(session);
-}
-
-static void take_header(struct session *session, struct slice *piece)
-{
-    struct transaction *transaction = session->transaction;
-
-    while (piece->length > 0 && !transaction->has_header && !transaction->has_failed) {
-        struct slice portion = slice_part(*piece, 0, HEADER_PORTION);
-
-        *piece = slice_from(*piece, portion.length);
-        take_portion(session, portion);
-    }
-}
-
-static void judge_facts(struct session *session)
-{
-    const struct framing_facts *facts = &session->framing.facts;
-
-    if (facts->has_bare_cr_or_lf)
-        fail(session, REPLY_BARE_LINE_END);
-    else if (facts->has_nul)
-        fail(session, REPLY_HAS_NUL);
-}
-
-static void take(struct session *session, struct slice piece)
-{
-    take_header(session, &piece);
-    write_body(session, piece);
-}
-
-void transaction_take(struct session *session, struct slice piece)
-{
-    struct transaction *transaction = session->transaction;
-    uint64_t limit = session->profile->settings.message_size_bytes;
-
-    transaction->bytes += piece.length;
-    if (transaction->bytes > limit + TRANSACTION_EXCESS_BYTES) {
-        fail(session, REPLY_TOO_LARGE);
-        session->receive->statistics.messages_rejected++;
-        session_reply_close(session, REPLY_TOO_LARGE, "the message has no end");
-        return;
-    }
-    if (transaction->bytes > limit)
-        fail(session, REPLY_TOO_LARGE);
-    judge_facts(session);
-    if (!transaction->has_failed)
-        take(session, piece);
-}
-
 /* ---- the verdict ---- */
 
-static void end(struct session *session, enum reply_name reply, const char *argument)
+void transaction_end(struct session *session, enum reply_name reply, const char *argument)
 {
     if (reply != REPLY_QUEUED)
         session->receive->statistics.messages_rejected++;
     session->state = STATE_GREETED;
     session_reply(session, reply, argument); /* the log still sees the transaction */
     transaction_abandon(session);
-}
-
-bool transaction_has_failed(struct session *session)
-{
-    judge_facts(session);
-    if (!session->transaction->has_failed)
-        return false;
-    end(session, session->transaction->failure, NULL);
-    return true;
 }
 
 static void note_accepted(struct session *session)
@@ -477,9 +196,10 @@ static void on_committed(void *owner, enum result result)
     id_print(session->transaction->envelope.id, id);
     if (result == RESULT_OK) {
         note_accepted(session);
-        end(session, REPLY_QUEUED, id);
+        transaction_end(session, REPLY_QUEUED, id);
     } else {
-        end(session, result == RESULT_NO_SPACE ? REPLY_NO_SPACE : REPLY_QUEUE_FAILED, NULL);
+        transaction_end(
+            session, result == RESULT_NO_SPACE ? REPLY_NO_SPACE : REPLY_QUEUE_FAILED, NULL);
     }
     if (session->stream)
         session_resume(session);
@@ -487,7 +207,7 @@ static void on_committed(void *owner, enum result result)
         session_free(session); /* the client went while the commit ran */
 }
 
-static void commit(struct session *session)
+void transaction_commit(struct session *session)
 {
     struct transaction *transaction = session->transaction;
     const struct framing_facts *facts = &session->framing.facts;
@@ -507,33 +227,4 @@ static void commit(struct session *session)
     session_wait_for(session, WAIT_COMMIT);
     transaction->commit = draft_commit(draft, &submission, on_committed, session);
     bytes_release(&transaction->header);
-}
-
-/* By BDAT the last line may lack its end, and any message may lack a body. */
-static void complete(struct session *session)
-{
-    struct transaction *transaction = session->transaction;
-    struct bytes line_end;
-
-    if (!session->framing.facts.ends_with_crlf) {
-        bytes_init(&line_end, 4);
-        CHECK(framing_add_line(&line_end, SLICE_NONE) == RESULT_OK);
-        take(session, bytes_view(&line_end));
-        bytes_fini(&line_end);
-    }
-    if (!transaction->has_failed && !transaction->has_header)
-        finish_header(session);
-}
-
-void transaction_end_message(struct session *session)
-{
-    struct transaction *transaction = session->transaction;
-
-    judge_facts(session);
-    if (!transaction->has_failed)
-        complete(session);
-    if (transaction->has_failed)
-        end(session, transaction->failure, NULL);
-    else
-        commit(session);
 }

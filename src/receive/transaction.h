@@ -1,9 +1,7 @@
-/* MAIL to the end of the data: one message on its way into the queue.
+/* MAIL to the reply behind the data: one message on its way into the queue.
  *
- * Owns      the envelope and recipients (in an arena of its own), the header section while it
- *           comes in, the draft.
- * Promises  exactly one verdict per message: what goes wrong in the middle is kept until the
- *           end of the data (RFC 5321 4.2.5), while the rest is read and thrown away.
+ * Owns      the envelope and recipients (in an arena of its own), the header section while
+ * it comes in, the draft. Ignores   what the data says: see intake.h.
  */
 #ifndef SMTPD_RECEIVE_TRANSACTION_H
 #define SMTPD_RECEIVE_TRANSACTION_H
@@ -12,9 +10,6 @@
 #include "smtpd/base/arena.h"
 #include "smtpd/mail/section.h"
 #include "smtpd/smtp/command.h"
-
-/* How much more than the limit a client may send before the connection ends. */
-enum { TRANSACTION_EXCESS_BYTES = 10 << 20 };
 
 struct transaction {
     struct arena arena;
@@ -26,31 +21,29 @@ struct transaction {
 
     struct draft *draft; /* NULL before the data, and after a failure */
     struct commit *commit;
-    struct bytes header;  /* our Received, then the section */
-    size_t trace_bytes;   /* of our Received */
+    struct bytes header; /* our Received, then the section */
+    size_t trace_bytes;  /* of our Received */
     struct section section;
-    bool has_header;      /* complete and judged */
+    bool has_header; /* complete and judged */
     bool has_failed;
     enum reply_name failure;
-    uint64_t bytes;       /* of the message, as the client sent it */
+    uint64_t bytes; /* of the message, as the client sent it */
     const char *message_id;
     int64_t began_ms;
 };
 
 /* false: the arena is full (never for grammatical commands). */
 bool transaction_open(struct session *session, const struct mail_command *command);
-/* REPLY_RECIPIENT_OK or what is wrong. `address` is stored; `normal` is its normal domain. */
+/* REPLY_RECIPIENT_OK or what is wrong. `address` is stored; `normal` is its normal domain.
+ */
 enum reply_name transaction_add(struct session *session, const struct address *address,
                                 const char *normal, const struct rcpt_command *command);
 size_t transaction_recipients(const struct session *session);
 
-/* 354, or the first BDAT: takes an id, writes the trace field. */
-void transaction_begin_message(struct session *session);
-void transaction_take(struct session *session, struct slice piece);
-/* The final dot or the last chunk: commits, or says what was wrong. */
-void transaction_end_message(struct session *session);
-/* After each chunk but the last: whether the message is lost already (the reply is said). */
-bool transaction_has_failed(struct session *session);
+/* Hands the message to the queue; the reply comes when it is durable. */
+void transaction_commit(struct session *session);
+/* The reply to the message, and its end. */
+void transaction_end(struct session *session, enum reply_name reply, const char *argument);
 /* RSET, EHLO, the end of the session: no trace of the message. */
 void transaction_abandon(struct session *session);
 

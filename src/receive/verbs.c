@@ -1,15 +1,17 @@
-/* Every command of the server: one row and one function. Whether a command is allowed where it
- * comes is decided by its row alone, so that a handler holds only the meaning of its verb, and a
- * new row is closed before TLS and log-in until someone opens it. */
+/* Every command of the server: one row and one function. Whether a command is allowed where
+ * it comes is decided by its row alone, so that a handler holds only the meaning of its
+ * verb, and a new row is closed before TLS and log-in until someone opens it. */
 #include "verbs.h"
 
 #include "auth_dialogue.h"
+#include "intake.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/smtp/capability.h"
 #include "transaction.h"
 
-#define ANYWHERE                                                                                  \
-    (IN(STATE_FRESH) | IN(STATE_GREETED) | IN(STATE_MAIL) | IN(STATE_RCPT) | IN(STATE_CHUNKS))
+#define ANYWHERE                                                                           \
+    (IN(STATE_FRESH) | IN(STATE_GREETED) | IN(STATE_MAIL) | IN(STATE_RCPT) |               \
+     IN(STATE_CHUNKS))
 #define IN_GREETED IN(STATE_GREETED)
 #define IN_TRANSACTION (IN(STATE_MAIL) | IN(STATE_RCPT))
 #define ANYBODY (BEFORE_TLS | BEFORE_AUTH)
@@ -30,6 +32,12 @@ static bool has_argument(struct session *session, struct slice rest)
 }
 
 /* ---- EHLO and what it opens ---- */
+
+bool verbs_allow_log_in(const struct session *session)
+{
+    return session->is_secured || (session->profile->settings.auth_in_clear_on_loopback &&
+                                   ip_is_loopback(&session->peer));
+}
 
 static bool take_helo(struct session *session, struct slice rest)
 {
@@ -64,10 +72,10 @@ static void verb_ehlo(struct session *session, struct slice rest)
         return;
     session->is_extended = true;
     ours.starttls = session->tls && !session->is_secured;
-    ours.auth = settings->has_users && !session->user && session_may_log_in(session);
+    ours.auth = settings->has_users && !session->user && verbs_allow_log_in(session);
     ours.auth_plain = ours.auth_login = ours.auth;
-    if (capability_offer(&session->receive->output, settings->hostname, session->helo, &ours) !=
-        RESULT_OK) {
+    if (capability_offer(&session->receive->output, settings->hostname, session->helo,
+                         &ours) != RESULT_OK) {
         session_close(session, "replies are not read");
         return;
     }
@@ -124,7 +132,8 @@ static enum reply_name judge_room(const struct session *session)
 
 static void reply_error(struct session *session, const struct command_error *error)
 {
-    session_reply(session, error->is_unknown_parameter ? REPLY_PARAMETER_UNKNOWN : REPLY_SYNTAX,
+    session_reply(session,
+                  error->is_unknown_parameter ? REPLY_PARAMETER_UNKNOWN : REPLY_SYNTAX,
                   error->text);
 }
 
@@ -147,19 +156,20 @@ static void verb_mail(struct session *session, struct slice rest)
         session->state = STATE_MAIL;
     session->borrowed_sender = command.sender.text;
     session_reply(session, name,
-                  name == REPLY_BAD_SENDER ? "The domain of the sender is no domain" : NULL);
+                  name == REPLY_BAD_SENDER ? "The domain of the sender is no domain"
+                                           : NULL);
     session->borrowed_sender = NULL;
 }
 
-/* Who may send there; REPLY_RECIPIENT_OK: this client. `stored` becomes the mailbox that gets
- * the mail, `normal` its domain. */
+/* Who may send there; REPLY_RECIPIENT_OK: this client. `stored` becomes the mailbox that
+ * gets the mail, `normal` its domain. */
 static enum reply_name judge_recipient(const struct session *session,
                                        const struct rcpt_command *command,
                                        struct address *stored, char normal[DOMAIN_TEXT])
 {
     const struct access *access = session->profile->access;
-    bool may_relay =
-        session->user || (session->mode == MODE_RELAY && access_is_trusted(access, &session->peer));
+    bool may_relay = session->user || (session->mode == MODE_RELAY &&
+                                       access_is_trusted(access, &session->peer));
     enum access_verdict verdict;
 
     *stored = command->recipient;
@@ -199,7 +209,8 @@ static void verb_rcpt(struct session *session, struct slice rest)
         session->state = STATE_RCPT;
     session->borrowed_recipient = command.recipient.text;
     session_reply(session, name,
-                  name == REPLY_BAD_RECIPIENT ? "The domain of the recipient is no domain" : NULL);
+                  name == REPLY_BAD_RECIPIENT ? "The domain of the recipient is no domain"
+                                              : NULL);
     session->borrowed_recipient = NULL;
 }
 
@@ -211,17 +222,18 @@ static void verb_data(struct session *session, struct slice rest)
         session_reply(session, REPLY_NO_RECIPIENTS, NULL);
         return;
     }
-    transaction_begin_message(session);
+    intake_begin(session);
     framing_read_data(&session->framing);
     session_read(session, READ_DATA);
     session_reply(session, REPLY_START_DATA, NULL);
 }
 
-/* A chunk is read whole whatever we think of it: what follows must be commands again, not the
- * inside of a message (RFC 3030 2). */
-static void read_chunk(struct session *session, struct slice rest, const struct refusal *refusal)
+/* A chunk is read whole whatever we think of it: what follows must be commands again, not
+ * the inside of a message (RFC 3030 2). */
+static void read_chunk(struct session *session, struct slice rest,
+                       const struct refusal *refusal)
 {
-    uint64_t most = session->profile->settings.message_size_bytes + TRANSACTION_EXCESS_BYTES;
+    uint64_t most = session->profile->settings.message_size_bytes + INTAKE_EXCESS_BYTES;
     uint64_t bytes = 0;
     bool is_last = false;
 
@@ -252,7 +264,7 @@ static void verb_bdat(struct session *session, struct slice rest)
         return;
     }
     if (session->state != STATE_CHUNKS)
-        transaction_begin_message(session);
+        intake_begin(session);
     session->state = STATE_CHUNKS;
     read_chunk(session, rest, NULL);
 }
@@ -357,6 +369,12 @@ const struct verb *verbs_table(size_t *count)
 
 /* ---- the dispatcher ---- */
 
+/* Submission: TLS is still missing. */
+static bool lacks_tls(const struct session *session)
+{
+    return session->mode == MODE_SUBMISSION && session->tls && !verbs_allow_log_in(session);
+}
+
 bool verbs_refusal(const struct session *session, const struct verb *verb,
                    struct refusal *refusal)
 {
@@ -365,13 +383,45 @@ bool verbs_refusal(const struct session *session, const struct verb *verb,
     *refusal = (struct refusal){REPLY_OK, NULL};
     if (!(verb->allowed & IN(session->state)))
         *refusal = (struct refusal){REPLY_SEQUENCE, verb->elsewhere};
-    else if (!(verb->flags & BEFORE_TLS) && session_lacks_tls(session))
+    else if (!(verb->flags & BEFORE_TLS) && lacks_tls(session))
         refusal->name = REPLY_TLS_REQUIRED;
     else if (!(verb->flags & BEFORE_AUTH) && is_submission && !session->user)
         refusal->name = REPLY_AUTH_REQUIRED;
     else if ((verb->flags & ENDS_BATCH) && session->input_behind > 0)
         refusal->name = REPLY_PIPELINED;
     return refusal->name != REPLY_OK;
+}
+
+bool verbs_is_fault(enum reply_name name)
+{
+    static const bool is_bad[REPLY_NAME_COUNT] = {
+        [REPLY_AUTH_FAILED] = true,
+        [REPLY_AUTH_BAD_BASE64] = true,
+        [REPLY_AUTH_CANCELLED] = true,
+        [REPLY_AUTH_TOO_LONG] = true,
+        [REPLY_AUTH_NEEDS_TLS] = true,
+        [REPLY_AUTH_UNKNOWN_MECHANISM] = true,
+        [REPLY_AUTH_NOT_OFFERED] = true,
+        [REPLY_AUTH_ALREADY] = true,
+        [REPLY_TLS_REQUIRED] = true,
+        [REPLY_AUTH_REQUIRED] = true,
+        [REPLY_TLS_NOT_AVAILABLE] = true,
+        [REPLY_TLS_ALREADY] = true,
+        [REPLY_UNKNOWN_COMMAND] = true,
+        [REPLY_NOT_IMPLEMENTED] = true,
+        [REPLY_LINE_TOO_LONG] = true,
+        [REPLY_BAD_LINE] = true,
+        [REPLY_SYNTAX] = true,
+        [REPLY_PARAMETER_UNKNOWN] = true,
+        [REPLY_SEQUENCE] = true,
+        [REPLY_PIPELINED] = true,
+        [REPLY_BAD_SENDER] = true,
+        [REPLY_RELAY_DENIED] = true,
+        [REPLY_SENDER_DENIED] = true,
+        [REPLY_NO_RECIPIENTS] = true,
+    };
+
+    return is_bad[name];
 }
 
 static const struct verb *find(struct slice name)

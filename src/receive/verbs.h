@@ -22,13 +22,19 @@ struct verb {
     const char *usage;
     const char *summary;
     /* NULL: a refusal is said at once. BDAT reads its chunk first (RFC 3030 2). */
-    void (*refuse)(struct session *session, struct slice rest, const struct refusal *refusal);
+    void (*refuse)(struct session *session, struct slice rest,
+                   const struct refusal *refusal);
 };
 
 const struct verb *verbs_table(size_t *count);
 /* Why this command is refused here; false: it is allowed. */
 bool verbs_refusal(const struct session *session, const struct verb *verb,
                    struct refusal *refusal);
+/* Replies to what no well-meaning client says twenty times: they count as bad commands. An
+ * unknown recipient is none: a long list has many. */
+bool verbs_is_fault(enum reply_name name);
+/* TLS, or a clear connection on which the settings trust passwords. */
+bool verbs_allow_log_in(const struct session *session);
 /* One command line. */
 void verbs_dispatch(struct session *session, struct slice line);
 

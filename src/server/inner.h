@@ -69,12 +69,6 @@ void reload_on_signal(void *owner, int signal_number);
 void drain_on_signal(void *owner, int signal_number);
 void drain_stop(struct server *server); /* no more waiting: leave the loop */
 
-/* privileges.c */
-void privileges_raise_limits(void);
-/* Makes data_dir (0700) if it is missing; as root with server.user it becomes that user's, and
- * the process becomes that user, keeping CAP_NET_BIND_SERVICE. */
-enum result MUST_CHECK privileges_drop(const struct config *config, struct fault *fault);
-
 /* server.c */
 void server_apply_settings(struct server *server);
 void server_use_resolver(struct server *server, struct resolver *resolver);

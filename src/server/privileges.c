@@ -1,5 +1,5 @@
 /* Rights and limits of the process. */
-#include "inner.h"
+#include "privileges.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -23,15 +23,15 @@ void privileges_raise_limits(void)
     }
 }
 
-static enum result make_data_dir(const struct config *config, const struct passwd *user,
+static enum result make_data_dir(const char *data_dir, const struct passwd *user,
                                  struct fault *fault)
 {
-    if (mkdir(config->data_dir, 0700) != 0 && errno != EEXIST)
-        return fault_set(fault, RESULT_IO, "cannot make server.data_dir %s: %s", config->data_dir,
+    if (mkdir(data_dir, 0700) != 0 && errno != EEXIST)
+        return fault_set(fault, RESULT_IO, "cannot make server.data_dir %s: %s", data_dir,
                          strerror(errno));
-    if (user && chown(config->data_dir, user->pw_uid, user->pw_gid) != 0)
+    if (user && chown(data_dir, user->pw_uid, user->pw_gid) != 0)
         return fault_set(fault, RESULT_IO, "cannot give server.data_dir %s to %s: %s",
-                         config->data_dir, user->pw_name, strerror(errno));
+                         data_dir, user->pw_name, strerror(errno));
     return RESULT_OK;
 }
 
@@ -46,25 +46,25 @@ static bool keep_bind_right(void)
     return syscall(SYS_capset, &header, data) == 0;
 }
 
-enum result privileges_drop(const struct config *config, struct fault *fault)
+enum result privileges_drop(const char *data_dir, const char *user_name, struct fault *fault)
 {
     const struct passwd *user = NULL;
     enum result result;
 
-    if (geteuid() == 0 && config->user) {
+    if (geteuid() == 0 && user_name) {
         errno = 0;
-        user = getpwnam(config->user);
+        user = getpwnam(user_name);
         if (!user)
             return fault_set(fault, RESULT_NOT_FOUND, "server.user: there is no user \"%s\"",
-                             config->user);
+                             user_name);
     }
-    result = make_data_dir(config, user, fault);
+    result = make_data_dir(data_dir, user, fault);
     if (result != RESULT_OK || !user)
         return result;
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 || initgroups(user->pw_name, user->pw_gid) != 0 ||
         setresgid(user->pw_gid, user->pw_gid, user->pw_gid) != 0 ||
         setresuid(user->pw_uid, user->pw_uid, user->pw_uid) != 0 || !keep_bind_right())
-        return fault_set(fault, RESULT_DENIED, "cannot become server.user \"%s\": %s", config->user,
+        return fault_set(fault, RESULT_DENIED, "cannot become server.user \"%s\": %s", user_name,
                          strerror(errno));
     return RESULT_OK;
 }

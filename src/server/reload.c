@@ -81,8 +81,8 @@ static void log_failure(struct server *server, const struct preparation *prepara
     server->reloads_failed++;
     bytes_init(&text, 4096);
     config_problems_print(&preparation->problems, server->config_path, &text);
-    if (text.length == 0)
-        (void)bytes_add_text(&text, preparation->fault.text);
+    if (text.length == 0 && bytes_add_text(&text, preparation->fault.text) != RESULT_OK)
+        bytes_clear(&text);
     log_message(LOG_ERROR, "server.reload_failed",
                 "nothing was changed; mend this and reload again: %.*s", (int)text.length,
                 text.data ? text.data : "");

@@ -1,6 +1,7 @@
 /* Builds the rooms from below, wires them, runs the loop, and takes them down from above. The
  * only place that knows all of them. */
 #include "inner.h"
+#include "privileges.h"
 
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -185,7 +186,7 @@ static enum result start(struct server *server, struct fault *fault)
     if (result == RESULT_OK)
         result = open_net(server, fault);
     if (result == RESULT_OK)
-        result = privileges_drop(server->config, fault);
+        result = privileges_drop(server->config->data_dir, server->config->user, fault);
     if (result == RESULT_OK)
         result = open_tls(server, fault);
     if (result == RESULT_OK)

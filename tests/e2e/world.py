@@ -138,6 +138,7 @@ users_file = "{self.users}"
 trusted_networks = ["127.0.0.0/8", "::1"]
 [queue]
 min_free_space = "1MiB"
+allow_network_filesystem = true
 {p["queue"]}
 [dns]
 {dns}

@@ -25,10 +25,12 @@ static uint64_t any(void)
 /* Of every magnitude, and often round. */
 static uint64_t any_number(uint64_t most)
 {
-    static const uint64_t round[] = {1, 1000, 1024, 60000, 3600000, 86400000, 1 << 20, 1 << 30};
+    static const uint64_t round[] = {1,       1000,     1024,    60000,
+                                     3600000, 86400000, 1 << 20, 1 << 30};
     uint64_t number = any() >> (any() % 64);
 
-    return number % (most / 86400000) * round[any() % (sizeof round / sizeof *round)] % most;
+    return number % (most / 86400000) * round[any() % (sizeof round / sizeof *round)] %
+           most;
 }
 
 TEST(property, base64_of_anything_decodes_to_it)
@@ -46,9 +48,11 @@ TEST(property, base64_of_anything_decodes_to_it)
             plain[i] = (char)any();
         bytes_clear(&encoded);
         bytes_clear(&decoded);
-        assert_int_equal(bytes_add_base64(&encoded, (struct slice){plain, length}), RESULT_OK);
+        assert_int_equal(bytes_add_base64(&encoded, (struct slice){plain, length}),
+                         RESULT_OK);
         assert_int_equal(encoded.length, (length + 2) / 3 * 4);
-        assert_int_equal(bytes_add_base64_decoded(&decoded, bytes_view(&encoded)), RESULT_OK);
+        assert_int_equal(bytes_add_base64_decoded(&decoded, bytes_view(&encoded)),
+                         RESULT_OK);
         assert_true(slice_equal(bytes_view(&decoded), (struct slice){plain, length}));
     }
     bytes_fini(&encoded);

@@ -11,7 +11,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { INPUT_MAX = 64 << 20, STEP_MS = 2, PATIENCE_MS = 10000, SILENCE_MS = 50, LINE_MAX_BYTES = 1200 };
+enum {
+    INPUT_MAX = 64 << 20,
+    STEP_MS = 2,
+    PATIENCE_MS = 10000,
+    SILENCE_MS = 50,
+    LINE_MAX_BYTES = 1200
+};
 
 void dialogue_init(struct dialogue *dialogue, char say, const struct dialogue_end *end)
 {
@@ -80,7 +86,8 @@ static bool next_line(struct dialogue *dialogue, char line[LINE_MAX_BYTES])
 
         if (end < input.length) {
             assert_true(end > 0 && input.data[end - 1] == '\r');
-            assert_true(slice_copy_text(slice_part(input, 0, end - 1), line, LINE_MAX_BYTES));
+            assert_true(
+                slice_copy_text(slice_part(input, 0, end - 1), line, LINE_MAX_BYTES));
             bytes_drop_front(&dialogue->input, end + 1);
             return true;
         }
@@ -151,9 +158,11 @@ static char unescape(const char **at)
 
     (*at)++;
     if (letter != 'x')
-        return letter == 'r' ? '\r' : letter == 'n' ? '\n' : letter == 't' ? '\t'
-                                  : letter == '0'   ? '\0'
-                                                    : letter;
+        return letter == 'r'   ? '\r'
+               : letter == 'n' ? '\n'
+               : letter == 't' ? '\t'
+               : letter == '0' ? '\0'
+                               : letter;
     digits[0] = (*at)[0];
     digits[1] = (*at)[1];
     *at += 2;

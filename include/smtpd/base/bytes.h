@@ -1,8 +1,7 @@
 /* Two ways to hold bytes: a borrowed view and a growing buffer with a ceiling.
  *
- * Promises  a buffer never passes its ceiling: the call that would says RESULT_TOO_LARGE and
- *           changes nothing.
- * Ignores   character sets; only ASCII case is folded.
+ * Promises  a buffer never passes its ceiling: the call that would says RESULT_TOO_LARGE
+ * and changes nothing. Ignores   character sets; only ASCII case is folded.
  */
 #ifndef SMTPD_BASE_BYTES_H
 #define SMTPD_BASE_BYTES_H
@@ -28,16 +27,17 @@ bool slice_equal_fold(struct slice a, struct slice b); /* ASCII case folded */
 bool slice_equal_text_fold(struct slice a, const char *text);
 bool slice_starts_fold(struct slice a, const char *prefix);
 bool slice_ends_fold(struct slice a, const char *suffix);
-struct slice slice_from(struct slice a, size_t offset);             /* offset <= length */
+struct slice slice_from(struct slice a, size_t offset); /* offset <= length */
 struct slice slice_part(struct slice a, size_t offset, size_t length);
-struct slice slice_trim(struct slice a);                            /* blanks and tabs at both ends */
+struct slice slice_trim(struct slice a); /* blanks and tabs at both ends */
 /* Index of the first `byte`, or a.length. */
 size_t slice_find(struct slice a, char byte);
 /* Takes the next word up to blanks off the front of *rest; empty at the end. */
 struct slice slice_next_word(struct slice *rest);
 /* Decimal digits only, no sign; RESULT_INVALID, or RESULT_TOO_LARGE above `most`. */
 enum result MUST_CHECK slice_to_u64(struct slice a, uint64_t most, uint64_t *value);
-/* Copies into `into` with a NUL; false (and an empty text) if it does not fit or holds a NUL. */
+/* Copies into `into` with a NUL; false (and an empty text) if it does not fit or holds a
+ * NUL. */
 bool slice_copy_text(struct slice a, char *into, size_t into_bytes);
 char *slice_to_text(struct slice a); /* on the heap, NUL-terminated */
 
@@ -55,7 +55,8 @@ enum result MUST_CHECK bytes_add(struct bytes *bytes, struct slice more);
 enum result MUST_CHECK bytes_add_text(struct bytes *bytes, const char *text);
 enum result MUST_CHECK bytes_format(struct bytes *bytes, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* Room for `bytes` more; the caller writes there, then adds to length. NULL above the ceiling. */
+/* Room for `bytes` more; the caller writes there, then adds to length. NULL above the
+ * ceiling. */
 char *bytes_reserve(struct bytes *bytes, size_t more);
 void bytes_drop_front(struct bytes *bytes, size_t count);
 void bytes_clear(struct bytes *bytes);   /* keeps the memory */

@@ -3,7 +3,8 @@
 #ifndef SMTPD_BASE_CHECK_H
 #define SMTPD_BASE_CHECK_H
 
-#define CHECK(condition) ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, #condition))
+#define CHECK(condition)                                                                   \
+    ((condition) ? (void)0 : check_failed(__FILE__, __LINE__, #condition))
 
 _Noreturn void check_failed(const char *file, int line, const char *condition);
 

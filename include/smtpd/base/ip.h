@@ -25,7 +25,8 @@ bool ip_is_v4(const struct ip *ip);
 bool ip_equal(const struct ip *a, const struct ip *b);
 enum result MUST_CHECK ip_parse(struct slice text, struct ip *ip);
 void ip_print(const struct ip *ip, char text[IP_TEXT]);
-/* "192.0.2.1" or "IPv6:2001:db8::1": how SMTP writes it (RFC 5321 4.1.3, without brackets). */
+/* "192.0.2.1" or "IPv6:2001:db8::1": how SMTP writes it (RFC 5321 4.1.3, without brackets).
+ */
 void ip_print_smtp(const struct ip *ip, char text[IP_TEXT]);
 struct ip ip_from_v4(const uint8_t bytes[4]);
 /* Loopback, RFC 1918, RFC 4193, link-local, shared (RFC 6598), unspecified, multicast,

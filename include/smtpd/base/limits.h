@@ -37,6 +37,11 @@ enum limits {
     LIMIT_RECEIVING_BYTES = 67108864,
     LIMIT_PENDING_BYTES = 67108864,
     LIMIT_DOMAIN_QUEUES = 1000000,
+    LIMIT_LEASED_GROUPS = 1000000,
+    LIMIT_FRESH_BYTES = 67108864,   /* cache of bodies that were just accepted */
+    LIMIT_FRESH_MESSAGES = 100000,
+    LIMIT_CHANGE_TARGETS = 1000,    /* groups of one commit that an operator changes */
+    LIMIT_SCAN_ENVELOPES = 1000,    /* in one read transaction */
 
     /* deliver */
     LIMIT_READY_GROUPS = 200,

@@ -1,12 +1,12 @@
 /* The event log: one event is one JSON object on a line (DESIGN.md 5).
  *
- * Owns      a bounded ring and the writer thread that empties it into a descriptor (stdout may
- *           be a blocked pipe; the loop never waits for it).
- * Promises  a final event (one that ends a recipient's life) is never dropped: while the ring
- *           has no room for them log_has_room() is false, and new mail and new attempts wait.
- *           Other events are dropped when the ring is full, and counted. Text is escaped;
- *           bytes that are not UTF-8 are written as U+FFFD. Secrets have no printer.
- * Ignores   which events there are: docs/events.md lists them.
+ * Owns      a bounded ring and the writer thread that empties it into a descriptor (stdout
+ * may be a blocked pipe; the loop never waits for it). Promises  a final event (one that
+ * ends a recipient's life) is never dropped: while the ring has no room for them
+ * log_has_room() is false, and new mail and new attempts wait. Other events are dropped
+ * when the ring is full, and counted. Text is escaped; bytes that are not UTF-8 are written
+ * as U+FFFD. Secrets have no printer. Ignores   which events there are: docs/events.md
+ * lists them.
  *
  *   struct log_line line;
  *   log_start(&line, LOG_NOTICE, "receive.accepted");
@@ -26,10 +26,11 @@ enum log_format { LOG_JSON, LOG_TEXT }; /* text: columns (and colour) for a term
 enum { LOG_LINE_MAX = 8192 };
 
 struct log_settings {
-    const char *output; /* "stdout", "stderr" or a path (appended; opened again at SIGHUP) */
+    const char
+        *output; /* "stdout", "stderr" or a path (appended; opened again at SIGHUP) */
     enum log_level level;
     enum log_format format;
-    const char *node; /* "node" field of every line: our host name */
+    const char *node;    /* "node" field of every line: our host name */
     uint64_t ring_bytes; /* 0: 4 MiB; at least 64 KiB */
 };
 
@@ -50,7 +51,7 @@ struct log_line {
 enum result MUST_CHECK log_open(const struct log_settings *settings, struct fault *fault);
 /* Applies new settings and opens the file again. On failure the old log goes on. */
 enum result MUST_CHECK log_reopen(const struct log_settings *settings, struct fault *fault);
-void log_close(void); /* writes what is left (waits at most 5 s for a blocked output) */
+void log_close(void);    /* writes what is left (waits at most 5 s for a blocked output) */
 bool log_has_room(void); /* room for final events; see Promises */
 /* Asks the writer to call `fn` (from its own thread; it should only wake the loop) once
  * after log_has_room() became true again. */
@@ -60,7 +61,8 @@ bool log_would_write(enum log_level level);
 
 void log_start(struct log_line *line, enum log_level level, const char *event);
 void log_start_final(struct log_line *line, enum log_level level, const char *event);
-void log_text(struct log_line *line, const char *name, const char *value); /* NULL: left out */
+void log_text(struct log_line *line, const char *name,
+              const char *value); /* NULL: left out */
 void log_slice(struct log_line *line, const char *name, struct slice value);
 void log_number(struct log_line *line, const char *name, int64_t value);
 void log_seconds(struct log_line *line, const char *name, int64_t ms); /* 1.234 */

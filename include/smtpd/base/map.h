@@ -14,7 +14,8 @@ struct map *map_new(size_t most_entries);
 void map_free(struct map *map);
 size_t map_count(const struct map *map);
 void *map_get(const struct map *map, struct slice key); /* NULL: not there */
-/* Adds or replaces. RESULT_TOO_LARGE when a new key would pass the ceiling. value != NULL. */
+/* Adds or replaces. RESULT_TOO_LARGE when a new key would pass the ceiling. value != NULL.
+ */
 enum result MUST_CHECK map_set(struct map *map, struct slice key, void *value);
 void *map_remove(struct map *map, struct slice key); /* the value, or NULL */
 /* Iteration: start with *position = 0; NULL at the end. The entry just returned may be

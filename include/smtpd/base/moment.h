@@ -7,13 +7,15 @@
 
 enum { MOMENT_TEXT = 48 };
 
-void moment_rfc3339(int64_t wall_us, char text[MOMENT_TEXT]); /* 2026-11-24T10:11:12.123456Z */
-void moment_rfc5322(int64_t wall_ms, char text[MOMENT_TEXT]); /* Tue, 24 Nov 2026 10:11:12 +0000 */
+void moment_rfc3339(int64_t wall_us,
+                    char text[MOMENT_TEXT]); /* 2026-11-24T10:11:12.123456Z */
+void moment_rfc5322(int64_t wall_ms,
+                    char text[MOMENT_TEXT]); /* Tue, 24 Nov 2026 10:11:12 +0000 */
 /* "5m", "1h30m", "250ms", "4d", as the configuration writes them; least unit ms. */
 enum result MUST_CHECK duration_parse(struct slice text, int64_t *ms);
-void duration_print(int64_t ms, char text[MOMENT_TEXT]);      /* shortest exact form */
+void duration_print(int64_t ms, char text[MOMENT_TEXT]); /* shortest exact form */
 /* "64KiB", "25MiB", "1GiB", "512"; units KB MB GB are powers of 1000. */
 enum result MUST_CHECK size_parse(struct slice text, uint64_t *bytes);
-void size_print(uint64_t bytes, char text[MOMENT_TEXT]);      /* shortest exact form */
+void size_print(uint64_t bytes, char text[MOMENT_TEXT]); /* shortest exact form */
 
 #endif

@@ -1,8 +1,7 @@
 /* The list of ways in which the world can fail, and how a failure is passed on.
  *
- * Owns      the words; foreign codes (UV_*, MDB_*, mbedTLS) are translated into these in the
- *           one file that owns the library.
- * Promises  RESULT_OK is 0; every result has a text.
+ * Owns      the words; foreign codes (UV_*, MDB_*, mbedTLS) are translated into these in
+ * the one file that owns the library. Promises  RESULT_OK is 0; every result has a text.
  * Ignores   what the peer did wrong: that is a value (struct reply), not an error of ours.
  */
 #ifndef SMTPD_BASE_RESULT_H
@@ -14,12 +13,12 @@
 
 enum result {
     RESULT_OK,
-    RESULT_AGAIN,       /* not now: wait for the announced callback */
-    RESULT_TOO_LARGE,   /* a ceiling was reached */
-    RESULT_INVALID,     /* the input does not follow its grammar or range */
+    RESULT_AGAIN,     /* not now: wait for the announced callback */
+    RESULT_TOO_LARGE, /* a ceiling was reached */
+    RESULT_INVALID,   /* the input does not follow its grammar or range */
     RESULT_NOT_FOUND,
     RESULT_EXISTS,
-    RESULT_DENIED,      /* rights, or a credential that does not match */
+    RESULT_DENIED, /* rights, or a credential that does not match */
     RESULT_TIMEOUT,
     RESULT_REFUSED,     /* connection refused */
     RESULT_UNREACHABLE, /* no way to the host or network */

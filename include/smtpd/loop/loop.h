@@ -1,8 +1,8 @@
 /* Time and waiting: one event loop, its timers, and work put off to its next turn.
  *
  * Owns      the libuv loop; one uv_timer beneath all of our timers.
- * Promises  every callback of the house runs on the thread of loop_run(). A timer that fires
- *           late fires once. After timer_cancel() or deferred_cancel() its callback does not
+ * Promises  every callback of the house runs on the thread of loop_run(). A timer that
+ * fires late fires once. After timer_cancel() or deferred_cancel() its callback does not
  *           run. Timers cost one heap operation each, so a hundred thousand are fine.
  * Ignores   who waits and why.
  */
@@ -25,7 +25,7 @@ void loop_stop(struct loop *loop);
 /* For tests and the start: runs until nothing is ready now, or `ms` passed. */
 void loop_run_for(struct loop *loop, int64_t ms);
 
-int64_t loop_now_ms(const struct loop *loop);  /* monotonic, of this turn */
+int64_t loop_now_ms(const struct loop *loop); /* monotonic, of this turn */
 /* Time of day in ms: monotonic plus an offset read every 10 s. A step above 60 s is logged
  * once ("loop.clock_stepped"); waits keep their length. */
 int64_t loop_wall_ms(const struct loop *loop);
@@ -46,8 +46,8 @@ void timer_start(struct timer *timer, int64_t delay_ms); /* again: moves it */
 void timer_cancel(struct timer *timer);
 bool timer_is_waiting(const struct timer *timer);
 
-/* Work for the next turn of the loop: how a failure known at once is still delivered "from the
- * loop, never inside the starting call". */
+/* Work for the next turn of the loop: how a failure known at once is still delivered "from
+ * the loop, never inside the starting call". */
 struct deferred {
     struct link link;
     loop_fn *fn;
@@ -71,15 +71,16 @@ void watch_stop(struct watch *watch); /* before the descriptor is closed */
 /* Signals (SIGTERM, SIGHUP, SIGINT). */
 typedef void loop_signal_fn(void *owner, int signal_number);
 struct signal_watch;
-struct signal_watch *signal_watch_start(struct loop *loop, int signal_number, loop_signal_fn *fn,
-                                        void *owner);
+struct signal_watch *signal_watch_start(struct loop *loop, int signal_number,
+                                        loop_signal_fn *fn, void *owner);
 void signal_watch_stop(struct signal_watch *watch);
 
-/* Loop lag: how late a 10 ms probe timer fires, over the last minute, and since the start. */
+/* Loop lag: how late a 10 ms probe timer fires, over the last minute, and since the start.
+ */
 struct loop_lag {
     int64_t p50_us;
     int64_t p99_us;
-    int64_t max_us;       /* of the last minute */
+    int64_t max_us; /* of the last minute */
     int64_t max_ever_us;
     uint64_t samples;
 };

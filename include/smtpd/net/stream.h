@@ -58,6 +58,8 @@ typedef void stream_secured_fn(void *owner, const struct fault *fault); /* NULL:
  * reached, nothing was started. */
 enum result MUST_CHECK stream_secure_server(struct stream *stream, struct tls_server *server,
                                             stream_secured_fn *on_end);
+/* Whether the caps would let a handshake start now: a server asks before it says "go ahead". */
+bool stream_may_secure(const struct stream *stream);
 /* `name`: sent as SNI (unless it is an address literal) and what the certificate must fit. */
 enum result MUST_CHECK stream_secure_client(struct stream *stream, struct tls_client *client,
                                             enum tls_level level, const char *name,

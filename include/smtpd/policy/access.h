@@ -1,8 +1,8 @@
 /* Who may relay, and which recipients are our own: pure questions about settings.
  *
- * Owns      nothing that changes: an immutable, reference-counted object made of the settings;
- *           a reload makes a new one, sessions keep theirs.
- * Ignores   passwords (auth.h), counters (rate.h).
+ * Owns      nothing that changes: an immutable, reference-counted object made of the
+ * settings; a reload makes a new one, sessions keep theirs. Ignores   passwords (auth.h),
+ * counters (rate.h).
  */
 #ifndef SMTPD_POLICY_ACCESS_H
 #define SMTPD_POLICY_ACCESS_H
@@ -37,7 +37,8 @@ enum access_verdict {
     ACCESS_UNKNOWN_USER, /* 550 5.1.1 */
     ACCESS_REMOTE        /* relaying: whether the client may is the session's to say */
 };
-enum access_verdict access_recipient(const struct access *access, const struct address *recipient);
+enum access_verdict access_recipient(const struct access *access,
+                                     const struct address *recipient);
 const char *access_postmaster(const struct access *access); /* NULL: none */
 bool access_is_local_domain(const struct access *access, const char *normal_domain);
 

@@ -1,10 +1,9 @@
 /* User and password against the users file.
  *
  * Owns      the table read from the file; a cache of good log-ins (keyed hash with a key of
- *           the process, 10,000 entries, 5 minutes, emptied when the file changes). Failures
- *           are never cached.
- * Promises  completion rule of HOUSE.md 4. An unknown user costs the same argon2 as a wrong
- *           password. Passwords are wiped after use and never printed.
+ *           the process, 10,000 entries, 5 minutes, emptied when the file changes).
+ * Failures are never cached. Promises  completion rule of HOUSE.md 4. An unknown user costs
+ * the same argon2 as a wrong password. Passwords are wiped after use and never printed.
  *
  * The file: a line per user, "name:hash[:key=value...]"; "#" begins a comment. Written by
  * `smtpd user add`, which replaces it by rename.
@@ -18,11 +17,11 @@
 struct auth;
 struct auth *auth_new(struct loop *loop, struct offload *offload);
 void auth_free(struct auth *auth); /* no callbacks any more */
-/* Blocking read (start, reload, or the file pool). NULL path: no users. All of it or nothing:
- * on failure the old table stays, the fault names file and line. */
+/* Blocking read (start, reload, or the file pool). NULL path: no users. All of it or
+ * nothing: on failure the old table stays, the fault names file and line. */
 enum result MUST_CHECK auth_load(struct auth *auth, const char *path, struct fault *fault);
-/* Looks whether the file changed (size, time, inode) every 10 s and loads it on the file pool;
- * a broken file is logged ("policy.users_unreadable") and the old table stays. */
+/* Looks whether the file changed (size, time, inode) every 10 s and loads it on the file
+ * pool; a broken file is logged ("policy.users_unreadable") and the old table stays. */
 void auth_follow(struct auth *auth, const char *path);
 size_t auth_user_count(const struct auth *auth);
 
@@ -35,8 +34,9 @@ void auth_cancel(struct auth_check *check);
 
 /* The command line (no loop): exclusive lock, new file beside, sync, rename. */
 bool auth_user_name_is_valid(struct slice name);
-enum result MUST_CHECK users_file_set(const char *path, const char *name, struct slice password,
-                                      bool *was_there, struct fault *fault);
+enum result MUST_CHECK users_file_set(const char *path, const char *name,
+                                      struct slice password, bool *was_there,
+                                      struct fault *fault);
 enum result MUST_CHECK users_file_remove(const char *path, const char *name,
                                          struct fault *fault);
 typedef void users_file_fn(void *owner, const char *name);

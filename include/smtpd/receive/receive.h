@@ -27,7 +27,7 @@ struct receive_settings {
     bool add_missing_headers; /* Date, Message-ID: on submission listeners only */
     bool remove_bcc;          /* on submission listeners only */
     bool auth_in_clear_on_loopback;
-    bool has_users;           /* a users file is configured: AUTH is offered */
+    bool has_users; /* a users file is configured: AUTH is offered */
 };
 
 /* What a listener adds; small, copied. `tls` is referenced while sessions use it. */
@@ -63,7 +63,7 @@ void receive_free(struct receive *receive); /* no sessions left, or after receiv
 
 enum { RECEIVE_VERBS_MAX = 24 };
 struct receive_statistics {
-    uint64_t connections;      /* since the start */
+    uint64_t connections; /* since the start */
     uint64_t connections_open;
     uint64_t connections_refused;
     uint64_t messages_accepted;
@@ -74,7 +74,8 @@ struct receive_statistics {
     uint64_t auth_failed;
     uint64_t replies_2xx, replies_4xx, replies_5xx;
 };
-void receive_statistics(const struct receive *receive, struct receive_statistics *statistics);
+void receive_statistics(const struct receive *receive,
+                        struct receive_statistics *statistics);
 
 /* docs/verbs.md, made of the verb table and the reply table. */
 enum result MUST_CHECK receive_document_verbs(struct bytes *into);

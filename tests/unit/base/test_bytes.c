@@ -77,7 +77,8 @@ TEST(slice, a_number_is_digits_only_and_at_most_the_most)
 
     assert_int_equal(slice_to_u64(SLICE("0"), 10, &value), RESULT_OK);
     assert_int_equal(value, 0);
-    assert_int_equal(slice_to_u64(SLICE("18446744073709551615"), UINT64_MAX, &value), RESULT_OK);
+    assert_int_equal(slice_to_u64(SLICE("18446744073709551615"), UINT64_MAX, &value),
+                     RESULT_OK);
     assert_true(value == UINT64_MAX);
     assert_int_equal(slice_to_u64(SLICE("18446744073709551616"), UINT64_MAX, &value),
                      RESULT_TOO_LARGE);
@@ -90,7 +91,8 @@ TEST(slice, a_number_is_digits_only_and_at_most_the_most)
     assert_int_equal(slice_to_u64(SLICE("-1"), 4, &value), RESULT_INVALID);
     assert_int_equal(slice_to_u64(SLICE("+1"), 4, &value), RESULT_INVALID);
     assert_int_equal(slice_to_u64(SLICE(" 1"), 4, &value), RESULT_INVALID);
-    assert_int_equal(slice_to_u64(SLICE("99999999999999999999999x"), 4, &value), RESULT_INVALID);
+    assert_int_equal(slice_to_u64(SLICE("99999999999999999999999x"), 4, &value),
+                     RESULT_INVALID);
 }
 
 TEST(slice, a_text_copy_must_fit_with_its_nul_and_hold_none)
@@ -238,9 +240,14 @@ TEST(bytes, reserved_room_can_be_written)
 
 TEST(base64, the_vectors_of_rfc_4648)
 {
-    static const char *const pairs[][2] = {
-        {"", ""},           {"f", "Zg=="},         {"fo", "Zm8="},         {"foo", "Zm9v"},
-        {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}, {"\xfb\xff", "+/8="}};
+    static const char *const pairs[][2] = {{"", ""},
+                                           {"f", "Zg=="},
+                                           {"fo", "Zm8="},
+                                           {"foo", "Zm9v"},
+                                           {"foob", "Zm9vYg=="},
+                                           {"fooba", "Zm9vYmE="},
+                                           {"foobar", "Zm9vYmFy"},
+                                           {"\xfb\xff", "+/8="}};
     struct bytes bytes;
 
     bytes_init(&bytes, 100);
@@ -249,7 +256,8 @@ TEST(base64, the_vectors_of_rfc_4648)
         assert_int_equal(bytes_add_base64(&bytes, slice_of(pairs[i][0])), RESULT_OK);
         assert_slice(bytes_view(&bytes), pairs[i][1]);
         bytes_clear(&bytes);
-        assert_int_equal(bytes_add_base64_decoded(&bytes, slice_of(pairs[i][1])), RESULT_OK);
+        assert_int_equal(bytes_add_base64_decoded(&bytes, slice_of(pairs[i][1])),
+                         RESULT_OK);
         assert_slice(bytes_view(&bytes), pairs[i][0]);
     }
     bytes_fini(&bytes);
@@ -257,14 +265,16 @@ TEST(base64, the_vectors_of_rfc_4648)
 
 TEST(base64, what_no_encoder_writes_is_refused_and_adds_nothing)
 {
-    static const char *const bad[] = {"Zg",   "Zg=",  "Zg==Zg==", "Z===", "====", "=", "Zh==",
-                                      "Zm9=", "Zm 9", "Zm9v\r\n",  "Zm-_", "*",    "Z=g="};
+    static const char *const bad[] = {"Zg",   "Zg=",  "Zg==Zg==", "Z===", "====",
+                                      "=",    "Zh==", "Zm9=",     "Zm 9", "Zm9v\r\n",
+                                      "Zm-_", "*",    "Z=g="};
     struct bytes bytes;
 
     bytes_init(&bytes, 100);
     assert_int_equal(bytes_add_text(&bytes, "kept"), RESULT_OK);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        assert_int_equal(bytes_add_base64_decoded(&bytes, slice_of(bad[i])), RESULT_INVALID);
+        assert_int_equal(bytes_add_base64_decoded(&bytes, slice_of(bad[i])),
+                         RESULT_INVALID);
         assert_slice(bytes_view(&bytes), "kept");
     }
     bytes_fini(&bytes);

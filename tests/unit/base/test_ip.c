@@ -34,8 +34,9 @@ TEST(ip, addresses_are_printed_in_their_usual_form)
 
 TEST(ip, what_is_no_address_is_refused)
 {
-    static const char *const bad[] = {"", "1.2.3", "1.2.3.256", "01.2.3.4", "1.2.3.4 ", "[::1]",
-                                      "::g", "fe80::1%eth0", "1:2:3:4:5:6:7:8:9", "localhost"};
+    static const char *const bad[] = {
+        "",      "1.2.3", "1.2.3.256",    "01.2.3.4",          "1.2.3.4 ",
+        "[::1]", "::g",   "fe80::1%eth0", "1:2:3:4:5:6:7:8:9", "localhost"};
     struct ip ip;
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -65,13 +66,17 @@ TEST(ip, networks_contain_their_addresses_and_no_others)
         const char *network;
         const char *ip;
         bool is_in;
-    } cases[] = {
-        {"192.0.2.0/24", "192.0.2.255", true},  {"192.0.2.0/24", "192.0.3.0", false},
-        {"192.0.2.128/25", "192.0.2.127", false}, {"192.0.2.128/25", "192.0.2.128", true},
-        {"10.0.0.1", "10.0.0.1", true},         {"10.0.0.1", "10.0.0.2", false},
-        {"0.0.0.0/0", "255.1.2.3", true},       {"0.0.0.0/0", "2001:db8::1", false},
-        {"::/0", "2001:db8::1", true},          {"2001:db8::/33", "2001:db8:7fff::", true},
-        {"2001:db8::/33", "2001:db8:8000::", false}};
+    } cases[] = {{"192.0.2.0/24", "192.0.2.255", true},
+                 {"192.0.2.0/24", "192.0.3.0", false},
+                 {"192.0.2.128/25", "192.0.2.127", false},
+                 {"192.0.2.128/25", "192.0.2.128", true},
+                 {"10.0.0.1", "10.0.0.1", true},
+                 {"10.0.0.1", "10.0.0.2", false},
+                 {"0.0.0.0/0", "255.1.2.3", true},
+                 {"0.0.0.0/0", "2001:db8::1", false},
+                 {"::/0", "2001:db8::1", true},
+                 {"2001:db8::/33", "2001:db8:7fff::", true},
+                 {"2001:db8::/33", "2001:db8:8000::", false}};
     struct network network;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -84,8 +89,9 @@ TEST(ip, networks_contain_their_addresses_and_no_others)
 
 TEST(ip, networks_with_host_bits_or_a_bad_prefix_are_refused)
 {
-    static const char *const bad[] = {"192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/", "/24",
-                                      "2001:db8::1/32", "::/129", "192.0.2.0/-1", "10.0.0.0/ 8"};
+    static const char *const bad[] = {"192.0.2.1/24", "192.0.2.0/33",   "192.0.2.0/",
+                                      "/24",          "2001:db8::1/32", "::/129",
+                                      "192.0.2.0/-1", "10.0.0.0/ 8"};
     struct network network;
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -94,8 +100,8 @@ TEST(ip, networks_with_host_bits_or_a_bad_prefix_are_refused)
 
 TEST(ip, a_printed_network_is_the_same_when_read_again)
 {
-    static const char *const nets[] = {"192.0.2.0/24", "10.0.0.1/32", "2001:db8::/32", "::1/128",
-                                       "0.0.0.0/0", "::/0"};
+    static const char *const nets[] = {"192.0.2.0/24", "10.0.0.1/32", "2001:db8::/32",
+                                       "::1/128",      "0.0.0.0/0",   "::/0"};
     struct network network;
     char text[IP_TEXT];
 
@@ -127,8 +133,9 @@ TEST(ip, endpoints_are_printed_as_they_are_read)
 
 TEST(ip, endpoints_without_an_address_or_port_are_refused)
 {
-    static const char *const bad[] = {"", ":25", "*:25", "192.0.2.1", "192.0.2.1:", "::1:25",
-                                      "[::1]", "[::1:25", "[]:25", "192.0.2.1:65536", "1.2.3.4:x"};
+    static const char *const bad[] = {
+        "",      ":25",     "*:25",  "192.0.2.1",       "192.0.2.1:", "::1:25",
+        "[::1]", "[::1:25", "[]:25", "192.0.2.1:65536", "1.2.3.4:x"};
     struct endpoint endpoint;
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -137,12 +144,27 @@ TEST(ip, endpoints_without_an_address_or_port_are_refused)
 
 TEST(ip, mail_of_the_internet_leads_to_public_addresses_only)
 {
-    static const char *const inside[] = {
-        "127.0.0.1", "10.1.2.3", "172.31.255.255", "192.168.0.1", "169.254.1.1", "100.64.0.1",
-        "0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fd00::1", "ff02::1",
-        "2001:db8::1", "::ffff:10.0.0.1", "192.0.2.5", "198.18.0.1"};
-    static const char *const outside[] = {"8.8.8.8", "172.32.0.1", "100.128.0.1", "192.169.0.1",
-                                          "2606:4700::1", "223.255.255.255", "11.0.0.0"};
+    static const char *const inside[] = {"127.0.0.1",
+                                         "10.1.2.3",
+                                         "172.31.255.255",
+                                         "192.168.0.1",
+                                         "169.254.1.1",
+                                         "100.64.0.1",
+                                         "0.0.0.0",
+                                         "224.0.0.1",
+                                         "255.255.255.255",
+                                         "::",
+                                         "::1",
+                                         "fe80::1",
+                                         "fd00::1",
+                                         "ff02::1",
+                                         "2001:db8::1",
+                                         "::ffff:10.0.0.1",
+                                         "192.0.2.5",
+                                         "198.18.0.1"};
+    static const char *const outside[] = {"8.8.8.8",     "172.32.0.1",   "100.128.0.1",
+                                          "192.169.0.1", "2606:4700::1", "223.255.255.255",
+                                          "11.0.0.0"};
 
     for (size_t i = 0; i < sizeof inside / sizeof *inside; i++) {
         struct ip ip = ip_of(inside[i]);

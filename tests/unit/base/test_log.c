@@ -1,5 +1,5 @@
-/* The sink: files, blocked pipes, failing outputs, threads. A FIFO stands for a blocked stdout:
- * the test holds its reading end and reads when it wants to. */
+/* The sink: files, blocked pipes, failing outputs, threads. A FIFO stands for a blocked
+ * stdout: the test holds its reading end and reads when it wants to. */
 #include "smtpd/base/log.h"
 
 #include "smtpd/base/memory.h"
@@ -143,7 +143,8 @@ TEST(log, a_file_that_cannot_be_opened_says_so_and_the_old_log_goes_on)
 
 TEST(log, a_rotated_file_is_followed_by_a_new_one_without_a_loss)
 {
-    struct log_settings settings = {.output = path, .level = LOG_INFO, .node = "relay.test"};
+    struct log_settings settings = {
+        .output = path, .level = LOG_INFO, .node = "relay.test"};
     char *old_text;
     char *new_text;
 
@@ -183,8 +184,9 @@ TEST(log, the_text_format_has_columns_and_dotted_names)
     log_end(&line);
     log_close();
     text = read_file(path);
-    assert_string_equal(text + 24, "notice  deliver.delivered            id=\"abc\" reply.code=250 "
-                                   "reply.inner.deep=true reply.again=1 size=7\n");
+    assert_string_equal(text + 24,
+                        "notice  deliver.delivered            id=\"abc\" reply.code=250 "
+                        "reply.inner.deep=true reply.again=1 size=7\n");
     assert_null(strchr(text, '\033')); /* a file is no terminal */
     memory_free(text);
 }
@@ -215,8 +217,8 @@ static int open_fifo(void)
     return fd;
 }
 
-/* A pipe with one page left, then a line that is longer: once the pipe is full, the writer stands
- * in the midst of that line, and whatever comes next stays in the ring. */
+/* A pipe with one page left, then a line that is longer: once the pipe is full, the writer
+ * stands in the midst of that line, and whatever comes next stays in the ring. */
 static void block_output(int fd)
 {
     static const char junk[PAGE];
@@ -358,7 +360,8 @@ TEST(log, final_lines_grow_the_ring_to_four_times_and_then_it_is_our_fault)
     child = fork();
     assert_true(child >= 0);
     if (child == 0) {
-        struct log_settings settings = {.output = path, .level = LOG_INFO, .ring_bytes = RING};
+        struct log_settings settings = {
+            .output = path, .level = LOG_INFO, .ring_bytes = RING};
 
         (void)signal(SIGABRT, SIG_DFL);
         (void)freopen("/dev/null", "w", stderr);
@@ -455,7 +458,8 @@ static void *write_many(void *argument)
 
 TEST(log, many_threads_write_while_the_file_is_opened_again)
 {
-    struct log_settings settings = {.output = path, .level = LOG_INFO, .node = "another.test"};
+    struct log_settings settings = {
+        .output = path, .level = LOG_INFO, .node = "another.test"};
     pthread_t threads[THREADS];
     char *text;
 

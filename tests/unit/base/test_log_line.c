@@ -77,8 +77,9 @@ TEST(log_line, objects_nest_and_commas_stand_between_fields_only)
     log_object_end(&line);
     log_number(&line, "size", 1);
     log_object_end(&line); /* one too many does nothing */
-    assert_string_equal(fields(&line),
-                        ",\"reply\":{\"code\":250,\"inner\":{},\"text\":\"ok\"},\"size\":1}");
+    assert_string_equal(
+        fields(&line),
+        ",\"reply\":{\"code\":250,\"inner\":{},\"text\":\"ok\"},\"size\":1}");
 }
 
 TEST(log_line, what_stays_open_is_closed_at_the_end)
@@ -111,8 +112,9 @@ TEST(log_line, text_is_escaped)
 
     start(&line);
     log_slice(&line, "x", SLICE("a\"b\\c\r\n\t\0\x1b\x7f/\xc2\x9b\xc2\xa0"));
-    assert_string_equal(fields(&line), ",\"x\":\"a\\\"b\\\\c\\u000d\\u000a\\u0009\\u0000\\u001b"
-                                       "\\u007f/\\u009b\xc2\xa0\"}");
+    assert_string_equal(fields(&line),
+                        ",\"x\":\"a\\\"b\\\\c\\u000d\\u000a\\u0009\\u0000\\u001b"
+                        "\\u007f/\\u009b\xc2\xa0\"}");
 }
 
 TEST(log_line, valid_utf8_stays_and_each_other_byte_becomes_u_fffd)
@@ -124,16 +126,16 @@ TEST(log_line, valid_utf8_stays_and_each_other_byte_becomes_u_fffd)
 #define BAD "\xef\xbf\xbd"
         {"\xc3\xa4\xe2\x82\xac\xf0\x9f\x93\xa7\xf4\x8f\xbf\xbf",
          "\xc3\xa4\xe2\x82\xac\xf0\x9f\x93\xa7\xf4\x8f\xbf\xbf"},
-        {"\xff", BAD},                           /* never a first byte */
-        {"a\x80z", "a" BAD "z"},                 /* a continuation alone */
-        {"\xc3", BAD},                           /* cut short */
+        {"\xff", BAD},           /* never a first byte */
+        {"a\x80z", "a" BAD "z"}, /* a continuation alone */
+        {"\xc3", BAD},           /* cut short */
         {"\xe2\x82", BAD BAD},
         {"\xc3z", BAD "z"},
-        {"\xc0\xaf", BAD BAD},                   /* overlong */
+        {"\xc0\xaf", BAD BAD}, /* overlong */
         {"\xe0\x80\xaf", BAD BAD BAD},
         {"\xf0\x80\x80\xaf", BAD BAD BAD BAD},
-        {"\xed\xa0\x80", BAD BAD BAD},           /* a surrogate */
-        {"\xf4\x90\x80\x80", BAD BAD BAD BAD},   /* above U+10FFFF */
+        {"\xed\xa0\x80", BAD BAD BAD},         /* a surrogate */
+        {"\xf4\x90\x80\x80", BAD BAD BAD BAD}, /* above U+10FFFF */
         {"\xf5\x80\x80\x80", BAD BAD BAD BAD},
     };
     struct log_line line;

@@ -67,10 +67,17 @@ TEST(duration, units_may_follow_each_other_from_large_to_small)
     static const struct {
         const char *text;
         int64_t ms;
-    } cases[] = {{"250ms", 250},      {"5s", 5000},         {"5m", 300000},
-                 {"1h30m", 5400000},  {"4d", 345600000},    {"1d1h1m1s1ms", 90061001},
-                 {"0s", 0},           {"90m", 5400000},     {"1m1ms", 60001},
-                 {"007s", 7000},      {"9223372036854775807ms", INT64_MAX}};
+    } cases[] = {{"250ms", 250},
+                 {"5s", 5000},
+                 {"5m", 300000},
+                 {"1h30m", 5400000},
+                 {"4d", 345600000},
+                 {"1d1h1m1s1ms", 90061001},
+                 {"0s", 0},
+                 {"90m", 5400000},
+                 {"1m1ms", 60001},
+                 {"007s", 7000},
+                 {"9223372036854775807ms", INT64_MAX}};
     int64_t ms;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -81,8 +88,9 @@ TEST(duration, units_may_follow_each_other_from_large_to_small)
 
 TEST(duration, what_is_not_a_duration_is_refused)
 {
-    static const char *const bad[] = {"",   "5",   "m",    "5x",  "-5m", "5 m", " 5m", "5m ",
-                                      "1m1h", "1m1m", "1.5h", "5M",  "5min", "+5s", "5m3"};
+    static const char *const bad[] = {"",     "5",   "m",    "5x",   "-5m",
+                                      "5 m",  " 5m", "5m ",  "1m1h", "1m1m",
+                                      "1.5h", "5M",  "5min", "+5s",  "5m3"};
     int64_t ms;
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -90,7 +98,8 @@ TEST(duration, what_is_not_a_duration_is_refused)
     assert_int_equal(duration_parse(SLICE("9223372036854775808ms"), &ms), RESULT_TOO_LARGE);
     assert_int_equal(duration_parse(SLICE("106751991168d"), &ms), RESULT_TOO_LARGE);
     assert_int_equal(duration_parse(SLICE("106751991167d24h"), &ms), RESULT_TOO_LARGE);
-    assert_int_equal(duration_parse(SLICE("99999999999999999999999s"), &ms), RESULT_TOO_LARGE);
+    assert_int_equal(duration_parse(SLICE("99999999999999999999999s"), &ms),
+                     RESULT_TOO_LARGE);
 }
 
 TEST(duration, is_printed_in_its_shortest_exact_form)
@@ -116,10 +125,16 @@ TEST(size, units_of_1024_and_of_1000_and_none)
     static const struct {
         const char *text;
         uint64_t bytes;
-    } cases[] = {{"512", 512},       {"0", 0},           {"7B", 7},
-                 {"64KiB", 65536},   {"25MiB", 26214400}, {"1GiB", 1073741824},
-                 {"2TiB", UINT64_C(2199023255552)},       {"5KB", 5000},
-                 {"5MB", 5000000},   {"5GB", UINT64_C(5000000000)}};
+    } cases[] = {{"512", 512},
+                 {"0", 0},
+                 {"7B", 7},
+                 {"64KiB", 65536},
+                 {"25MiB", 26214400},
+                 {"1GiB", 1073741824},
+                 {"2TiB", UINT64_C(2199023255552)},
+                 {"5KB", 5000},
+                 {"5MB", 5000000},
+                 {"5GB", UINT64_C(5000000000)}};
     uint64_t bytes;
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -130,7 +145,8 @@ TEST(size, units_of_1024_and_of_1000_and_none)
 
 TEST(size, what_is_not_a_size_is_refused)
 {
-    static const char *const bad[] = {"", "KiB", "5kib", "5 KiB", "-1", "1.5GiB", "5KiB3", "5K"};
+    static const char *const bad[] = {"",   "KiB",    "5kib",  "5 KiB",
+                                      "-1", "1.5GiB", "5KiB3", "5K"};
     uint64_t bytes;
 
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -144,9 +160,16 @@ TEST(size, is_printed_in_its_shortest_exact_form)
     static const struct {
         uint64_t bytes;
         const char *text;
-    } cases[] = {{0, "0"},           {1, "1"},         {512, "512"},     {1024, "1KiB"},
-                 {65536, "64KiB"},   {52428800, "50MiB"}, {1000, "1KB"}, {2500000, "2500KB"},
-                 {1073741824, "1GiB"}, {1025, "1025"}};
+    } cases[] = {{0, "0"},
+                 {1, "1"},
+                 {512, "512"},
+                 {1024, "1KiB"},
+                 {65536, "64KiB"},
+                 {52428800, "50MiB"},
+                 {1000, "1KB"},
+                 {2500000, "2500KB"},
+                 {1073741824, "1GiB"},
+                 {1025, "1025"}};
     char text[MOMENT_TEXT];
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -1,4 +1,5 @@
-/* The lag probe sees a loop that stands. Real time; bounds are wide, machines of tests are busy. */
+/* The lag probe sees a loop that stands. Real time; bounds are wide, machines of tests are
+ * busy. */
 #include "smtpd/loop/loop.h"
 
 #include "test.h"

@@ -381,9 +381,11 @@ static void a_step_of_the_clock_is_seen_after_ten_seconds_and_counted_once(void 
     struct note *note = *state;
     struct loop *loop = note->loop;
 
-    /* As if the offset had been read two minutes of wall clock ago, eleven seconds of ours. */
+    /* As if the offset had been read two minutes of wall clock ago, eleven seconds of ours.
+     */
     loop->wall_offset_ms -= 120000;
-    assert_int_equal(loop_wall_ms(loop) / 100000, (loop_wall_us() / 1000 - 120000) / 100000);
+    assert_int_equal(loop_wall_ms(loop) / 100000,
+                     (loop_wall_us() / 1000 - 120000) / 100000);
     assert_int_equal(loop_clock_steps(loop), 0);
     loop->offset_read_ms -= 11000;
     (void)loop_wall_ms(loop);

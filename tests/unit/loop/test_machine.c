@@ -353,7 +353,8 @@ static void check_names_what_is_wrong_with_a_table(void **state)
     assert_string_equal(machine_check(island, 3, 0), "a state that cannot be reached");
     assert_string_equal(machine_check(after_end, 2, 0), "an end that something may follow");
     assert_string_equal(machine_check(rows, 0, 0), "too many rows, or none");
-    assert_string_equal(machine_check(rows, MACHINE_ROWS_MAX + 1, 0), "too many rows, or none");
+    assert_string_equal(machine_check(rows, MACHINE_ROWS_MAX + 1, 0),
+                        "too many rows, or none");
     assert_string_equal(machine_check(rows, STATES, STATES),
                         "a first state that does not exist");
 }

@@ -1,5 +1,5 @@
-/* Pools: once, from the loop, or never after cancel. A gate holds the pool's threads where a test
- * needs them to stand. */
+/* Pools: once, from the loop, or never after cancel. A gate holds the pool's threads where
+ * a test needs them to stand. */
 #include "smtpd/loop/offload.h"
 
 #include "smtpd/base/memory.h"
@@ -174,8 +174,9 @@ static void thousands_of_jobs_end_once_each(void **state)
     world->wanted_ends = MANY;
     for (int i = 0; i < MANY; i++) {
         inputs[i].value = i;
-        assert_int_equal(start(world, i % 2 ? POOL_CRYPTO : POOL_FILE, run_double, &inputs[i]),
-                         RESULT_OK);
+        assert_int_equal(
+            start(world, i % 2 ? POOL_CRYPTO : POOL_FILE, run_double, &inputs[i]),
+            RESULT_OK);
     }
     loop_run_for(world->loop, 30000);
     loop_run_for(world->loop, 5);
@@ -197,11 +198,12 @@ static void a_full_pool_refuses_and_starts_nothing(void **state)
     }
     gate_await(&world->gate, PASSWORD_THREADS);
     for (int i = 0; i < PASSWORD_WAITING; i++)
-        assert_int_equal(start(world, POOL_PASSWORD, run_gated, &inputs[PASSWORD_THREADS + i]),
-                         RESULT_OK);
-    assert_int_equal(
-        start(world, POOL_PASSWORD, run_gated, &inputs[PASSWORD_THREADS + PASSWORD_WAITING]),
-        RESULT_BUSY);
+        assert_int_equal(
+            start(world, POOL_PASSWORD, run_gated, &inputs[PASSWORD_THREADS + i]),
+            RESULT_OK);
+    assert_int_equal(start(world, POOL_PASSWORD, run_gated,
+                           &inputs[PASSWORD_THREADS + PASSWORD_WAITING]),
+                     RESULT_BUSY);
     offload_statistics(world->offload, POOL_PASSWORD, &statistics);
     assert_int_equal(statistics.threads, PASSWORD_THREADS);
     assert_int_equal(statistics.running, PASSWORD_THREADS);
@@ -289,15 +291,16 @@ static void a_job_that_has_run_can_still_be_cancelled_by_the_end_of_another(void
     struct input second = {.world = world};
 
     first.other = &second;
-    assert_int_equal(job_start(world->offload, POOL_FILE, run_double, on_end_cancel_other, on_drop,
-                               &first, world, &first.job),
+    assert_int_equal(job_start(world->offload, POOL_FILE, run_double, on_end_cancel_other,
+                               on_drop, &first, world, &first.job),
                      RESULT_OK);
     while (atomic_load(&world->runs) < 1)
         (void)usleep(1000);
     assert_int_equal(start(world, POOL_FILE, run_double, &second), RESULT_OK);
     while (atomic_load(&world->runs) < 2)
         (void)usleep(1000);
-    /* Both are done; the loop has heard of neither. The order of their ends is the pool's. */
+    /* Both are done; the loop has heard of neither. The order of their ends is the pool's.
+     */
     for (int i = 0; i < 1000 && world->ends + world->drops < 2; i++)
         loop_run_for(world->loop, 5);
     assert_int_equal(world->ends, 1);
@@ -327,9 +330,9 @@ static void drop_is_not_needed(void **state)
     struct world *world = *state;
     struct input input = {.world = world};
 
-    assert_int_equal(
-        job_start(world->offload, POOL_FILE, run_double, on_end, NULL, &input, world, &input.job),
-        RESULT_OK);
+    assert_int_equal(job_start(world->offload, POOL_FILE, run_double, on_end, NULL, &input,
+                               world, &input.job),
+                     RESULT_OK);
     job_cancel(input.job);
     offload_free(world->offload);
     world->offload = NULL;

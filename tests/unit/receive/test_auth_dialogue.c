@@ -49,7 +49,8 @@ TEST(auth_dialogue, takes_login_with_the_user_in_front)
     struct world w;
 
     start(&w);
-    world_play(&w, "C: AUTH LOGIN YWxpY2U=\nS: 334 UGFzc3dvcmQ6\nC: c2VjcmV0\nS: 235 2.7.0 *\n");
+    world_play(
+        &w, "C: AUTH LOGIN YWxpY2U=\nS: 334 UGFzc3dvcmQ6\nC: c2VjcmV0\nS: 235 2.7.0 *\n");
     world_end(&w);
 }
 
@@ -59,12 +60,13 @@ TEST(auth_dialogue, refuses_wrong_passwords_and_unknown_users_alike)
     struct receive_statistics statistics;
 
     start(&w);
-    world_play(&w, "C: AUTH PLAIN AGFsaWNlAHdyb25n\nS: 535 5.7.8 *\n"
-                   "C: AUTH PLAIN AG5vYm9keQBzZWNyZXQ=\nS: 535 5.7.8 *\n"
-                   "# an empty user, an empty password\n"
-                   "C: AUTH PLAIN AAA=\nS: 535 5.7.8 *\n"
-                   "C: AUTH LOGIN\nS: 334 *\nC: YSBiOmM=\nS: 334 *\nC: c2VjcmV0\nS: 535 5.7.8 *\n"
-                   "C: MAIL FROM:<a@b.test>\nS: 530 5.7.0 *\n");
+    world_play(
+        &w, "C: AUTH PLAIN AGFsaWNlAHdyb25n\nS: 535 5.7.8 *\n"
+            "C: AUTH PLAIN AG5vYm9keQBzZWNyZXQ=\nS: 535 5.7.8 *\n"
+            "# an empty user, an empty password\n"
+            "C: AUTH PLAIN AAA=\nS: 535 5.7.8 *\n"
+            "C: AUTH LOGIN\nS: 334 *\nC: YSBiOmM=\nS: 334 *\nC: c2VjcmV0\nS: 535 5.7.8 *\n"
+            "C: MAIL FROM:<a@b.test>\nS: 530 5.7.0 *\n");
     receive_statistics(w.receive, &statistics);
     assert_int_equal(statistics.auth_failed, 4);
     world_end(&w);
@@ -86,8 +88,9 @@ TEST(auth_dialogue, can_be_cancelled)
     struct world w;
 
     start(&w);
-    world_play(&w, "C: AUTH PLAIN\nS: 334 *\nC: *\nS: 501 5.7.0 *\nC: NOOP\nS: 250 *\n"
-                   "C: AUTH LOGIN\nS: 334 *\nC: YWxpY2U=\nS: 334 *\nC: *\nS: 501 5.7.0 *\n");
+    world_play(&w,
+               "C: AUTH PLAIN\nS: 334 *\nC: *\nS: 501 5.7.0 *\nC: NOOP\nS: 250 *\n"
+               "C: AUTH LOGIN\nS: 334 *\nC: YWxpY2U=\nS: 334 *\nC: *\nS: 501 5.7.0 *\n");
     world_end(&w);
 }
 
@@ -96,11 +99,13 @@ TEST(auth_dialogue, wants_base64)
     struct world w;
 
     start(&w);
-    world_play(&w, "C: AUTH PLAIN ???\nS: 501 5.5.2 *\nC: AUTH PLAIN YWxpY2U=\nS: 501 5.5.2 *\n"
-                   "C: AUTH PLAIN =\nS: 501 5.5.2 *\nC: AUTH LOGIN\nS: 334 *\nC: a\nS: 501 5.5.2 *\n"
-                   "C: AUTH LOGIN\nS: 334 *\nC> YWxp\\0Y2U=\\r\\n\nS: 501 5.5.2 *\n"
-                   "C: AUTH CRAM-MD5\nS: 504 5.5.4 *\nC: AUTH\nS: 501 5.5.4 *\n"
-                   "C: AUTH PLAIN a b\nS: 501 5.5.4 *\nC: NOOP\nS: 250 *\n");
+    world_play(
+        &w,
+        "C: AUTH PLAIN ???\nS: 501 5.5.2 *\nC: AUTH PLAIN YWxpY2U=\nS: 501 5.5.2 *\n"
+        "C: AUTH PLAIN =\nS: 501 5.5.2 *\nC: AUTH LOGIN\nS: 334 *\nC: a\nS: 501 5.5.2 *\n"
+        "C: AUTH LOGIN\nS: 334 *\nC> YWxp\\0Y2U=\\r\\n\nS: 501 5.5.2 *\n"
+        "C: AUTH CRAM-MD5\nS: 504 5.5.4 *\nC: AUTH\nS: 501 5.5.4 *\n"
+        "C: AUTH PLAIN a b\nS: 501 5.5.4 *\nC: NOOP\nS: 250 *\n");
     world_end(&w);
 }
 
@@ -125,7 +130,8 @@ TEST(auth_dialogue, ends_a_batch)
     struct world w;
 
     start(&w);
-    world_play(&w, "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nC: NOOP\nS: 503 5.5.0 *\nS: 250 *\n");
+    world_play(&w,
+               "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nC: NOOP\nS: 503 5.5.0 *\nS: 250 *\n");
     world_end(&w);
 }
 
@@ -153,7 +159,8 @@ TEST(auth_dialogue, needs_tls_but_on_loopback_when_told_so)
     world_start(&w);
     world_connect(&w, "127.0.0.1");
     world_play(&w, "S: 220 *\nC: EHLO a.test\nS: 250-STARTTLS\nS: 250 AUTH PLAIN LOGIN\n"
-                   "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 235 *\nC: MAIL FROM:<a@b.test>\nS: 250 *\n");
+                   "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 235 *\nC: MAIL "
+                   "FROM:<a@b.test>\nS: 250 *\n");
     world_connect(&w, "192.0.2.9");
     world_play(&w, "S: 220 *\nC: EHLO a.test\nS: 250 STARTTLS\n"
                    "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 538 5.7.11 *\n");

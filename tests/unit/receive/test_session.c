@@ -23,8 +23,9 @@ TEST(session, answers_pipelined_commands_in_one_write)
     struct world w;
 
     start(&w);
-    world_play(&w, "S: 220 *\nC: NOOP\nC: RSET\nC: EHLO a.test\nC: NOPE\nC: NOOP\n"
-                   "S: 250 2.0.0 *\nS: 250 2.0.0 *\nS: 250 *\nS: 500 5.5.2 *\nS: 250 2.0.0 *\n");
+    world_play(
+        &w, "S: 220 *\nC: NOOP\nC: RSET\nC: EHLO a.test\nC: NOPE\nC: NOOP\n"
+            "S: 250 2.0.0 *\nS: 250 2.0.0 *\nS: 250 *\nS: 500 5.5.2 *\nS: 250 2.0.0 *\n");
     world_end(&w);
 }
 
@@ -45,10 +46,11 @@ TEST(session, offers_what_fits)
     struct world w;
 
     start(&w);
-    world_play(&w, "S: 220 *\nC: EHLO a.test\nS: 250-relay.test greets a.test\nS: 250-PIPELINING\n"
-                   "S: 250-SIZE 100000\nS: 250-8BITMIME\nS: 250-SMTPUTF8\n"
-                   "S: 250-ENHANCEDSTATUSCODES\nS: 250-DSN\nS: 250-CHUNKING\nS: 250 STARTTLS\n"
-                   "C: STARTTLS\nS: 220 2.0.0 *\n");
+    world_play(
+        &w, "S: 220 *\nC: EHLO a.test\nS: 250-relay.test greets a.test\nS: 250-PIPELINING\n"
+            "S: 250-SIZE 100000\nS: 250-8BITMIME\nS: 250-SMTPUTF8\n"
+            "S: 250-ENHANCEDSTATUSCODES\nS: 250-DSN\nS: 250-CHUNKING\nS: 250 STARTTLS\n"
+            "C: STARTTLS\nS: 220 2.0.0 *\n");
     world_secure(&w, NULL);
     world_play(&w, "C: EHLO a.test\nS: 250-CHUNKING\nS: 250 AUTH PLAIN LOGIN\n"
                    "C: STARTTLS\nS: 503 5.5.1 *\n");
@@ -78,6 +80,17 @@ TEST(session, ends_when_the_handshake_fails)
     world_play(&w, "S: 220 *\nC: EHLO a.test\nS: 250 *\nC: STARTTLS\nS: 220 2.0.0 *\n");
     world_secure(&w, &fault);
     world_play(&w, "S: <closed>\n");
+    world_end(&w);
+}
+
+TEST(session, says_when_tls_is_busy)
+{
+    struct world w;
+
+    start(&w);
+    world_secure_result = RESULT_BUSY;
+    world_play(&w, "S: 220 *\nC: EHLO a.test\nS: 250 *\nC: STARTTLS\nS: 454 4.7.0 *\n"
+                   "C: NOOP\nS: 250 *\n");
     world_end(&w);
 }
 
@@ -134,9 +147,11 @@ TEST(session, refuses_bad_lines)
 
     start(&w);
     memset(line, 'x', sizeof line);
-    world_play(&w, "S: 220 *\nC> NOOP\\0\\r\\n\nS: 500 5.5.2 *\nC> NOOP\\rx\\r\\n\nS: 500 5.5.2 *\n"
-                   "C> NOOP\\nNOOP\\r\\n\nS: 500 5.5.2 *\nC:\nS: 500 5.5.2 *\nC: *\nS: 500 *\n"
-                   "C:   NOOP\nS: 500 *\n");
+    world_play(
+        &w,
+        "S: 220 *\nC> NOOP\\0\\r\\n\nS: 500 5.5.2 *\nC> NOOP\\rx\\r\\n\nS: 500 5.5.2 *\n"
+        "C> NOOP\\nNOOP\\r\\n\nS: 500 5.5.2 *\nC:\nS: 500 5.5.2 *\nC: *\nS: 500 *\n"
+        "C:   NOOP\nS: 500 *\n");
     dialogue_send(&w.dialogue, (struct slice){line, sizeof line});
     world_play(&w, "C:\nS: 500 5.5.2 *long*\nC: NOOP\nS: 250 *\n");
     world_end(&w);
@@ -154,7 +169,8 @@ TEST(session, lets_others_have_their_turn)
     assert_int_equal(bytes_add_text(&script, "S: 220 *\n"), RESULT_OK);
     for (int i = 0; i < 5000; i++)
         assert_int_equal(bytes_add_text(&script, "S: 250 *\n"), RESULT_OK);
-    assert_int_equal(bytes_add_text(&script, "C: QUIT\nS: 221 *\nS: <closed>\n"), RESULT_OK);
+    assert_int_equal(bytes_add_text(&script, "C: QUIT\nS: 221 *\nS: <closed>\n"),
+                     RESULT_OK);
     assert_int_equal(bytes_add(&script, (struct slice){"", 1}), RESULT_OK);
     world_play(&w, script.data);
     bytes_fini(&script);
@@ -190,8 +206,9 @@ TEST(session, ends_when_nothing_is_said)
     struct world w;
 
     start_impatient(&w);
-    world_play(&w, "S: 220 *\n+200ms\nC: NOOP\nS: 250 *\n+200ms\nC: NOOP\nS: 250 *\n+350ms\n"
-                   "S: 421 4.4.2 *\nS: <closed>\n");
+    world_play(&w,
+               "S: 220 *\n+200ms\nC: NOOP\nS: 250 *\n+200ms\nC: NOOP\nS: 250 *\n+350ms\n"
+               "S: 421 4.4.2 *\nS: <closed>\n");
     world_end(&w);
 }
 
@@ -214,12 +231,14 @@ TEST(session, bears_no_data_that_drips)
     w.listener.mode = MODE_RELAY;
     world_start(&w);
     world_connect(&w, "10.1.1.1");
-    world_play(&w, "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<bob@home.test>\n"
-                   "C: DATA\nS: 250 *\nS: 250 *\nS: 250 *\nS: 354 *\n"
-                   "# enough in the first window, a byte at a time in the second\n"
-                   "C: 01234567890123456789012345678901234567890123456789\n+200ms\n"
-                   "C> a\n+200ms\nC> b\n+200ms\nC> c\n"
-                   "S: 421 4.4.2 *\nS: <closed>\n");
+    world_play(
+        &w,
+        "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<bob@home.test>\n"
+        "C: DATA\nS: 250 *\nS: 250 *\nS: 250 *\nS: 354 *\n"
+        "# enough in the first window, a byte at a time in the second\n"
+        "C: 01234567890123456789012345678901234567890123456789\n+200ms\n"
+        "C> a\n+200ms\nC> b\n+200ms\nC> c\n"
+        "S: 421 4.4.2 *\nS: <closed>\n");
     assert_int_equal(w.queue.drafts, 0);
     world_end(&w);
 }
@@ -234,9 +253,11 @@ TEST(session, waits_for_our_own_slow_disk)
     world_start(&w);
     w.queue.holds_commits = true;
     world_connect(&w, "10.1.1.1");
-    world_play(&w, "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<bob@home.test>\n"
-                   "C: DATA\nS: 250 *\nS: 250 *\nS: 250 *\nS: 354 *\nC: A: b\nC:\nC: c\nC: .\n"
-                   "+300ms\nS: <silence>\n");
+    world_play(
+        &w,
+        "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<bob@home.test>\n"
+        "C: DATA\nS: 250 *\nS: 250 *\nS: 250 *\nS: 354 *\nC: A: b\nC:\nC: c\nC: .\n"
+        "+300ms\nS: <silence>\n");
     world_on_commit_end(w.queue.held);
     world_play(&w, "S: 250 2.0.0 *\n");
     world_end(&w);
@@ -253,11 +274,14 @@ TEST(session, leaves_at_idle_points_when_drained)
     world_connect(&w, "10.1.1.2");
     idle = w.stream;
     world_connect(&w, "10.1.1.1");
-    world_play(&w, "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<bob@home.test>\n"
-                   "C: DATA\nS: 250 *\nS: 250 *\nS: 250 *\nS: 354 *\nC: A: b\n");
+    world_play(
+        &w,
+        "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<bob@home.test>\n"
+        "C: DATA\nS: 250 *\nS: 250 *\nS: 250 *\nS: 354 *\nC: A: b\n");
     receive_drain(w.receive, world_on_empty, &w);
     assert_true(idle->is_closed);
-    world_play(&w, "S: <silence>\nC:\nC: c\nC: .\nS: 250 2.0.0 *\nS: 421 4.3.2 *\nS: <closed>\n");
+    world_play(
+        &w, "S: <silence>\nC:\nC: c\nC: .\nS: 250 2.0.0 *\nS: 421 4.3.2 *\nS: <closed>\n");
     loop_run_for(w.loop, 2);
     assert_int_equal(w.empty_count, 1);
     world_connect(&w, "10.1.1.1");
@@ -296,8 +320,9 @@ TEST(session, is_small_when_idle)
     start(&w);
     world_play(&w, "S: 220 *\nC> NO\nC> OP\\r\\n\nS: 250 *\n");
     assert_true(sizeof(struct session) < 1024);
-    assert_int_equal(
-        CONTAINER_OF(list_first(&w.receive->sessions), struct session, link)->input.capacity, 0);
+    assert_int_equal(CONTAINER_OF(list_first(&w.receive->sessions), struct session, link)
+                         ->input.capacity,
+                     0);
     world_end(&w);
 }
 
@@ -310,6 +335,7 @@ int main(void)
         RUN(session, offers_what_fits),
         RUN(session, forgets_everything_at_starttls),
         RUN(session, ends_when_the_handshake_fails),
+        RUN(session, says_when_tls_is_busy),
         RUN(session, secures_before_it_greets_on_implicit_tls),
         RUN(session, counts_connections),
         RUN(session, ends_after_twenty_bad_commands),

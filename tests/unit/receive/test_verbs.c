@@ -1,5 +1,5 @@
-/* The verb table, walked: every verb in every state, in clear and secured, with and without a
- * log-in, on both kinds of listener; and the dialogues of single verbs. */
+/* The verb table, walked: every verb in every state, in clear and secured, with and without
+ * a log-in, on both kinds of listener; and the dialogues of single verbs. */
 #include "verbs.h"
 
 #include "world.h"
@@ -19,11 +19,14 @@ static const char *const arguments[][2] = {
 static const char *const ways[STATE_COUNT] = {
     [STATE_FRESH] = "S: 220 *\n",
     [STATE_GREETED] = "S: 220 *\nC: EHLO a.test\nS: 250 *\n",
-    [STATE_MAIL] = "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nS: 250 *\nS: 250 *\n",
-    [STATE_RCPT] = "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<c@d.test>\n"
-                   "S: 250 *\nS: 250 *\nS: 250 *\n",
-    [STATE_CHUNKS] = "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<c@d.test>\n"
-                     "C: BDAT 2\nC> hi\nS: 250 *\nS: 250 *\nS: 250 *\nS: 250 *\n",
+    [STATE_MAIL] =
+        "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nS: 250 *\nS: 250 *\n",
+    [STATE_RCPT] =
+        "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<c@d.test>\n"
+        "S: 250 *\nS: 250 *\nS: 250 *\n",
+    [STATE_CHUNKS] =
+        "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<c@d.test>\n"
+        "C: BDAT 2\nC> hi\nS: 250 *\nS: 250 *\nS: 250 *\nS: 250 *\n",
 };
 
 static struct session *session_of(const struct world *w)
@@ -40,8 +43,8 @@ static const char *argument_of(const struct verb *verb)
 }
 
 /* What the row says, worked out a second time. */
-static void expected_refusal(const struct verb *verb, int state, int rights, bool is_submission,
-                             char text[256])
+static void expected_refusal(const struct verb *verb, int state, int rights,
+                             bool is_submission, char text[256])
 {
     bool is_secured = rights & 1;
     bool has_user = rights & 2;
@@ -62,7 +65,8 @@ static void expected_refusal(const struct verb *verb, int state, int rights, boo
 static bool is_refusal(const struct verb *verb, const char *line)
 {
     return strncmp(line, "530", 3) == 0 ||
-           (verb->elsewhere && strncmp(line, "503", 3) == 0 && strstr(line, verb->elsewhere));
+           (verb->elsewhere && strncmp(line, "503", 3) == 0 &&
+            strstr(line, verb->elsewhere));
 }
 
 static void walk_one(struct world *w, const struct verb *verb, int state, int rights)
@@ -131,7 +135,8 @@ TEST(verbs, have_sound_rows)
         assert_non_null(verbs[i].handle);
         assert_true(verbs[i].allowed != 0 && verbs[i].allowed < 1U << STATE_COUNT);
         /* A row that is closed somewhere says what to do instead. */
-        assert_true(verbs[i].allowed == (1U << STATE_COUNT) - 1 || verbs[i].elsewhere != NULL);
+        assert_true(verbs[i].allowed == (1U << STATE_COUNT) - 1 ||
+                    verbs[i].elsewhere != NULL);
         assert_int_equal(verbs[i].summary[strlen(verbs[i].summary) - 1], '.');
         for (size_t k = 0; k < i; k++)
             assert_string_not_equal(verbs[i].name, verbs[k].name);
@@ -151,17 +156,18 @@ TEST(verbs, refuse_wrong_arguments)
     struct world w;
 
     start(&w, MODE_RELAY, "10.1.1.1");
-    world_play(&w, "S: 220 *\nC: EHLO\nS: 501 5.5.4 *\nC: HELO\nS: 501 5.5.4 *\n"
-                   "C: HELO a.test\nS: 250 relay.test\nC: RSET now\nS: 501 5.5.4 *\n"
-                   "C: QUIT now\nS: 501 5.5.4 *\nC: STARTTLS now\nS: 501 5.5.4 *\n"
-                   "C: MAIL <a@b.test>\nS: 501 5.5.4 *\nC: MAIL FROM:a@b.test\nS: 501 5.5.4 *\n"
-                   "C: MAIL FROM:<a@b.test> SIZE=x\nS: 501 5.5.4 *\n"
-                   "C: MAIL FROM:<a@b.test> COLOUR=red\nS: 555 5.5.4 *\n"
-                   "C: MAIL FROM:<a@b.test>\nS: 250 2.1.0 *\nC: RCPT TO:<>\nS: 501 5.5.4 *\n"
-                   "C: RCPT TO:<c@d.test> NOTIFY=NEVER,DELAY\nS: 501 5.5.4 *\n"
-                   "C: RCPT TO:<c@d.test>\nS: 250 2.1.5 *\nC: DATA now\nS: 501 5.5.4 *\n"
-                   "C: HELP\nS: 214 2.0.0 *EHLO HELO STARTTLS AUTH MAIL*\n"
-                   "C: VRFY bob\nS: 252 2.5.0 *\nC: EXPN all\nS: 502 5.5.1 *\n");
+    world_play(&w,
+               "S: 220 *\nC: EHLO\nS: 501 5.5.4 *\nC: HELO\nS: 501 5.5.4 *\n"
+               "C: HELO a.test\nS: 250 relay.test\nC: RSET now\nS: 501 5.5.4 *\n"
+               "C: QUIT now\nS: 501 5.5.4 *\nC: STARTTLS now\nS: 501 5.5.4 *\n"
+               "C: MAIL <a@b.test>\nS: 501 5.5.4 *\nC: MAIL FROM:a@b.test\nS: 501 5.5.4 *\n"
+               "C: MAIL FROM:<a@b.test> SIZE=x\nS: 501 5.5.4 *\n"
+               "C: MAIL FROM:<a@b.test> COLOUR=red\nS: 555 5.5.4 *\n"
+               "C: MAIL FROM:<a@b.test>\nS: 250 2.1.0 *\nC: RCPT TO:<>\nS: 501 5.5.4 *\n"
+               "C: RCPT TO:<c@d.test> NOTIFY=NEVER,DELAY\nS: 501 5.5.4 *\n"
+               "C: RCPT TO:<c@d.test>\nS: 250 2.1.5 *\nC: DATA now\nS: 501 5.5.4 *\n"
+               "C: HELP\nS: 214 2.0.0 *EHLO HELO STARTTLS AUTH MAIL*\n"
+               "C: VRFY bob\nS: 252 2.5.0 *\nC: EXPN all\nS: 502 5.5.1 *\n");
     world_end(&w);
 }
 
@@ -191,8 +197,9 @@ TEST(verbs, let_a_logged_in_client_relay)
 
     start(&w, MODE_SUBMISSION, "198.51.100.7");
     world_log_in(&w);
-    world_play(&w, "C: MAIL FROM:<a@b.test>\nS: 250 *\nC: RCPT TO:<x@elsewhere.test>\nS: 250 *\n"
-                   "C: RCPT TO:<nobody@home.test>\nS: 550 5.1.1 *\n");
+    world_play(
+        &w, "C: MAIL FROM:<a@b.test>\nS: 250 *\nC: RCPT TO:<x@elsewhere.test>\nS: 250 *\n"
+            "C: RCPT TO:<nobody@home.test>\nS: 550 5.1.1 *\n");
     world_end(&w);
 }
 
@@ -201,8 +208,9 @@ TEST(verbs, do_not_trust_networks_on_submission)
     struct world w;
 
     start(&w, MODE_SUBMISSION, "10.1.1.1");
-    world_play(&w, "S: 220 *\nC: EHLO a.test\nS: 250 *\nC: MAIL FROM:<a@b.test>\nS: 530 5.7.0 *\n"
-                   "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 538 5.7.11 *\nC: STARTTLS\nS: 220 *\n");
+    world_play(
+        &w, "S: 220 *\nC: EHLO a.test\nS: 250 *\nC: MAIL FROM:<a@b.test>\nS: 530 5.7.0 *\n"
+            "C: AUTH PLAIN AGFsaWNlAHNlY3JldA==\nS: 538 5.7.11 *\nC: STARTTLS\nS: 220 *\n");
     world_secure(&w, NULL);
     world_play(&w, "C: EHLO a.test\nS: 250 *\nC: MAIL FROM:<a@b.test>\nS: 530 5.7.0 *\n");
     world_end(&w);

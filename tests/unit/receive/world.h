@@ -1,7 +1,7 @@
-/* A receive room whose streams and queue are simulated: bytes go in and come out in memory, the
- * handshake ends when the test says so, and the queue fails on request. Loop, offload, auth, rate
- * and access are the real ones. Defines the doors of net/stream.h and queue.h that receive uses,
- * so the libraries of those rooms are not linked. */
+/* A receive room whose streams and queue are simulated: bytes go in and come out in memory,
+ * the handshake ends when the test says so, and the queue fails on request. Loop, offload,
+ * auth, rate and access are the real ones. Defines the doors of net/stream.h and queue.h
+ * that receive uses, so the libraries of those rooms are not linked. */
 #ifndef SMTPD_TESTS_RECEIVE_WORLD_H
 #define SMTPD_TESTS_RECEIVE_WORLD_H
 
@@ -83,6 +83,12 @@ enum result stream_secure_server(struct stream *stream, struct tls_server *serve
     return world_secure_result;
 }
 
+bool stream_may_secure(const struct stream *stream)
+{
+    (void)stream;
+    return world_secure_result == RESULT_OK;
+}
+
 const struct endpoint *stream_peer(const struct stream *stream)
 {
     return &stream->peer;
@@ -118,7 +124,7 @@ struct stored {
     char *user;
     char *recipients; /* "a@b c@d " */
     char *orcpts;
-    uint8_t notify;   /* of the first */
+    uint8_t notify; /* of the first */
     struct envelope envelope;
 };
 
@@ -224,7 +230,8 @@ static void world_store(struct queue *queue, const struct draft *draft,
 
         assert_int_equal(bytes_format(&text, "%s ", recipient->address), RESULT_OK);
         assert_int_equal(
-            bytes_format(&orcpts, "%s ", recipient->orcpt ? recipient->orcpt : "-"), RESULT_OK);
+            bytes_format(&orcpts, "%s ", recipient->orcpt ? recipient->orcpt : "-"),
+            RESULT_OK);
     }
     stored->recipients = slice_to_text(bytes_view(&text));
     stored->orcpts = slice_to_text(bytes_view(&orcpts));
@@ -281,6 +288,7 @@ struct world {
     struct stream *stream; /* the last one */
     struct dialogue dialogue;
     char users_path[64];
+    const char *log_output;
     int empty_count;
 };
 
@@ -326,9 +334,9 @@ static bool world_receive(void *owner, struct bytes *into)
     return !stream->is_closed;
 }
 
-/* The defaults of a test: a submission listener with STARTTLS at 192.0.2.9, users "alice" with
- * the password "secret", local domain "home.test" with "bob" and a postmaster. Change `settings`
- * and `listener`, then world_start(). */
+/* The defaults of a test: a submission listener with STARTTLS at 192.0.2.9, users "alice"
+ * with the password "secret", local domain "home.test" with "bob" and a postmaster. Change
+ * `settings` and `listener`, then world_start(). */
 static UNUSED void world_prepare(struct world *w)
 {
     memset(w, 0, sizeof *w);
@@ -346,6 +354,7 @@ static UNUSED void world_prepare(struct world *w)
                                             .tls = &w->tls,
                                             .name = "0.0.0.0:587"};
     w->tls.references = 1;
+    w->log_output = "/dev/null";
 }
 
 static void world_write_users(struct world *w)
@@ -353,10 +362,12 @@ static void world_write_users(struct world *w)
     struct fault fault;
     bool was_there;
 
-    (void)snprintf(w->users_path, sizeof w->users_path, "/tmp/smtpd-users-%d", (int)getpid());
+    (void)snprintf(w->users_path, sizeof w->users_path, "/tmp/smtpd-users-%d",
+                   (int)getpid());
     (void)unlink(w->users_path);
     assert_int_equal(
-        users_file_set(w->users_path, "alice", SLICE("secret"), &was_there, &fault), RESULT_OK);
+        users_file_set(w->users_path, "alice", SLICE("secret"), &was_there, &fault),
+        RESULT_OK);
     assert_int_equal(auth_load(w->auth, w->users_path, &fault), RESULT_OK);
 }
 
@@ -384,7 +395,7 @@ static UNUSED void world_start(struct world *w)
     static const struct rate_settings rate = {8, 4};
     struct network trusted;
     struct access_settings access = {&trusted, 1, &domain, 1, "bob@home.test"};
-    struct log_settings log = {.output = "/dev/null", .level = LOG_DEBUG, .node = "test"};
+    struct log_settings log = {.output = w->log_output, .level = LOG_DEBUG, .node = "test"};
     struct receive_rooms rooms;
 
     secure_init();
@@ -470,6 +481,49 @@ static UNUSED void world_end(struct world *w)
     }
     log_close();
     (void)unlink(w->users_path);
+}
+
+/* ---- messages ---- */
+
+#define START "S: 220 *\nC: EHLO a.test\nS: 250 *\n"
+#define MESSAGE "C: MAIL FROM:<a@b.test>\nS: 250 *\nC: RCPT TO:<bob@home.test>\nS: 250 *\n"
+#define DATA MESSAGE "C: DATA\nS: 354 *\n"
+
+static UNUSED void start_relay(struct world *w)
+{
+    world_prepare(w);
+    w->listener.mode = MODE_RELAY;
+    world_start(w);
+    world_connect(w, "10.1.1.1");
+    world_play(w, START);
+}
+
+static UNUSED void start_submission(struct world *w)
+{
+    world_prepare(w);
+    world_start(w);
+    world_connect(w, "192.0.2.9");
+    world_log_in(w);
+}
+
+static UNUSED const struct stored *last(const struct world *w)
+{
+    assert_true(w->queue.stored_count > 0);
+    return &w->queue.stored[w->queue.stored_count - 1];
+}
+
+/* The stored message behind our Received field. */
+static UNUSED const char *behind_trace(const struct stored *stored)
+{
+    const char *at = stored->message;
+
+    assert_int_equal(strncmp(at, "Received: from a.test ([10.1.1.1])", 34), 0);
+    do {
+        at = strstr(at, "\r\n");
+        assert_non_null(at);
+        at += 2;
+    } while (*at == ' ' || *at == '\t');
+    return at;
 }
 
 #endif

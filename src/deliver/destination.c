@@ -1,0 +1,336 @@
+/* Destinations: limits, ready work, back-off. Everything here is in memory: the fault of a host
+ * or a destination spends no attempt of a message and writes no record. */
+#include "inner.h"
+
+#include "connection.h"
+#include "smtpd/base/log.h"
+#include "smtpd/base/memory.h"
+#include "smtpd/base/secure.h"
+#include "smtpd/queue/schedule.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    BACKOFF_FIRST_MS = 30000,
+    BACKOFF_MOST_MS = 900000,
+    HOST_FIRST_MS = 60000,
+    HOST_MOST_MS = 900000,
+    PROBES = 2,             /* attempts that judge a destination after a back-off */
+    OTHER_AT_ONCE = 8,      /* local mailboxes, groups that fail at once */
+    HOSTS_REMEMBERED = 100000,
+    FORGET_MS = 3600000
+};
+
+/* ---- hosts ---- */
+
+struct host_memory *host_memory(struct deliver *deliver, const char *name)
+{
+    struct host_memory *host = map_get(deliver->hosts, slice_of(name));
+    size_t position = 0;
+    struct slice key;
+
+    if (host)
+        return host;
+    host = NEW(struct host_memory);
+    if (map_set(deliver->hosts, slice_of(name), host) == RESULT_OK)
+        return host;
+    /* Full: one that says nothing any more goes; any, if there is none. */
+    (void)map_next(deliver->hosts, &position, &key);
+    memory_free(map_remove(deliver->hosts, key));
+    if (map_set(deliver->hosts, slice_of(name), host) != RESULT_OK)
+        return NULL;
+    return host;
+}
+
+void host_fault(struct deliver *deliver, const char *name)
+{
+    struct host_memory *host = host_memory(deliver, name);
+    uint32_t random;
+
+    if (!host)
+        return;
+    secure_random(&random, sizeof random);
+    host->failures++;
+    host->until_ms = deliver_now(deliver) +
+                     schedule_backoff(host->failures, HOST_FIRST_MS, HOST_MOST_MS, random);
+}
+
+void host_works(struct deliver *deliver, const char *name)
+{
+    struct host_memory *host = map_get(deliver->hosts, slice_of(name));
+
+    if (host)
+        host->failures = 0, host->until_ms = 0;
+}
+
+/* ---- life ---- */
+
+static void run(void *owner);
+
+static void copy_plan(struct destination *destination, const struct plan *plan)
+{
+    plan_fini(&destination->plan);
+    destination->plan = *plan;
+    destination->plan.hosts =
+        plan->host_count ? memory_copy(plan->hosts, plan->host_count * sizeof *plan->hosts) : NULL;
+}
+
+static void forget_old(struct deliver *deliver)
+{
+    int64_t now_ms = loop_now_ms(deliver->rooms.loop);
+    struct link *next;
+
+    for (struct link *link = list_first(&deliver->all_destinations); link; link = next) {
+        struct destination *one = CONTAINER_OF(link, struct destination, link);
+
+        next = list_next(&deliver->all_destinations, link);
+        if (one->lanes.count == 0 && one->running == 0 && one->loading == 0 &&
+            one->connections == 0 && one->until_ms <= deliver_now(deliver) &&
+            now_ms - one->used_ms > FORGET_MS)
+            destination_free(one);
+    }
+}
+
+struct destination *destination_get(struct deliver *deliver, const struct plan *plan,
+                                    const char *lane)
+{
+    struct destination *destination;
+    struct bytes key;
+
+    bytes_init(&key, 8192);
+    plan_key(plan, lane, &key);
+    destination = map_get(deliver->destinations, bytes_view(&key));
+    if (!destination && map_count(deliver->destinations) >= LIMIT_DESTINATIONS / 2)
+        forget_old(deliver);
+    if (!destination) {
+        destination = NEW(struct destination);
+        destination->deliver = deliver;
+        destination->key = slice_to_text(bytes_view(&key));
+        list_init(&destination->lanes);
+        list_init(&destination->ready);
+        list_init(&destination->idle);
+        if (map_set(deliver->destinations, bytes_view(&key), destination) != RESULT_OK) {
+            memory_free(destination->key);
+            memory_free(destination);
+            bytes_fini(&key);
+            return NULL; /* the lane rests and comes again */
+        }
+        list_push_back(&deliver->all_destinations, &destination->link);
+    }
+    bytes_fini(&key);
+    destination->kind = plan->kind;
+    destination->used_ms = loop_now_ms(deliver->rooms.loop);
+    copy_plan(destination, plan);
+    return destination;
+}
+
+void destination_free(struct destination *destination)
+{
+    struct deliver *deliver = destination->deliver;
+    struct link *link;
+
+    while ((link = list_first(&destination->idle)))
+        connection_forget_idle(destination, link);
+    deferred_cancel(deliver->rooms.loop, &destination->run);
+    list_remove(&deliver->all_destinations, &destination->link);
+    (void)map_remove(deliver->destinations, slice_of(destination->key));
+    plan_fini(&destination->plan);
+    memory_free(destination->key);
+    memory_free(destination);
+}
+
+const struct destination_settings *destination_settings(const struct destination *destination)
+{
+    const struct plan_settings *settings = destination->deliver->settings;
+    const struct plan *plan = &destination->plan;
+    const struct route *route;
+
+    if (plan->is_route) {
+        route = settings_route_by_name(settings, plan->route_name);
+        return route ? &route->settings : &settings->values.defaults;
+    }
+    if (plan->rule >= 0 && (size_t)plan->rule < settings->values.rule_count)
+        return &settings->values.rules[plan->rule].settings;
+    return &settings->values.defaults;
+}
+
+/* ---- work ---- */
+
+static unsigned limit(const struct destination *destination)
+{
+    if (destination->kind != PLAN_HOSTS)
+        return OTHER_AT_ONCE;
+    if (destination->failures > 0)
+        return PROBES;
+    return destination_settings(destination)->connections;
+}
+
+static bool is_backing_off(const struct destination *destination)
+{
+    return destination->until_ms > deliver_now(destination->deliver);
+}
+
+static void on_loaded(void *owner, struct lease *lease, enum result result)
+{
+    struct work *work = owner;
+    struct destination *destination = work->destination;
+    struct deliver *deliver = destination->deliver;
+
+    (void)result; /* logged by the queue; the entry is its own again */
+    work->load = NULL;
+    work->lease = lease;
+    list_remove(&deliver->loading, &work->link);
+    destination->loading--;
+    if (!lease) {
+        work_free(work);
+        destination_run_later(destination);
+        deliver_check_empty(deliver);
+        return;
+    }
+    if (deliver->is_draining || (is_backing_off(destination) && !work->is_expiry)) {
+        work_release(work);
+        deliver_check_empty(deliver);
+        return;
+    }
+    list_push_back(&destination->ready, &work->link);
+    destination_run_later(destination);
+}
+
+static void load(struct destination *destination, struct lane *lane,
+                 const struct queue_entry *entry)
+{
+    struct work *work = NEW(struct work);
+
+    work->destination = destination;
+    work->lane = lane;
+    work->entry = *entry;
+    destination->loading++;
+    list_push_back(&destination->deliver->loading, &work->link);
+    work->load = queue_lease_load(lane->domain_queue, entry, on_loaded, work);
+}
+
+/* One entry of the next lane in turn; a lane without due work rests. */
+static bool take_one(struct destination *destination)
+{
+    while (destination->lanes.count > 0) {
+        struct link *link = list_pop_front(&destination->lanes);
+        struct lane *lane = CONTAINER_OF(link, struct lane, link);
+        struct queue_entry entry;
+
+        if (domain_queue_take(lane->domain_queue, &entry)) {
+            list_push_back(&destination->lanes, &lane->link);
+            lane->why = WHY_LEASED;
+            load(destination, lane, &entry);
+            return true;
+        }
+        lane_rest(lane, 0, WHY_SCHEDULED, "");
+    }
+    return false;
+}
+
+static void refill(struct destination *destination)
+{
+    /* While it is judged, only what the probes need is taken. */
+    size_t most = destination->failures > 0 ? limit(destination) : LIMIT_READY_GROUPS;
+    size_t have = destination->ready.count + destination->loading +
+                  (destination->failures > 0 ? destination->running : 0);
+
+    while (have < most && take_one(destination))
+        have++;
+}
+
+static void start_one(struct work *work)
+{
+    struct destination *destination = work->destination;
+
+    destination->running++;
+    destination->used_ms = loop_now_ms(destination->deliver->rooms.loop);
+    if (destination->kind == PLAN_LOCAL)
+        local_attempt_start(work);
+    else
+        attempt_start(work); /* PLAN_FAIL and PLAN_REGROUP are decided there */
+}
+
+static void run(void *owner)
+{
+    struct destination *destination = owner;
+    struct deliver *deliver = destination->deliver;
+
+    if (deliver->is_draining || is_backing_off(destination))
+        return;
+    refill(destination);
+    while (destination->ready.count > 0 && destination->running < limit(destination) &&
+           deliver_has_room(deliver)) {
+        struct link *link = list_pop_front(&destination->ready);
+
+        start_one(CONTAINER_OF(link, struct work, link));
+        refill(destination);
+    }
+}
+
+void destination_run_later(struct destination *destination)
+{
+    if (!link_is_in_list(&destination->run.link))
+        loop_defer(destination->deliver->rooms.loop, &destination->run, run, destination);
+}
+
+void destination_ended(struct destination *destination)
+{
+    destination->running--;
+    destination_run_later(destination);
+    deliver_check_empty(destination->deliver);
+}
+
+/* ---- faults ---- */
+
+static void log_backoff(const struct destination *destination)
+{
+    struct log_line line;
+
+    log_start(&line, LOG_WARNING, "deliver.destination_backoff");
+    log_text(&line, "destination", destination->key);
+    log_text(&line, "message", destination->fault);
+    log_number(&line, "failures", destination->failures);
+    log_seconds(&line, "wait", destination->until_ms - deliver_now(destination->deliver));
+    log_number(&line, "lanes", (int64_t)destination->lanes.count);
+    log_end(&line);
+}
+
+static void release_all(struct destination *destination)
+{
+    struct link *link;
+
+    while ((link = list_pop_front(&destination->ready)))
+        work_release(CONTAINER_OF(link, struct work, link));
+    while ((link = list_first(&destination->lanes))) {
+        struct lane *lane = CONTAINER_OF(link, struct lane, link);
+
+        list_remove(&destination->lanes, link);
+        lane->was_tried = true;
+        lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
+    }
+}
+
+void destination_fault(struct destination *destination, const struct fault *fault)
+{
+    uint32_t random;
+
+    (void)snprintf(destination->fault, sizeof destination->fault, "%.299s", fault->text);
+    if (!is_backing_off(destination)) { /* a second probe of the same round is no second fault */
+        secure_random(&random, sizeof random);
+        destination->failures++;
+        destination->until_ms =
+            deliver_now(destination->deliver) +
+            schedule_backoff(destination->failures, BACKOFF_FIRST_MS, BACKOFF_MOST_MS, random);
+        log_backoff(destination);
+    }
+    release_all(destination);
+}
+
+void destination_works(struct destination *destination)
+{
+    destination->failures = 0;
+    destination->until_ms = 0;
+    destination->fault[0] = '\0';
+}

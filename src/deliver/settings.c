@@ -1,0 +1,145 @@
+/* A deep copy of the settings, counted: a reload makes a new one, attempts keep theirs. */
+#include "inner.h"
+
+#include "smtpd/base/memory.h"
+#include "smtpd/base/secure.h"
+
+#include <string.h>
+
+enum { SETTINGS_MAX = 64 << 20 };
+
+static const char *copy_text(struct arena *arena, const char *text)
+{
+    return text ? arena_text(arena, slice_of(text)) : NULL;
+}
+
+static const char *const *copy_texts(struct arena *arena, const char *const *texts, size_t count)
+{
+    const char **copies = arena_alloc(arena, (count + 1) * sizeof *copies);
+
+    for (size_t i = 0; copies && i < count; i++)
+        copies[i] = copy_text(arena, texts[i]);
+    return copies;
+}
+
+static void copy_rules(struct plan_settings *settings)
+{
+    struct deliver_settings *values = &settings->values;
+    struct destination_rule *rules =
+        arena_alloc(&settings->arena, (values->rule_count + 1) * sizeof *rules);
+
+    for (size_t i = 0; rules && i < values->rule_count; i++) {
+        rules[i] = values->rules[i];
+        rules[i].match = copy_texts(&settings->arena, rules[i].match, rules[i].match_count);
+    }
+    values->rules = rules;
+}
+
+static void copy_routes(struct plan_settings *settings)
+{
+    struct deliver_settings *values = &settings->values;
+    struct route *routes = arena_alloc(&settings->arena, (values->route_count + 1) * sizeof *routes);
+
+    for (size_t i = 0; routes && i < values->route_count; i++) {
+        routes[i] = values->routes[i];
+        routes[i].name = copy_text(&settings->arena, routes[i].name);
+        routes[i].match = copy_texts(&settings->arena, routes[i].match, routes[i].match_count);
+        routes[i].host = copy_text(&settings->arena, routes[i].host);
+        routes[i].user = copy_text(&settings->arena, routes[i].user);
+        routes[i].password = copy_text(&settings->arena, routes[i].password);
+    }
+    values->routes = routes;
+}
+
+struct plan_settings *settings_new(const struct deliver_settings *values, struct tls_client *tls)
+{
+    struct plan_settings *settings = NEW(struct plan_settings);
+    struct endpoint *own;
+
+    settings->references = 1;
+    arena_init(&settings->arena, SETTINGS_MAX);
+    settings->values = *values;
+    settings->tls = tls_client_ref(tls);
+    settings->values.hostname = copy_text(&settings->arena, values->hostname);
+    settings->values.postmaster = copy_text(&settings->arena, values->postmaster);
+    settings->values.local_domains =
+        copy_texts(&settings->arena, values->local_domains, values->local_count);
+    own = arena_alloc(&settings->arena, (values->own_count + 1) * sizeof *own);
+    if (own && values->own_count)
+        memcpy(own, values->own_addresses, values->own_count * sizeof *own);
+    settings->values.own_addresses = own;
+    copy_rules(settings);
+    copy_routes(settings);
+    return settings;
+}
+
+struct plan_settings *settings_ref(struct plan_settings *settings)
+{
+    settings->references++;
+    return settings;
+}
+
+void settings_unref(struct plan_settings *settings)
+{
+    if (!settings || --settings->references > 0)
+        return;
+    for (size_t i = 0; i < settings->values.route_count; i++) {
+        const char *password = settings->values.routes[i].password;
+
+        if (password)
+            secure_wipe((char *)(uintptr_t)password, strlen(password)); /* our own copy */
+    }
+    tls_client_unref(settings->tls);
+    arena_clear(&settings->arena);
+    memory_free(settings);
+}
+
+static bool matches(const char *const *patterns, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (domain_matches(patterns[i], name))
+            return true;
+    return false;
+}
+
+const struct route *settings_find_route(const struct plan_settings *settings, const char *domain)
+{
+    for (size_t i = 0; i < settings->values.route_count; i++) {
+        const struct route *route = &settings->values.routes[i];
+
+        if (matches(route->match, route->match_count, domain))
+            return route;
+    }
+    return NULL;
+}
+
+const struct route *settings_route_by_name(const struct plan_settings *settings, const char *name)
+{
+    for (size_t i = 0; i < settings->values.route_count; i++)
+        if (strcmp(settings->values.routes[i].name, name) == 0)
+            return &settings->values.routes[i];
+    return NULL;
+}
+
+bool settings_is_local(const struct plan_settings *settings, const char *domain)
+{
+    for (size_t i = 0; i < settings->values.local_count; i++)
+        if (strcmp(settings->values.local_domains[i], domain) == 0)
+            return true;
+    return false;
+}
+
+int settings_find_rule(const struct plan_settings *settings, const char *domain,
+                       const char *const *hosts, size_t host_count)
+{
+    for (size_t i = 0; i < settings->values.rule_count; i++) {
+        const struct destination_rule *rule = &settings->values.rules[i];
+
+        if (matches(rule->match, rule->match_count, domain))
+            return (int)i;
+        for (size_t k = 0; k < host_count; k++)
+            if (matches(rule->match, rule->match_count, hosts[k]))
+                return (int)i;
+    }
+    return -1;
+}

@@ -1,0 +1,407 @@
+/* The end of an attempt: outcomes -> the queue, reports in the same transaction, and a final log
+ * line for each recipient whose life ended. While the disk is full the outcome stays in memory
+ * and is tried again: nothing is delivered twice because of it. */
+#include "inner.h"
+
+#include "smtpd/base/check.h"
+#include "smtpd/base/log.h"
+#include "smtpd/base/memory.h"
+#include "smtpd/base/secure.h"
+#include "smtpd/queue/schedule.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { RETRY_MS = 5000, SAID_ARENA = 4 << 20 };
+
+struct settle {
+    struct link link;
+    struct deliver *deliver;
+    struct work *work;
+    struct lease *lease;
+    struct arena arena;
+    struct outcome *outcomes;
+    bool *is_settled;
+    struct lease_load *load;   /* of an expired entry */
+    struct destination *destination;
+    struct domain_queue *domain_queue;
+    struct queue_entry entry;
+    char expired_text[300];
+    struct bounce *bounce;
+    const struct report *reports;
+    size_t report_count;
+    struct settlement settlement;
+    bool wants_delay_notice;
+    bool is_submitted;
+    struct timer retry;
+    /* for the log */
+    char destination_key[512];
+    char peer[360];
+    struct tls_facts tls;
+    bool has_tls;
+    int64_t connect_ms;
+    int64_t transfer_ms;
+    int64_t started_ms;
+};
+
+static void submit(void *owner);
+
+static void settle_free(struct settle *settle)
+{
+    struct deliver *deliver = settle->deliver;
+
+    list_remove(&deliver->settling, &settle->link);
+    timer_cancel(&settle->retry);
+    if (settle->bounce)
+        bounce_free(settle->bounce);
+    arena_clear(&settle->arena);
+    memory_free(settle->work);
+    memory_free(settle);
+    deliver_check_empty(deliver);
+}
+
+/* ---- log ---- */
+
+static void log_reply(struct log_line *line, const struct said *said)
+{
+    if (!said)
+        return;
+    log_object(line, "reply");
+    log_number(line, "code", said->code);
+    log_text(line, "enhanced", said->status);
+    log_text(line, "text", said->text);
+    log_object_end(line);
+}
+
+static void log_common(struct log_line *line, const struct settle *settle)
+{
+    const struct envelope *envelope = &settle->lease->envelope;
+    char id[ID_TEXT];
+
+    id_print(envelope->id, id);
+    log_text(line, "id", id);
+    log_text(line, "session", envelope->session);
+    log_text(line, "sender", envelope->sender);
+    log_text(line, "user", envelope->user);
+    log_text(line, "tenant", envelope->tenant);
+    log_text(line, "destination", settle->destination_key);
+    log_text(line, "peer", settle->peer[0] ? settle->peer : NULL);
+    log_number(line, "size", (int64_t)(envelope->header_bytes + envelope->body_bytes));
+    log_number(line, "attempts", settle->lease->group.attempts + 1);
+    log_object(line, "delays");
+    log_seconds(line, "queue", settle->started_ms - envelope->arrival_ms);
+    log_seconds(line, "connect", settle->connect_ms);
+    log_seconds(line, "transfer", settle->transfer_ms);
+    log_object_end(line);
+    if (!settle->has_tls)
+        return;
+    log_object(line, "tls");
+    log_text(line, "version", settle->tls.version);
+    log_text(line, "cipher", settle->tls.cipher);
+    log_bool(line, "verified", settle->tls.is_verified);
+    log_object_end(line);
+}
+
+static const char *event_of(const struct settle *settle, const struct outcome *outcome)
+{
+    if (outcome->verdict == VERDICT_DELIVERED)
+        return "deliver.delivered";
+    if (!settle->lease->envelope.sender[0])
+        return "deliver.report_failed"; /* a report is never reported on */
+    return outcome->is_expired ? "deliver.expired" : "deliver.bounced";
+}
+
+static void log_recipient(const struct settle *settle, uint32_t at)
+{
+    const struct outcome *outcome = &settle->outcomes[at];
+    struct log_line line;
+
+    log_start_final(&line, outcome->verdict == VERDICT_DELIVERED ? LOG_INFO : LOG_NOTICE,
+                    event_of(settle, outcome));
+    log_text(&line, "recipient", settle->lease->group.recipients[at].address);
+    log_common(&line, settle);
+    log_text(&line, "class", verdict_class(outcome));
+    log_reply(&line, outcome->said);
+    log_end(&line);
+}
+
+static void log_deferral(const struct settle *settle)
+{
+    const struct group *group = &settle->lease->group;
+    struct log_line line;
+    uint32_t count = 0;
+    uint32_t first = 0;
+
+    for (uint32_t i = group->recipient_count; i-- > 0;)
+        if (!settle->is_settled[i]) {
+            count++;
+            first = i;
+        }
+    if (count == 0)
+        return;
+    log_start(&line, LOG_NOTICE, "deliver.deferred");
+    log_text(&line, "recipient", group->recipients[first].address);
+    log_number(&line, "recipients", count);
+    log_common(&line, settle);
+    log_text(&line, "class", verdict_class(&settle->outcomes[first]));
+    log_seconds(&line, "next_attempt_in",
+                settle->settlement.next_attempt_ms - deliver_now(settle->deliver));
+    log_reply(&line, settle->outcomes[first].said);
+    log_end(&line);
+}
+
+static void log_reports(const struct settle *settle)
+{
+    for (size_t i = 0; i < settle->report_count; i++) {
+        struct log_line line;
+        char id[ID_TEXT];
+        char of[ID_TEXT];
+
+        id_print(settle->reports[i].id, id);
+        id_print(settle->lease->envelope.id, of);
+        log_start(&line, LOG_NOTICE, "deliver.report_queued");
+        log_text(&line, "id", id);
+        log_text(&line, "of", of);
+        log_text(&line, "recipient", settle->reports[i].recipient.address);
+        log_end(&line);
+    }
+}
+
+static void count(const struct settle *settle)
+{
+    struct deliver_statistics *statistics = &settle->deliver->statistics;
+
+    for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++) {
+        const struct outcome *outcome = &settle->outcomes[i];
+
+        statistics->recipients_delivered += outcome->verdict == VERDICT_DELIVERED;
+        statistics->recipients_deferred += outcome->verdict == VERDICT_DEFERRED;
+        statistics->recipients_failed += outcome->verdict == VERDICT_FAILED && !outcome->is_expired;
+        statistics->recipients_expired += outcome->is_expired;
+    }
+    statistics->reports_queued += settle->report_count;
+}
+
+/* ---- the commit ---- */
+
+static void on_settled(void *owner, enum result result)
+{
+    struct settle *settle = owner;
+
+    settle->is_submitted = false;
+    if (result != RESULT_OK) {
+        timer_start(&settle->retry, RETRY_MS);
+        return;
+    }
+    settle->lease = NULL;
+    settle_free(settle);
+}
+
+/* The lines are made before the queue frees the lease, and written whatever follows: after this
+ * point the outcome is only waiting for room on the disk. */
+static void tell(struct settle *settle)
+{
+    for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++)
+        if (settle->is_settled[i])
+            log_recipient(settle, i);
+    log_deferral(settle);
+    log_reports(settle);
+    count(settle);
+}
+
+static void submit(void *owner)
+{
+    struct settle *settle = owner;
+
+    settle->is_submitted = true;
+    lease_settle(settle->lease, &settle->settlement, on_settled, settle);
+}
+
+static void on_bounced(void *owner, const struct report *reports, size_t report_count)
+{
+    struct settle *settle = owner;
+
+    settle->reports = reports;
+    settle->report_count = report_count;
+    settle->settlement.reports = reports;
+    settle->settlement.report_count = report_count;
+    tell(settle);
+    submit(settle);
+}
+
+/* ---- judgement ---- */
+
+static void expire_deferred(struct settle *settle)
+{
+    const struct deliver_settings *values = &settle->deliver->settings->values;
+    struct schedule schedule = {values->retry_ms, values->retry_count, values->expire_ms};
+
+    if (!schedule_is_expired(&schedule, settle->lease->envelope.arrival_ms,
+                             deliver_now(settle->deliver)))
+        return;
+    for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++) {
+        if (settle->outcomes[i].verdict != VERDICT_DEFERRED)
+            continue;
+        settle->outcomes[i].verdict = VERDICT_FAILED;
+        settle->outcomes[i].is_expired = true;
+    }
+}
+
+static void plan_next(struct settle *settle)
+{
+    const struct deliver_settings *values = &settle->deliver->settings->values;
+    struct schedule schedule = {values->retry_ms, values->retry_count, values->expire_ms};
+    const struct group *group = &settle->lease->group;
+    int64_t now_ms = deliver_now(settle->deliver);
+    const struct said *said = NULL;
+    uint32_t random;
+
+    secure_random(&random, sizeof random);
+    for (uint32_t i = 0; i < group->recipient_count; i++) {
+        settle->is_settled[i] = settle->outcomes[i].verdict != VERDICT_DEFERRED;
+        if (!settle->is_settled[i] && !said)
+            said = settle->outcomes[i].said;
+    }
+    settle->wants_delay_notice = said && values->delay_notice_ms && !group->delay_notified &&
+                                 now_ms - settle->lease->envelope.arrival_ms >=
+                                     values->delay_notice_ms;
+    settle->settlement = (struct settlement){
+        .is_settled = settle->is_settled,
+        .next_attempt_ms = schedule_next(&schedule, group->attempts + 1,
+                                         settle->lease->envelope.arrival_ms, now_ms, random),
+        .counts_attempt = true,
+        .delay_notified = group->delay_notified || settle->wants_delay_notice,
+        .last_code = said ? said->code : 0,
+        .last_status = said ? said->status : "",
+        .last_text = said ? said->text : "",
+        .last_host = said ? said->host : "",
+    };
+}
+
+static void judge(struct settle *settle)
+{
+    expire_deferred(settle);
+    plan_next(settle);
+    settle->bounce = bounce_start(settle->deliver, settle->lease, settle->outcomes,
+                                  settle->wants_delay_notice, on_bounced, settle);
+}
+
+/* Outcomes share few replies: each is copied once. */
+static void copy_outcomes(struct settle *settle, const struct outcome *outcomes, uint32_t count_of)
+{
+    const struct said *from = NULL;
+    const struct said *copy = NULL;
+
+    for (uint32_t i = 0; i < count_of; i++) {
+        settle->outcomes[i] = outcomes[i];
+        if (outcomes[i].said && outcomes[i].said != from) {
+            struct said *said = arena_alloc(&settle->arena, sizeof *said);
+
+            from = outcomes[i].said;
+            if (said)
+                *said = *from;
+            copy = said;
+        }
+        settle->outcomes[i].said = outcomes[i].said ? copy : NULL;
+    }
+}
+
+static struct settle *settle_new(struct deliver *deliver, struct destination *destination)
+{
+    struct settle *settle = NEW(struct settle);
+
+    settle->deliver = deliver;
+    settle->destination = destination;
+    (void)snprintf(settle->destination_key, sizeof settle->destination_key, "%s",
+                   destination ? destination->key : "");
+    settle->started_ms = deliver_now(deliver);
+    arena_init(&settle->arena, SAID_ARENA);
+    timer_init(&settle->retry, deliver->rooms.loop, submit, settle);
+    list_push_back(&deliver->settling, &settle->link);
+    return settle;
+}
+
+static void take_lease(struct settle *settle, struct lease *lease)
+{
+    uint32_t recipients = lease->group.recipient_count;
+
+    settle->lease = lease;
+    settle->outcomes = arena_alloc(&settle->arena, (recipients + 1) * sizeof *settle->outcomes);
+    settle->is_settled = arena_alloc(&settle->arena, (recipients + 1) * sizeof *settle->is_settled);
+    CHECK(settle->outcomes && settle->is_settled);
+}
+
+void settle_start(struct work *work, const struct outcome *outcomes,
+                  const struct settle_facts *facts)
+{
+    struct settle *settle = settle_new(work->destination->deliver, work->destination);
+
+    settle->work = work;
+    take_lease(settle, work->lease);
+    copy_outcomes(settle, outcomes, work->lease->group.recipient_count);
+    (void)snprintf(settle->peer, sizeof settle->peer, "%s", facts->peer ? facts->peer : "");
+    if (facts->tls) {
+        settle->tls = *facts->tls;
+        settle->has_tls = true;
+    }
+    settle->connect_ms = facts->connect_ms;
+    settle->transfer_ms = facts->transfer_ms;
+    settle->started_ms = facts->started_ms;
+    judge(settle);
+}
+
+/* ---- expired behind a fault ---- */
+
+static void on_expired_loaded(void *owner, struct lease *lease, enum result result)
+{
+    struct settle *settle = owner;
+    struct said *said;
+
+    (void)result;
+    settle->load = NULL;
+    if (!lease) {
+        settle_free(settle);
+        return;
+    }
+    take_lease(settle, lease);
+    said = said_words(&settle->arena, lease->group.last_code, lease->group.last_status,
+                      lease->group.last_text, lease->group.last_host);
+    if (said && !lease->group.last_text[0]) {
+        said->code = 451;
+        (void)snprintf(said->status, sizeof said->status, "4.4.7");
+        (void)snprintf(said->text, sizeof said->text, "expired while waiting: %s",
+                       settle->expired_text);
+    } else if (said) {
+        said->is_remote = lease->group.last_host[0] != '\0';
+    }
+    for (uint32_t i = 0; i < lease->group.recipient_count; i++) {
+        settle->outcomes[i].verdict = VERDICT_DEFERRED;
+        settle->outcomes[i].said = said;
+    }
+    judge(settle);
+}
+
+void settle_expired(struct lane *lane, struct destination *destination,
+                    const struct queue_entry *entry)
+{
+    struct settle *settle = settle_new(lane->deliver, destination);
+
+    (void)snprintf(settle->expired_text, sizeof settle->expired_text, "%s", lane->fault);
+    settle->load = queue_lease_load(lane->domain_queue, entry, on_expired_loaded, settle);
+}
+
+void settle_abort(struct deliver *deliver)
+{
+    struct link *next;
+
+    for (struct link *link = list_first(&deliver->settling); link; link = next) {
+        struct settle *settle = CONTAINER_OF(link, struct settle, link);
+
+        next = list_next(&deliver->settling, link);
+        if (settle->is_submitted)
+            continue; /* the last commit takes it; its memory goes with the process */
+        if (settle->load)
+            lease_load_cancel(settle->load);
+        settle_free(settle);
+    }
+}

@@ -1,0 +1,223 @@
+/* tmp, fsync, rename into new, fsync of new: what is in new is whole, and stays. The name is made
+ * of the message and not of the time, so that a try after a crash finds what the one before it
+ * had stored. */
+#include "maildir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { PATH_BYTES = 4096, WRITE_BYTES = 65536 };
+
+static void fail(struct maildir_box *box, const char *what, const char *path)
+{
+    int error = errno;
+
+    box->result = error == ENOSPC || error == EDQUOT ? RESULT_NO_SPACE : RESULT_IO;
+    (void)snprintf(box->text, sizeof box->text, "cannot %s %.100s: %s", what, path,
+                   strerror(error));
+    if (box->fd >= 0)
+        (void)close(box->fd);
+    box->fd = -1;
+}
+
+static bool make_folder(struct maildir_box *box, const char *path)
+{
+    char partial[PATH_BYTES];
+    size_t length = strlen(path);
+
+    if (mkdir(path, 0700) == 0 || errno == EEXIST)
+        return true;
+    if (errno == ENOENT && length < sizeof partial) {
+        memcpy(partial, path, length + 1);
+        for (char *at = partial + 1; *at; at++) {
+            if (*at != '/')
+                continue;
+            *at = '\0';
+            if (mkdir(partial, 0700) != 0 && errno != EEXIST) {
+                fail(box, "make the folder", partial);
+                return false;
+            }
+            *at = '/';
+        }
+        if (mkdir(path, 0700) == 0 || errno == EEXIST)
+            return true;
+    }
+    fail(box, "make the folder", path);
+    return false;
+}
+
+static void path_in(const struct maildir_box *box, const char *sub, const char *name,
+                    char path[PATH_BYTES])
+{
+    (void)snprintf(path, PATH_BYTES, "%s/%s%s%s", box->folder, sub, name[0] ? "/" : "", name);
+}
+
+static bool make_folders(struct maildir_box *box)
+{
+    static const char *const subs[] = {"tmp", "new", "cur"};
+    char path[PATH_BYTES];
+
+    for (size_t i = 0; i < 3; i++) {
+        path_in(box, subs[i], "", path);
+        if (!make_folder(box, path))
+            return false;
+    }
+    return true;
+}
+
+/* A mail reader may have moved it to cur and added flags (":2,S"). */
+static bool is_in_cur(const struct maildir_box *box, const char *name)
+{
+    size_t length = strlen(name);
+    const struct dirent *entry;
+    char path[PATH_BYTES];
+    bool is_found = false;
+    DIR *folder;
+
+    path_in(box, "cur", "", path);
+    folder = opendir(path);
+    while (folder && !is_found && (entry = readdir(folder)))
+        is_found = strncmp(entry->d_name, name, length) == 0 &&
+                   (entry->d_name[length] == '\0' || entry->d_name[length] == ':');
+    if (folder)
+        (void)closedir(folder);
+    return is_found;
+}
+
+static void write_all(struct maildir_box *box, const char *data, size_t length)
+{
+    while (box->fd >= 0 && length > 0) {
+        ssize_t written = write(box->fd, data, length);
+
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0) {
+            fail(box, "write to", box->folder);
+            return;
+        }
+        data += written;
+        length -= (size_t)written;
+    }
+}
+
+static void open_box(const struct maildir_message *message, struct maildir_box *box,
+                     struct slice head)
+{
+    char path[PATH_BYTES];
+
+    box->fd = -1;
+    if (!make_folders(box))
+        return;
+    path_in(box, "new", message->name, path);
+    if (access(path, F_OK) == 0 || is_in_cur(box, message->name)) {
+        box->is_there = true;
+        return;
+    }
+    path_in(box, "tmp", message->name, path);
+    (void)unlink(path); /* of a process that was killed */
+    box->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (box->fd < 0)
+        fail(box, "create", path);
+    else
+        write_all(box, head.data, head.length);
+}
+
+void maildir_open(struct maildir_message *message, struct slice head)
+{
+    for (size_t i = 0; i < message->box_count; i++)
+        if (message->boxes[i].result == RESULT_OK)
+            open_box(message, &message->boxes[i], head);
+}
+
+static void write_to_all(struct maildir_message *message, const char *data, size_t length)
+{
+    for (size_t i = 0; i < message->box_count; i++)
+        write_all(&message->boxes[i], data, length);
+}
+
+/* CR LF -> LF, as files of this system have it. A bare CR stays. */
+void maildir_write(struct maildir_message *message, struct slice piece)
+{
+    char converted[WRITE_BYTES + 2];
+    size_t length = 0;
+
+    for (size_t i = 0; i < piece.length; i++) {
+        char byte = piece.data[i];
+
+        if (message->after_cr && byte != '\n')
+            converted[length++] = '\r';
+        message->after_cr = byte == '\r';
+        if (byte != '\r')
+            converted[length++] = byte;
+        if (length >= WRITE_BYTES) {
+            write_to_all(message, converted, length);
+            length = 0;
+        }
+    }
+    write_to_all(message, converted, length);
+}
+
+static void sync_folder(struct maildir_box *box, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0 || fsync(fd) != 0)
+        fail(box, "sync", path);
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+static void finish_box(const struct maildir_message *message, struct maildir_box *box)
+{
+    char tmp[PATH_BYTES];
+    char new[PATH_BYTES];
+
+    if (box->fd < 0)
+        return;
+    path_in(box, "tmp", message->name, tmp);
+    path_in(box, "new", message->name, new);
+    if (fsync(box->fd) != 0) {
+        fail(box, "sync", tmp);
+        return;
+    }
+    if (close(box->fd) != 0) {
+        box->fd = -1;
+        fail(box, "close", tmp);
+        return;
+    }
+    box->fd = -1;
+    if (rename(tmp, new) != 0) {
+        fail(box, "move the message into", new);
+        return;
+    }
+    path_in(box, "new", "", new);
+    sync_folder(box, new);
+}
+
+void maildir_finish(struct maildir_message *message)
+{
+    if (message->after_cr)
+        write_to_all(message, "\r", 1);
+    for (size_t i = 0; i < message->box_count; i++)
+        finish_box(message, &message->boxes[i]);
+}
+
+void maildir_abandon(struct maildir_message *message)
+{
+    for (size_t i = 0; i < message->box_count; i++) {
+        struct maildir_box *box = &message->boxes[i];
+        char path[PATH_BYTES];
+
+        if (box->fd < 0)
+            continue;
+        (void)close(box->fd);
+        box->fd = -1;
+        path_in(box, "tmp", message->name, path);
+        (void)unlink(path);
+    }
+}

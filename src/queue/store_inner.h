@@ -1,0 +1,87 @@
+/* What the files of the store share. The only header with an LMDB type in it. */
+#ifndef SMTPD_QUEUE_STORE_INNER_H
+#define SMTPD_QUEUE_STORE_INNER_H
+
+#include "store.h"
+
+#include <lmdb.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { STORE_READERS_KEPT = 16, STORE_ID_STEP = 65536, STORE_KEY_CHUNK = 12, STORE_TABLES = 5 };
+
+struct store {
+    struct loop *loop;
+    struct waker *waker;
+    char *directory;
+    MDB_env *env;
+    MDB_dbi envelope;
+    MDB_dbi group;
+    MDB_dbi body;
+    MDB_dbi draft;
+    MDB_dbi meta;
+    uint32_t chunk_bytes;
+    uint32_t page_bytes;
+    uint64_t map_bytes;
+
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards from here ... */
+    pthread_cond_t work;
+    pthread_cond_t idle;
+    struct list pending;
+    struct list ended;
+    bool is_stopping;
+    bool is_closed;
+    unsigned readers;
+    uint64_t id_wanted;
+    MDB_txn *kept[STORE_READERS_KEPT]; /* read transactions that were reset */
+    unsigned kept_count;
+    struct store_numbers numbers;
+    int64_t commit_us_max_before;
+    int64_t minute_started_us; /* ... to here */
+
+    atomic_uint references;
+    atomic_uint_fast64_t id_limit; /* durable */
+    atomic_bool is_broken;
+
+    struct list taken; /* the store thread's own: taken, not committed yet */
+};
+
+/* One write transaction. Sticky: after the first failure nothing more is done (HOUSE.md 4). */
+struct store_write {
+    struct store *store;
+    MDB_txn *txn;
+    MDB_cursor *body;
+    MDB_cursor *group;
+    uint64_t bytes; /* of bodies, added plus deleted */
+    int code;       /* of LMDB; 0: fine so far */
+};
+
+struct store_group_key {
+    unsigned char text[STORE_KEY_CHUNK];
+};
+
+/* Big-endian id and number: memcmp order is (id, number). For `group` and `body`. */
+struct store_group_key store_key(uint64_t id, uint32_t number);
+uint64_t store_key_id(const MDB_val *key);
+uint32_t store_key_number(const MDB_val *key);
+
+/* store_write.c */
+int store_write_begin(struct store *store, struct store_write *write);
+void store_write_apply(struct store_write *write, struct store_op *op);
+void store_write_id_limit(struct store_write *write, uint64_t limit);
+void store_write_drop_draft(struct store_write *write, uint64_t id);
+int store_write_end(struct store_write *write); /* commits, or aborts after a failure */
+
+/* store_env.c */
+enum result store_env_open(struct store *store, uint64_t *first_id, struct fault *fault);
+void store_env_close(struct store *store);
+/* Foreign codes in our words. `bytes` is how much the transaction was to write. */
+enum result store_translate(struct store *store, int code, uint64_t bytes);
+void store_measure(struct store *store); /* free space, file size: into numbers */
+
+/* store_read.c */
+MDB_txn *store_reader_take(struct store *store, int *code);
+void store_reader_give(struct store *store, MDB_txn *txn);
+
+#endif

@@ -5,6 +5,8 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <pwd.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -42,7 +44,7 @@ static bool keep_bind_right(void)
     struct __user_cap_data_struct data[2] = {{0}};
     uint32_t right = UINT32_C(1) << CAP_NET_BIND_SERVICE;
 
-    data[0].effective = data[0].permitted = right;
+    data[0].effective = data[0].permitted = (__u32)right;
     return syscall(SYS_capset, &header, data) == 0;
 }
 

@@ -62,18 +62,18 @@ static void print_usage(FILE *to)
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         (void)fprintf(to, "  %-9s %-32s %s\n", commands[i].name, commands[i].arguments,
                       commands[i].sentence);
-    (void)fprintf(to, "\n"
-                      "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
-                      "  --socket PATH   control socket, where the configuration cannot be read\n"
-                      "  --json          machine-readable answers (check, queue, status)\n\n"
-                      "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
-                      "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
+    (void)fprintf(
+        to, "\n"
+            "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
+            "  --socket PATH   control socket, where the configuration cannot be read\n"
+            "  --json          machine-readable answers (check, queue, status)\n\n"
+            "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
+            "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
 }
 
-static int usage_error(const char *format, const char *word)
+static int usage_error(const char *before, const char *word, const char *behind)
 {
-    (void)fprintf(stderr, format, word);
-    (void)fprintf(stderr, "\nTry: smtpd help\n");
+    (void)fprintf(stderr, "%s%s%s\n\nTry: smtpd help\n", before, word, behind);
     return CLI_USAGE;
 }
 
@@ -93,7 +93,8 @@ static int command_version(const struct words *words)
 
 /* ---- run and check ---- */
 
-static void print_problems(const struct config_problems *problems, const char *path, FILE *to)
+static void print_problems(const struct config_problems *problems, const char *path,
+                           FILE *to)
 {
     struct bytes text;
 
@@ -119,7 +120,7 @@ static int command_run(const struct words *words)
     struct config *config;
 
     if (words->count > 0)
-        return usage_error("smtpd: run takes no \"%s\"\n", words->items[0]);
+        return usage_error("smtpd: run takes no \"", words->items[0], "\"");
     config = load(words->config_path);
     return config ? server_run(config, words->config_path) : CLI_FAILED;
 }
@@ -194,7 +195,7 @@ static int command_check(const struct words *words)
         if (strcmp(words->items[i], "--effective") == 0)
             wants_effective = true;
         else if (words->items[i][0] == '-')
-            return usage_error("smtpd: check takes no \"%s\"\n", words->items[i]);
+            return usage_error("smtpd: check takes no \"", words->items[i], "\"");
         else
             path = words->items[i];
     }
@@ -234,7 +235,8 @@ static bool read_password(char password[LIMIT_PASSWORD + 2], size_t *length)
     *length = line ? strcspn(line, "\r\n") : 0;
     if (*length >= 1 && *length <= LIMIT_PASSWORD)
         return true;
-    (void)fprintf(stderr, "smtpd: the password, one line on standard input, has 1 to %d bytes\n",
+    (void)fprintf(stderr,
+                  "smtpd: the password, one line on standard input, has 1 to %d bytes\n",
                   LIMIT_PASSWORD);
     return false;
 }
@@ -249,7 +251,8 @@ static int user_add(const char *path, const char *name)
 
     if (!read_password(password, &length))
         return CLI_USAGE;
-    result = users_file_set(path, name, (struct slice){password, length}, &was_there, &fault);
+    result =
+        users_file_set(path, name, (struct slice){password, length}, &was_there, &fault);
     secure_wipe(password, sizeof password);
     if (result != RESULT_OK) {
         (void)fprintf(stderr, "smtpd: %s\n", fault.text);
@@ -278,7 +281,7 @@ static int user_change(const char *path, const struct words *words)
     else if (strcmp(what, "remove") == 0 && words->count == 2)
         result = users_file_remove(path, words->items[1], &fault);
     else
-        return usage_error("usage: smtpd user add NAME | remove NAME | list%s\n", "");
+        return usage_error("usage: smtpd user add NAME | remove NAME | list", "", "");
     if (result == RESULT_OK)
         return CLI_DONE;
     (void)fprintf(stderr, "smtpd: %s\n", fault.text);
@@ -331,8 +334,8 @@ static int command_queue(const struct words *words)
     struct cli_context nowhere = {NULL, false};
     char *help[] = {(char *)(uintptr_t) "help"};
 
-    if (words->count > 0 && (strcmp(words->items[0], "help") == 0 ||
-                             strcmp(words->items[0], "--help") == 0))
+    if (words->count > 0 &&
+        (strcmp(words->items[0], "help") == 0 || strcmp(words->items[0], "--help") == 0))
         return cli_queue(&nowhere, 1, help);
     return ask_server(words, cli_queue);
 }
@@ -361,7 +364,7 @@ static int command_document(const struct words *words)
         (void)fwrite(text.data, 1, text.length, stdout);
     bytes_fini(&text);
     if (result == RESULT_NOT_FOUND)
-        return usage_error("usage: smtpd document example|manual|verbs%s\n", "");
+        return usage_error("usage: smtpd document example|manual|verbs", "", "");
     return result == RESULT_OK && fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
 
@@ -412,13 +415,13 @@ int main(int argc, char **argv)
     secure_init();
     words.items = NEW_ARRAY(char *, (size_t)argc);
     if (!take_flags(&words, argc - 1, argv + 1)) {
-        code = usage_error("smtpd: %s needs a value\n", argv[argc - 1]);
+        code = usage_error("smtpd: ", argv[argc - 1], " needs a value");
     } else {
         command = words.count > 0 ? find_command(words.items[0]) : NULL;
         words.count -= words.count > 0;
         words.items++;
         code = command ? command->run(&words)
-                       : usage_error("smtpd: no command \"%s\"\n", argv[1]);
+                       : usage_error("smtpd: no command \"", argv[1], "\"");
         words.items--;
     }
     memory_free(words.items);

@@ -87,7 +87,8 @@ void request_answer(struct request *request, unsigned status, json_t *json)
         MHD_create_response_from_buffer(length, text, MHD_RESPMEM_MUST_FREE);
 
     json_decref(json);
-    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+                                  "application/json");
     request_answer_response(request, status, response);
 }
 
@@ -102,7 +103,8 @@ static bool route_matches(const struct request_route *route, const char *path)
 
     if (route->path[length - 1] != '/')
         return strcmp(route->path, path) == 0;
-    return strncmp(route->path, path, length) == 0 && path[length] && !strchr(path + length, '/');
+    return strncmp(route->path, path, length) == 0 && path[length] &&
+           !strchr(path + length, '/');
 }
 
 static void dispatch(struct request *request)
@@ -119,7 +121,8 @@ static void dispatch(struct request *request)
             return;
         }
     }
-    request_answer_error(request, path_exists ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND,
+    request_answer_error(request,
+                         path_exists ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND,
                          path_exists ? "this path takes another method" : "no such path");
 }
 
@@ -156,9 +159,10 @@ static enum MHD_Result answer_ready(struct request *request)
     return MHD_queue_response(request->connection, request->status, request->response);
 }
 
-static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection, const char *path,
-                                  const char *method, const char *version, const char *data,
-                                  size_t *data_bytes, void **state)
+/* NOLINTNEXTLINE(readability-function-size): the library's own eight parameters */
+static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection,
+                                  const char *path, const char *method, const char *version,
+                                  const char *data, size_t *data_bytes, void **state)
 {
     struct request *request = *state;
 
@@ -229,39 +233,41 @@ static int listen_on(const char *path, struct fault *fault)
 }
 
 enum result admin_open(const struct admin_rooms *rooms, const char *socket_path,
-                       struct admin **opened, struct fault *fault)
+                       struct admin **admin, struct fault *fault)
 {
-    struct admin *admin;
+    struct admin *opened;
     const union MHD_DaemonInfo *info;
     int fd;
 
-    if (strlen(socket_path) >= sizeof admin->path)
-        return fault_set(fault, RESULT_TOO_LARGE,
-                         "the path of the control socket, %s, is longer than %zu bytes; choose a "
-                         "shorter server.data_dir",
-                         socket_path, sizeof admin->path - 1);
+    if (strlen(socket_path) >= sizeof opened->path)
+        return fault_set(
+            fault, RESULT_TOO_LARGE,
+            "the path of the control socket, %s, is longer than %zu bytes; choose a "
+            "shorter server.data_dir",
+            socket_path, sizeof opened->path - 1);
     fd = listen_on(socket_path, fault);
     if (fd < 0)
         return RESULT_IO;
-    admin = NEW(struct admin);
-    admin->rooms = *rooms;
-    list_init(&admin->requests);
-    (void)snprintf(admin->path, sizeof admin->path, "%s", socket_path);
-    timer_init(&admin->timer, rooms->loop, turn, admin);
-    admin->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, admin,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, admin,
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)REQUEST_TIMEOUT_S, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)REQUEST_CONNECTIONS, MHD_OPTION_END);
-    if (!admin->daemon) {
+    opened = NEW(struct admin);
+    opened->rooms = *rooms;
+    list_init(&opened->requests);
+    (void)snprintf(opened->path, sizeof opened->path, "%s", socket_path);
+    timer_init(&opened->timer, rooms->loop, turn, opened);
+    opened->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, opened,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, on_completed, opened,
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)REQUEST_TIMEOUT_S,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)REQUEST_CONNECTIONS, MHD_OPTION_END);
+    if (!opened->daemon) {
         (void)close(fd);
-        memory_free(admin);
-        return fault_set(fault, RESULT_IO, "the HTTP library does not start on %s", socket_path);
+        memory_free(opened);
+        return fault_set(fault, RESULT_IO, "the HTTP library does not start on %s",
+                         socket_path);
     }
-    info = MHD_get_daemon_info(admin->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-    admin->watch = watch_start(rooms->loop, info->epoll_fd, WATCH_READABLE, turn, admin);
-    arm(admin);
-    *opened = admin;
+    info = MHD_get_daemon_info(opened->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    opened->watch = watch_start(rooms->loop, info->epoll_fd, WATCH_READABLE, turn, opened);
+    arm(opened);
+    *admin = opened;
     return RESULT_OK;
 }
 
@@ -277,14 +283,16 @@ void admin_close(struct admin *admin)
     if (!admin)
         return;
     /* The library refuses to stop with suspended connections. */
-    for (link = list_first(&admin->requests); link; link = list_next(&admin->requests, link)) {
+    for (link = list_first(&admin->requests); link;
+         link = list_next(&admin->requests, link)) {
         struct request *request = CONTAINER_OF(link, struct request, link);
 
         if (request->on_gone)
             request->on_gone(request);
         request->on_gone = NULL;
         if (request->is_suspended)
-            request_answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "the server is leaving");
+            request_answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE,
+                                 "the server is leaving");
     }
     (void)MHD_run(admin->daemon);
     timer_cancel(&admin->timer);

@@ -11,8 +11,8 @@ struct download {
     bool is_found;
     bool only_header;
     struct body_reader *reader;
-    struct slice piece;   /* what is left of the current one */
-    uint64_t left;        /* bytes of the part still to come */
+    struct slice piece; /* what is left of the current one */
+    uint64_t left;      /* bytes of the part still to come */
     bool is_reading;
     bool is_suspended;
     bool has_failed;
@@ -76,7 +76,8 @@ static ssize_t give_more(void *owner, uint64_t position, char *into, size_t most
     return (ssize_t)count;
 }
 
-static bool find_envelope(void *owner, const struct envelope *envelope, const struct group *group)
+static bool find_envelope(void *owner, const struct envelope *envelope,
+                          const struct group *group)
 {
     struct download *download = owner;
 
@@ -116,8 +117,8 @@ static void on_found(void *owner, enum result result)
     download->visit = NULL;
     if (result != RESULT_OK || !download->is_found)
         why = "no such message in the queue";
-    else if (body_reader_open(request->rooms->queue, &download->envelope, &download->reader) !=
-             RESULT_OK)
+    else if (body_reader_open(request->rooms->queue, &download->envelope,
+                              &download->reader) != RESULT_OK)
         why = "all read windows are in use; try again";
     if (why) {
         request->on_gone = NULL;
@@ -131,8 +132,9 @@ static void on_found(void *owner, enum result result)
     /* From here on the response owns the download, and the request a reference of both. */
     request->on_gone = download_stop;
     request_answer_response(request, MHD_HTTP_OK,
-                            MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, LIMIT_PIECE_BYTES,
-                                                              give_more, download, download_free));
+                            MHD_create_response_from_callback(MHD_SIZE_UNKNOWN,
+                                                              LIMIT_PIECE_BYTES, give_more,
+                                                              download, download_free));
 }
 
 void message_handle(struct request *request)
@@ -152,5 +154,6 @@ void message_handle(struct request *request)
     download->only_header = part && strcmp(part, "headers") == 0;
     request->work = download;
     request->on_gone = download_gone;
-    download->visit = queue_visit_start(request->rooms->queue, id, find_envelope, on_found, download);
+    download->visit =
+        queue_visit_start(request->rooms->queue, id, find_envelope, on_found, download);
 }

@@ -48,17 +48,19 @@ static json_t *group_json(struct queue *queue, const struct envelope *envelope,
                           const struct group *group)
 {
     char id[ID_TEXT];
+    json_int_t size;
 
     id_print(envelope->id, id);
+    size = (json_int_t)envelope->header_bytes + (json_int_t)envelope->body_bytes;
     return json_pack(
-        "{s:s,s:i,s:s,s:s,s:o,s:I,s:I,s:i,s:s,s:I,s:o,s:o,s:{s:i,s:o,s:o,s:o,s:I}}", "id", id,
-        "group", (int)group->number, "lane", group->lane, "sender", envelope->sender, "recipients",
-        recipients_json(group), "arrival_ms", (json_int_t)envelope->arrival_ms, "next_attempt_ms",
+        "{s:s,s:i,s:s,s:s,s:o,s:I,s:I,s:i,s:s,s:I,s:o,s:o,s:{s:i,s:o,s:o,s:o,s:I}}", "id",
+        id, "group", (int)group->number, "lane", group->lane, "sender", envelope->sender,
+        "recipients", recipients_json(group), "arrival_ms",
+        (json_int_t)envelope->arrival_ms, "next_attempt_ms",
         (json_int_t)group->next_attempt_ms, "attempts", (int)group->attempts, "state",
-        state_name(queue, envelope, group), "size",
-        (json_int_t)(envelope->header_bytes + envelope->body_bytes), "user",
-        text_or_null(envelope->user), "tenant", text_or_null(envelope->tenant), "last", "code",
-        (int)group->last_code, "status", text_or_null(group->last_status), "text",
+        state_name(queue, envelope, group), "size", size, "user",
+        text_or_null(envelope->user), "tenant", text_or_null(envelope->tenant), "last",
+        "code", (int)group->last_code, "status", text_or_null(group->last_status), "text",
         text_or_null(group->last_text), "host", text_or_null(group->last_host), "time_ms",
         (json_int_t)group->last_attempt_ms);
 }
@@ -67,11 +69,14 @@ static json_t *group_json(struct queue *queue, const struct envelope *envelope,
 
 static const char *why_name(enum why_kind kind)
 {
-    static const char *const names[] = {
-        [WHY_SCHEDULED] = "scheduled",     [WHY_LEASED] = "active",
-        [WHY_DNS] = "dns",                 [WHY_DESTINATION] = "destination",
-        [WHY_CONNECTIONS] = "connections", [WHY_READY_FULL] = "ready_full",
-        [WHY_DRAINING] = "draining",       [WHY_NO_ROOM] = "no_room"};
+    static const char *const names[] = {[WHY_SCHEDULED] = "scheduled",
+                                        [WHY_LEASED] = "active",
+                                        [WHY_DNS] = "dns",
+                                        [WHY_DESTINATION] = "destination",
+                                        [WHY_CONNECTIONS] = "connections",
+                                        [WHY_READY_FULL] = "ready_full",
+                                        [WHY_DRAINING] = "draining",
+                                        [WHY_NO_ROOM] = "no_room"};
 
     return names[kind];
 }
@@ -87,15 +92,18 @@ static json_t *why_json(const struct listing *listing, const struct envelope *en
     if (queue_is_leased(rooms->queue, envelope->id, group->number)) {
         why.kind = WHY_LEASED;
         why.until_ms = 0;
-        (void)snprintf(why.text, sizeof why.text, "an attempt is running or about to start");
+        (void)snprintf(why.text, sizeof why.text,
+                       "an attempt is running or about to start");
     } else if (group->is_held) {
         return json_pack("{s:s,s:s,s:I}", "kind", "held", "text", "held by an operator",
                          "until_ms", (json_int_t)0);
-    } else if (group->next_attempt_ms > listing->now_ms && why.until_ms <= group->next_attempt_ms) {
+    } else if (group->next_attempt_ms > listing->now_ms &&
+               why.until_ms <= group->next_attempt_ms) {
         why.kind = WHY_SCHEDULED;
         why.until_ms = group->next_attempt_ms;
         (void)snprintf(why.text, sizeof why.text, "waits for its next attempt%s%s",
-                       group->last_text[0] ? "; the last answer was: " : "", group->last_text);
+                       group->last_text[0] ? "; the last answer was: " : "",
+                       group->last_text);
     }
     return json_pack("{s:s,s:s,s:o,s:I}", "kind", why_name(why.kind), "text", why.text,
                      "destination", text_or_null(why.destination), "until_ms",
@@ -104,7 +112,8 @@ static json_t *why_json(const struct listing *listing, const struct envelope *en
 
 /* ---- list and show ---- */
 
-static bool listing_visit(void *owner, const struct envelope *envelope, const struct group *group)
+static bool listing_visit(void *owner, const struct envelope *envelope,
+                          const struct group *group)
 {
     struct listing *listing = owner;
     struct queue *queue = listing->request->rooms->queue;
@@ -200,14 +209,17 @@ void queue_handle_list(struct request *request)
     }
     if ((first && !id_parse(first, strlen(first), &listing->first_id)) ||
         (group && slice_to_u64(slice_of(group), UINT32_MAX, &number) != RESULT_OK)) {
-        request_answer_error(request, MHD_HTTP_BAD_REQUEST, "first and group are those of \"next\"");
+        request_answer_error(request, MHD_HTTP_BAD_REQUEST,
+                             "first and group are those of \"next\"");
         listing_forget(request);
         return;
     }
     listing->first_group = (uint32_t)number;
     number = REQUEST_PAGE_MAX;
-    if (limit && (slice_to_u64(slice_of(limit), REQUEST_PAGE_MAX, &number) != RESULT_OK || !number)) {
-        request_answer_error(request, MHD_HTTP_BAD_REQUEST, "limit is a number from 1 to 1000");
+    if (limit && (slice_to_u64(slice_of(limit), REQUEST_PAGE_MAX, &number) != RESULT_OK ||
+                  !number)) {
+        request_answer_error(request, MHD_HTTP_BAD_REQUEST,
+                             "limit is a number from 1 to 1000");
         listing_forget(request);
         return;
     }
@@ -255,7 +267,8 @@ static void changing_gone(struct request *request)
     changing->request = NULL;
 }
 
-static void on_changed(void *owner, enum result result, size_t changed, size_t busy, size_t gone)
+static void on_changed(void *owner, enum result result, size_t changed, size_t busy,
+                       size_t gone)
 {
     struct changing *changing = owner;
     struct request *request = changing->request;
@@ -265,10 +278,11 @@ static void on_changed(void *owner, enum result result, size_t changed, size_t b
         request->work = NULL;
         if (result == RESULT_OK)
             request_answer(request, MHD_HTTP_OK,
-                           json_pack("{s:I,s:I,s:I}", "changed", (json_int_t)changed, "busy",
-                                     (json_int_t)busy, "gone", (json_int_t)gone));
+                           json_pack("{s:I,s:I,s:I}", "changed", (json_int_t)changed,
+                                     "busy", (json_int_t)busy, "gone", (json_int_t)gone));
         else
-            request_answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, result_text(result));
+            request_answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE,
+                                 result_text(result));
         for (size_t i = 0; i < changing->lane_count; i++)
             deliver_wake(request->rooms->deliver, changing->lanes[i]);
     }
@@ -301,7 +315,8 @@ static void remember_lane(struct changing *changing, const json_t *json)
         changing->lane_count++;
 }
 
-static void change_start(struct request *request, enum queue_change change, const json_t *targets)
+static void change_start(struct request *request, enum queue_change change,
+                         const json_t *targets)
 {
     size_t count = json_array_size(targets);
     struct queue_target *list = NEW_ARRAY(struct queue_target, count + 1);
@@ -318,7 +333,8 @@ static void change_start(struct request *request, enum queue_change change, cons
     if (is_good) {
         request->work = changing;
         request->on_gone = changing_gone;
-        queue_change_start(request->rooms->queue, change, list, count, on_changed, changing);
+        queue_change_start(request->rooms->queue, change, list, count, on_changed,
+                           changing);
     } else {
         request_answer_error(request, MHD_HTTP_BAD_REQUEST,
                              "targets is a list of 1 to 1000 objects with id and group");
@@ -331,8 +347,8 @@ static void change_start(struct request *request, enum queue_change change, cons
 void queue_handle_change(struct request *request)
 {
     json_error_t error;
-    json_t *json = json_loadb(request->body.data ? request->body.data : "", request->body.length, 0,
-                              &error);
+    json_t *json = json_loadb(request->body.data ? request->body.data : "",
+                              request->body.length, 0, &error);
     const char *change = json_string_value(json_object_get(json, "change"));
     const json_t *targets = json_object_get(json, "targets");
 
@@ -341,7 +357,8 @@ void queue_handle_change(struct request *request)
     else if (change && strcmp(change, "remove") == 0)
         change_start(request, QUEUE_REMOVE, targets);
     else
-        request_answer_error(request, MHD_HTTP_BAD_REQUEST, "change is \"retry\" or \"remove\"");
+        request_answer_error(request, MHD_HTTP_BAD_REQUEST,
+                             "change is \"retry\" or \"remove\"");
     json_decref(json);
 }
 
@@ -369,9 +386,11 @@ void queue_handle_summary(struct request *request)
 
     queue_statistics(queue, &statistics);
     all = NEW_ARRAY(struct domain_queue *, statistics.domain_queues + 1);
-    while (count < statistics.domain_queues && (next = queue_next_domain_queue(queue, &position)))
+    while (count < statistics.domain_queues &&
+           (next = queue_next_domain_queue(queue, &position)))
         all[count++] = next;
-    qsort(all, count, sizeof *all, by_count);
+    qsort(all, count, sizeof(struct domain_queue *),
+          by_count); /* NOLINT: pointers on purpose */
     for (size_t i = 0; i < count && i < SUMMARY_MAX; i++) {
         struct why why = {0};
 
@@ -380,8 +399,8 @@ void queue_handle_summary(struct request *request)
         deliver_why(request->rooms->deliver, domain_queue_lane(all[i]), &why);
         (void)json_array_append_new(
             lanes,
-            json_pack("{s:s,s:I,s:I,s:s,s:s,s:I}", "lane", domain_queue_lane(all[i]), "groups",
-                      (json_int_t)domain_queue_count(all[i]), "oldest_ms",
+            json_pack("{s:s,s:I,s:I,s:s,s:s,s:I}", "lane", domain_queue_lane(all[i]),
+                      "groups", (json_int_t)domain_queue_count(all[i]), "oldest_ms",
                       (json_int_t)domain_queue_oldest_ms(all[i]), "why", why_name(why.kind),
                       "text", why.text, "until_ms", (json_int_t)why.until_ms));
     }

@@ -50,7 +50,7 @@ void request_answer_error(struct request *request, unsigned status, const char *
 void request_answer_response(struct request *request, unsigned status,
                              struct MHD_Response *response);
 const char *request_query(struct request *request, const char *name); /* NULL: not given */
-const char *request_argument(const struct request *request);          /* last part of the path */
+const char *request_argument(const struct request *request); /* last part of the path */
 void request_turn(struct admin *admin); /* something was resumed: look soon */
 
 request_fn status_handle;

@@ -7,7 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
-static bool read_text(struct request *request, const char *name, char *into, size_t into_bytes)
+static bool read_text(struct request *request, const char *name, char *into,
+                      size_t into_bytes)
 {
     const char *value = request_query(request, name);
     char text[128];
@@ -56,10 +57,12 @@ bool selection_read(struct request *request, struct selection *selection)
 {
     return read_text(request, "domain", selection->domain, sizeof selection->domain) &&
            read_text(request, "sender", selection->sender, sizeof selection->sender) &&
-           read_text(request, "recipient", selection->recipient, sizeof selection->recipient) &&
+           read_text(request, "recipient", selection->recipient,
+                     sizeof selection->recipient) &&
            read_text(request, "user", selection->user, sizeof selection->user) &&
            read_text(request, "tenant", selection->tenant, sizeof selection->tenant) &&
-           read_state(request, &selection->state) && read_age(request, &selection->older_than_ms);
+           read_state(request, &selection->state) &&
+           read_age(request, &selection->older_than_ms);
 }
 
 /* A recipient of the group is in the domain: lanes of routes hold several. */
@@ -118,10 +121,11 @@ static bool state_fits(enum selection_state state, struct queue *queue,
 bool selection_fits(const struct selection *selection, struct queue *queue, int64_t now_ms,
                     const struct envelope *envelope, const struct group *group)
 {
-    if (selection->older_than_ms && now_ms - envelope->arrival_ms < selection->older_than_ms)
+    if (selection->older_than_ms &&
+        now_ms - envelope->arrival_ms < selection->older_than_ms)
         return false;
     return sender_fits(selection, envelope) && text_fits(selection->user, envelope->user) &&
-           text_fits(selection->tenant, envelope->tenant) && domain_fits(selection, group) &&
-           recipient_fits(selection, group) &&
+           text_fits(selection->tenant, envelope->tenant) &&
+           domain_fits(selection, group) && recipient_fits(selection, group) &&
            state_fits(selection->state, queue, envelope, group);
 }

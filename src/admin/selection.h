@@ -1,4 +1,5 @@
-/* Which groups an operator means: --domain, --sender, --state ... Everything given must fit. */
+/* Which groups an operator means: --domain, --sender, --state ... Everything given must
+ * fit. */
 #ifndef SMTPD_ADMIN_SELECTION_H
 #define SMTPD_ADMIN_SELECTION_H
 
@@ -7,7 +8,7 @@
 enum selection_state { SELECTION_ANY, SELECTION_WAITING, SELECTION_ACTIVE, SELECTION_HELD };
 
 struct selection {
-    char domain[LANE_TEXT];        /* lane or domain pattern; "" any */
+    char domain[LANE_TEXT];         /* lane or domain pattern; "" any */
     char sender[LIMIT_ADDRESS + 1]; /* "<>" is the null sender */
     char recipient[LIMIT_ADDRESS + 1];
     char user[LIMIT_USER_NAME + 1];

@@ -1,5 +1,5 @@
-/* HTTP/1.0 over the control socket: one request a connection, the answer ends with it. So small
- * a client needs no library. */
+/* HTTP/1.0 over the control socket: one request a connection, the answer ends with it. So
+ * small a client needs no library. */
 #include "client.h"
 
 #include <errno.h>
@@ -23,7 +23,8 @@ static int connect_to(const char *path)
         (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
         if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
             return fd;
-        (void)fprintf(stderr, "smtpd: no server answers on %s: %s\n", path, strerror(errno));
+        (void)fprintf(stderr, "smtpd: no server answers on %s: %s\n", path,
+                      strerror(errno));
         if (errno == EACCES)
             (void)fprintf(stderr, "smtpd: run this as root or as the server's user\n");
     }
@@ -52,11 +53,12 @@ static bool send_request(int fd, const char *path, const json_t *body)
     bool is_sent;
 
     bytes_init(&request, ANSWER_MAX);
-    is_sent = bytes_format(&request,
-                           "%s %s HTTP/1.0\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n",
-                           body ? "POST" : "GET", path, length) == RESULT_OK &&
-              (!text || bytes_add_text(&request, text) == RESULT_OK) &&
-              send_all(fd, bytes_view(&request));
+    is_sent =
+        bytes_format(&request,
+                     "%s %s HTTP/1.0\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n",
+                     body ? "POST" : "GET", path, length) == RESULT_OK &&
+        (!text || bytes_add_text(&request, text) == RESULT_OK) &&
+        send_all(fd, bytes_view(&request));
     free(text); /* jansson's, from malloc */
     bytes_fini(&request);
     return is_sent;
@@ -106,7 +108,8 @@ static int judge(struct slice body, unsigned status, json_t **answer)
         return CLI_DONE;
     }
     why = json_string_value(json_object_get(json, "error"));
-    (void)fprintf(stderr, "smtpd: %s\n", why ? why : "the server's answer is not understood");
+    (void)fprintf(stderr, "smtpd: %s\n",
+                  why ? why : "the server's answer is not understood");
     json_decref(json);
     return CLI_FAILED;
 }
@@ -127,7 +130,8 @@ int client_ask(const struct cli_context *context, const char *path, const json_t
         read_rest(fd, &text))
         code = judge(slice_from(bytes_view(&text), head_bytes), status, answer);
     else
-        (void)fprintf(stderr, "smtpd: the server closed the connection without an answer\n");
+        (void)fprintf(stderr,
+                      "smtpd: the server closed the connection without an answer\n");
     bytes_fini(&text);
     (void)close(fd);
     return code;
@@ -157,7 +161,8 @@ int client_copy(const struct cli_context *context, const char *path)
         return CLI_NOT_RUNNING;
     bytes_init(&text, ANSWER_MAX);
     if (!send_request(fd, path, NULL) || !read_head(fd, &text, &head_bytes, &status))
-        (void)fprintf(stderr, "smtpd: the server closed the connection without an answer\n");
+        (void)fprintf(stderr,
+                      "smtpd: the server closed the connection without an answer\n");
     else if (status != 200 && read_rest(fd, &text))
         code = judge(slice_from(bytes_view(&text), head_bytes), status, &none);
     else if (status == 200 && copy_rest(fd, slice_from(bytes_view(&text), head_bytes)))

@@ -7,8 +7,8 @@
 
 #include <jansson.h>
 
-/* CLI_DONE: *answer is the caller's. Else what went wrong was written to stderr. `body` may be
- * NULL (GET). */
+/* CLI_DONE: *answer is the caller's. Else what went wrong was written to stderr. `body` may
+ * be NULL (GET). */
 int client_ask(const struct cli_context *context, const char *path, const json_t *body,
                json_t **answer);
 /* Copies the answer to stdout as it comes. */

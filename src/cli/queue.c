@@ -1,5 +1,5 @@
-/* smtpd queue list|show|why|retry|remove: ids or a selection, the count first, --dry-run, and
- * changes in batches of a thousand groups a commit. */
+/* smtpd queue list|show|why|retry|remove: ids or a selection, the count first, --dry-run,
+ * and changes in batches of a thousand groups a commit. */
 #include "client.h"
 #include "print.h"
 #include "smtpd/base/limits.h"
@@ -30,7 +30,8 @@ static const char usage[] =
     "  --older-than AGE     \"30m\", \"2h\", \"1d\"\n"
     "\n"
     "retry tries the groups now and forgets the back-off of their destinations.\n"
-    "remove deletes them without a report. Both print the count first; --dry-run stops there.\n"
+    "remove deletes them without a report. Both print the count first; --dry-run stops "
+    "there.\n"
     "--json prints what the server answered; --config FILE says which server.\n";
 
 struct command {
@@ -48,8 +49,9 @@ struct command {
 static const struct {
     const char *flag;
     const char *parameter;
-} selectors[] = {{"--domain", "domain"},   {"--sender", "sender"}, {"--recipient", "recipient"},
-                 {"--user", "user"},       {"--tenant", "tenant"}, {"--state", "state"},
+} selectors[] = {{"--domain", "domain"},        {"--sender", "sender"},
+                 {"--recipient", "recipient"},  {"--user", "user"},
+                 {"--tenant", "tenant"},        {"--state", "state"},
                  {"--older-than", "older_than"}};
 
 static bool add_selector(struct command *command, const char *flag, const char *value)
@@ -96,13 +98,15 @@ static bool take_words(struct command *command, int argc, char **argv)
         bool is_taken = take_switch(command, argv[i]) || take_id(command, argv[i]);
 
         if (!is_taken && i + 1 < argc && strcmp(argv[i], "--limit") == 0)
-            is_taken = slice_to_u64(slice_of(argv[++i]), UINT32_MAX, &command->limit) == RESULT_OK;
+            is_taken =
+                slice_to_u64(slice_of(argv[++i]), UINT32_MAX, &command->limit) == RESULT_OK;
         else if (!is_taken && i + 1 < argc) {
             is_taken = add_selector(command, argv[i], argv[i + 1]);
             i += is_taken;
         }
         if (!is_taken) {
-            (void)fprintf(stderr, "smtpd: \"%s\" is not understood here\n\n%s", argv[i], usage);
+            (void)fprintf(stderr, "smtpd: \"%s\" is not understood here\n\n%s", argv[i],
+                          usage);
             return false;
         }
     }
@@ -130,8 +134,8 @@ static int pager_next(struct pager *pager, size_t limit, json_t **items, bool *h
     json_t *answer = NULL;
     int code;
 
-    (void)snprintf(path, sizeof path, "/v1/queue?limit=%zu%s%s&group=%" PRId64 "%.*s", limit,
-                   pager->first[0] ? "&first=" : "", pager->first, pager->group,
+    (void)snprintf(path, sizeof path, "/v1/queue?limit=%zu%s%s&group=%" PRId64 "%.*s",
+                   limit, pager->first[0] ? "&first=" : "", pager->first, pager->group,
                    (int)pager->command->query.length,
                    pager->command->query.data ? pager->command->query.data : "");
     code = client_ask(pager->command->context, path, NULL, &answer);
@@ -158,8 +162,9 @@ static int64_t now_ms(void)
 
 static void print_head(void)
 {
-    (void)printf("%s%-13s %5s %7s %-7s %-7s %5s  %-28s %-24s %s%s\n", print_bold(), "ID", "AGE",
-                 "SIZE", "STATE", "NEXT", "TRIES", "SENDER", "TO", "LAST ANSWER", print_plain());
+    (void)printf("%s%-13s %5s %7s %-7s %-7s %5s  %-28s %-24s %s%s\n", print_bold(), "ID",
+                 "AGE", "SIZE", "STATE", "NEXT", "TRIES", "SENDER", "TO", "LAST ANSWER",
+                 print_plain());
 }
 
 static void print_row(const json_t *item, int64_t now)
@@ -176,25 +181,28 @@ static void print_row(const json_t *item, int64_t now)
     print_count(get_number(item, "size"), size);
     print_until(get_number(item, "next_attempt_ms"), now, next);
     if (json_array_size(recipients) == 1)
-        (void)snprintf(to, sizeof to, "%s", json_string_value(json_array_get(recipients, 0)));
+        (void)snprintf(to, sizeof to, "%s",
+                       json_string_value(json_array_get(recipients, 0)));
     else
         (void)snprintf(to, sizeof to, "%zu at %.80s", json_array_size(recipients),
                        get_text(item, "lane"));
-    (void)printf("%-13s %5s %7s %-7s %-7s %5" PRId64 "  %-28s %-24s %s%s%s\n", get_text(item, "id"),
-                 age, size, get_text(item, "state"), next, get_number(item, "attempts"),
-                 sender[0] ? sender : "<>", to, print_dim(), get_text(last, "text"), print_plain());
+    (void)printf("%-13s %5s %7s %-7s %-7s %5" PRId64 "  %-28s %-24s %s%s%s\n",
+                 get_text(item, "id"), age, size, get_text(item, "state"), next,
+                 get_number(item, "attempts"), sender[0] ? sender : "<>", to, print_dim(),
+                 get_text(last, "text"), print_plain());
 }
 
 static void print_more(uint64_t shown, uint64_t counted, bool is_rebuilding)
 {
     if (counted > shown)
-        (void)printf("%s%" PRIu64 " more; --limit N shows more, a selection less%s\n", print_dim(),
-                     counted - shown, print_plain());
+        (void)printf("%s%" PRIu64 " more; --limit N shows more, a selection less%s\n",
+                     print_dim(), counted - shown, print_plain());
     else
-        (void)printf("%s%" PRIu64 " group%s%s\n", print_dim(), counted, counted == 1 ? "" : "s",
-                     print_plain());
+        (void)printf("%s%" PRIu64 " group%s%s\n", print_dim(), counted,
+                     counted == 1 ? "" : "s", print_plain());
     if (is_rebuilding)
-        (void)printf("%sthe index is being rebuilt: more may come%s\n", print_warn(), print_plain());
+        (void)printf("%sthe index is being rebuilt: more may come%s\n", print_warn(),
+                     print_plain());
 }
 
 static int list_as_json(const struct command *command, uint64_t limit)
@@ -211,7 +219,8 @@ static int list_as_json(const struct command *command, uint64_t limit)
 
         code = pager_next(&pager, page, &items, &has_more);
         for (size_t i = 0; code == CLI_DONE && i < json_array_size(items); i++, count++) {
-            if (json_dumpf(json_array_get(items, i), stdout, JSON_COMPACT | JSON_ENSURE_ASCII) ||
+            if (json_dumpf(json_array_get(items, i), stdout,
+                           JSON_COMPACT | JSON_ENSURE_ASCII) ||
                 putchar('\n') == EOF)
                 code = CLI_FAILED;
         }
@@ -268,8 +277,8 @@ static int queue_summary(const struct command *command)
         return code;
     }
     lanes = json_object_get(answer, "lanes");
-    (void)printf("%s%-40s %8s %7s  %-12s %-7s %s%s\n", print_bold(), "DOMAIN OR ROUTE", "GROUPS",
-                 "OLDEST", "WAITS FOR", "UNTIL", "", print_plain());
+    (void)printf("%s%-40s %8s %7s  %-12s %-7s %s%s\n", print_bold(), "DOMAIN OR ROUTE",
+                 "GROUPS", "OLDEST", "WAITS FOR", "UNTIL", "", print_plain());
     for (size_t i = 0; i < json_array_size(lanes); i++) {
         const json_t *lane = json_array_get(lanes, i);
         char age[PRINT_TEXT];
@@ -278,8 +287,8 @@ static int queue_summary(const struct command *command)
         print_age(now - get_number(lane, "oldest_ms"), age);
         print_until(get_number(lane, "until_ms"), now, until);
         (void)printf("%-40s %8" PRId64 " %7s  %-12s %-7s %s%s%s\n", get_text(lane, "lane"),
-                     get_number(lane, "groups"), age, get_text(lane, "why"), until, print_dim(),
-                     get_text(lane, "text"), print_plain());
+                     get_number(lane, "groups"), age, get_text(lane, "why"), until,
+                     print_dim(), get_text(lane, "text"), print_plain());
     }
     json_decref(answer);
     return code;
@@ -294,11 +303,11 @@ static void print_why(const json_t *item, int64_t now)
     char until[PRINT_TEXT];
 
     print_until(get_number(why, "until_ms"), now, until);
-    (void)printf("%s/%" PRId64 "  %-32s %s%s%s, %s%s%s%s\n", get_text(item, "id"),
+    (void)printf("%s/%" PRId64 "  %-32s %s%s%s, %s%s%s\n", get_text(item, "id"),
                  get_number(item, "group"), get_text(item, "lane"), print_bold(),
-                 get_text(why, "kind"), print_plain(), until[0] == '-' ? "no set time" : until,
-                 get_text(why, "text")[0] ? ": " : "", get_text(why, "text"),
-                 destination[0] ? "" : "");
+                 get_text(why, "kind"), print_plain(),
+                 until[0] == '-' ? "no set time" : until,
+                 get_text(why, "text")[0] ? ": " : "", get_text(why, "text"));
     if (destination[0])
         (void)printf("    %sdestination %s%s\n", print_dim(), destination, print_plain());
 }
@@ -312,7 +321,8 @@ static void print_group(const json_t *item, int64_t now)
     for (size_t i = 0; i < json_array_size(recipients); i++)
         (void)printf("    to %s\n", json_string_value(json_array_get(recipients, i)));
     if (get_number(item, "attempts") > 0)
-        (void)printf("    %" PRId64 " attempt%s; last answer%s%s: %s\n", get_number(item, "attempts"),
+        (void)printf("    %" PRId64 " attempt%s; last answer%s%s: %s\n",
+                     get_number(item, "attempts"),
                      get_number(item, "attempts") == 1 ? "" : "s",
                      get_text(last, "host")[0] ? " of " : "", get_text(last, "host"),
                      get_text(last, "text"));
@@ -328,7 +338,8 @@ static void print_envelope(const json_t *item, int64_t now)
     print_count(get_number(item, "size"), size);
     (void)printf("%s%s%s  from %s, %s, %s old%s%s\n", print_bold(), get_text(item, "id"),
                  print_plain(), sender[0] ? sender : "<>", size, age,
-                 get_text(item, "user")[0] ? ", logged in as " : "", get_text(item, "user"));
+                 get_text(item, "user")[0] ? ", logged in as " : "",
+                 get_text(item, "user"));
 }
 
 static int queue_show(const struct command *command, bool only_why)
@@ -344,7 +355,8 @@ static int queue_show(const struct command *command, bool only_why)
         return CLI_USAGE;
     }
     if (command->part) {
-        (void)snprintf(path, sizeof path, "/v1/message/%s?part=%s", command->ids[0], command->part);
+        (void)snprintf(path, sizeof path, "/v1/message/%s?part=%s", command->ids[0],
+                       command->part);
         return client_copy(command->context, path);
     }
     (void)snprintf(path, sizeof path, "/v1/queue/%s", command->ids[0]);
@@ -435,8 +447,8 @@ static int change_batch(const struct command *command, const char *change, json_
     return code;
 }
 
-static int change_all(const struct command *command, const char *change, const json_t *targets,
-                      struct change_counts *counts)
+static int change_all(const struct command *command, const char *change,
+                      const json_t *targets, struct change_counts *counts)
 {
     int code = CLI_DONE;
 
@@ -477,7 +489,8 @@ static int queue_change(const struct command *command, const char *change)
                      json_array_size(targets), counts.changed, counts.busy, counts.gone);
     else if (code == CLI_DONE && !command->is_dry_run)
         (void)printf("%" PRId64 " done, %" PRId64 " busy (an attempt is running), %" PRId64
-                     " gone meanwhile\n", counts.changed, counts.busy, counts.gone);
+                     " gone meanwhile\n",
+                     counts.changed, counts.busy, counts.gone);
     json_decref(targets);
     return code;
 }

@@ -6,8 +6,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static void line(const char *name, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
+static void line(const char *name, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 static void line(const char *name, const char *format, ...)
 {
@@ -37,17 +37,24 @@ static void show_queue(const json_t *status)
     print_count(get_number(queue, "free_bytes"), room);
     print_count(get_number(queue, "file_bytes"), file);
     head("queue");
-    line("waiting", "%" PRId64 " groups in %" PRId64 " domain queues, the oldest %s; %" PRId64
-         " active%s", get_number(queue, "groups_waiting"), get_number(queue, "domain_queues"), age,
+    line("waiting",
+         "%" PRId64 " groups in %" PRId64 " domain queues, the oldest %s; %" PRId64
+         " active%s",
+         get_number(queue, "groups_waiting"), get_number(queue, "domain_queues"), age,
          get_number(queue, "groups_leased"),
-         json_is_true(json_object_get(queue, "is_rebuilding")) ? " (index is being rebuilt)" : "");
-    line("disk", "%s%s free%s, file %s", json_is_true(json_object_get(queue, "has_room")) ? "" : print_warn(),
-         room, json_is_true(json_object_get(queue, "has_room")) ? "" : ": new mail gets 452", file);
+         json_is_true(json_object_get(queue, "is_rebuilding")) ? " (index is being rebuilt)"
+                                                               : "");
+    line("disk", "%s%s free%s, file %s",
+         json_is_true(json_object_get(queue, "has_room")) ? "" : print_warn(), room,
+         json_is_true(json_object_get(queue, "has_room")) ? "" : ": new mail gets 452",
+         file);
     (void)printf("%s", print_plain());
-    line("commits", "%" PRId64 " (%" PRId64 " failed), %" PRId64 " messages; last %" PRId64
-         " us, most %" PRId64 " us in a minute", get_number(queue, "commits"),
-         get_number(queue, "commits_failed"), get_number(queue, "messages_committed"),
-         get_number(queue, "commit_us_last"), get_number(queue, "commit_us_max"));
+    line("commits",
+         "%" PRId64 " (%" PRId64 " failed), %" PRId64 " messages; last %" PRId64
+         " us, most %" PRId64 " us in a minute",
+         get_number(queue, "commits"), get_number(queue, "commits_failed"),
+         get_number(queue, "messages_committed"), get_number(queue, "commit_us_last"),
+         get_number(queue, "commit_us_max"));
 }
 
 static void show_receive(const json_t *receive)
@@ -56,12 +63,15 @@ static void show_receive(const json_t *receive)
 
     print_count(get_number(receive, "bytes_accepted"), bytes);
     head("receive");
-    line("connections", "%" PRId64 " open, %" PRId64 " since the start, %" PRId64 " refused",
+    line("connections",
+         "%" PRId64 " open, %" PRId64 " since the start, %" PRId64 " refused",
          get_number(receive, "connections_open"), get_number(receive, "connections"),
          get_number(receive, "connections_refused"));
-    line("messages", "%" PRId64 " accepted for %" PRId64 " recipients (%s), %" PRId64 " rejected",
-         get_number(receive, "messages_accepted"), get_number(receive, "recipients_accepted"),
-         bytes, get_number(receive, "messages_rejected"));
+    line("messages",
+         "%" PRId64 " accepted for %" PRId64 " recipients (%s), %" PRId64 " rejected",
+         get_number(receive, "messages_accepted"),
+         get_number(receive, "recipients_accepted"), bytes,
+         get_number(receive, "messages_rejected"));
     line("log-ins", "%" PRId64 " good, %" PRId64 " failed", get_number(receive, "auth_ok"),
          get_number(receive, "auth_failed"));
 }
@@ -69,15 +79,19 @@ static void show_receive(const json_t *receive)
 static void show_deliver(const json_t *deliver)
 {
     head("deliver");
-    line("recipients", "%" PRId64 " delivered, %" PRId64 " deferred, %" PRId64 " failed, %" PRId64
-         " expired", get_number(deliver, "recipients_delivered"),
-         get_number(deliver, "recipients_deferred"), get_number(deliver, "recipients_failed"),
+    line("recipients",
+         "%" PRId64 " delivered, %" PRId64 " deferred, %" PRId64 " failed, %" PRId64
+         " expired",
+         get_number(deliver, "recipients_delivered"),
+         get_number(deliver, "recipients_deferred"),
+         get_number(deliver, "recipients_failed"),
          get_number(deliver, "recipients_expired"));
     line("connections", "%" PRId64 " open, %" PRId64 " since the start, %" PRId64 " failed",
          get_number(deliver, "connections_open"), get_number(deliver, "connections"),
          get_number(deliver, "connections_failed"));
     line("destinations", "%" PRId64 " known, %" PRId64 " backing off",
-         get_number(deliver, "destinations"), get_number(deliver, "destinations_backing_off"));
+         get_number(deliver, "destinations"),
+         get_number(deliver, "destinations_backing_off"));
 }
 
 int cli_status(const struct cli_context *context, int argc, char **argv)
@@ -99,15 +113,18 @@ int cli_status(const struct cli_context *context, int argc, char **argv)
     } else {
         lag = json_object_get(status, "loop_lag");
         print_age(get_number(status, "now_ms") - get_number(status, "started_ms"), age);
-        (void)printf("%s%s%s  smtpd %s, up %s%s\n", print_bold(), get_text(status, "hostname"),
-                     print_plain(), get_text(status, "version"), age,
-                     json_is_true(json_object_get(status, "is_draining")) ? ", leaving" : "");
+        (void)printf(
+            "%s%s%s  smtpd %s, up %s%s\n", print_bold(), get_text(status, "hostname"),
+            print_plain(), get_text(status, "version"), age,
+            json_is_true(json_object_get(status, "is_draining")) ? ", leaving" : "");
         show_queue(status);
         show_receive(json_object_get(status, "receive"));
         show_deliver(json_object_get(status, "deliver"));
         head("loop");
-        line("lag", "p50 %" PRId64 " us, p99 %" PRId64 " us, most %" PRId64 " us in a minute",
-             get_number(lag, "p50_us"), get_number(lag, "p99_us"), get_number(lag, "max_us"));
+        line("lag",
+             "p50 %" PRId64 " us, p99 %" PRId64 " us, most %" PRId64 " us in a minute",
+             get_number(lag, "p50_us"), get_number(lag, "p99_us"),
+             get_number(lag, "max_us"));
     }
     json_decref(status);
     return code;

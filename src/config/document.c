@@ -1,5 +1,5 @@
-/* The tables -> smtpd.toml.example, docs/configuration.md and the effective values. CI fails
- * when the two files in the tree differ from what this prints. */
+/* The tables -> smtpd.toml.example, docs/configuration.md and the effective values. CI
+ * fails when the two files in the tree differ from what this prints. */
 #include "smtpd/config/config.h"
 
 #include "options.h"
@@ -27,7 +27,8 @@ static enum result add_wrapped(struct bytes *into, const char *prefix, const cha
             column = strlen(prefix);
         }
         if (added == RESULT_OK)
-            added = bytes_format(into, "%s%.*s", column ? " " : "", (int)word.length, word.data);
+            added = bytes_format(into, "%s%.*s", column ? " " : "", (int)word.length,
+                                 word.data);
         column += 1 + word.length;
         word = slice_next_word(&rest);
     }
@@ -82,10 +83,12 @@ static enum result example_section(struct bytes *into, const struct option_secti
 
 enum result config_document_example(struct bytes *into)
 {
-    enum result added = bytes_add_text(
-        into, "# The configuration of smtpd. Written by `smtpd document example`: do not edit here.\n"
-              "# A line that begins with \"# name =\" shows the default. All options, with their\n"
-              "# ranges, stand in docs/configuration.md. Check a file with: smtpd check FILE\n\n");
+    enum result added = bytes_add_text(into, "# The configuration of smtpd. Written by "
+                                             "`smtpd document example`: do not edit here.\n"
+                                             "# A line that begins with \"# name =\" shows "
+                                             "the default. All options, with their\n"
+                                             "# ranges, stand in docs/configuration.md. "
+                                             "Check a file with: smtpd check FILE\n\n");
 
     for (size_t i = 0; i < config_section_count && added == RESULT_OK; i++)
         added = example_section(into, &config_sections[i]);
@@ -101,7 +104,8 @@ enum result config_document_example(struct bytes *into)
 
 static enum result manual_facts(struct bytes *into, const struct option *option)
 {
-    enum result added = bytes_format(into, "- %s", option->flags & OPTION_LIST ? "list of " : "");
+    enum result added =
+        bytes_format(into, "- %s", option->flags & OPTION_LIST ? "list of " : "");
 
     if (added == RESULT_OK && option->choices)
         added = bytes_format(into, "one of `%s`", option->choices);
@@ -127,14 +131,15 @@ static enum result manual_facts(struct bytes *into, const struct option *option)
 static enum result manual_option(struct bytes *into, const struct option *option)
 {
     const char *dot = strchr(option->key, '.');
-    enum result added = bytes_format(into, "### `%s`\n\n%s\n\n", dot ? dot + 1 : option->key,
-                                     option->sentence);
+    enum result added = bytes_format(into, "### `%s`\n\n%s\n\n",
+                                     dot ? dot + 1 : option->key, option->sentence);
 
     if (added == RESULT_OK)
         added = manual_facts(into, option);
     if (added == RESULT_OK && (option->least || option->most))
-        added = bytes_format(into, "- range: %s to %s\n", option->least ? option->least : "any",
-                             option->most ? option->most : "any");
+        added =
+            bytes_format(into, "- range: %s to %s\n", option->least ? option->least : "any",
+                         option->most ? option->most : "any");
     if (added == RESULT_OK && option->flags & OPTION_RESTART)
         added = bytes_add_text(into, "- takes effect at the next start\n");
     if (added == RESULT_OK && option->flags & OPTION_SECRET)
@@ -144,7 +149,8 @@ static enum result manual_option(struct bytes *into, const struct option *option
 
 static enum result manual_section(struct bytes *into, const struct option_section *section)
 {
-    enum result added = bytes_format(into, "## [%s]\n\n%s\n\n", section->name, section->sentence);
+    enum result added =
+        bytes_format(into, "## [%s]\n\n%s\n\n", section->name, section->sentence);
 
     for (size_t i = 0; i < config_option_count && added == RESULT_OK; i++)
         if (is_in_section(&config_options[i], section->name))
@@ -154,9 +160,8 @@ static enum result manual_section(struct bytes *into, const struct option_sectio
 
 static enum result manual_table(struct bytes *into, const struct option_table *table)
 {
-    enum result added =
-        bytes_format(into, "## [[%s]]\n\n%s May stand up to %zu times.\n\n", table->name,
-                     table->sentence, table->most_elements);
+    enum result added = bytes_format(into, "## [[%s]]\n\n%s May stand up to %zu times.\n\n",
+                                     table->name, table->sentence, table->most_elements);
 
     for (size_t i = 0; i < table->row_count && added == RESULT_OK; i++)
         added = manual_option(into, &table->rows[i]);
@@ -165,15 +170,18 @@ static enum result manual_table(struct bytes *into, const struct option_table *t
 
 enum result config_document_manual(struct bytes *into)
 {
-    enum result added = bytes_add_text(
-        into,
-        "# Configuration\n\n"
-        "Written by `smtpd document manual`: do not edit here.\n\n"
-        "One TOML 1.0 file, `/etc/smtpd/smtpd.toml` unless `--config` names another. `smtpd check`\n"
-        "says for every error in it the line, the column, what is wrong and what would be right;\n"
-        "`smtpd check --effective` prints every value and where it comes from. SIGHUP applies all of\n"
-        "the file or nothing. Where nothing else is said, a change takes effect then, for new\n"
-        "sessions and new attempts.\n\n");
+    enum result added =
+        bytes_add_text(into, "# Configuration\n\n"
+                             "Written by `smtpd document manual`: do not edit here.\n\n"
+                             "One TOML 1.0 file, `/etc/smtpd/smtpd.toml` unless `--config` "
+                             "names another. `smtpd check`\n"
+                             "says for every error in it the line, the column, what is "
+                             "wrong and what would be right;\n"
+                             "`smtpd check --effective` prints every value and where it "
+                             "comes from. SIGHUP applies all of\n"
+                             "the file or nothing. Where nothing else is said, a change "
+                             "takes effect then, for new\n"
+                             "sessions and new attempts.\n\n");
 
     for (size_t i = 0; i < config_section_count && added == RESULT_OK; i++)
         added = manual_section(into, &config_sections[i]);
@@ -191,8 +199,8 @@ enum result config_document_manual(struct bytes *into)
 
 /* ---- the effective values ---- */
 
-static enum result effective_row(struct bytes *into, const struct option *option, const void *base,
-                                 unsigned line, const char *path)
+static enum result effective_row(struct bytes *into, const struct option *option,
+                                 const void *base, unsigned line, const char *path)
 {
     const char *dot = strchr(option->key, '.');
     size_t start = into->length;
@@ -205,7 +213,8 @@ static enum result effective_row(struct bytes *into, const struct option *option
         added = bytes_format(into, "%*s  # ", width < 48 ? (int)(48 - width) : 0, "");
     if (added != RESULT_OK)
         return added;
-    return line ? bytes_format(into, "%s:%u\n", path, line) : bytes_add_text(into, "default\n");
+    return line ? bytes_format(into, "%s:%u\n", path, line)
+                : bytes_add_text(into, "default\n");
 }
 
 static enum result effective_table(struct bytes *into, const struct config *config,
@@ -235,7 +244,8 @@ enum result config_print_effective(const struct config *config, const char *path
         added = bytes_format(into, "%s[%s]\n", s ? "\n" : "", config_sections[s].name);
         for (size_t i = 0; i < config_option_count && added == RESULT_OK; i++)
             if (is_in_section(&config_options[i], config_sections[s].name))
-                added = effective_row(into, &config_options[i], config, config->lines[i], path);
+                added =
+                    effective_row(into, &config_options[i], config, config->lines[i], path);
     }
     for (size_t i = 0; i < config_table_count && added == RESULT_OK; i++)
         added = effective_table(into, config, &config_tables[i], path);
@@ -274,10 +284,11 @@ static void print_elements(const struct config *config, const struct option_tabl
     memcpy(&list, (const char *)config + table->offset, sizeof list);
     for (size_t n = 0; n < list.count; n++) {
         for (size_t i = 0; i < table->row_count; i++) {
-            if (bytes_format(into, "%s%s = ", n || i ? ", " : "", table->rows[i].key) != RESULT_OK)
+            if (bytes_format(into, "%s%s = ", n || i ? ", " : "", table->rows[i].key) !=
+                RESULT_OK)
                 return;
-            option_print(&table->rows[i], (const char *)list.items + n * table->element_bytes,
-                         into);
+            option_print(&table->rows[i],
+                         (const char *)list.items + n * table->element_bytes, into);
         }
     }
 }

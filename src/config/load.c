@@ -23,10 +23,11 @@ struct loader {
     struct config_problems *problems;
 };
 
-static void complain(struct loader *loader, struct toml_place place, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+static void complain(struct loader *loader, struct toml_place place, const char *format,
+                     ...) __attribute__((format(printf, 3, 4)));
 
-static void complain(struct loader *loader, struct toml_place place, const char *format, ...)
+static void complain(struct loader *loader, struct toml_place place, const char *format,
+                     ...)
 {
     struct config_problems *problems = loader->problems;
     struct config_problem *problem;
@@ -92,19 +93,19 @@ static void nearest_offer(struct nearest *nearest, const char *name)
 }
 
 /* A key of `section` (NULL: a section or repeated table itself). */
-static void complain_unknown(struct loader *loader, struct toml_place place, const char *section,
-                             const char *key, struct nearest *nearest)
+static void complain_unknown(struct loader *loader, struct toml_place place,
+                             const char *section, const char *key, struct nearest *nearest)
 {
     const char *dot = section ? "." : "";
 
-    complain(loader, place, "unknown key \"%s%s%s\"; did you mean \"%s\"?", section ? section : "",
-             dot, key, nearest->name);
+    complain(loader, place, "unknown key \"%s%s%s\"; did you mean \"%s\"?",
+             section ? section : "", dot, key, nearest->name);
 }
 
 /* ---- one value ---- */
 
-static enum result scalar_text(const struct toml_node *node, char *buffer, size_t buffer_bytes,
-                               struct slice *text)
+static enum result scalar_text(const struct toml_node *node, char *buffer,
+                               size_t buffer_bytes, struct slice *text)
 {
     size_t length = 0;
 
@@ -117,7 +118,8 @@ static enum result scalar_text(const struct toml_node *node, char *buffer, size_
         (void)snprintf(buffer, buffer_bytes, "%lld", (long long)toml_node_integer(node));
         break;
     case TOML_KIND_BOOLEAN:
-        (void)snprintf(buffer, buffer_bytes, "%s", toml_node_boolean(node) ? "true" : "false");
+        (void)snprintf(buffer, buffer_bytes, "%s",
+                       toml_node_boolean(node) ? "true" : "false");
         break;
     case TOML_KIND_TABLE:
     case TOML_KIND_ARRAY:
@@ -130,8 +132,8 @@ static enum result scalar_text(const struct toml_node *node, char *buffer, size_
     return RESULT_OK;
 }
 
-static bool check_bound(struct loader *loader, const struct option *option, const void *value,
-                        const char *bound, int wrong_sign)
+static bool check_bound(struct loader *loader, const struct option *option,
+                        const void *value, const char *bound, int wrong_sign)
 {
     uint64_t limit = 0; /* as large as any type with an order */
     struct type_context context = {.arena = &loader->config->arena, .option = option};
@@ -183,7 +185,8 @@ static void read_list(struct loader *loader, const char *name, const struct opti
     bool is_array = toml_node_kind(node) == TOML_KIND_ARRAY;
     size_t count = is_array ? toml_node_count(node) : 1; /* one text is fine too */
     size_t item_bytes = option->type->value_bytes;
-    struct value_list list = {arena_alloc(&loader->config->arena, (count + 1) * item_bytes), 0};
+    struct value_list list = {arena_alloc(&loader->config->arena, (count + 1) * item_bytes),
+                              0};
     size_t i;
 
     if (!list.items) {
@@ -191,9 +194,11 @@ static void read_list(struct loader *loader, const char *name, const struct opti
         return;
     }
     for (i = 0; i < count; i++) {
-        const struct toml_node *item = is_array ? toml_node_item(node, i, NULL, NULL) : node;
+        const struct toml_node *item =
+            is_array ? toml_node_item(node, i, NULL, NULL) : node;
 
-        if (read_item(loader, name, option, item, (char *)list.items + list.count * item_bytes))
+        if (read_item(loader, name, option, item,
+                      (char *)list.items + list.count * item_bytes))
             list.count++;
     }
     memcpy(value, &list, sizeof list);
@@ -207,14 +212,16 @@ static void read_value(struct loader *loader, const char *name, const struct opt
     if (option->flags & OPTION_LIST)
         read_list(loader, name, option, node, value);
     else if (toml_node_kind(node) == TOML_KIND_ARRAY)
-        complain(loader, toml_node_place(node), "%s: one value is expected, not a list", name);
+        complain(loader, toml_node_place(node), "%s: one value is expected, not a list",
+                 name);
     else
         (void)read_item(loader, name, option, node, value);
 }
 
 /* ---- sections and repeated tables ---- */
 
-static void read_section(struct loader *loader, const char *section, const struct toml_node *node)
+static void read_section(struct loader *loader, const char *section,
+                         const struct toml_node *node)
 {
     size_t i;
 
@@ -272,8 +279,8 @@ static void inherit(struct loader *loader, const struct option *option, void *el
         option_find(config_options, config_option_count, option->default_text + 1);
 
     if (from)
-        memcpy((char *)element + option->offset, (const char *)loader->config + from->offset,
-               option->type->value_bytes);
+        memcpy((char *)element + option->offset,
+               (const char *)loader->config + from->offset, option->type->value_bytes);
 }
 
 static void set_defaults(struct loader *loader, const struct option *rows, size_t row_count,
@@ -287,7 +294,8 @@ static void set_defaults(struct loader *loader, const struct option *rows, size_
             continue;
         if (rows[i].default_text[0] == '@')
             inherit(loader, &rows[i], base);
-        else if (option_set_default(&rows[i], rows[i].default_text, base, &context) != RESULT_OK)
+        else if (option_set_default(&rows[i], rows[i].default_text, base, &context) !=
+                 RESULT_OK)
             complain(loader, (struct toml_place){0}, "%s: bad default", rows[i].key);
     }
 }
@@ -334,15 +342,16 @@ static void read_table(struct loader *loader, const struct option_table *table,
         const struct toml_node *item = toml_node_item(node, i, NULL, NULL);
 
         if (toml_node_kind(item) == TOML_KIND_TABLE)
-            read_element(loader, table, item, (char *)list.items + list.count++ * table->element_bytes);
+            read_element(loader, table, item,
+                         (char *)list.items + list.count++ * table->element_bytes);
         else
             complain(loader, toml_node_place(item), "[[%s]] must be a table", table->name);
     }
     memcpy((char *)loader->config + table->offset, &list, sizeof list);
 }
 
-static bool read_known_section(struct loader *loader, const char *key, struct toml_place place,
-                               const struct toml_node *node)
+static bool read_known_section(struct loader *loader, const char *key,
+                               struct toml_place place, const struct toml_node *node)
 {
     for (size_t k = 0; k < config_section_count; k++) {
         if (strcmp(config_sections[k].name, key) != 0)
@@ -356,8 +365,8 @@ static bool read_known_section(struct loader *loader, const char *key, struct to
     return false;
 }
 
-static bool read_known_table(struct loader *loader, const char *key, struct toml_place place,
-                             const struct toml_node *node)
+static bool read_known_table(struct loader *loader, const char *key,
+                             struct toml_place place, const struct toml_node *node)
 {
     for (size_t k = 0; k < config_table_count; k++) {
         if (strcmp(config_tables[k].name, key) != 0)
@@ -424,8 +433,8 @@ static void read_password_file(struct loader *loader, struct config_route *route
     if (fd >= 0)
         (void)close(fd);
     if (length < 0) {
-        complain(loader, place, "route.password_file: cannot read %s: %s", route->password_file,
-                 strerror(error));
+        complain(loader, place, "route.password_file: cannot read %s: %s",
+                 route->password_file, strerror(error));
         return;
     }
     while (end < (size_t)length && text[end] >= ' ')
@@ -457,7 +466,8 @@ static void finish_route(struct loader *loader, struct config_route *route)
     }
 }
 
-static struct toml_place rule_place(const struct loader *loader, const struct option_rule *rule,
+static struct toml_place rule_place(const struct loader *loader,
+                                    const struct option_rule *rule,
                                     const struct option_table *table, const void *element)
 {
     const struct config_element *place_of = element;
@@ -503,7 +513,8 @@ static void check_rules(struct loader *loader)
                 continue;
             memcpy(&list, (const char *)loader->config + table->offset, sizeof list);
             for (size_t n = 0; n < list.count; n++)
-                check_rule(loader, rule, table, (char *)list.items + n * table->element_bytes);
+                check_rule(loader, rule, table,
+                           (char *)list.items + n * table->element_bytes);
         }
     }
 }
@@ -523,15 +534,18 @@ static struct config *config_new(void)
     struct config *config = NEW(struct config);
 
     arena_init(&config->arena, CONFIG_ARENA);
-    config->lines = arena_alloc(&config->arena, config_option_count * sizeof *config->lines);
-    config->columns = arena_alloc(&config->arena, config_option_count * sizeof *config->columns);
+    config->lines =
+        arena_alloc(&config->arena, config_option_count * sizeof *config->lines);
+    config->columns =
+        arena_alloc(&config->arena, config_option_count * sizeof *config->columns);
     return config;
 }
 
 static void wipe(const char *secret)
 {
     if (secret)
-        secure_wipe((char *)(uintptr_t)secret, strlen(secret)); /* our own copy, in the arena */
+        secure_wipe((char *)(uintptr_t)secret,
+                    strlen(secret)); /* our own copy, in the arena */
 }
 
 void config_free(struct config *config)
@@ -641,8 +655,8 @@ void config_problems_print(const struct config_problems *problems, const char *p
         const struct config_problem *problem = &problems->items[i];
 
         if (problem->line)
-            added = bytes_format(into, "%s:%u:%u: %s\n", path, problem->line, problem->column,
-                                 problem->text);
+            added = bytes_format(into, "%s:%u:%u: %s\n", path, problem->line,
+                                 problem->column, problem->text);
         else
             added = bytes_format(into, "%s: %s\n", path, problem->text);
     }

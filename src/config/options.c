@@ -1,6 +1,6 @@
 /* The option tables: adding an option is one row here and one field in config.h. Everything
- * else is derived: loading, checking, smtpd.toml.example, docs/configuration.md, --effective,
- * the differences at a reload. */
+ * else is derived: loading, checking, smtpd.toml.example, docs/configuration.md,
+ * --effective, the differences at a reload. */
 #include "options.h"
 
 #include <string.h>
@@ -184,7 +184,7 @@ static const struct option local_rows[] = {
      "Local parts that exist; others get 550 5.1.1. \"*\" takes every one."},
 };
 
-#define ROWS(rows) rows, sizeof rows / sizeof *(rows)
+#define ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
 const struct option_table config_tables[] = {
     {"listen", AT(listen), sizeof(struct config_listen), 64, ROWS(listen_rows),
      "A group of listening addresses. At least one is needed.",
@@ -210,7 +210,8 @@ bool option_section_is_known(const char *name)
     return false;
 }
 
-const struct option *option_find(const struct option *options, size_t count, const char *key)
+const struct option *option_find(const struct option *options, size_t count,
+                                 const char *key)
 {
     size_t i;
 
@@ -252,8 +253,8 @@ static bool is_absent_text(const struct option *option, const void *value)
 {
     const char *text = NULL;
 
-    if (option->type->value_bytes != sizeof text || option->type->compare || option->default_text ||
-        !option->type->is_quoted || option->flags & OPTION_LIST)
+    if (option->type->value_bytes != sizeof text || option->type->compare ||
+        option->default_text || !option->type->is_quoted || option->flags & OPTION_LIST)
         return false;
     memcpy(&text, value, sizeof text);
     return !text;
@@ -304,9 +305,9 @@ enum result option_set_default(const struct option *option, const char *text, vo
         return RESULT_TOO_LARGE;
     for (size_t i = 0; i < list.count; i++) {
         size_t end = slice_find(rest, ',');
-        enum result parsed = option->type->parse(
-            context, slice_trim(slice_part(rest, 0, end)),
-            (char *)list.items + i * option->type->value_bytes);
+        enum result parsed =
+            option->type->parse(context, slice_trim(slice_part(rest, 0, end)),
+                                (char *)list.items + i * option->type->value_bytes);
 
         if (parsed != RESULT_OK)
             return parsed;

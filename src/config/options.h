@@ -9,12 +9,13 @@ enum option_flags {
     OPTION_RESTART = 2, /* takes effect at the next start only */
     OPTION_SECRET = 4,  /* never printed */
     OPTION_REQUIRED = 8,
-    OPTION_LIST = 16,   /* the value is a struct value_list of the type */
-    OPTION_LAB = 32     /* for tests and labs: not in the example file */
+    OPTION_LIST = 16, /* the value is a struct value_list of the type */
+    OPTION_LAB = 32   /* for tests and labs: not in the example file */
 };
 
 struct option {
-    const char *key; /* "limits.message_size"; in a repeated table without the table's name */
+    const char
+        *key; /* "limits.message_size"; in a repeated table without the table's name */
     const struct option_type *type;
     size_t offset; /* in struct config, or in the element */
     /* In the language of the file (items of a list by ", "); NULL: none, stays empty.
@@ -66,6 +67,7 @@ void option_print(const struct option *option, const void *base, struct bytes *i
 /* Parses `text` (items by ", " for a list) into base + offset. */
 enum result option_set_default(const struct option *option, const char *text, void *base,
                                struct type_context *context);
-const struct option *option_find(const struct option *options, size_t count, const char *key);
+const struct option *option_find(const struct option *options, size_t count,
+                                 const char *key);
 
 #endif

@@ -1,5 +1,6 @@
-/* Rules between options: a predicate and a sentence each. Files are not opened here; what can
- * only be seen on the machine (a certificate that fits its key) is for the rooms to say. */
+/* Rules between options: a predicate and a sentence each. Files are not opened here; what
+ * can only be seen on the machine (a certificate that fits its key) is for the rooms to
+ * say. */
 #include "options.h"
 
 #include <string.h>
@@ -66,7 +67,8 @@ static bool local_is_alone(const struct config *config, const void *element)
     size_t i;
 
     for (i = 0; i < config->local.count; i++)
-        if (&other[i] != mine && &other[i] < mine && strcmp(other[i].domain, mine->domain) == 0)
+        if (&other[i] != mine && &other[i] < mine &&
+            strcmp(other[i].domain, mine->domain) == 0)
             return false;
     return true;
 }

@@ -1,5 +1,5 @@
-/* struct config -> the settings of each room. Rooms do not know this file: what they need is
- * handed to them as values. */
+/* struct config -> the settings of each room. Rooms do not know this file: what they need
+ * is handed to them as values. */
 #include "smtpd/config/config.h"
 
 #include "options.h"
@@ -40,7 +40,7 @@ void config_access(struct config *config, struct access_settings *settings)
         .local_count = domains ? config->local.count : 0,
         .postmaster = config->postmaster,
     };
-    for (size_t i = 0; i < settings->local_count; i++)
+    for (size_t i = 0; domains && i < settings->local_count; i++)
         domains[i] = (struct local_domain){local[i].domain, local[i].users.items,
                                            local[i].users.count};
 }
@@ -113,7 +113,8 @@ static void add_rules(struct config *config, struct deliver_settings *settings)
 static void add_routes(struct config *config, struct deliver_settings *settings)
 {
     const struct config_route *from = config->route.items;
-    struct route *routes = arena_alloc(&config->arena, (config->route.count + 1) * sizeof *routes);
+    struct route *routes =
+        arena_alloc(&config->arena, (config->route.count + 1) * sizeof *routes);
 
     if (!routes)
         return;
@@ -136,7 +137,8 @@ static void add_routes(struct config *config, struct deliver_settings *settings)
 static void add_local_domains(struct config *config, struct deliver_settings *settings)
 {
     const struct config_local *from = config->local.items;
-    const char **domains = arena_alloc(&config->arena, (config->local.count + 1) * sizeof *domains);
+    const char **domains =
+        arena_alloc(&config->arena, (config->local.count + 1) * sizeof *domains);
 
     if (!domains)
         return;

@@ -77,17 +77,20 @@ static int count_compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static enum result size_option_parse(struct type_context *context, struct slice text, void *value)
+static enum result size_option_parse(struct type_context *context, struct slice text,
+                                     void *value)
 {
     if (size_parse(text, value) != RESULT_OK)
-        return wrong(context,
-                     "\"%.*s\" is not a size; write a number and a unit, as \"64KiB\", \"25MiB\" "
-                     "or \"1GiB\"",
-                     shown(text), text.data);
+        return wrong(
+            context,
+            "\"%.*s\" is not a size; write a number and a unit, as \"64KiB\", \"25MiB\" "
+            "or \"1GiB\"",
+            shown(text), text.data);
     return RESULT_OK;
 }
 
-static void size_option_print(const struct option *option, const void *value, struct bytes *into)
+static void size_option_print(const struct option *option, const void *value,
+                              struct bytes *into)
 {
     char text[MOMENT_TEXT];
 
@@ -108,10 +111,11 @@ static enum result duration_option_parse(struct type_context *context, struct sl
                                          void *value)
 {
     if (duration_parse(text, value) != RESULT_OK)
-        return wrong(context,
-                     "\"%.*s\" is not a duration; write a number and a unit, as \"30s\", \"5m\", "
-                     "\"2h\" or \"4d\"",
-                     shown(text), text.data);
+        return wrong(
+            context,
+            "\"%.*s\" is not a duration; write a number and a unit, as \"30s\", \"5m\", "
+            "\"2h\" or \"4d\"",
+            shown(text), text.data);
     return RESULT_OK;
 }
 
@@ -192,7 +196,8 @@ static enum result path_parse(struct type_context *context, struct slice text, v
     return text_parse(context, text, value);
 }
 
-static enum result mailbox_parse(struct type_context *context, struct slice text, void *value)
+static enum result mailbox_parse(struct type_context *context, struct slice text,
+                                 void *value)
 {
     struct address address;
 
@@ -202,17 +207,19 @@ static enum result mailbox_parse(struct type_context *context, struct slice text
     return keep_text(context, slice_of(address.text), value);
 }
 
-static enum result domain_parse(struct type_context *context, struct slice text, void *value)
+static enum result domain_parse(struct type_context *context, struct slice text,
+                                void *value)
 {
     char normal[DOMAIN_TEXT];
 
     if (domain_normalise(text, normal) != RESULT_OK)
-        return wrong(context, "\"%.*s\" is not a domain; write it as \"example.com\"", shown(text),
-                     text.data);
+        return wrong(context, "\"%.*s\" is not a domain; write it as \"example.com\"",
+                     shown(text), text.data);
     return keep_text(context, slice_of(normal), value);
 }
 
-static enum result pattern_parse(struct type_context *context, struct slice text, void *value)
+static enum result pattern_parse(struct type_context *context, struct slice text,
+                                 void *value)
 {
     char normal[DOMAIN_TEXT + 2] = "*.";
     bool is_wild = slice_starts_fold(text, "*.");
@@ -220,9 +227,10 @@ static enum result pattern_parse(struct type_context *context, struct slice text
     if (slice_equal_text(text, "*"))
         return keep_text(context, text, value);
     if (domain_normalise(is_wild ? slice_from(text, 2) : text, normal + 2) != RESULT_OK)
-        return wrong(context,
-                     "\"%.*s\" is not a pattern; write \"example.com\", \"*.example.com\" or \"*\"",
-                     shown(text), text.data);
+        return wrong(
+            context,
+            "\"%.*s\" is not a pattern; write \"example.com\", \"*.example.com\" or \"*\"",
+            shown(text), text.data);
     return keep_text(context, slice_of(is_wild ? normal : normal + 2), value);
 }
 
@@ -233,8 +241,8 @@ static enum result host_parse(struct type_context *context, struct slice text, v
     if (ip_parse(text, &ip) == RESULT_OK)
         return keep_text(context, text, value);
     if (domain_parse(context, text, value) != RESULT_OK)
-        return wrong(context, "\"%.*s\" is neither a host name nor an IP address", shown(text),
-                     text.data);
+        return wrong(context, "\"%.*s\" is neither a host name nor an IP address",
+                     shown(text), text.data);
     return RESULT_OK;
 }
 
@@ -257,7 +265,8 @@ static bool choice_at(const char *choices, int index, struct slice *name)
     }
 }
 
-static enum result choice_parse(struct type_context *context, struct slice text, void *value)
+static enum result choice_parse(struct type_context *context, struct slice text,
+                                void *value)
 {
     struct slice name;
     int i;
@@ -287,20 +296,24 @@ static enum result endpoint_option_parse(struct type_context *context, struct sl
                                          void *value)
 {
     if (endpoint_parse(text, value) != RESULT_OK)
-        return wrong(context,
-                     "\"%.*s\" is not an address with a port; write \"0.0.0.0:587\" or \"[::]:587\"",
-                     shown(text), text.data);
+        return wrong(
+            context,
+            "\"%.*s\" is not an address with a port; write \"0.0.0.0:587\" or \"[::]:587\"",
+            shown(text), text.data);
     return RESULT_OK;
 }
 
-static enum result dns_server_parse(struct type_context *context, struct slice text, void *value)
+static enum result dns_server_parse(struct type_context *context, struct slice text,
+                                    void *value)
 {
     struct endpoint *endpoint = value;
 
     endpoint->port = 53;
-    if (ip_parse(text, &endpoint->ip) == RESULT_OK || endpoint_parse(text, endpoint) == RESULT_OK)
+    if (ip_parse(text, &endpoint->ip) == RESULT_OK ||
+        endpoint_parse(text, endpoint) == RESULT_OK)
         return RESULT_OK;
-    return wrong(context, "\"%.*s\" is not an address; write \"192.0.2.1\" or \"127.0.0.1:5353\"",
+    return wrong(context,
+                 "\"%.*s\" is not an address; write \"192.0.2.1\" or \"127.0.0.1:5353\"",
                  shown(text), text.data);
 }
 
@@ -318,10 +331,11 @@ static enum result network_option_parse(struct type_context *context, struct sli
                                         void *value)
 {
     if (network_parse(text, value) != RESULT_OK)
-        return wrong(context,
-                     "\"%.*s\" is not a network; write \"192.0.2.0/24\", \"2001:db8::/32\" or one "
-                     "address (bits behind the prefix must be zero)",
-                     shown(text), text.data);
+        return wrong(
+            context,
+            "\"%.*s\" is not a network; write \"192.0.2.0/24\", \"2001:db8::/32\" or one "
+            "address (bits behind the prefix must be zero)",
+            shown(text), text.data);
     return RESULT_OK;
 }
 

@@ -1,5 +1,6 @@
 /* The types of options: each one struct of three functions. The file, the defaults and the
- * bounds are all read by the same parser, so the manual prints exactly what a user may type. */
+ * bounds are all read by the same parser, so the manual prints exactly what a user may
+ * type. */
 #ifndef SMTPD_CONFIG_TYPE_H
 #define SMTPD_CONFIG_TYPE_H
 
@@ -11,16 +12,17 @@ struct option;
 struct type_context {
     struct arena *arena;
     const struct option *option; /* choices */
-    char wrong[240];             /* after a failure: what is wrong and what would be right */
+    char wrong[240]; /* after a failure: what is wrong and what would be right */
 };
 
 struct option_type {
-    const char *name;   /* in the manual: "duration" */
-    const char *how;    /* in the manual: how it is written */
+    const char *name; /* in the manual: "duration" */
+    const char *how;  /* in the manual: how it is written */
     size_t value_bytes;
-    bool is_quoted;     /* a string in the file */
+    bool is_quoted; /* a string in the file */
     enum result (*parse)(struct type_context *context, struct slice text, void *value);
-    void (*print)(const struct option *option, const void *value, struct bytes *into); /* bare */
+    void (*print)(const struct option *option, const void *value,
+                  struct bytes *into);            /* bare */
     int (*compare)(const void *a, const void *b); /* NULL: no order, no bounds */
 };
 

@@ -1,13 +1,14 @@
-/* One lease to its next hop: hosts in turn, transactions until each recipient has an outcome.
+/* One lease to its next hop: hosts in turn, transactions until each recipient has an
+ * outcome.
  *
- * A transaction is a row of steps; `sent` and `got` are two cursors over it. With PIPELINING the
- * first runs ahead to DATA; the replies are matched in order:
+ * A transaction is a row of steps; `sent` and `got` are two cursors over it. With
+ * PIPELINING the first runs ahead to DATA; the replies are matched in order:
  *
  *   RSET?  MAIL  RCPT RCPT ... RCPT  DATA  (body) DOT
  *          ^got                  ^sent
  *
- * Whose fault (DESIGN.md 4): before MAIL was answered it is the host's, and nothing is written;
- * what is said about this message writes its group. */
+ * Whose fault (DESIGN.md 4): before MAIL was answered it is the host's, and nothing is
+ * written; what is said about this message writes its group. */
 #include "inner.h"
 
 #include "connection.h"
@@ -53,13 +54,14 @@ struct attempt {
     bool is_in_body;
     bool dot_was_sent;
     bool is_lone_dot;
-    bool rest_waits;         /* 452 behind accepted recipients: a further transaction */
+    bool rest_waits; /* 452 behind accepted recipients: a further transaction */
     uint32_t sent;
     uint32_t got;
+    struct deferred again; /* the next host, from the loop */
     struct body_reader *body;
     struct framing_stuffing stuffing;
     bool waits_for_drain;
-    int64_t started_ms;      /* wall */
+    int64_t started_ms;       /* wall */
     int64_t transfer_from_ms; /* monotonic */
 };
 
@@ -89,6 +91,7 @@ static void close_body(struct attempt *attempt)
 static void attempt_free(struct attempt *attempt)
 {
     close_body(attempt);
+    deferred_cancel(attempt->deliver->rooms.loop, &attempt->again);
     list_remove(&attempt->deliver->attempts, &attempt->link);
     attempt->deliver->statistics.attempts_running--;
     settings_unref(attempt->settings);
@@ -133,7 +136,8 @@ static bool has_open(const struct attempt *attempt)
     return false;
 }
 
-/* Every recipient has an outcome: the connection is free for the next, the rest is paper. */
+/* Every recipient has an outcome: the connection is free for the next, the rest is paper.
+ */
 static void finish(struct attempt *attempt)
 {
     struct destination *destination = attempt->destination;
@@ -148,7 +152,8 @@ static void finish(struct attempt *attempt)
     if (attempt->connection) {
         (void)snprintf(peer, sizeof peer, "%s", connection_peer(attempt->connection));
         tls = *connection_tls(attempt->connection);
-        facts.connect_ms = attempt->is_reused ? 0 : connection_connect_ms(attempt->connection);
+        facts.connect_ms =
+            attempt->is_reused ? 0 : connection_connect_ms(attempt->connection);
         connection_await(attempt->connection, 0, "");
         connection_rest(attempt->connection);
         attempt->connection = NULL;
@@ -171,7 +176,8 @@ static const struct plan_host *current_host(const struct attempt *attempt)
 
 static bool host_rests(const struct attempt *attempt, const struct plan_host *host)
 {
-    const struct host_memory *memory = map_get(attempt->deliver->hosts, slice_of(host->name));
+    const struct host_memory *memory =
+        map_get(attempt->deliver->hosts, slice_of(host->name));
 
     return memory && memory->until_ms > deliver_now(attempt->deliver);
 }
@@ -192,7 +198,8 @@ static void hosts_exhausted(struct attempt *attempt)
         return;
     }
     if (!fault.text[0])
-        (void)fault_set(&fault, RESULT_REFUSED, "all of its hosts failed a short while ago");
+        (void)fault_set(&fault, RESULT_REFUSED,
+                        "all of its hosts failed a short while ago");
     give_up(attempt);
     destination_fault(destination, &fault);
 }
@@ -239,7 +246,8 @@ static void connect_next(struct attempt *attempt)
         return;
     }
     attempt->hosts_tried++;
-    attempt->connection = connection_open(destination, current_host(attempt), &events, attempt);
+    attempt->connection =
+        connection_open(destination, current_host(attempt), &events, attempt);
 }
 
 /* ---- what the host lacks ---- */
@@ -272,13 +280,15 @@ static const struct said *find_lack(struct attempt *attempt)
     uint64_t size = envelope->header_bytes + envelope->body_bytes;
 
     if (needs_smtputf8(attempt) && !theirs->smtputf8)
-        return said_words(&attempt->arena, 553, "5.6.7",
-                          "the message needs SMTPUTF8 (RFC 6531), which the next hop does not offer",
-                          host);
+        return said_words(
+            &attempt->arena, 553, "5.6.7",
+            "the message needs SMTPUTF8 (RFC 6531), which the next hop does not offer",
+            host);
     if (envelope->has_8bit && !theirs->eightbitmime)
-        return said_words(&attempt->arena, 554, "5.6.3",
-                          "the message has 8-bit content, and the next hop does not offer 8BITMIME",
-                          host);
+        return said_words(
+            &attempt->arena, 554, "5.6.3",
+            "the message has 8-bit content, and the next hop does not offer 8BITMIME",
+            host);
     if (theirs->size && theirs->size_limit && size > theirs->size_limit)
         return said_words(&attempt->arena, 552, "5.3.4",
                           "the message is larger than the next hop takes", host);
@@ -310,14 +320,15 @@ static enum result add_step(struct attempt *attempt, uint32_t at, struct bytes *
     case STEP_RSET:
         return framing_add_line(into, SLICE("RSET"));
     case STEP_MAIL: {
-        struct mail_line line = {envelope->sender, theirs->size,    theirs->eightbitmime,
-                                 theirs->smtputf8, theirs->dsn,     envelope};
+        struct mail_line line = {envelope->sender, theirs->size, theirs->eightbitmime,
+                                 theirs->smtputf8, theirs->dsn,  envelope};
 
         return command_add_mail(into, &line);
     }
     case STEP_RCPT:
         return command_add_rcpt(
-            into, &attempt->lease->group.recipients[attempt->batch[recipient]], theirs->dsn);
+            into, &attempt->lease->group.recipients[attempt->batch[recipient]],
+            theirs->dsn);
     case STEP_DATA:
     case STEP_DOT:
     default:
@@ -383,12 +394,17 @@ static void choose_batch(struct attempt *attempt)
     if (memory && memory->recipients_max && memory->recipients_max < most)
         most = memory->recipients_max;
     attempt->batch_count = 0;
-    for (uint32_t i = 0; i < attempt->lease->group.recipient_count &&
-                         attempt->batch_count < most &&
-                         attempt->batch_count < LIMIT_GROUP_RECIPIENTS;
+    for (uint32_t i = 0;
+         i < attempt->lease->group.recipient_count && attempt->batch_count < most &&
+         attempt->batch_count < LIMIT_GROUP_RECIPIENTS;
          i++)
         if (attempt->outcomes[i].verdict == VERDICT_OPEN)
             attempt->batch[attempt->batch_count++] = i;
+}
+
+static void on_next_host(void *owner)
+{
+    next_host(owner);
 }
 
 static void begin_transaction(struct attempt *attempt)
@@ -401,7 +417,7 @@ static void begin_transaction(struct attempt *attempt)
         attempt->connection = NULL;
         if (attempt->is_reused)
             attempt->hosts_tried = 1; /* no further idle one: it may be the same host */
-        next_host(attempt);
+        loop_defer(attempt->deliver->rooms.loop, &attempt->again, on_next_host, attempt);
         return;
     }
     choose_batch(attempt);
@@ -424,8 +440,8 @@ static void fail_reading(struct attempt *attempt)
     /* Half a message must not end with a dot: the connection is cut. */
     drop_connection(attempt, false);
     set_open(attempt, VERDICT_DEFERRED,
-             said_words(&attempt->arena, 451, "4.3.0", "the message could not be read from the queue",
-                        NULL));
+             said_words(&attempt->arena, 451, "4.3.0",
+                        "the message could not be read from the queue", NULL));
     finish(attempt);
 }
 
@@ -512,7 +528,8 @@ static const struct said *keep(struct attempt *attempt, const struct reply *repl
     return said_reply(&attempt->arena, reply, connection_host(attempt->connection));
 }
 
-static void judge_batch(struct attempt *attempt, const struct reply *reply, bool only_accepted)
+static void judge_batch(struct attempt *attempt, const struct reply *reply,
+                        bool only_accepted)
 {
     const struct said *said = keep(attempt, reply);
     const struct capabilities *theirs = connection_capabilities(attempt->connection);
@@ -549,10 +566,12 @@ static void on_mail_reply(struct attempt *attempt, const struct reply *reply)
     host_works(attempt->deliver, connection_host(attempt->connection));
     attempt->mail_is_ok = reply_is_positive(reply);
     if (!attempt->mail_is_ok)
-        judge_batch(attempt, reply, false); /* RFC 5321 3.3: the answer for every recipient */
+        judge_batch(attempt, reply,
+                    false); /* RFC 5321 3.3: the answer for every recipient */
 }
 
-static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply, uint32_t recipient)
+static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
+                          uint32_t recipient)
 {
     struct outcome *outcome = &attempt->outcomes[attempt->batch[recipient]];
     struct host_memory *memory;
@@ -564,7 +583,8 @@ static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply, ui
         attempt->accepted_count++;
         return;
     }
-    /* RFC 5321 4.5.3.1.10: 452 (some say 552) behind accepted ones is "too many in this one". */
+    /* RFC 5321 4.5.3.1.10: 452 (some say 552) behind accepted ones is "too many in this
+     * one". */
     if (attempt->accepted_count > 0 &&
         (reply->code == 452 || (reply->code == 552 && reply->enhanced.subject == 5))) {
         attempt->rest_waits = true;
@@ -573,7 +593,8 @@ static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply, ui
             memory->recipients_max = attempt->accepted_count;
         return;
     }
-    outcome->verdict = verdict_of(reply) == VERDICT_FAILED ? VERDICT_FAILED : VERDICT_DEFERRED;
+    outcome->verdict =
+        verdict_of(reply) == VERDICT_FAILED ? VERDICT_FAILED : VERDICT_DEFERRED;
     outcome->said = keep(attempt, reply);
 }
 
@@ -679,8 +700,8 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
     if (wants_clear && !attempt->goes_in_clear) {
         attempt->goes_in_clear = true;
         drop_connection(attempt, false);
-        attempt->connection = connection_open(attempt->destination, current_host(attempt), &events,
-                                              attempt);
+        attempt->connection =
+            connection_open(attempt->destination, current_host(attempt), &events, attempt);
         return;
     }
     host_fault(attempt->deliver, current_host(attempt)->name);
@@ -707,10 +728,9 @@ static void on_broken(void *owner, const struct fault *fault)
 {
     struct attempt *attempt = owner;
     uint32_t recipient;
-    bool mail_was_answered =
-        attempt->is_ready && attempt->sent > 0 &&
-        step_at(attempt, attempt->got, &recipient) != STEP_RSET &&
-        step_at(attempt, attempt->got, &recipient) != STEP_MAIL;
+    bool mail_was_answered = attempt->is_ready && attempt->sent > 0 &&
+                             step_at(attempt, attempt->got, &recipient) != STEP_RSET &&
+                             step_at(attempt, attempt->got, &recipient) != STEP_MAIL;
 
     attempt->fault = *fault;
     if (mail_was_answered)
@@ -774,8 +794,8 @@ void attempt_start(struct work *work)
     attempt = attempt_new(work);
     if (destination->kind == PLAN_FAIL) {
         set_open(attempt, VERDICT_FAILED,
-                 said_words(&attempt->arena, 550, destination->plan.status, destination->plan.text,
-                            NULL));
+                 said_words(&attempt->arena, 550, destination->plan.status,
+                            destination->plan.text, NULL));
         finish(attempt);
         return;
     }

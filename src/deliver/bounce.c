@@ -1,10 +1,12 @@
-/* Which reports are due, and making them: RFC 3461 4.1, 5.2; RFC 5321 4.5.5, 6.1. One report for
- * a settled group and action. The message itself is read first, as far as the report needs it. */
+/* Which reports are due, and making them: RFC 3461 4.1, 5.2; RFC 5321 4.5.5, 6.1. One
+ * report for a settled group and action. The message itself is read first, as far as the
+ * report needs it. */
 #include "inner.h"
 
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/mail/dsn.h"
+#include "smtpd/mail/header.h"
 #include "smtpd/smtp/framing.h"
 
 #include <stdio.h>
@@ -46,7 +48,8 @@ static bool belongs(const struct bounce *bounce, uint32_t at, enum dsn_action ac
 
     switch (action) {
     case DSN_FAILED:
-        return outcome->verdict == VERDICT_FAILED && is_notified(recipient, NOTIFY_FAILURE, true);
+        return outcome->verdict == VERDICT_FAILED &&
+               is_notified(recipient, NOTIFY_FAILURE, true);
     case DSN_DELAYED:
         return bounce->wants_delay_notice && outcome->verdict == VERDICT_DEFERRED &&
                is_notified(recipient, NOTIFY_DELAY, true);
@@ -82,10 +85,10 @@ static struct dsn_recipient describe(const struct bounce *bounce, uint32_t at,
     return (struct dsn_recipient){
         .address = recipient->address,
         .orcpt = recipient->orcpt,
-        .status = is_good                                       ? "2.0.0"
-                  : bounce->outcomes[at].is_expired && !said    ? "4.4.7"
-                  : said                                        ? said->status
-                                                                : "5.0.0",
+        .status = is_good                                    ? "2.0.0"
+                  : bounce->outcomes[at].is_expired && !said ? "4.4.7"
+                  : said                                     ? said->status
+                                                             : "5.0.0",
         .diagnostic = said && said->is_remote ? said->text : NULL,
         .explanation = said && !said->is_remote ? said->text : NULL,
         .remote_mta = said && said->is_remote ? said->host : NULL,
@@ -93,8 +96,8 @@ static struct dsn_recipient describe(const struct bounce *bounce, uint32_t at,
     };
 }
 
-/* Facts of the report as of any other message: does it need 8BITMIME, does a line begin with a
- * dot, how long is the longest. */
+/* Facts of the report as of any other message: does it need 8BITMIME, does a line begin
+ * with a dot, how long is the longest. */
 static void note_facts(struct envelope *envelope, struct slice message)
 {
     struct framing framing;
@@ -109,15 +112,6 @@ static void note_facts(struct envelope *envelope, struct slice message)
     envelope->has_dot_line = framing.facts.has_dot_line;
     envelope->longest_line = framing.facts.longest_line;
     envelope->body_type = framing.facts.has_8bit ? BODY_8BITMIME : BODY_7BIT;
-}
-
-static void split(struct slice message, struct slice *header, struct slice *body)
-{
-    const char *end = memmem(message.data, message.length, "\r\n\r\n", 4);
-    size_t length = end ? (size_t)(end - message.data) + 4 : message.length;
-
-    *header = slice_part(message, 0, length);
-    *body = slice_from(message, length);
 }
 
 static void add_report(struct bounce *bounce, const struct dsn *dsn, struct bytes *message)
@@ -135,7 +129,9 @@ static void add_report(struct bounce *bounce, const struct dsn *dsn, struct byte
     report->recipient.address = of->sender;
     report->recipient.notify = NOTIFY_NEVER;
     note_facts(&report->envelope, bytes_view(message));
-    split(bytes_view(message), &report->header, &report->body);
+    report->header =
+        slice_part(bytes_view(message), 0, header_section_length(bytes_view(message)));
+    report->body = slice_from(bytes_view(message), report->header.length);
     bounce->report_count++;
 }
 
@@ -156,7 +152,8 @@ static void write_report(struct bounce *bounce, enum dsn_action action)
         .recipients = recipients,
         .envelope = &lease->envelope,
         .original_header = slice_part(original, 0, header_bytes),
-        .original_body = action == DSN_FAILED ? slice_from(original, header_bytes) : SLICE_NONE,
+        .original_body =
+            action == DSN_FAILED ? slice_from(original, header_bytes) : SLICE_NONE,
         .reporting_mta = values->hostname,
         .to = lease->envelope.sender,
         .report_id = id,
@@ -172,8 +169,8 @@ static void write_report(struct bounce *bounce, enum dsn_action action)
     if (dsn_write(&dsn, message) == RESULT_OK)
         add_report(bounce, &dsn, message);
     else
-        log_message(LOG_ERROR, "deliver.report_too_large", "a report for %s could not be written",
-                    lease->envelope.sender);
+        log_message(LOG_ERROR, "deliver.report_too_large",
+                    "a report for %s could not be written", lease->envelope.sender);
     memory_free(recipients);
 }
 
@@ -233,6 +230,7 @@ static uint64_t wanted(const struct bounce *bounce)
     return envelope->header_bytes;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): what a report is made of, and who wants it */
 struct bounce *bounce_start(struct deliver *deliver, const struct lease *lease,
                             const struct outcome *outcomes, bool wants_delay_notice,
                             bounce_fn *on_bounced, void *owner)
@@ -246,8 +244,8 @@ struct bounce *bounce_start(struct deliver *deliver, const struct lease *lease,
     bounce->on_end = on_bounced;
     bounce->owner = owner;
     bytes_init(&bounce->original, 64 << 20);
-    if (is_any_due(bounce) &&
-        body_reader_open(deliver->rooms.queue, &lease->envelope, &bounce->reader) == RESULT_OK) {
+    if (is_any_due(bounce) && body_reader_open(deliver->rooms.queue, &lease->envelope,
+                                               &bounce->reader) == RESULT_OK) {
         bounce->wanted_bytes = wanted(bounce);
         body_reader_next(bounce->reader, on_piece, bounce);
     } else {

@@ -1,8 +1,8 @@
 /* The client side of a session, up to where it can take mail:
  *
- *   dial -> greeting -> ehlo -+-> starttls -> secure -> ehlo again -+-> auth (plain, or login in
- *     |        |         |    |                                     |     two steps) -> ready
- *     |   (implicit TLS:  +-> helo                                  +-------------------> ready
+ *   dial -> greeting -> ehlo -+-> starttls -> secure -> ehlo again -+-> auth (plain, or
+ * login in |        |         |    |                                     |     two steps)
+ * -> ready |   (implicit TLS:  +-> helo +-------------------> ready
  *     +----- secure first)
  *   any of them -> broken
  *
@@ -47,7 +47,7 @@ struct connection {
     void *owner;
     struct plan_host host;
     enum tls_level level;
-    bool without_tls;          /* TLS broke here once: in clear, at once (opportunistic only) */
+    bool without_tls; /* TLS broke here once: in clear, at once (opportunistic only) */
     char peer[360];
     struct machine machine;
     struct dial *dial;
@@ -60,14 +60,14 @@ struct connection {
     bool has_reply;
     bool is_secured;
     bool is_resting;
-    bool needs_reset;          /* a transaction was left half-way */
-    bool is_told;              /* on_broken was deferred or called */
+    bool needs_reset; /* a transaction was left half-way */
+    bool is_told;     /* on_broken was deferred or called */
     struct fault fault;
     struct deferred tell;
-    struct timer patience;     /* once it is ready */
+    struct timer patience; /* once it is ready */
     const char *stage;
     unsigned messages;
-    unsigned depth;            /* our frames that run */
+    unsigned depth; /* our frames that run */
     bool is_closed;
     int64_t started_ms;
     int64_t connect_ms;
@@ -92,7 +92,8 @@ static void say(struct connection *connection, struct slice line)
     bytes_fini(&text);
 }
 
-static void say_text(struct connection *connection, const char *format, const char *argument)
+static void say_text(struct connection *connection, const char *format,
+                     const char *argument)
 {
     char line[1024];
 
@@ -112,7 +113,8 @@ static void broken(struct connection *connection, enum result code, const char *
     if (connection->is_told)
         return;
     connection->is_told = true;
-    deferred_cancel(connection->deliver->rooms.loop, &connection->tell); /* "ready" is over */
+    deferred_cancel(connection->deliver->rooms.loop,
+                    &connection->tell); /* "ready" is over */
     timer_cancel(&connection->patience);
     (void)fault_set(&connection->fault, code, "%s: %s", connection->peer, text);
     loop_defer(connection->deliver->rooms.loop, &connection->tell, tell_broken, connection);
@@ -166,7 +168,8 @@ static int dial_done(void *self)
 
     if (!connection->stream)
         return STATE_BROKEN; /* the fault is set */
-    return connection->route && connection->route->tls_is_implicit ? STATE_SECURE : STATE_GREETING;
+    return connection->route && connection->route->tls_is_implicit ? STATE_SECURE
+                                                                   : STATE_GREETING;
 }
 
 static int greeting_done(void *self)
@@ -197,7 +200,8 @@ static int after_ehlo(struct connection *connection)
     if (!connection->route || !connection->route->user)
         return STATE_READY;
     if (!connection->capabilities.auth_plain && !connection->capabilities.auth_login) {
-        broken(connection, RESULT_DENIED, "it offers no AUTH PLAIN or LOGIN for the route's user");
+        broken(connection, RESULT_DENIED,
+               "it offers no AUTH PLAIN or LOGIN for the route's user");
         return STATE_BROKEN;
     }
     return STATE_AUTH;
@@ -249,8 +253,8 @@ static void starttls_enter(void *self)
     say(self, SLICE("STARTTLS"));
 }
 
-/* Opportunistic: what does not work is remembered for an hour, and the mail goes in clear on a
- * new connection, at once. */
+/* Opportunistic: what does not work is remembered for an hour, and the mail goes in clear
+ * on a new connection, at once. */
 static int tls_failed(struct connection *connection, const char *text)
 {
     struct host_memory *host;
@@ -293,7 +297,8 @@ static void on_secured(void *owner, const struct fault *fault)
 static void secure_enter(void *self)
 {
     struct connection *connection = self;
-    enum tls_level level = connection->level == TLS_NONE ? TLS_OPPORTUNISTIC : connection->level;
+    enum tls_level level =
+        connection->level == TLS_NONE ? TLS_OPPORTUNISTIC : connection->level;
 
     bytes_clear(&connection->input); /* bytes in clear behind the 220 are nobody's */
     framing_read_lines(&connection->framing);
@@ -387,8 +392,9 @@ static int auth_user_done(void *self)
 {
     struct connection *connection = self;
 
-    return take_reply(connection) && connection->reply.code == 334 ? STATE_AUTH_PASSWORD
-                                                                   : auth_failed(connection);
+    return take_reply(connection) && connection->reply.code == 334
+               ? STATE_AUTH_PASSWORD
+               : auth_failed(connection);
 }
 
 static void auth_password_enter(void *self)
@@ -402,8 +408,9 @@ static int auth_password_done(void *self)
 {
     struct connection *connection = self;
 
-    return take_reply(connection) && connection->reply.code == 235 ? STATE_READY
-                                                                   : auth_failed(connection);
+    return take_reply(connection) && connection->reply.code == 235
+               ? STATE_READY
+               : auth_failed(connection);
 }
 
 static void tell_ready(void *owner)
@@ -417,7 +424,8 @@ static void ready_enter(void *self)
 {
     struct connection *connection = self;
 
-    connection->connect_ms = loop_now_ms(connection->deliver->rooms.loop) - connection->started_ms;
+    connection->connect_ms =
+        loop_now_ms(connection->deliver->rooms.loop) - connection->started_ms;
     loop_defer(connection->deliver->rooms.loop, &connection->tell, tell_ready, connection);
 }
 
@@ -565,7 +573,8 @@ static void on_closed(void *owner, const struct fault *why)
 {
     struct connection *connection = owner;
 
-    if (connection->machine.state != STATE_READY && connection->machine.state != STATE_BROKEN) {
+    if (connection->machine.state != STATE_READY &&
+        connection->machine.state != STATE_BROKEN) {
         broken(connection, why->code, why->text);
         machine_stop(&connection->machine);
         connection->deliver->statistics.connections_failed++;
@@ -578,7 +587,8 @@ static void on_drained(void *owner)
 {
     struct connection *connection = owner;
 
-    if (connection->machine.state == STATE_READY && !connection->is_resting && !connection->is_told)
+    if (connection->machine.state == STATE_READY && !connection->is_resting &&
+        !connection->is_told)
         connection->events->on_drained(connection->owner);
 }
 
@@ -615,7 +625,8 @@ static void on_patience(void *owner)
     broken(connection, RESULT_TIMEOUT, text);
 }
 
-struct connection *connection_open(struct destination *destination, const struct plan_host *host,
+struct connection *connection_open(struct destination *destination,
+                                   const struct plan_host *host,
                                    const struct connection_events *events, void *owner)
 {
     struct connection *connection = NEW(struct connection);
@@ -752,7 +763,8 @@ static void idle_drained(void *owner)
     (void)owner;
 }
 
-static const struct connection_events idle_events = {NULL, idle_reply, idle_drained, idle_broken};
+static const struct connection_events idle_events = {NULL, idle_reply, idle_drained,
+                                                     idle_broken};
 
 static void on_idle_end(void *owner)
 {
@@ -764,7 +776,8 @@ void connection_rest(struct connection *connection)
     int64_t idle_ms = timeouts(connection)->idle;
 
     if (connection->is_told || connection->deliver->is_draining || idle_ms == 0 ||
-        connection->messages >= destination_settings(connection->destination)->messages_per_connection) {
+        connection->messages >=
+            destination_settings(connection->destination)->messages_per_connection) {
         connection_close(connection, true);
         return;
     }
@@ -772,7 +785,8 @@ void connection_rest(struct connection *connection)
     connection->events = &idle_events;
     connection->owner = connection;
     timer_cancel(&connection->patience);
-    timer_init(&connection->patience, connection->deliver->rooms.loop, on_idle_end, connection);
+    timer_init(&connection->patience, connection->deliver->rooms.loop, on_idle_end,
+               connection);
     timer_start(&connection->patience, idle_ms);
     list_push_front(&connection->destination->idle, &connection->link);
 }
@@ -790,7 +804,8 @@ struct connection *connection_take_idle(struct destination *destination,
     connection->events = events;
     connection->owner = owner;
     timer_cancel(&connection->patience);
-    timer_init(&connection->patience, connection->deliver->rooms.loop, on_patience, connection);
+    timer_init(&connection->patience, connection->deliver->rooms.loop, on_patience,
+               connection);
     destination->deliver->statistics.messages_reused_connection++;
     return connection;
 }

@@ -1,8 +1,8 @@
 /* One outbound connection: from the address to a session that takes transactions.
  *
  * Owns      its stream, the reading of replies, the patience of each stage.
- * Promises  callbacks from the loop; none after connection_close(). A reply is whole and sane;
- *           nonsense, floods and silence are faults.
+ * Promises  callbacks from the loop; none after connection_close(). A reply is whole and
+ * sane; nonsense, floods and silence are faults.
  */
 #ifndef SMTPD_DELIVER_CONNECTION_H
 #define SMTPD_DELIVER_CONNECTION_H
@@ -21,17 +21,20 @@ struct connection_events {
     void (*on_broken)(void *owner, const struct fault *fault);
 };
 
-struct connection *connection_open(struct destination *destination, const struct plan_host *host,
+struct connection *connection_open(struct destination *destination,
+                                   const struct plan_host *host,
                                    const struct connection_events *events, void *owner);
 /* Polite: QUIT first. */
 void connection_close(struct connection *connection, bool is_polite);
 /* A lost reply or a fault is awaited for so long from now on; 0: nothing is awaited. */
-void connection_await(struct connection *connection, int64_t patience_ms, const char *stage);
+void connection_await(struct connection *connection, int64_t patience_ms,
+                      const char *stage);
 enum result connection_send(struct connection *connection, struct slice bytes);
 
 const struct capabilities *connection_capabilities(const struct connection *connection);
 const char *connection_host(const struct connection *connection);
-const char *connection_peer(const struct connection *connection); /* "host [address]:port" */
+const char *
+connection_peer(const struct connection *connection); /* "host [address]:port" */
 const struct tls_facts *connection_tls(const struct connection *connection);
 int64_t connection_connect_ms(const struct connection *connection);
 struct plan_settings *connection_settings(const struct connection *connection);
@@ -47,7 +50,8 @@ void connection_count_message(struct connection *connection);
 /* Between messages it waits in its destination; whoever comes first takes it. */
 void connection_rest(struct connection *connection);
 struct connection *connection_take_idle(struct destination *destination,
-                                        const struct connection_events *events, void *owner);
+                                        const struct connection_events *events,
+                                        void *owner);
 void connection_forget_idle(struct destination *destination, struct link *link);
 
 #endif

@@ -1,5 +1,5 @@
-/* Destinations: limits, ready work, back-off. Everything here is in memory: the fault of a host
- * or a destination spends no attempt of a message and writes no record. */
+/* Destinations: limits, ready work, back-off. Everything here is in memory: the fault of a
+ * host or a destination spends no attempt of a message and writes no record. */
 #include "inner.h"
 
 #include "connection.h"
@@ -16,8 +16,8 @@ enum {
     BACKOFF_MOST_MS = 900000,
     HOST_FIRST_MS = 60000,
     HOST_MOST_MS = 900000,
-    PROBES = 2,             /* attempts that judge a destination after a back-off */
-    OTHER_AT_ONCE = 8,      /* local mailboxes, groups that fail at once */
+    PROBES = 2,        /* attempts that judge a destination after a back-off */
+    OTHER_AT_ONCE = 8, /* local mailboxes, groups that fail at once */
     HOSTS_REMEMBERED = 100000,
     FORGET_MS = 3600000
 };
@@ -73,7 +73,8 @@ static void copy_plan(struct destination *destination, const struct plan *plan)
     plan_fini(&destination->plan);
     destination->plan = *plan;
     destination->plan.hosts =
-        plan->host_count ? memory_copy(plan->hosts, plan->host_count * sizeof *plan->hosts) : NULL;
+        plan->host_count ? memory_copy(plan->hosts, plan->host_count * sizeof *plan->hosts)
+                         : NULL;
 }
 
 static void forget_old(struct deliver *deliver)
@@ -140,7 +141,8 @@ void destination_free(struct destination *destination)
     memory_free(destination);
 }
 
-const struct destination_settings *destination_settings(const struct destination *destination)
+const struct destination_settings *
+destination_settings(const struct destination *destination)
 {
     const struct plan_settings *settings = destination->deliver->settings;
     const struct plan *plan = &destination->plan;
@@ -317,12 +319,13 @@ void destination_fault(struct destination *destination, const struct fault *faul
     uint32_t random;
 
     (void)snprintf(destination->fault, sizeof destination->fault, "%.299s", fault->text);
-    if (!is_backing_off(destination)) { /* a second probe of the same round is no second fault */
+    if (!is_backing_off(
+            destination)) { /* a second probe of the same round is no second fault */
         secure_random(&random, sizeof random);
         destination->failures++;
-        destination->until_ms =
-            deliver_now(destination->deliver) +
-            schedule_backoff(destination->failures, BACKOFF_FIRST_MS, BACKOFF_MOST_MS, random);
+        destination->until_ms = deliver_now(destination->deliver) +
+                                schedule_backoff(destination->failures, BACKOFF_FIRST_MS,
+                                                 BACKOFF_MOST_MS, random);
         log_backoff(destination);
     }
     release_all(destination);

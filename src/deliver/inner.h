@@ -2,7 +2,8 @@
  *
  *   queue --due--> lane --(router)--> destination --> attempt --> connection --> next hop
  *                    ^                    |              |
- *                    +---- rests until <--+--- fault     +--> outcomes --> settle (+ reports)
+ *                    +---- rests until <--+--- fault     +--> outcomes --> settle (+
+ * reports)
  */
 #ifndef SMTPD_DELIVER_INNER_H
 #define SMTPD_DELIVER_INNER_H
@@ -22,11 +23,14 @@ struct plan_settings {
     struct deliver_settings values;
     struct tls_client *tls;
 };
-struct plan_settings *settings_new(const struct deliver_settings *values, struct tls_client *tls);
+struct plan_settings *settings_new(const struct deliver_settings *values,
+                                   struct tls_client *tls);
 struct plan_settings *settings_ref(struct plan_settings *settings);
 void settings_unref(struct plan_settings *settings);
-const struct route *settings_find_route(const struct plan_settings *settings, const char *domain);
-const struct route *settings_route_by_name(const struct plan_settings *settings, const char *name);
+const struct route *settings_find_route(const struct plan_settings *settings,
+                                        const char *domain);
+const struct route *settings_route_by_name(const struct plan_settings *settings,
+                                           const char *name);
 bool settings_is_local(const struct plan_settings *settings, const char *domain);
 /* The [[destination]] rule of a domain or of its mail exchangers; -1: the defaults. */
 int settings_find_rule(const struct plan_settings *settings, const char *domain,
@@ -54,12 +58,12 @@ struct plan {
     struct plan_host *hosts;
     size_t host_count;
     uint16_t port;
-    int rule;                /* of the settings; -1 */
+    int rule; /* of the settings; -1 */
     bool is_route;
     char route_name[128];
-    char status[16];         /* FAIL, DEFER */
+    char status[16]; /* FAIL, DEFER */
     char text[300];
-    int64_t expires_ms;      /* wall */
+    int64_t expires_ms; /* wall */
 };
 void plan_fini(struct plan *plan);
 void plan_order(const struct plan *plan, uint8_t order[LIMIT_MX_HOSTS]);
@@ -72,8 +76,10 @@ typedef void route_search_fn(void *owner, struct plan *plan); /* the plan is the
 struct route_search *route_search_start(struct deliver *deliver, const char *domain,
                                         route_search_fn *on_end, void *owner);
 void route_search_cancel(struct route_search *search);
-/* What an answer of the DNS means: pure. False: more must be asked (the plan has host names). */
-bool router_judge_mx(const struct dns_answer *answer, const char *domain, struct plan *plan);
+/* What an answer of the DNS means: pure. False: more must be asked (the plan has host
+ * names). */
+bool router_judge_mx(const struct dns_answer *answer, const char *domain,
+                     struct plan *plan);
 
 /* ---- what came of a recipient ---- */
 
@@ -95,35 +101,35 @@ struct outcome {
     bool is_expired;
 };
 struct said *said_reply(struct arena *arena, const struct reply *reply, const char *host);
-struct said *said_words(struct arena *arena, unsigned code, const char *status, const char *text,
-                        const char *host);
+struct said *said_words(struct arena *arena, unsigned code, const char *status,
+                        const char *text, const char *host);
 enum verdict verdict_of(const struct reply *reply);
 const char *verdict_class(const struct outcome *outcome); /* the "class" of log lines */
 
 /* ---- lanes, destinations ---- */
 
 struct lane {
-    struct link link;       /* in its destination, round robin */
-    struct link faulty;     /* in deliver->faulty, while something holds it */
+    struct link link;   /* in its destination, round robin */
+    struct link faulty; /* in deliver->faulty, while something holds it */
     struct deliver *deliver;
     struct domain_queue *domain_queue;
     struct destination *destination; /* while it has due work there, or the last one */
     struct route_search *search;
-    struct lookup *lookup;   /* of a route's host */
+    struct lookup *lookup; /* of a route's host */
     struct plan plan;
     bool has_plan;
-    bool is_held;            /* by us: on_due came, rest was not said yet */
-    bool was_tried;          /* a round of it failed since the start */
+    bool is_held;   /* by us: on_due came, rest was not said yet */
+    bool was_tried; /* a round of it failed since the start */
     unsigned dns_failures;
     enum why_kind why;
     char fault[300];
-    int64_t until_ms;        /* wall */
+    int64_t until_ms; /* wall */
 };
 
 struct host_memory { /* by name or address, in deliver->hosts */
     unsigned failures;
-    int64_t until_ms;       /* wall: back-off */
-    int64_t clear_until_ms; /* wall: TLS is broken there */
+    int64_t until_ms;        /* wall: back-off */
+    int64_t clear_until_ms;  /* wall: TLS is broken there */
     unsigned recipients_max; /* learned; 0: none */
 };
 
@@ -132,28 +138,28 @@ struct destination {
     struct deliver *deliver;
     char *key;
     enum plan_kind kind;
-    struct plan plan;       /* copy of the hosts */
+    struct plan plan; /* copy of the hosts */
     struct list lanes;
-    struct list ready;      /* struct work */
-    struct list idle;       /* struct connection */
+    struct list ready; /* struct work */
+    struct list idle;  /* struct connection */
     unsigned loading;
     unsigned running;
     unsigned connections;
     unsigned failures;
-    int64_t until_ms;       /* wall */
+    int64_t until_ms; /* wall */
     char fault[300];
     struct deferred run;
-    int64_t used_ms;        /* monotonic */
+    int64_t used_ms; /* monotonic */
 };
 
 struct work { /* a lease on its way */
     struct link link;
     struct destination *destination;
-    struct lane *lane;       /* valid while its domain queue lives: see lane_forget */
+    struct lane *lane; /* valid while its domain queue lives: see lane_forget */
     struct lease *lease;
     struct lease_load *load;
     struct queue_entry entry;
-    bool is_expiry;          /* taken because it is too old: settle without an attempt */
+    bool is_expiry; /* taken because it is too old: settle without an attempt */
 };
 
 struct deliver {
@@ -164,7 +170,7 @@ struct deliver {
     struct map *hosts;
     struct list faulty;
     struct list attempts;
-    struct list loading;     /* struct work */
+    struct list loading; /* struct work */
     struct list settling;
     struct timer sweep;
     struct deliver_statistics statistics;
@@ -172,13 +178,13 @@ struct deliver {
     loop_fn *on_empty;
     void *on_empty_owner;
     struct deferred empty;
-    uint64_t turn;           /* to vary equal preferences */
+    uint64_t turn; /* to vary equal preferences */
 };
 
 /* scheduler.c */
 int64_t deliver_now(const struct deliver *deliver); /* wall */
 void deliver_check_empty(struct deliver *deliver);
-void work_release(struct work *work);  /* gives the lease back; frees */
+void work_release(struct work *work); /* gives the lease back; frees */
 void work_free(struct work *work);
 bool deliver_has_room(const struct deliver *deliver);
 
@@ -186,7 +192,8 @@ bool deliver_has_room(const struct deliver *deliver);
 struct destination *destination_get(struct deliver *deliver, const struct plan *plan,
                                     const char *lane);
 void destination_run_later(struct destination *destination);
-const struct destination_settings *destination_settings(const struct destination *destination);
+const struct destination_settings *
+destination_settings(const struct destination *destination);
 /* The whole destination is at fault: one back-off, nothing written. */
 void destination_fault(struct destination *destination, const struct fault *fault);
 void destination_works(struct destination *destination);
@@ -201,11 +208,11 @@ void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const cha
 
 /* settle.c: takes work and outcomes (one per recipient of the lease, copied). */
 struct settle_facts {
-    const char *peer;        /* "host [address]:port", or NULL */
+    const char *peer; /* "host [address]:port", or NULL */
     const struct tls_facts *tls;
     int64_t connect_ms;
     int64_t transfer_ms;
-    int64_t started_ms;      /* wall: of the attempt */
+    int64_t started_ms; /* wall: of the attempt */
 };
 void settle_start(struct work *work, const struct outcome *outcomes,
                   const struct settle_facts *facts);
@@ -220,7 +227,7 @@ struct bounce;
 typedef void bounce_fn(void *owner, const struct report *reports, size_t count);
 struct bounce *bounce_start(struct deliver *deliver, const struct lease *lease,
                             const struct outcome *outcomes, bool wants_delay_notice,
-                            bounce_fn *on_end, void *owner);
+                            bounce_fn *on_bounced, void *owner);
 void bounce_free(struct bounce *bounce); /* the reports go too */
 
 /* attempt.c */

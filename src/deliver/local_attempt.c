@@ -24,8 +24,9 @@ static void judge(struct outcome *outcome, enum result result, struct arena *are
         outcome->said = said_words(arena, 550, "5.1.1", "there is no such user", NULL);
     } else {
         outcome->verdict = VERDICT_DEFERRED;
-        outcome->said = said_words(arena, 451, result == RESULT_NO_SPACE ? "4.2.2" : "4.3.0",
-                                   text && text[0] ? text : result_text(result), NULL);
+        outcome->said =
+            said_words(arena, 451, result == RESULT_NO_SPACE ? "4.2.2" : "4.3.0",
+                       text && text[0] ? text : result_text(result), NULL);
     }
 }
 

@@ -11,8 +11,8 @@ enum verdict verdict_of(const struct reply *reply)
     return reply_is_permanent(reply) ? VERDICT_FAILED : VERDICT_DEFERRED;
 }
 
-struct said *said_words(struct arena *arena, unsigned code, const char *status, const char *text,
-                        const char *host)
+struct said *said_words(struct arena *arena, unsigned code, const char *status,
+                        const char *text, const char *host)
 {
     struct said *said = arena_alloc(arena, sizeof *said);
 

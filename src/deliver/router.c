@@ -1,5 +1,6 @@
-/* Recipient domain -> ordered hosts (RFC 5321 5.1, RFC 7505). The questions are asked through
- * the resolver, which joins and caches them; what the answers mean is decided here. */
+/* Recipient domain -> ordered hosts (RFC 5321 5.1, RFC 7505). The questions are asked
+ * through the resolver, which joins and caches them; what the answers mean is decided here.
+ */
 #include "inner.h"
 
 #include "smtpd/base/memory.h"
@@ -58,8 +59,9 @@ void plan_key(const struct plan *plan, const char *lane, struct bytes *key)
         for (size_t i = 0; i < plan->host_count && added == RESULT_OK; i++)
             added = bytes_format(
                 key, "%s%s",
-                i == 0 ? ""
-                       : plan->hosts[i].preference == plan->hosts[i - 1].preference ? "=" : ">",
+                i == 0                                                       ? ""
+                : plan->hosts[i].preference == plan->hosts[i - 1].preference ? "="
+                                                                             : ">",
                 plan->hosts[i].name);
         if (added == RESULT_OK && plan->rule >= 0)
             added = bytes_format(key, "#%d", plan->rule);
@@ -102,7 +104,8 @@ bool router_judge_mx(const struct dns_answer *answer, const char *domain, struct
         return false;
     }
     if (answer->result != RESULT_OK) {
-        plan_verdict(plan, PLAN_DEFER, "4.4.3", answer->text[0] ? answer->text : "DNS look-up failed");
+        plan_verdict(plan, PLAN_DEFER, "4.4.3",
+                     answer->text[0] ? answer->text : "DNS look-up failed");
         return true;
     }
     if (answer->mx_count == 1 && answer->mx[0].host[0] == '\0') {
@@ -230,9 +233,11 @@ static void finish(struct route_search *search)
     for (size_t i = 0; i < plan->host_count; i++)
         names[i] = plan->hosts[i].name;
     plan->kind = PLAN_HOSTS;
-    plan->rule = settings_find_rule(search->settings, search->domain, names, plan->host_count);
+    plan->rule =
+        settings_find_rule(search->settings, search->domain, names, plan->host_count);
     if (plan->host_count == 0 && were_we_in_it)
-        plan_verdict(plan, PLAN_FAIL, "5.4.6", "the mail exchangers of the domain are this server");
+        plan_verdict(plan, PLAN_FAIL, "5.4.6",
+                     "the mail exchangers of the domain are this server");
     else if (plan->host_count == 0 && failed)
         plan_verdict(plan, PLAN_DEFER, "4.4.3", failed);
     else if (plan->host_count == 0 && was_private)
@@ -240,16 +245,18 @@ static void finish(struct route_search *search)
                      "the mail exchangers have private addresses only "
                      "(delivery.allow_private_networks)");
     else if (plan->host_count == 0)
-        plan_verdict(plan, PLAN_FAIL, "5.4.4", "no mail exchanger of the domain has an address");
+        plan_verdict(plan, PLAN_FAIL, "5.4.4",
+                     "no mail exchanger of the domain has an address");
     end(search);
 }
 
-static void take_addresses(struct route_search *search, size_t at, const struct dns_answer *answer)
+static void take_addresses(struct route_search *search, size_t at,
+                           const struct dns_answer *answer)
 {
     struct plan_host *host = &search->plan.hosts[at];
 
-    for (size_t i = 0; i < answer->address_count && host->address_count < LIMIT_HOST_ADDRESSES;
-         i++) {
+    for (size_t i = 0;
+         i < answer->address_count && host->address_count < LIMIT_HOST_ADDRESSES; i++) {
         if (!search->settings->values.allow_private_networks &&
             ip_is_private(&answer->addresses[i])) {
             search->hosts[at].was_private = true;

@@ -1,5 +1,5 @@
-/* The queue's watcher: lanes that are due find their destination; what holds a lane is written
- * on it, so that `smtpd queue why` can say it. */
+/* The queue's watcher: lanes that are due find their destination; what holds a lane is
+ * written on it, so that `smtpd queue why` can say it. */
 #include "inner.h"
 
 #include "smtpd/base/check.h"
@@ -184,7 +184,8 @@ static void plan_for_route(struct lane *lane, const struct route *route)
     (void)snprintf(plan->hosts[0].name, sizeof plan->hosts[0].name, "%s", route->host);
 }
 
-/* The host of a route is looked up like any other, but may be private: the operator wrote it. */
+/* The host of a route is looked up like any other, but may be private: the operator wrote
+ * it. */
 static void on_route_address(void *owner, const struct dns_answer *answer)
 {
     struct lane *lane = owner;
@@ -193,7 +194,8 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
     lane->lookup = NULL;
     for (size_t i = 0; i < answer->address_count && i < LIMIT_HOST_ADDRESSES; i++)
         plan->hosts[0].addresses[plan->hosts[0].address_count++] = answer->addresses[i];
-    plan->expires_ms = deliver_now(lane->deliver) + (answer->ttl_ms > 30000 ? answer->ttl_ms : 30000);
+    plan->expires_ms =
+        deliver_now(lane->deliver) + (answer->ttl_ms > 30000 ? answer->ttl_ms : 30000);
     if (plan->hosts[0].address_count > 0) {
         lane->has_plan = true;
         lane->dns_failures = 0;
@@ -202,8 +204,10 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
     }
     lane->dns_failures++;
     lane->was_tried = true;
-    (void)snprintf(plan->text, sizeof plan->text, "the host of the route, %.120s, has no address: %.120s",
-                   plan->hosts[0].name, answer->text[0] ? answer->text : result_text(answer->result));
+    (void)snprintf(plan->text, sizeof plan->text,
+                   "the host of the route, %.120s, has no address: %.120s",
+                   plan->hosts[0].name,
+                   answer->text[0] ? answer->text : result_text(answer->result));
     log_dns(lane);
     lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[0], WHY_DNS, plan->text);
 }
@@ -214,8 +218,8 @@ static void start_route(struct lane *lane, const struct route *route)
 
     plan_for_route(lane, route);
     if (ip_parse(slice_of(route->host), &ip) != RESULT_OK) {
-        lane->lookup = lookup_start(lane->deliver->rooms.resolver, LOOKUP_ADDRESS, route->host,
-                                    on_route_address, lane);
+        lane->lookup = lookup_start(lane->deliver->rooms.resolver, LOOKUP_ADDRESS,
+                                    route->host, on_route_address, lane);
         return;
     }
     lane->plan.hosts[0].addresses[0] = ip;
@@ -268,7 +272,8 @@ static void on_due(void *owner, struct domain_queue *domain_queue)
         return; /* held: nothing is due any more in this process */
     }
     if (!deliver_has_room(deliver)) {
-        lane_rest(lane, deliver_now(deliver) + NO_ROOM_MS, WHY_NO_ROOM, "the log has no room");
+        lane_rest(lane, deliver_now(deliver) + NO_ROOM_MS, WHY_NO_ROOM,
+                  "the log has no room");
         return;
     }
     if (lane->search || lane->lookup)
@@ -308,7 +313,8 @@ static void expire_some(struct lane *lane)
 
     if (!lane->was_tried)
         return;
-    for (int i = 0; i < SWEEP_ENTRIES && domain_queue_take_expired(lane->domain_queue, &entry); i++)
+    for (int i = 0;
+         i < SWEEP_ENTRIES && domain_queue_take_expired(lane->domain_queue, &entry); i++)
         settle_expired(lane, destination, &entry);
 }
 
@@ -483,7 +489,8 @@ void deliver_free(struct deliver *deliver)
 
 /* ---- operators ---- */
 
-void deliver_statistics(const struct deliver *deliver, struct deliver_statistics *statistics)
+void deliver_statistics(const struct deliver *deliver,
+                        struct deliver_statistics *statistics)
 {
     *statistics = deliver->statistics;
     statistics->destinations = deliver->all_destinations.count;
@@ -496,7 +503,8 @@ void deliver_statistics(const struct deliver *deliver, struct deliver_statistics
 
 void deliver_why(const struct deliver *deliver, const char *lane_text, struct why *why)
 {
-    struct domain_queue *domain_queue = queue_find_domain_queue(deliver->rooms.queue, lane_text);
+    struct domain_queue *domain_queue =
+        queue_find_domain_queue(deliver->rooms.queue, lane_text);
     const struct lane *lane = domain_queue ? domain_queue_attachment(domain_queue) : NULL;
 
     memset(why, 0, sizeof *why);
@@ -504,8 +512,10 @@ void deliver_why(const struct deliver *deliver, const char *lane_text, struct wh
     if (!lane)
         return;
     if (lane->destination)
-        (void)snprintf(why->destination, sizeof why->destination, "%s", lane->destination->key);
-    if (lane->why == WHY_SCHEDULED || (lane->until_ms && lane->until_ms <= deliver_now(deliver)))
+        (void)snprintf(why->destination, sizeof why->destination, "%s",
+                       lane->destination->key);
+    if (lane->why == WHY_SCHEDULED ||
+        (lane->until_ms && lane->until_ms <= deliver_now(deliver)))
         return;
     why->kind = lane->why;
     why->until_ms = lane->until_ms;

@@ -13,7 +13,8 @@ static const char *copy_text(struct arena *arena, const char *text)
     return text ? arena_text(arena, slice_of(text)) : NULL;
 }
 
-static const char *const *copy_texts(struct arena *arena, const char *const *texts, size_t count)
+static const char *const *copy_texts(struct arena *arena, const char *const *texts,
+                                     size_t count)
 {
     const char **copies = arena_alloc(arena, (count + 1) * sizeof *copies);
 
@@ -38,12 +39,14 @@ static void copy_rules(struct plan_settings *settings)
 static void copy_routes(struct plan_settings *settings)
 {
     struct deliver_settings *values = &settings->values;
-    struct route *routes = arena_alloc(&settings->arena, (values->route_count + 1) * sizeof *routes);
+    struct route *routes =
+        arena_alloc(&settings->arena, (values->route_count + 1) * sizeof *routes);
 
     for (size_t i = 0; routes && i < values->route_count; i++) {
         routes[i] = values->routes[i];
         routes[i].name = copy_text(&settings->arena, routes[i].name);
-        routes[i].match = copy_texts(&settings->arena, routes[i].match, routes[i].match_count);
+        routes[i].match =
+            copy_texts(&settings->arena, routes[i].match, routes[i].match_count);
         routes[i].host = copy_text(&settings->arena, routes[i].host);
         routes[i].user = copy_text(&settings->arena, routes[i].user);
         routes[i].password = copy_text(&settings->arena, routes[i].password);
@@ -51,7 +54,8 @@ static void copy_routes(struct plan_settings *settings)
     values->routes = routes;
 }
 
-struct plan_settings *settings_new(const struct deliver_settings *values, struct tls_client *tls)
+struct plan_settings *settings_new(const struct deliver_settings *values,
+                                   struct tls_client *tls)
 {
     struct plan_settings *settings = NEW(struct plan_settings);
     struct endpoint *own;
@@ -102,7 +106,8 @@ static bool matches(const char *const *patterns, size_t count, const char *name)
     return false;
 }
 
-const struct route *settings_find_route(const struct plan_settings *settings, const char *domain)
+const struct route *settings_find_route(const struct plan_settings *settings,
+                                        const char *domain)
 {
     for (size_t i = 0; i < settings->values.route_count; i++) {
         const struct route *route = &settings->values.routes[i];
@@ -113,7 +118,8 @@ const struct route *settings_find_route(const struct plan_settings *settings, co
     return NULL;
 }
 
-const struct route *settings_route_by_name(const struct plan_settings *settings, const char *name)
+const struct route *settings_route_by_name(const struct plan_settings *settings,
+                                           const char *name)
 {
     for (size_t i = 0; i < settings->values.route_count; i++)
         if (strcmp(settings->values.routes[i].name, name) == 0)

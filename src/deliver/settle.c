@@ -1,6 +1,6 @@
-/* The end of an attempt: outcomes -> the queue, reports in the same transaction, and a final log
- * line for each recipient whose life ended. While the disk is full the outcome stays in memory
- * and is tried again: nothing is delivered twice because of it. */
+/* The end of an attempt: outcomes -> the queue, reports in the same transaction, and a
+ * final log line for each recipient whose life ended. While the disk is full the outcome
+ * stays in memory and is tried again: nothing is delivered twice because of it. */
 #include "inner.h"
 
 #include "smtpd/base/check.h"
@@ -22,7 +22,7 @@ struct settle {
     struct arena arena;
     struct outcome *outcomes;
     bool *is_settled;
-    struct lease_load *load;   /* of an expired entry */
+    struct lease_load *load; /* of an expired entry */
     struct destination *destination;
     struct domain_queue *domain_queue;
     struct queue_entry entry;
@@ -176,7 +176,8 @@ static void count(const struct settle *settle)
 
         statistics->recipients_delivered += outcome->verdict == VERDICT_DELIVERED;
         statistics->recipients_deferred += outcome->verdict == VERDICT_DEFERRED;
-        statistics->recipients_failed += outcome->verdict == VERDICT_FAILED && !outcome->is_expired;
+        statistics->recipients_failed +=
+            outcome->verdict == VERDICT_FAILED && !outcome->is_expired;
         statistics->recipients_expired += outcome->is_expired;
     }
     statistics->reports_queued += settle->report_count;
@@ -197,8 +198,8 @@ static void on_settled(void *owner, enum result result)
     settle_free(settle);
 }
 
-/* The lines are made before the queue frees the lease, and written whatever follows: after this
- * point the outcome is only waiting for room on the disk. */
+/* The lines are made before the queue frees the lease, and written whatever follows: after
+ * this point the outcome is only waiting for room on the disk. */
 static void tell(struct settle *settle)
 {
     for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++)
@@ -262,13 +263,14 @@ static void plan_next(struct settle *settle)
         if (!settle->is_settled[i] && !said)
             said = settle->outcomes[i].said;
     }
-    settle->wants_delay_notice = said && values->delay_notice_ms && !group->delay_notified &&
-                                 now_ms - settle->lease->envelope.arrival_ms >=
-                                     values->delay_notice_ms;
+    settle->wants_delay_notice =
+        said && values->delay_notice_ms && !group->delay_notified &&
+        now_ms - settle->lease->envelope.arrival_ms >= values->delay_notice_ms;
     settle->settlement = (struct settlement){
         .is_settled = settle->is_settled,
-        .next_attempt_ms = schedule_next(&schedule, group->attempts + 1,
-                                         settle->lease->envelope.arrival_ms, now_ms, random),
+        .next_attempt_ms =
+            schedule_next(&schedule, group->attempts + 1,
+                          settle->lease->envelope.arrival_ms, now_ms, random),
         .counts_attempt = true,
         .delay_notified = group->delay_notified || settle->wants_delay_notice,
         .last_code = said ? said->code : 0,
@@ -287,7 +289,8 @@ static void judge(struct settle *settle)
 }
 
 /* Outcomes share few replies: each is copied once. */
-static void copy_outcomes(struct settle *settle, const struct outcome *outcomes, uint32_t count_of)
+static void copy_outcomes(struct settle *settle, const struct outcome *outcomes,
+                          uint32_t count_of)
 {
     const struct said *from = NULL;
     const struct said *copy = NULL;
@@ -326,8 +329,10 @@ static void take_lease(struct settle *settle, struct lease *lease)
     uint32_t recipients = lease->group.recipient_count;
 
     settle->lease = lease;
-    settle->outcomes = arena_alloc(&settle->arena, (recipients + 1) * sizeof *settle->outcomes);
-    settle->is_settled = arena_alloc(&settle->arena, (recipients + 1) * sizeof *settle->is_settled);
+    settle->outcomes =
+        arena_alloc(&settle->arena, (recipients + 1) * sizeof *settle->outcomes);
+    settle->is_settled =
+        arena_alloc(&settle->arena, (recipients + 1) * sizeof *settle->is_settled);
     CHECK(settle->outcomes && settle->is_settled);
 }
 

@@ -49,7 +49,8 @@ struct local *local_new(struct loop *loop, struct offload *offload)
     return local;
 }
 
-static const char *const *copy_users(struct arena *arena, const struct local_mailboxes *from)
+static const char *const *copy_users(struct arena *arena,
+                                     const struct local_mailboxes *from)
 {
     const char **users = arena_alloc(arena, (from->user_count + 1) * sizeof *users);
 
@@ -78,7 +79,8 @@ void local_apply(struct local *local, const struct local_settings *settings)
     local->arena = arena;
 }
 
-static const struct local_mailboxes *find_mailboxes(const struct local *local, const char *domain)
+static const struct local_mailboxes *find_mailboxes(const struct local *local,
+                                                    const char *domain)
 {
     for (size_t i = 0; i < local->settings.mailbox_count; i++)
         if (strcmp(local->settings.mailboxes[i].domain, domain) == 0)
@@ -89,7 +91,8 @@ static const struct local_mailboxes *find_mailboxes(const struct local *local, c
 /* The user's folder name: lower case, and nothing that leads out of the folder. */
 static bool user_name(struct slice local_part, char name[LIMIT_LOCAL_PART + 1])
 {
-    if (!slice_copy_text(local_part, name, LIMIT_LOCAL_PART + 1) || !name[0] || name[0] == '.')
+    if (!slice_copy_text(local_part, name, LIMIT_LOCAL_PART + 1) || !name[0] ||
+        name[0] == '.')
         return false;
     for (char *at = name; *at; at++) {
         if (*at == '/' || (unsigned char)*at < 0x21 || *at == 0x7f)
@@ -141,7 +144,8 @@ static char *folder_of(const struct local_mailboxes *mailboxes, const char *user
     return text;
 }
 
-static void find_box(const struct local *local, const char *address, struct maildir_box *box)
+static void find_box(const struct local *local, const char *address,
+                     struct maildir_box *box)
 {
     const char *at = strrchr(address, '@');
     const struct local_mailboxes *mailboxes;
@@ -200,8 +204,8 @@ static void end(struct delivery *delivery)
 
 static void run_job(struct delivery *delivery, job_run_fn *run, job_end_fn *on_end)
 {
-    if (job_start(delivery->local->offload, POOL_FILE, run, on_end, drop, delivery, delivery,
-                  &delivery->job) == RESULT_OK)
+    if (job_start(delivery->local->offload, POOL_FILE, run, on_end, drop, delivery,
+                  delivery, &delivery->job) == RESULT_OK)
         return;
     maildir_abandon(&delivery->message);
     for (size_t i = 0; i < delivery->message.box_count; i++)
@@ -295,7 +299,8 @@ static void on_opened(void *owner, void *input)
         end(delivery); /* stored before, or impossible */
         return;
     }
-    if (body_reader_open(delivery->queue, &delivery->envelope, &delivery->reader) == RESULT_OK)
+    if (body_reader_open(delivery->queue, &delivery->envelope, &delivery->reader) ==
+        RESULT_OK)
         body_reader_next(delivery->reader, on_piece, delivery);
     else
         on_piece(delivery, SLICE_NONE, RESULT_BUSY);
@@ -306,8 +311,8 @@ static void start(void *owner)
     run_job(owner, run_open, on_opened);
 }
 
-/* RFC 5321 4.4: the last server notes the sender. Delivered-To (RFC 9228) only where there is
- * one recipient: the boxes of a group share the bytes. */
+/* RFC 5321 4.4: the last server notes the sender. Delivered-To (RFC 9228) only where there
+ * is one recipient: the boxes of a group share the bytes. */
 static enum result add_head(struct delivery *delivery, const struct lease *lease)
 {
     enum result added =
@@ -335,7 +340,7 @@ void local_deliver(void *owner_local, struct queue *queue, const struct lease *l
     delivery->results = NEW_ARRAY(enum result, count);
     delivery->message.boxes = NEW_ARRAY(struct maildir_box, count);
     delivery->message.box_count = count;
-    bytes_init(&delivery->piece, 2 * LIMIT_PIECE_BYTES);
+    bytes_init(&delivery->piece, LIMIT_PIECE_BYTES);
     id_print(lease->envelope.id, id);
     (void)snprintf(delivery->message.name, sizeof delivery->message.name, "%s.%u.%.80s", id,
                    lease->group.number, local->settings.hostname);

@@ -1,6 +1,6 @@
-/* tmp, fsync, rename into new, fsync of new: what is in new is whole, and stays. The name is made
- * of the message and not of the time, so that a try after a crash finds what the one before it
- * had stored. */
+/* tmp, fsync, rename into new, fsync of new: what is in new is whole, and stays. The name
+ * is made of the message and not of the time, so that a try after a crash finds what the
+ * one before it had stored. */
 #include "maildir.h"
 
 #include <dirent.h>
@@ -25,36 +25,45 @@ static void fail(struct maildir_box *box, const char *what, const char *path)
     box->fd = -1;
 }
 
-static bool make_folder(struct maildir_box *box, const char *path)
+static bool make_one(const char *path)
+{
+    return mkdir(path, 0700) == 0 || errno == EEXIST;
+}
+
+/* Each part of the path before the last. */
+static bool make_parents(struct maildir_box *box, const char *path)
 {
     char partial[PATH_BYTES];
-    size_t length = strlen(path);
 
-    if (mkdir(path, 0700) == 0 || errno == EEXIST)
-        return true;
-    if (errno == ENOENT && length < sizeof partial) {
-        memcpy(partial, path, length + 1);
-        for (char *at = partial + 1; *at; at++) {
-            if (*at != '/')
-                continue;
-            *at = '\0';
-            if (mkdir(partial, 0700) != 0 && errno != EEXIST) {
-                fail(box, "make the folder", partial);
-                return false;
-            }
-            *at = '/';
+    if (!slice_copy_text(slice_of(path), partial, sizeof partial))
+        return false;
+    for (char *at = strchr(partial + 1, '/'); at; at = strchr(at + 1, '/')) {
+        *at = '\0';
+        if (!make_one(partial)) {
+            fail(box, "make the folder", partial);
+            return false;
         }
-        if (mkdir(path, 0700) == 0 || errno == EEXIST)
-            return true;
+        *at = '/';
     }
-    fail(box, "make the folder", path);
+    return true;
+}
+
+static bool make_folder(struct maildir_box *box, const char *path)
+{
+    if (make_one(path))
+        return true;
+    if (errno == ENOENT && make_parents(box, path) && make_one(path))
+        return true;
+    if (box->result == RESULT_OK)
+        fail(box, "make the folder", path);
     return false;
 }
 
 static void path_in(const struct maildir_box *box, const char *sub, const char *name,
                     char path[PATH_BYTES])
 {
-    (void)snprintf(path, PATH_BYTES, "%s/%s%s%s", box->folder, sub, name[0] ? "/" : "", name);
+    (void)snprintf(path, PATH_BYTES, "%s/%s%s%s", box->folder, sub, name[0] ? "/" : "",
+                   name);
 }
 
 static bool make_folders(struct maildir_box *box)

@@ -5,8 +5,8 @@
 #include "smtpd/base/bytes.h"
 
 struct maildir_box {
-    char *folder; /* of the user */
-    int fd;       /* of the file in tmp; -1: none */
+    char *folder;  /* of the user */
+    int fd;        /* of the file in tmp; -1: none */
     bool is_there; /* stored before a crash: nothing is written */
     enum result result;
     char text[200]; /* why not */

@@ -256,7 +256,8 @@ static enum result to_a_labels(const char *given, char normal[DOMAIN_TEXT])
     uint8_t *converted = NULL;
     enum result result = RESULT_INVALID;
 
-    /* RFC 5891, lookup form; emoji and the like of UTS 46 are mapped, never transitional. */
+    /* RFC 5891, lookup form; emoji and the like of UTS 46 are mapped, never transitional.
+     */
     if (idn2_lookup_u8((const uint8_t *)given, &converted,
                        IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK &&
         slice_copy_text(slice_of((const char *)converted), normal, DOMAIN_TEXT))

@@ -1,5 +1,5 @@
-/* Reports: RFC 3464 inside RFC 6522, RFC 6533 where the mail is SMTPUTF8. Whatever comes from
- * outside is cleaned of control characters before it is put into a field. */
+/* Reports: RFC 3464 inside RFC 6522, RFC 6533 where the mail is SMTPUTF8. Whatever comes
+ * from outside is cleaned of control characters before it is put into a field. */
 #include "smtpd/mail/dsn.h"
 
 #include "smtpd/base/limits.h"
@@ -28,9 +28,10 @@ static void add_slice(struct writer *writer, struct slice text)
         writer->result = bytes_add(writer->into, text);
 }
 
-/* Control characters (CR and LF among them) become blanks; without SMTPUTF8 what is not ASCII
- * becomes a question mark. Long texts are folded at blanks (RFC 5322 2.2.3). */
-static void add_clean(struct writer *writer, const char *text, bool allows_utf8, size_t column)
+/* Control characters (CR and LF among them) become blanks; without SMTPUTF8 what is not
+ * ASCII becomes a question mark. Long texts are folded at blanks (RFC 5322 2.2.3). */
+static void add_clean(struct writer *writer, const char *text, bool allows_utf8,
+                      size_t column)
 {
     for (size_t count = 0; *text && count < LIMIT_REPLY_TEXT; text++, count++) {
         unsigned char byte = (unsigned char)*text;
@@ -72,7 +73,8 @@ static void add_time(struct writer *writer, const char *name, int64_t wall_ms)
 
 const char *dsn_action_name(enum dsn_action action)
 {
-    static const char *const names[] = {"failed", "delayed", "delivered", "relayed", "expanded"};
+    static const char *const names[] = {"failed", "delayed", "delivered", "relayed",
+                                        "expanded"};
 
     return names[action];
 }
@@ -81,24 +83,33 @@ static const char *subject(enum dsn_action action)
 {
     static const char *const subjects[] = {
         "Undelivered mail returned to sender", "Delayed mail (still being tried)",
-        "Successful mail delivery report", "Mail relayed onwards", "Mail expanded to a list"};
+        "Successful mail delivery report", "Mail relayed onwards",
+        "Mail expanded to a list"};
 
     return subjects[action];
 }
 
 static const char *first_words(enum dsn_action action)
 {
-    static const char *const words[] = {
-        "Your message could not be delivered to the recipients below. It will not be tried\r\n"
-        "again. What the receiving server said tells why.\r\n",
-        "Your message has not been delivered to the recipients below yet. You need not do\r\n"
-        "anything: it will be tried again.\r\n",
-        "Your message was delivered to the recipients below.\r\n",
-        "Your message was handed on to a server that does not report further. It was\r\n"
-        "accepted there for the recipients below.\r\n",
-        "Your message was sent on to the members of a list.\r\n"};
-
-    return words[action];
+    switch (action) {
+    case DSN_FAILED:
+        return "Your message could not be delivered to the recipients below. It will not "
+               "be\r\n"
+               "tried again. What the receiving server said tells why.\r\n";
+    case DSN_DELAYED:
+        return "Your message has not been delivered to the recipients below yet. You "
+               "need\r\n"
+               "not do anything: it will be tried again.\r\n";
+    case DSN_DELIVERED:
+        return "Your message was delivered to the recipients below.\r\n";
+    case DSN_RELAYED:
+        return "Your message was handed on to a server that does not report further. It "
+               "was\r\n"
+               "accepted there for the recipients below.\r\n";
+    case DSN_EXPANDED:
+    default:
+        return "Your message was sent on to the members of a list.\r\n";
+    }
 }
 
 static void write_head(struct writer *writer, const struct dsn *dsn)
@@ -135,8 +146,9 @@ static void write_boundary(struct writer *writer, const struct dsn *dsn, const c
 static void write_words(struct writer *writer, const struct dsn *dsn)
 {
     write_boundary(writer, dsn, "");
-    add(writer, "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-                "This is the mail server at ");
+    add(writer,
+        "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+        "This is the mail server at ");
     add(writer, dsn->reporting_mta);
     add(writer, ".\r\n\r\n");
     add(writer, first_words(dsn->action));
@@ -236,10 +248,9 @@ static void write_status(struct writer *writer, const struct dsn *dsn)
     char zero = '\0';
 
     write_boundary(writer, dsn, "");
-    add(writer, dsn->envelope->smtputf8
-                    ? "Content-Type: message/global-delivery-status\r\n"
-                      "Content-Transfer-Encoding: 8bit\r\n\r\n"
-                    : "Content-Type: message/delivery-status\r\n\r\n");
+    add(writer, dsn->envelope->smtputf8 ? "Content-Type: message/global-delivery-status\r\n"
+                                          "Content-Transfer-Encoding: 8bit\r\n\r\n"
+                                        : "Content-Type: message/delivery-status\r\n\r\n");
     if (dsn->envelope->envid) {
         bytes_init(&envid, LIMIT_ENVID + 1);
         if (xtext_decode(slice_of(dsn->envelope->envid), &envid) == RESULT_OK &&
@@ -262,8 +273,8 @@ static const char *original_type(const struct dsn *dsn, bool is_whole)
     return is_whole ? "message/rfc822" : "text/rfc822-headers";
 }
 
-/* A line of the original that is our boundary would end the part: the id in it is our own and
- * new, so no original can hold it. */
+/* A line of the original that is our boundary would end the part: the id in it is our own
+ * and new, so no original can hold it. */
 static void write_original(struct writer *writer, const struct dsn *dsn)
 {
     bool is_whole = dsn->original_body.length > 0;

@@ -33,10 +33,12 @@ static bool is_continuation(struct slice text)
 
 static bool is_end(struct slice text)
 {
-    return text.length == 0 || (text.length >= 2 && text.data[0] == '\r' && text.data[1] == '\n');
+    return text.length == 0 ||
+           (text.length >= 2 && text.data[0] == '\r' && text.data[1] == '\n');
 }
 
-/* RFC 5322 2.2: printable US-ASCII without the colon; blanks before it are tolerated (4.5). */
+/* RFC 5322 2.2: printable US-ASCII without the colon; blanks before it are tolerated (4.5).
+ */
 static bool take_name(struct slice line, struct slice *name)
 {
     size_t colon = slice_find(line, ':');
@@ -66,14 +68,23 @@ bool header_next_field(struct slice *rest, struct slice *name, struct slice *fie
     return true;
 }
 
+size_t header_section_length(struct slice message)
+{
+    static const char empty_line[] = "\r\n\r\n";
+    const char *end =
+        memmem(message.data, message.length, empty_line, sizeof empty_line - 1);
+
+    return end ? (size_t)(end - message.data) + sizeof empty_line - 1 : message.length;
+}
+
 static struct slice field_value(struct slice name, struct slice field)
 {
     size_t colon = slice_find(field, ':');
     struct slice value = slice_from(field, colon + 1);
 
     (void)name;
-    while (value.length > 0 && (value.data[value.length - 1] == '\n' ||
-                                value.data[value.length - 1] == '\r'))
+    while (value.length > 0 &&
+           (value.data[value.length - 1] == '\n' || value.data[value.length - 1] == '\r'))
         value.length--;
     return slice_trim(value);
 }
@@ -156,7 +167,8 @@ static void clean(const char *text, char *into, size_t into_bytes)
     for (; *text && length + 1 < into_bytes; text++) {
         unsigned char byte = (unsigned char)*text;
 
-        into[length++] = byte <= 0x20 || byte == 0x7f || strchr("()\\;\"", byte) ? '_' : *text;
+        into[length++] =
+            byte <= 0x20 || byte == 0x7f || strchr("()\\;\"", byte) ? '_' : *text;
     }
     into[length] = '\0';
 }
@@ -172,7 +184,8 @@ static void add_from(struct folder *folder, const struct trace *trace)
         clean(trace->peer_name, name, sizeof name);
     (void)snprintf(part, sizeof part, "from %s", helo);
     add_part(folder, part);
-    (void)snprintf(part, sizeof part, "(%s%s[%s])", name, name[0] ? " " : "", trace->peer_address);
+    (void)snprintf(part, sizeof part, "(%s%s[%s])", name, name[0] ? " " : "",
+                   trace->peer_address);
     add_part(folder, part);
 }
 
@@ -214,5 +227,6 @@ enum result header_add_date(struct bytes *into, int64_t wall_ms)
 enum result header_add_message_id(struct bytes *into, const char *id, int64_t wall_ms,
                                   const char *hostname)
 {
-    return bytes_format(into, "Message-ID: <%lld.%s@%s>\r\n", (long long)wall_ms, id, hostname);
+    return bytes_format(into, "Message-ID: <%lld.%s@%s>\r\n", (long long)wall_ms, id,
+                        hostname);
 }

@@ -144,11 +144,12 @@ static void try_next(void *owner)
 {
     struct dial *dial = owner;
 
-    for (; dial->at < dial->count; ) {
+    for (; dial->at < dial->count;) {
         int status;
 
         if (!family_fits(dial)) {
-            note_failure(dial, RESULT_UNREACHABLE, "the source address is of the other family");
+            note_failure(dial, RESULT_UNREACHABLE,
+                         "the source address is of the other family");
             continue;
         }
         status = start_attempt(dial);
@@ -159,9 +160,10 @@ static void try_next(void *owner)
     end(dial, NULL);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): the door's seven parameters */
 struct dial *dial_start(struct net *net, const struct endpoint *addresses, size_t count,
-                        const struct ip *source, int64_t timeout_each_ms, dial_end_fn *on_end,
-                        void *owner)
+                        const struct ip *source, int64_t timeout_each_ms,
+                        dial_end_fn *on_end, void *owner)
 {
     struct dial *dial = NEW(struct dial);
 

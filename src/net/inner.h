@@ -21,8 +21,10 @@ struct net {
 };
 
 /* socket.c */
-void endpoint_to_sockaddr(const struct endpoint *endpoint, struct sockaddr_storage *address);
-void endpoint_from_sockaddr(const struct sockaddr_storage *address, struct endpoint *endpoint);
+void endpoint_to_sockaddr(const struct endpoint *endpoint,
+                          struct sockaddr_storage *address);
+void endpoint_from_sockaddr(const struct sockaddr_storage *address,
+                            struct endpoint *endpoint);
 enum result result_of_uv(int status);
 
 /* stream.c: a new stream around a connected or to be connected handle. */

@@ -1,5 +1,5 @@
-/* Bound sockets. When the process has no descriptor left, a spare one is given up so that the
- * waiting client can be told, instead of hanging in the backlog. */
+/* Bound sockets. When the process has no descriptor left, a spare one is given up so that
+ * the waiting client can be told, instead of hanging in the backlog. */
 #include "smtpd/net/listener.h"
 
 #include "inner.h"
@@ -47,12 +47,12 @@ static int open_socket(const struct sockaddr_storage *address, socklen_t length)
 }
 
 enum result listener_open(struct net *net, const struct endpoint *endpoint,
-                          struct listener **opened, struct fault *fault)
+                          struct listener **listener, struct fault *fault)
 {
     struct sockaddr_storage address;
-    socklen_t length = ip_is_v4(&endpoint->ip) ? sizeof(struct sockaddr_in)
-                                               : sizeof(struct sockaddr_in6);
-    struct listener *listener;
+    socklen_t length =
+        ip_is_v4(&endpoint->ip) ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    struct listener *opened;
     char text[IP_TEXT];
     int fd;
 
@@ -61,20 +61,21 @@ enum result listener_open(struct net *net, const struct endpoint *endpoint,
     errno = 0;
     fd = open_socket(&address, length);
     if (fd < 0)
-        return fault_set(fault, RESULT_IO, "cannot listen on %s: %s%s", text, strerror(errno),
+        return fault_set(fault, RESULT_IO, "cannot listen on %s: %s%s", text,
+                         strerror(errno),
                          errno == EACCES ? " (ports below 1024 need root, or "
                                            "CAP_NET_BIND_SERVICE)"
                                          : "");
-    listener = NEW(struct listener);
-    listener->net = net;
-    listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    (void)uv_tcp_init(net->uv, &listener->tcp);
-    listener->tcp.data = listener;
-    (void)uv_tcp_open(&listener->tcp, fd);
+    opened = NEW(struct listener);
+    opened->net = net;
+    opened->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    (void)uv_tcp_init(net->uv, &opened->tcp);
+    opened->tcp.data = opened;
+    (void)uv_tcp_open(&opened->tcp, fd);
     length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) == 0)
-        endpoint_from_sockaddr(&address, &listener->endpoint);
-    *opened = listener;
+        endpoint_from_sockaddr(&address, &opened->endpoint);
+    *listener = opened;
     return RESULT_OK;
 }
 
@@ -142,7 +143,8 @@ void listener_start(struct listener *listener, listener_stream_fn *on_stream, vo
     listener->is_started = true;
     status = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
     if (status != 0)
-        log_message(LOG_ERROR, "net.listen_failed", "cannot listen: %s", uv_strerror(status));
+        log_message(LOG_ERROR, "net.listen_failed", "cannot listen: %s",
+                    uv_strerror(status));
 }
 
 void listener_close(struct listener *listener)

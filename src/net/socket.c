@@ -22,7 +22,8 @@ void endpoint_to_sockaddr(const struct endpoint *endpoint, struct sockaddr_stora
     }
 }
 
-void endpoint_from_sockaddr(const struct sockaddr_storage *address, struct endpoint *endpoint)
+void endpoint_from_sockaddr(const struct sockaddr_storage *address,
+                            struct endpoint *endpoint)
 {
     memset(endpoint, 0, sizeof *endpoint);
     if (address->ss_family == AF_INET) {

@@ -5,7 +5,8 @@
  *
  *        stream_start            stream_secure_*            stream_close
  *   new ------------> open ----------------> securing --> open(TLS) ----> closing --> freed
- *                                                                  (flush, shutdown, linger)
+ *                                                                  (flush, shutdown,
+ * linger)
  */
 #include "smtpd/net/stream.h"
 
@@ -21,7 +22,8 @@ enum {
     FLUSH_AT = 16384,
     UNSENT_MARK = 65536,
     OUT_MAX = 16 << 20,
-    CLOSE_MS = 5000,      /* for the last words to leave and the peer to go */
+    EARLY_MAX = 262144, /* ciphertext that came during a handshake step */
+    CLOSE_MS = 5000,    /* for the last words to leave and the peer to go */
     HANDSHAKE_MS = 60000,
     HANDSHAKES_MAX = 1000,
     HANDSHAKES_PER_ADDRESS_MAX = 100,
@@ -39,30 +41,30 @@ struct stream {
     struct net *net;
     const struct stream_events *events;
     void *owner;
-    struct bytes out;      /* not yet given to libuv */
-    size_t in_flight;      /* given to libuv, not yet written */
+    struct bytes out; /* not yet given to libuv */
+    size_t in_flight; /* given to libuv, not yet written */
     struct deferred flush;
     struct deferred broken; /* on_closed for what failed inside a call of the owner's */
     struct deferred resume;
-    struct timer timer;    /* of the handshake, then of closing */
+    struct timer timer; /* of the handshake, then of closing */
     struct fault fault;
     struct endpoint peer;
     struct endpoint local;
     struct tls_engine *engine;
-    struct job *job;       /* a handshake step on the pool */
-    struct bytes early;    /* came while a step ran */
+    struct job *job;    /* a handshake step on the pool */
+    struct bytes early; /* came while a step ran */
     stream_secured_fn *on_secured;
     struct deferred secured;
     struct tls_facts facts;
     bool is_reading;
     bool is_paused;
     bool is_securing;
-    bool is_counted;       /* among the running handshakes */
-    bool is_broken;        /* nothing can be sent or read any more */
+    bool is_counted; /* among the running handshakes */
+    bool is_broken;  /* nothing can be sent or read any more */
     bool closed_was_told;
     bool wants_drained;
-    bool is_closing;       /* the owner is gone */
-    bool is_shut;          /* shutdown was asked for */
+    bool is_closing; /* the owner is gone */
+    bool is_shut;    /* shutdown was asked for */
     bool is_uv_closed;
 };
 
@@ -72,7 +74,8 @@ static void finish_close(struct stream *stream);
 
 /* ---- the room ---- */
 
-struct net *net_new(struct loop *loop, struct offload *offload, const struct tls_settings *tls)
+struct net *net_new(struct loop *loop, struct offload *offload,
+                    const struct tls_settings *tls)
 {
     struct net *net = NEW(struct net);
 
@@ -455,8 +458,10 @@ static void on_read(uv_stream_t *uv_stream, ssize_t count, const uv_buf_t *buffe
     if (stream->job) {
         (void)uv_read_stop(uv_stream);
         stream->is_reading = false;
-        if (bytes_add(&stream->early, (struct slice){buffer->base, (size_t)count}) != RESULT_OK)
-            break_stream(stream, RESULT_TLS, "the peer sent too much during the TLS handshake");
+        if (bytes_add(&stream->early, (struct slice){buffer->base, (size_t)count}) !=
+            RESULT_OK)
+            break_stream(stream, RESULT_TLS,
+                         "the peer sent too much during the TLS handshake");
         return;
     }
     on_ciphertext(stream, (struct slice){buffer->base, (size_t)count});
@@ -598,8 +603,8 @@ static void step_handshake(struct stream *stream)
     struct step *step = NEW(struct step);
 
     step->engine = stream->engine;
-    if (job_start(stream->net->offload, POOL_CRYPTO, run_step, on_step, drop_step, step, stream,
-                  &stream->job) == RESULT_OK)
+    if (job_start(stream->net->offload, POOL_CRYPTO, run_step, on_step, drop_step, step,
+                  stream, &stream->job) == RESULT_OK)
         return;
     memory_free(step);
     break_stream(stream, RESULT_BUSY, "too many TLS handshakes wait");
@@ -649,7 +654,8 @@ static enum result count_in(struct stream *stream)
     return RESULT_OK;
 }
 
-static void secure(struct stream *stream, struct tls_engine *engine, stream_secured_fn *on_end)
+static void secure(struct stream *stream, struct tls_engine *engine,
+                   stream_secured_fn *on_end)
 {
     /* Plain words that wait go out before the first TLS byte. */
     flush(stream);
@@ -657,7 +663,7 @@ static void secure(struct stream *stream, struct tls_engine *engine, stream_secu
     stream->on_secured = on_end;
     stream->is_securing = true;
     stream->is_paused = false;
-    bytes_init(&stream->early, UNSENT_MARK * 4);
+    bytes_init(&stream->early, EARLY_MAX);
     timer_init(&stream->timer, stream->net->loop, on_handshake_timeout, stream);
     timer_start(&stream->timer, HANDSHAKE_MS);
     if (stream->is_broken) {
@@ -678,7 +684,8 @@ enum result stream_secure_server(struct stream *stream, struct tls_server *serve
 }
 
 enum result stream_secure_client(struct stream *stream, struct tls_client *client,
-                                 enum tls_level level, const char *name, stream_secured_fn *on_end)
+                                 enum tls_level level, const char *name,
+                                 stream_secured_fn *on_end)
 {
     if (count_in(stream) != RESULT_OK)
         return RESULT_BUSY;
@@ -701,8 +708,9 @@ static void on_shut(uv_shutdown_t *request, int status)
         close_handle(stream);
 }
 
-/* Everything is written: say that no more comes, and read on until the peer goes too. Closing
- * at once, with input unread, would reset the connection and lose the last reply. */
+/* Everything is written: say that no more comes, and read on until the peer goes too.
+ * Closing at once, with input unread, would reset the connection and lose the last reply.
+ */
 static void finish_close(struct stream *stream)
 {
     if (stream->is_uv_closed || stream_unsent(stream) > 0 || stream->is_shut)

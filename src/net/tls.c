@@ -1,5 +1,5 @@
-/* TLS contexts: certificates, keys, trust anchors, and which suites are taken. The connection
- * itself is in tls_engine.c. */
+/* TLS contexts: certificates, keys, trust anchors, and which suites are taken. The
+ * connection itself is in tls_engine.c. */
 #include "smtpd/net/tls.h"
 
 #include "smtpd/base/check.h"
@@ -22,7 +22,8 @@ static enum result random_init(struct tls_random *random, struct fault *fault)
     mbedtls_ctr_drbg_init(&random->drbg);
     /* Here, so that a failure shows at the start and not in a connection. */
     if (psa_crypto_init() != PSA_SUCCESS ||
-        mbedtls_ctr_drbg_seed(&random->drbg, mbedtls_entropy_func, &random->entropy, NULL, 0) != 0)
+        mbedtls_ctr_drbg_seed(&random->drbg, mbedtls_entropy_func, &random->entropy, NULL,
+                              0) != 0)
         return fault_set(fault, RESULT_TLS, "the TLS library has no source of randomness");
     return RESULT_OK;
 }
@@ -69,7 +70,8 @@ static int *choose_suites(bool takes_static_rsa)
 
 /* ---- certificates ---- */
 
-static int64_t days_of(int year, int month, int day)
+/* Days since 1970 of a date, by eras of 400 years that begin on 1 March. */
+static int64_t days_of(int64_t year, int64_t month, int64_t day)
 {
     int64_t y = month <= 2 ? year - 1 : year;
     int64_t era = y / 400;
@@ -81,8 +83,9 @@ static int64_t days_of(int year, int month, int day)
 
 static int64_t wall_ms_of(const mbedtls_x509_time *time)
 {
-    return (days_of(time->year, time->mon, time->day) * 86400 + time->hour * 3600 +
-            time->min * 60 + time->sec) * 1000;
+    int64_t hours = days_of(time->year, time->mon, time->day) * 24 + time->hour;
+
+    return ((hours * 60 + time->min) * 60 + time->sec) * 1000;
 }
 
 static void describe(int error, char text[160])
@@ -91,7 +94,8 @@ static void describe(int error, char text[160])
 }
 
 static enum result load_pair(struct tls_pair *pair, const char *certificate_file,
-                             const char *key_file, struct tls_random *random, struct fault *fault)
+                             const char *key_file, struct tls_random *random,
+                             struct fault *fault)
 {
     char why[160];
     int error = mbedtls_x509_crt_parse_file(&pair->certificate, certificate_file);
@@ -109,11 +113,12 @@ static enum result load_pair(struct tls_pair *pair, const char *certificate_file
     }
     if (mbedtls_pk_check_pair(&pair->certificate.pk, &pair->key, mbedtls_ctr_drbg_random,
                               &random->drbg) != 0)
-        return fault_set(fault, RESULT_INVALID, "the key %s does not belong to the certificate %s",
-                         key_file, certificate_file);
+        return fault_set(fault, RESULT_INVALID,
+                         "the key %s does not belong to the certificate %s", key_file,
+                         certificate_file);
     if (mbedtls_x509_time_is_past(&pair->certificate.valid_to))
-        log_message(LOG_WARNING, "tls.certificate_expired", "the certificate %s has expired",
-                    certificate_file);
+        log_message(LOG_WARNING, "tls.certificate_expired",
+                    "the certificate %s has expired", certificate_file);
     return RESULT_OK;
 }
 
@@ -136,7 +141,8 @@ static bool certificate_fits(const mbedtls_x509_crt *certificate, struct slice n
     for (; each; each = each->next) {
         struct slice pattern = {(const char *)each->buf.p, each->buf.len};
 
-        if (each->buf.tag == DNS_NAME_TAG && pattern.length > 0 && name_matches(pattern, name))
+        if (each->buf.tag == DNS_NAME_TAG && pattern.length > 0 &&
+            name_matches(pattern, name))
             return true;
     }
     return false;
@@ -168,7 +174,8 @@ static bool is_rsa(const struct tls_pair *pair)
     return mbedtls_pk_can_do(&pair->key, MBEDTLS_PK_RSA);
 }
 
-static enum result load_pairs(struct tls_server *server, const struct tls_server_settings *settings,
+static enum result load_pairs(struct tls_server *server,
+                              const struct tls_server_settings *settings,
                               struct fault *fault)
 {
     server->pairs = NEW_ARRAY(struct tls_pair, settings->pair_count);
@@ -200,8 +207,9 @@ static enum result configure_server(struct tls_server *server, bool min_version_
                                             MBEDTLS_SSL_PRESET_DEFAULT);
 
     mbedtls_ssl_conf_rng(config, mbedtls_ctr_drbg_random, &server->random.drbg);
-    mbedtls_ssl_conf_min_tls_version(config, min_version_is_13 ? MBEDTLS_SSL_VERSION_TLS1_3
-                                                               : MBEDTLS_SSL_VERSION_TLS1_2);
+    mbedtls_ssl_conf_min_tls_version(config, min_version_is_13
+                                                 ? MBEDTLS_SSL_VERSION_TLS1_3
+                                                 : MBEDTLS_SSL_VERSION_TLS1_2);
     server->suites = choose_suites(false);
     mbedtls_ssl_conf_ciphersuites(config, server->suites);
     mbedtls_ssl_conf_sni(config, choose_by_name, server);
@@ -215,8 +223,8 @@ static enum result configure_server(struct tls_server *server, bool min_version_
         error = mbedtls_ssl_ticket_setup(&server->tickets, mbedtls_ctr_drbg_random,
                                          &server->random.drbg, MBEDTLS_CIPHER_AES_256_GCM,
                                          TICKET_LIFE_S);
-    mbedtls_ssl_conf_session_tickets_cb(config, mbedtls_ssl_ticket_write, mbedtls_ssl_ticket_parse,
-                                        &server->tickets);
+    mbedtls_ssl_conf_session_tickets_cb(config, mbedtls_ssl_ticket_write,
+                                        mbedtls_ssl_ticket_parse, &server->tickets);
     if (error)
         return fault_set(fault, RESULT_TLS, "TLS cannot be set up (error -0x%04x)",
                          (unsigned)-error);
@@ -237,24 +245,24 @@ static void server_free(struct tls_server *server)
     memory_free(server);
 }
 
-enum result tls_server_new(const struct tls_server_settings *settings, struct tls_server **made,
-                           struct fault *fault)
+enum result tls_server_new(const struct tls_server_settings *settings,
+                           struct tls_server **server, struct fault *fault)
 {
-    struct tls_server *server = NEW(struct tls_server);
+    struct tls_server *made = NEW(struct tls_server);
     enum result result;
 
-    atomic_init(&server->references, 1);
-    mbedtls_ssl_config_init(&server->config);
-    mbedtls_ssl_ticket_init(&server->tickets);
-    result = random_init(&server->random, fault);
+    atomic_init(&made->references, 1);
+    mbedtls_ssl_config_init(&made->config);
+    mbedtls_ssl_ticket_init(&made->tickets);
+    result = random_init(&made->random, fault);
     if (result == RESULT_OK)
-        result = load_pairs(server, settings, fault);
+        result = load_pairs(made, settings, fault);
     if (result == RESULT_OK)
-        result = configure_server(server, settings->min_version_is_13, fault);
+        result = configure_server(made, settings->min_version_is_13, fault);
     if (result == RESULT_OK)
-        *made = server;
+        *server = made;
     else
-        server_free(server);
+        server_free(made);
     return result;
 }
 
@@ -314,40 +322,42 @@ static enum result load_authorities(struct tls_client *client, const char *ca_fi
 
     if (!ca_file)
         return RESULT_OK;
-    /* Above 0: that many of the certificates are of a kind we cannot read; the others count. */
+    /* Above 0: that many of the certificates are of a kind we cannot read; the others
+     * count. */
     error = mbedtls_x509_crt_parse_file(&client->authorities, ca_file);
     if (error < 0) {
         describe(error, why);
         return fault_set(fault, RESULT_INVALID,
-                         "cannot read delivery.ca_file %s: %s (package ca-certificates?)", ca_file,
-                         why);
+                         "cannot read delivery.ca_file %s: %s (package ca-certificates?)",
+                         ca_file, why);
     }
     client->has_authorities = true;
     return RESULT_OK;
 }
 
-enum result tls_client_new(const char *ca_file, struct tls_client **made, struct fault *fault)
+enum result tls_client_new(const char *ca_file, struct tls_client **client,
+                           struct fault *fault)
 {
-    struct tls_client *client = NEW(struct tls_client);
+    struct tls_client *made = NEW(struct tls_client);
     enum result result;
 
-    atomic_init(&client->references, 1);
-    mbedtls_x509_crt_init(&client->authorities);
-    mbedtls_ssl_config_init(&client->strict);
-    mbedtls_ssl_config_init(&client->opportunistic);
-    client->strict_suites = choose_suites(false);
-    client->opportunistic_suites = choose_suites(true);
-    result = random_init(&client->random, fault);
+    atomic_init(&made->references, 1);
+    mbedtls_x509_crt_init(&made->authorities);
+    mbedtls_ssl_config_init(&made->strict);
+    mbedtls_ssl_config_init(&made->opportunistic);
+    made->strict_suites = choose_suites(false);
+    made->opportunistic_suites = choose_suites(true);
+    result = random_init(&made->random, fault);
     if (result == RESULT_OK)
-        result = load_authorities(client, ca_file, fault);
+        result = load_authorities(made, ca_file, fault);
     if (result == RESULT_OK &&
-        (configure_client(client, &client->strict, client->strict_suites) ||
-         configure_client(client, &client->opportunistic, client->opportunistic_suites)))
+        (configure_client(made, &made->strict, made->strict_suites) ||
+         configure_client(made, &made->opportunistic, made->opportunistic_suites)))
         result = fault_set(fault, RESULT_TLS, "TLS for deliveries cannot be set up");
     if (result == RESULT_OK)
-        *made = client;
+        *client = made;
     else
-        client_free(client);
+        client_free(made);
     return result;
 }
 

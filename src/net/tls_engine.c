@@ -1,5 +1,5 @@
-/* mbedTLS over two byte buffers. The library calls back for input and output; both come from
- * and go to memory, so a handshake step can run on any thread. */
+/* mbedTLS over two byte buffers. The library calls back for input and output; both come
+ * from and go to memory, so a handshake step can run on any thread. */
 #include "tls_engine.h"
 
 #include "smtpd/base/ip.h"
@@ -11,8 +11,8 @@
 #include <string.h>
 
 enum {
-    INPUT_MAX = 1 << 20,  /* ciphertext that came while a handshake step ran */
-    OUTPUT_MAX = 8 << 20  /* bounded by the stream's own limit long before */
+    INPUT_MAX = 1 << 20, /* ciphertext that came while a handshake step ran */
+    OUTPUT_MAX = 8 << 20 /* bounded by the stream's own limit long before */
 };
 
 struct tls_engine {
@@ -202,7 +202,8 @@ void tls_engine_facts(const struct tls_engine *engine, struct tls_facts *facts)
     verify_text(engine, facts->verify_text, sizeof facts->verify_text);
 }
 
-enum result tls_engine_read(struct tls_engine *engine, char *into, size_t most, size_t *length)
+enum result tls_engine_read(struct tls_engine *engine, char *into, size_t most,
+                            size_t *length)
 {
     int got;
 
@@ -224,8 +225,8 @@ enum result tls_engine_read(struct tls_engine *engine, char *into, size_t most, 
 enum result tls_engine_write(struct tls_engine *engine, struct slice plain)
 {
     while (plain.length > 0) {
-        int taken =
-            mbedtls_ssl_write(&engine->ssl, (const unsigned char *)plain.data, plain.length);
+        int taken = mbedtls_ssl_write(&engine->ssl, (const unsigned char *)plain.data,
+                                      plain.length);
 
         if (taken <= 0)
             return RESULT_TLS;

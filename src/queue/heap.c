@@ -35,7 +35,8 @@ static void sift_down(struct heap *heap, size_t at, struct entry entry)
 
         if (child >= heap->count)
             break;
-        if (child + 1 < heap->count && is_before(&heap->entries[child + 1], &heap->entries[child]))
+        if (child + 1 < heap->count &&
+            is_before(&heap->entries[child + 1], &heap->entries[child]))
             child++;
         if (!is_before(&heap->entries[child], &entry))
             break;
@@ -119,14 +120,15 @@ int heap_target_order(const void *left, const void *right)
 
 static size_t filter_bit(uint64_t id, uint32_t group)
 {
-    uint64_t mixed = (id * UINT64_C(0x9e3779b97f4a7c15)) ^ (group * UINT64_C(0xc2b2ae3d27d4eb4f));
+    uint64_t mixed =
+        (id * UINT64_C(0x9e3779b97f4a7c15)) ^ (group * UINT64_C(0xc2b2ae3d27d4eb4f));
 
     return (size_t)(mixed >> 48) % FILTER_BITS;
 }
 
-/* A filter in front of the search: nearly all entries are none of the targets, and a pass over
- * a million must not hold the loop. Entries only move up, into places that the pass has left
- * behind, so none is missed. */
+/* A filter in front of the search: nearly all entries are none of the targets, and a pass
+ * over a million must not hold the loop. Entries only move up, into places that the pass
+ * has left behind, so none is missed. */
 size_t heap_advance(struct heap *heap, const struct heap_target *targets, size_t count,
                     int64_t next_ms)
 {

@@ -1,4 +1,5 @@
-/* A binary heap of what waits in one domain queue: 24 bytes an entry, earliest first, then by id.
+/* A binary heap of what waits in one domain queue: 24 bytes an entry, earliest first, then
+ * by id.
  *
  * Promises  pure; gives memory back as it empties.
  * Ignores   clocks: `next_ms` is just a number here.

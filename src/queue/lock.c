@@ -1,6 +1,6 @@
-/* The lock of the data folder. flock, not a file that exists or not: the kernel gives it up when
- * the process dies, whatever kills it. The process id inside is for people only. The file is
- * never removed: two processes could then hold locks on two files of one name. */
+/* The lock of the data folder. flock, not a file that exists or not: the kernel gives it up
+ * when the process dies, whatever kills it. The process id inside is for people only. The
+ * file is never removed: two processes could then hold locks on two files of one name. */
 #include "lock.h"
 
 #include "smtpd/base/log.h"
@@ -21,14 +21,14 @@ struct filesystem {
     const char *name;
 };
 
-/* statfs(2). Memory maps, locks or syncs of these are not what LMDB needs; an overlay vanishes
- * with its container. */
+/* statfs(2). Memory maps, locks or syncs of these are not what LMDB needs; an overlay
+ * vanishes with its container. */
 static const struct filesystem unsafe[] = {
-    {0x6969, "nfs"},           {0x517b, "smb"},           {0xff534d42, "cifs"},
-    {0xfe534d42, "smb2"},      {0x794c7630, "overlay"},   {0x65735546, "fuse"},
-    {0x01021997, "9p"},        {0x00c36400, "ceph"},      {0x5346414f, "afs"},
-    {0x6b414653, "kafs"},      {0x73757245, "coda"},      {0x0bd00bd0, "lustre"},
-    {0x564c, "ncp"},           {0xaad7aaea, "panfs"},     {0x47504653, "gpfs"},
+    {0x6969, "nfs"},        {0x517b, "smb"},         {0xff534d42, "cifs"},
+    {0xfe534d42, "smb2"},   {0x794c7630, "overlay"}, {0x65735546, "fuse"},
+    {0x01021997, "9p"},     {0x00c36400, "ceph"},    {0x5346414f, "afs"},
+    {0x6b414653, "kafs"},   {0x73757245, "coda"},    {0x0bd00bd0, "lustre"},
+    {0x564c, "ncp"},        {0xaad7aaea, "panfs"},   {0x47504653, "gpfs"},
     {0x19830326, "beegfs"},
 };
 
@@ -50,15 +50,16 @@ static enum result check_folder(const char *data_dir, bool allow_network_filesys
         return fault_set(fault, RESULT_IO, "cannot make the data folder %s: %s", data_dir,
                          strerror(errno));
     if (statfs(data_dir, &statistics) != 0)
-        return fault_set(fault, RESULT_IO, "cannot look at the data folder %s: %s", data_dir,
-                         strerror(errno));
+        return fault_set(fault, RESULT_IO, "cannot look at the data folder %s: %s",
+                         data_dir, strerror(errno));
     name = lock_unsafe_filesystem((unsigned long)statistics.f_type & 0xffffffffUL);
     if (name && !allow_network_filesystem)
-        return fault_set(fault, RESULT_DENIED,
-                         "the data folder %s lies on a file system of type %s, which may lose "
-                         "mail; use a local disk or a volume, or set "
-                         "allow_network_filesystem = true",
-                         data_dir, name);
+        return fault_set(
+            fault, RESULT_DENIED,
+            "the data folder %s lies on a file system of type %s, which may lose "
+            "mail; use a local disk or a volume, or set "
+            "allow_network_filesystem = true",
+            data_dir, name);
     return RESULT_OK;
 }
 
@@ -69,8 +70,9 @@ static enum result fault_held(const char *path, int fd, struct fault *fault)
 
     pid[length > 0 ? length : 0] = 0;
     pid[strcspn(pid, "\n")] = 0;
-    return fault_set(fault, RESULT_BUSY, "%s is held by process %s: another server uses this folder",
-                     path, *pid ? pid : "(unknown)");
+    return fault_set(fault, RESULT_BUSY,
+                     "%s is held by process %s: another server uses this folder", path,
+                     *pid ? pid : "(unknown)");
 }
 
 enum result lock_take(const char *data_dir, bool allow_network_filesystem, int *fd,
@@ -86,14 +88,15 @@ enum result lock_take(const char *data_dir, bool allow_network_filesystem, int *
         return result;
     length = snprintf(path, sizeof path, "%s/lock", data_dir);
     if (length < 0 || (size_t)length >= sizeof path)
-        return fault_set(fault, RESULT_TOO_LARGE, "the name of the data folder is too long");
+        return fault_set(fault, RESULT_TOO_LARGE,
+                         "the name of the data folder is too long");
     opened = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (opened < 0)
         return fault_set(fault, RESULT_IO, "cannot open %s: %s", path, strerror(errno));
     if (flock(opened, LOCK_EX | LOCK_NB) != 0) {
-        result = errno == EWOULDBLOCK
-                     ? fault_held(path, opened, fault)
-                     : fault_set(fault, RESULT_IO, "cannot lock %s: %s", path, strerror(errno));
+        result = errno == EWOULDBLOCK ? fault_held(path, opened, fault)
+                                      : fault_set(fault, RESULT_IO, "cannot lock %s: %s",
+                                                  path, strerror(errno));
         (void)close(opened);
         return result;
     }

@@ -5,10 +5,10 @@
 #include "smtpd/base/result.h"
 #include <stdbool.h>
 
-/* Makes the folder (0700) if its parent exists. RESULT_DENIED: a network or overlay file system
- * that is not allowed; RESULT_BUSY: held, the fault says by which process. */
-enum result MUST_CHECK lock_take(const char *data_dir, bool allow_network_filesystem, int *fd,
-                                 struct fault *fault);
+/* Makes the folder (0700) if its parent exists. RESULT_DENIED: a network or overlay file
+ * system that is not allowed; RESULT_BUSY: held, the fault says by which process. */
+enum result MUST_CHECK lock_take(const char *data_dir, bool allow_network_filesystem,
+                                 int *fd, struct fault *fault);
 void lock_give_up(int fd);
 
 /* The name of a file system on which flock, mmap or fdatasync do not keep their promise, or

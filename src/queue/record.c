@@ -1,13 +1,11 @@
 /* The form, all numbers little-endian:
  *
- *   envelope  version u8, kind u8, flags u8, priority u8, longest_line u32, group_count u32,
- *             arrival u64, header_bytes u64, body_bytes u64,
- *             texts: sender, envid, user, tenant, session
- *   group     version u8, kind u8, flags u8, 0 u8, attempts u32, next u64, not_before u64,
- *             last_attempt u64, last_code u16, recipient_count u16,
- *             texts: lane, last_status, last_text, last_host
- *             recipients: notify u8, texts: address, orcpt
- *   text      length u16 (0xffff: NULL), bytes, NUL
+ *   envelope  version u8, kind u8, flags u8, priority u8, longest_line u32, group_count
+ * u32, arrival u64, header_bytes u64, body_bytes u64, texts: sender, envid, user, tenant,
+ * session group     version u8, kind u8, flags u8, 0 u8, attempts u32, next u64, not_before
+ * u64, last_attempt u64, last_code u16, recipient_count u16, texts: lane, last_status,
+ * last_text, last_host recipients: notify u8, texts: address, orcpt text      length u16
+ * (0xffff: NULL), bytes, NUL
  *
  * Texts carry a NUL so that a decoded record needs no copies: structs point into it. A form
  * with field numbers was rejected: a record is rewritten at every deferral and read by one
@@ -18,7 +16,13 @@
 
 enum { VERSION = 1, KIND_ENVELOPE = 'e', KIND_GROUP = 'g', TEXT_NONE = 0xffff };
 
-enum { FLAG_SMTPUTF8 = 1, FLAG_8BIT = 2, FLAG_DOT_LINE = 4, FLAG_STREAMED = 8, FLAG_BODY_8BIT = 16 };
+enum {
+    FLAG_SMTPUTF8 = 1,
+    FLAG_8BIT = 2,
+    FLAG_DOT_LINE = 4,
+    FLAG_STREAMED = 8,
+    FLAG_BODY_8BIT = 16
+};
 enum { RETURN_SHIFT = 5, FLAG_RETURN = 3 << RETURN_SHIFT };
 enum { TIME_BITS = 53, SIZE_BITS = 48 };
 enum { FLAG_HELD = 1, FLAG_DELAY_NOTIFIED = 2 };
@@ -106,7 +110,8 @@ enum result record_encode_envelope(const struct envelope *envelope, uint32_t gro
 
 size_t record_recipient_bytes(const struct recipient *recipient)
 {
-    return 7 + strlen(recipient->address) + (recipient->orcpt ? strlen(recipient->orcpt) : 0);
+    return 7 + strlen(recipient->address) +
+           (recipient->orcpt ? strlen(recipient->orcpt) : 0);
 }
 
 enum result record_encode_group(const struct group *group, struct bytes *into)
@@ -215,8 +220,8 @@ static enum result reader_end(const struct reader *reader)
     return reader->is_corrupt || reader->rest.length > 0 ? RESULT_CORRUPT : RESULT_OK;
 }
 
-enum result record_decode_envelope(struct slice record, uint64_t id, struct envelope *envelope,
-                                   uint32_t *group_count)
+enum result record_decode_envelope(struct slice record, uint64_t id,
+                                   struct envelope *envelope, uint32_t *group_count)
 {
     struct reader reader = reader_start(record, KIND_ENVELOPE);
     unsigned flags = (unsigned)take_number(&reader, 1);
@@ -255,7 +260,8 @@ enum result record_decode_group(struct slice record, uint32_t number, struct gro
     unsigned flags = (unsigned)take_number(&reader, 1);
 
     *group = (struct group){.number = number, .recipients = recipients};
-    if (flags & ~(unsigned)(FLAG_HELD | FLAG_DELAY_NOTIFIED) || take_number(&reader, 1) != 0)
+    if (flags & ~(unsigned)(FLAG_HELD | FLAG_DELAY_NOTIFIED) ||
+        take_number(&reader, 1) != 0)
         reader.is_corrupt = true;
     group->is_held = flags & FLAG_HELD;
     group->delay_notified = flags & FLAG_DELAY_NOTIFIED;

@@ -1,6 +1,6 @@
 /* The store thread: takes everything that is pending, first in first out, writes it in one
- * transaction, commits, and hands all of it back to the loop. One commit (two syncs inside LMDB)
- * serves every message that waits at that moment; there is no artificial wait.
+ * transaction, commits, and hands all of it back to the loop. One commit (two syncs inside
+ * LMDB) serves every message that waits at that moment; there is no artificial wait.
  *
  * A log of our own would need one sync less and all the recovery code: STORAGE.md. */
 #include "store.h"
@@ -43,7 +43,8 @@ static void hand_back(struct store *store, struct list *batch)
     waker_wake(store->waker);
 }
 
-static void note_commit(struct store *store, bool is_ok, int64_t started_us, uint64_t operations)
+static void note_commit(struct store *store, bool is_ok, int64_t started_us,
+                        uint64_t operations)
 {
     int64_t ended_us = now_us();
     struct store_numbers *numbers = &store->numbers;
@@ -68,10 +69,11 @@ static void break_store(struct store *store, int code)
 {
     if (atomic_exchange(&store->is_broken, true))
         return;
-    log_message(LOG_ERROR, "queue.store_failed",
-                "the queue in %s cannot be written: %s. Nothing that was answered with 250 is "
-                "lost. Look at the disk (kernel log), then start the server again",
-                store->directory, mdb_strerror(code));
+    log_message(
+        LOG_ERROR, "queue.store_failed",
+        "the queue in %s cannot be written: %s. Nothing that was answered with 250 is "
+        "lost. Look at the disk (kernel log), then start the server again",
+        store->directory, mdb_strerror(code));
 }
 
 static enum result judge(struct store *store, int code, uint64_t bytes)
@@ -81,8 +83,8 @@ static enum result judge(struct store *store, int code, uint64_t bytes)
     if (result == RESULT_OK)
         return RESULT_OK;
     if (result == RESULT_NO_SPACE) {
-        log_message(LOG_WARNING, "queue.no_space", "a commit in %s failed: %s", store->directory,
-                    mdb_strerror(code));
+        log_message(LOG_WARNING, "queue.no_space", "a commit in %s failed: %s",
+                    store->directory, mdb_strerror(code));
         return RESULT_NO_SPACE;
     }
     break_store(store, code);
@@ -103,7 +105,8 @@ static uint64_t id_limit_wanted(struct store *store)
 /* What takes nothing but the room of its own change: it must go through on a full disk. */
 static bool frees_space(const struct store_op *op)
 {
-    return op->message_count == 0 && op->kind != STORE_DRAFT_WRITE && op->kind != STORE_REGROUP;
+    return op->message_count == 0 && op->kind != STORE_DRAFT_WRITE &&
+           op->kind != STORE_REGROUP;
 }
 
 static void set_results(struct list *batch, enum result result, bool freeing_too)
@@ -125,7 +128,8 @@ static void run_freeing(struct store *store, struct list *batch)
     int64_t started_us = now_us();
     int code = store_write_begin(store, &write);
 
-    for (struct link *link = list_first(batch); code == 0 && link; link = list_next(batch, link)) {
+    for (struct link *link = list_first(batch); code == 0 && link;
+         link = list_next(batch, link)) {
         struct store_op *op = CONTAINER_OF(link, struct store_op, link);
 
         if (!frees_space(op))
@@ -228,7 +232,8 @@ static void *run_thread(void *argument)
             limit_tried_us = at_us;
             run_batch(store);
         } else if (id_limit_wanted(store)) {
-            (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){0, 10000000}, NULL);
+            (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){0, 10000000},
+                                  NULL);
         }
         at_us = now_us();
         if (at_us - measured_us >= MEASURE_US) {

@@ -1,11 +1,10 @@
 /* LMDB behind a wall: the tables, the one writing thread with its group commit, read jobs.
  *
- * Owns      the environment and the thread; an operation belongs to the store from store_submit()
- *           until its `on_end` runs.
- * Promises  `result` is RESULT_OK only after mdb_txn_commit() returned 0 (G1). An operation is
- *           committed as a whole or not at all (G2, G3). Operations are taken first in, first
- *           out. `on_end` runs on the loop, never inside store_submit().
- * Ignores   what a record means: only record.c knows.
+ * Owns      the environment and the thread; an operation belongs to the store from
+ * store_submit() until its `on_end` runs. Promises  `result` is RESULT_OK only after
+ * mdb_txn_commit() returned 0 (G1). An operation is committed as a whole or not at all (G2,
+ * G3). Operations are taken first in, first out. `on_end` runs on the loop, never inside
+ * store_submit(). Ignores   what a record means: only record.c knows.
  */
 #ifndef SMTPD_QUEUE_STORE_H
 #define SMTPD_QUEUE_STORE_H
@@ -86,10 +85,11 @@ struct store_settings {
     const char *directory;
     uint64_t map_bytes; /* 0: 1 TiB, halved on ENOMEM */
 };
-enum result MUST_CHECK store_open(const struct store_settings *settings, struct store **store,
-                                  uint64_t *first_id, struct fault *fault);
-/* Commits what is pending, waits for running read jobs. No callbacks. The struct stays while
- * read jobs refer to it. */
+enum result MUST_CHECK store_open(const struct store_settings *settings,
+                                  struct store **store, uint64_t *first_id,
+                                  struct fault *fault);
+/* Commits what is pending, waits for running read jobs. No callbacks. The struct stays
+ * while read jobs refer to it. */
 void store_close(struct store *store);
 void store_submit(struct store *store, struct store_op *op);
 
@@ -121,8 +121,9 @@ void store_leave(struct store *store);
 enum result MUST_CHECK store_read_group(struct store *store, uint64_t id, uint32_t group,
                                         struct bytes *envelope, struct bytes *record);
 
-/* Fills `into` with `want` bytes of the run that starts at chunk `first_chunk` of the message,
- * from `offset` on. RESULT_NOT_FOUND: nothing of it is there; RESULT_CORRUPT: a part. */
+/* Fills `into` with `want` bytes of the run that starts at chunk `first_chunk` of the
+ * message, from `offset` on. RESULT_NOT_FOUND: nothing of it is there; RESULT_CORRUPT: a
+ * part. */
 struct store_piece {
     uint64_t id;
     uint32_t first_chunk;
@@ -130,10 +131,11 @@ struct store_piece {
     size_t want;
     char *into;
 };
-enum result MUST_CHECK store_read_piece(struct store *store, const struct store_piece *piece);
+enum result MUST_CHECK store_read_piece(struct store *store,
+                                        const struct store_piece *piece);
 
-/* Groups in order of id, in one read transaction of at most `most_envelopes`. The slices live
- * during the call. `envelope` is empty when it is missing. */
+/* Groups in order of id, in one read transaction of at most `most_envelopes`. The slices
+ * live during the call. `envelope` is empty when it is missing. */
 typedef void store_scan_fn(void *owner, uint64_t id, uint32_t group, struct slice envelope,
                            struct slice record);
 struct store_scan {

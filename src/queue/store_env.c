@@ -1,9 +1,9 @@
-/* The environment: opening, tables, what a dead process left behind, free space, and the one
- * place where LMDB's codes become ours.
+/* The environment: opening, tables, what a dead process left behind, free space, and the
+ * one place where LMDB's codes become ours.
  *
- * MDB_NOTLS only (STORAGE.md): WRITEMAP dies of a full disk, NOMETASYNC loses the last commit,
- * NOSYNC corrupts. The map is address space, reserved once: growing it would need every read
- * transaction of the process to be closed. */
+ * MDB_NOTLS only (STORAGE.md): WRITEMAP dies of a full disk, NOMETASYNC loses the last
+ * commit, NOSYNC corrupts. The map is address space, reserved once: growing it would need
+ * every read transaction of the process to be closed. */
 #include "store_inner.h"
 
 #include "record.h"
@@ -20,8 +20,8 @@ enum { FORMAT_VERSION = 1, PAGE_HEADER = 16, CHUNK_LEAST = 496, CHUNK_MOST = 655
 
 static const uint64_t MAP_FIRST = UINT64_C(1) << 40;
 static const uint64_t MAP_LEAST = UINT64_C(1) << 26;
-/* With less than this available an EIO is a full disk (STORAGE.md: LMDB reports a short write
- * as EIO). */
+/* With less than this available an EIO is a full disk (STORAGE.md: LMDB reports a short
+ * write as EIO). */
 static const uint64_t NEARLY_FULL = UINT64_C(32) << 20;
 
 #ifdef SMTPD_TEST_NO_SYNC
@@ -85,7 +85,8 @@ static int open_map(struct store *store, uint64_t map_bytes)
     }
 }
 
-/* The names of new files are durable only when their folder is synced: LMDB does not do it. */
+/* The names of new files are durable only when their folder is synced: LMDB does not do it.
+ */
 static int sync_folder(const char *directory)
 {
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -105,7 +106,8 @@ static int open_tables(struct store *store, MDB_txn *txn)
 {
     int code;
 
-    if ((code = mdb_dbi_open(txn, "envelope", MDB_CREATE | MDB_INTEGERKEY, &store->envelope)) ||
+    if ((code = mdb_dbi_open(txn, "envelope", MDB_CREATE | MDB_INTEGERKEY,
+                             &store->envelope)) ||
         (code = mdb_dbi_open(txn, "group", MDB_CREATE, &store->group)) ||
         (code = mdb_dbi_open(txn, "body", MDB_CREATE, &store->body)) ||
         (code = mdb_dbi_open(txn, "draft", MDB_CREATE | MDB_INTEGERKEY, &store->draft)))
@@ -195,7 +197,8 @@ static int drop_drafts(struct store *store)
     return 0;
 }
 
-/* A start takes the whole step: ids of drafts that were handed out and forgotten stay unused. */
+/* A start takes the whole step: ids of drafts that were handed out and forgotten stay
+ * unused. */
 static int raise_id_limit(struct store *store, uint64_t first_id)
 {
     struct store_write write;
@@ -217,7 +220,8 @@ static int prepare(struct store *store, uint64_t *version, uint64_t *first_id)
 
     if (code)
         return code;
-    if ((code = open_tables(store, txn)) || (code = read_meta(store, txn, version, first_id))) {
+    if ((code = open_tables(store, txn)) ||
+        (code = read_meta(store, txn, version, first_id))) {
         mdb_txn_abort(txn);
         return code;
     }
@@ -240,14 +244,16 @@ enum result store_env_open(struct store *store, uint64_t *first_id, struct fault
 
         store_env_close(store);
         return fault_set(fault, result == RESULT_NOT_FOUND ? RESULT_CORRUPT : result,
-                         "cannot open the queue in %s: %s", store->directory, mdb_strerror(code));
+                         "cannot open the queue in %s: %s", store->directory,
+                         mdb_strerror(code));
     }
     if (version != FORMAT_VERSION) {
         store_env_close(store);
-        return fault_set(fault, RESULT_INVALID,
-                         "the queue in %s has format %llu, this program knows %d: use the program "
-                         "that wrote it",
-                         store->directory, (unsigned long long)version, FORMAT_VERSION);
+        return fault_set(
+            fault, RESULT_INVALID,
+            "the queue in %s has format %llu, this program knows %d: use the program "
+            "that wrote it",
+            store->directory, (unsigned long long)version, FORMAT_VERSION);
     }
     store_measure(store);
     return RESULT_OK;
@@ -268,7 +274,8 @@ void store_env_close(struct store *store)
 static uint64_t used_pages(struct store *store, MDB_txn *txn)
 {
     /* 0 and 1 are LMDB's own: the list of free pages and the list of tables. */
-    MDB_dbi tables[] = {0, 1, store->envelope, store->group, store->body, store->draft, store->meta};
+    MDB_dbi tables[] = {
+        0, 1, store->envelope, store->group, store->body, store->draft, store->meta};
     uint64_t pages = 2; /* the two meta pages */
 
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
@@ -280,7 +287,8 @@ static uint64_t used_pages(struct store *store, MDB_txn *txn)
     return pages;
 }
 
-/* Free = what the disk has, but no more than the map can still grow, plus the free pages. */
+/* Free = what the disk has, but no more than the map can still grow, plus the free pages.
+ */
 void store_measure(struct store *store)
 {
     MDB_envinfo info;

@@ -8,7 +8,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { STORE_READERS_KEPT = 16, STORE_ID_STEP = 65536, STORE_KEY_CHUNK = 12, STORE_TABLES = 5 };
+enum {
+    STORE_READERS_KEPT = 16,
+    STORE_ID_STEP = 65536,
+    STORE_KEY_CHUNK = 12,
+    STORE_TABLES = 5
+};
 
 struct store {
     struct loop *loop;
@@ -47,7 +52,8 @@ struct store {
     struct list taken; /* the store thread's own: taken, not committed yet */
 };
 
-/* One write transaction. Sticky: after the first failure nothing more is done (HOUSE.md 4). */
+/* One write transaction. Sticky: after the first failure nothing more is done (HOUSE.md 4).
+ */
 struct store_write {
     struct store *store;
     MDB_txn *txn;

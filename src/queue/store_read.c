@@ -1,6 +1,7 @@
-/* Reading, on pool threads. A read transaction is renewed, copies at most one piece or one batch
- * of records, and is reset before the call returns: one that is held makes the file grow without
- * end, because no page that it might still see can be used again (STORAGE.md). */
+/* Reading, on pool threads. A read transaction is renewed, copies at most one piece or one
+ * batch of records, and is reset before the call returns: one that is held makes the file
+ * grow without end, because no page that it might still see can be used again (STORAGE.md).
+ */
 #include "store_inner.h"
 
 #include <string.h>
@@ -104,7 +105,8 @@ static enum result copy_chunks(MDB_cursor *cursor, uint32_t chunk_bytes,
         size_t length;
 
         if (key.mv_size != STORE_KEY_CHUNK || store_key_id(&key) != piece->id ||
-            store_key_number(&key) != chunk || data.mv_size <= skip || data.mv_size > chunk_bytes)
+            store_key_number(&key) != chunk || data.mv_size <= skip ||
+            data.mv_size > chunk_bytes)
             return RESULT_CORRUPT;
         length = data.mv_size - skip;
         if (length > piece->want - have)
@@ -145,7 +147,8 @@ enum result store_read_piece(struct store *store, const struct store_piece *piec
 
 /* ---- scans ---- */
 
-static int scan(struct store *store, MDB_txn *txn, MDB_cursor *cursor, struct store_scan *scan)
+static int scan(struct store *store, MDB_txn *txn, MDB_cursor *cursor,
+                struct store_scan *scan)
 {
     struct store_group_key text = store_key(scan->next_id, 0);
     MDB_val key = {sizeof text.text, text.text};

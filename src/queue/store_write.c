@@ -1,8 +1,8 @@
-/* One write transaction: what each kind of operation does to the tables. Sticky: after the first
- * failure every call does nothing and store_write_end() reports.
+/* One write transaction: what each kind of operation does to the tables. Sticky: after the
+ * first failure every call does nothing and store_write_end() reports.
  *
- * Bodies are cut in chunks of one page run each, through one cursor. Ids come from sessions and
- * are committed in any order, so MDB_APPEND cannot be used. */
+ * Bodies are cut in chunks of one page run each, through one cursor. Ids come from sessions
+ * and are committed in any order, so MDB_APPEND cannot be used. */
 #include "store_inner.h"
 
 #include "record.h"
@@ -123,7 +123,8 @@ static void put_run(struct store_write *write, uint64_t id, const struct store_r
         rest += run->parts[i].length;
     write->bytes += rest;
     while (rest > 0 && write->code == 0) {
-        size_t length = rest < write->store->chunk_bytes ? (size_t)rest : write->store->chunk_bytes;
+        size_t length =
+            rest < write->store->chunk_bytes ? (size_t)rest : write->store->chunk_bytes;
         struct store_group_key text = store_key(id, chunk++);
         MDB_val key = value_of_key(&text);
         MDB_val data = {length, NULL};
@@ -157,7 +158,8 @@ static void delete_body(struct store_write *write, uint64_t id)
 
 /* ---- rows ---- */
 
-static void put_group(struct store_write *write, uint64_t id, uint32_t number, struct slice record)
+static void put_group(struct store_write *write, uint64_t id, uint32_t number,
+                      struct slice record)
 {
     struct store_group_key text = store_key(id, number);
     MDB_val key = value_of_key(&text);
@@ -214,7 +216,8 @@ static void delete_group(struct store_write *write, uint64_t id, uint32_t number
     delete_body(write, id);
 }
 
-static void put_id(struct store_write *write, MDB_dbi table, uint64_t id, struct slice record)
+static void put_id(struct store_write *write, MDB_dbi table, uint64_t id,
+                   struct slice record)
 {
     MDB_val key = {sizeof id, &id};
     MDB_val data = value_of(record);
@@ -266,7 +269,8 @@ static uint32_t next_group_number(struct store_write *write, uint64_t id)
     MDB_val data;
     int code = mdb_cursor_get(write->group, &key, &data, MDB_SET_RANGE);
 
-    code = mdb_cursor_get(write->group, &key, &data, code == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+    code = mdb_cursor_get(write->group, &key, &data,
+                          code == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
     if (code && code != MDB_NOTFOUND)
         write->code = code;
     if (code || key.mv_size != STORE_KEY_CHUNK || store_key_id(&key) != id)
@@ -300,21 +304,21 @@ static int read_target(struct store_write *write, struct store_target *target)
     if (bytes_add(&target->record, (struct slice){data.mv_data, data.mv_size}) != RESULT_OK)
         return MDB_CORRUPTED;
     code = mdb_get(write->txn, write->store->envelope, &id_key, &data);
-    if (code == 0 &&
-        bytes_add(&target->envelope, (struct slice){data.mv_data, data.mv_size}) != RESULT_OK)
+    if (code == 0 && bytes_add(&target->envelope,
+                               (struct slice){data.mv_data, data.mv_size}) != RESULT_OK)
         return MDB_CORRUPTED;
     return code == MDB_NOTFOUND ? 0 : code;
 }
 
-static enum store_target_end retry_target(struct store_write *write, struct store_target *target,
-                                          int64_t next_ms)
+static enum store_target_end retry_target(struct store_write *write,
+                                          struct store_target *target, int64_t next_ms)
 {
     struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
     struct group group;
     struct bytes record;
 
-    if (record_decode_group(bytes_view(&target->record), target->group, &group, recipients) !=
-        RESULT_OK)
+    if (record_decode_group(bytes_view(&target->record), target->group, &group,
+                            recipients) != RESULT_OK)
         return STORE_TARGET_CORRUPT;
     group.next_attempt_ms = next_ms;
     bytes_init(&record, RECORD_MAX);
@@ -347,7 +351,8 @@ static void change(struct store_write *write, struct store_op *op)
     }
 }
 
-/* May run twice for one operation: a batch that failed for want of space is tried again in part. */
+/* May run twice for one operation: a batch that failed for want of space is tried again in
+ * part. */
 void store_write_apply(struct store_write *write, struct store_op *op)
 {
     switch (op->kind) {

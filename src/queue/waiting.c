@@ -1,9 +1,9 @@
-/* Domain queues and when they are due. No schedule on disk: it would cost two random pages for
- * each deferral (STORAGE.md), and a scan rebuilds this index in seconds.
+/* Domain queues and when they are due. No schedule on disk: it would cost two random pages
+ * for each deferral (STORAGE.md), and a scan rebuilds this index in seconds.
  *
- * Two levels of heaps: the entries of a domain queue, and the domain queues by their earliest
- * entry. A domain queue that its watcher holds is in no timer heap: a destination that is down
- * costs nothing however much waits for it. */
+ * Two levels of heaps: the entries of a domain queue, and the domain queues by their
+ * earliest entry. A domain queue that its watcher holds is in no timer heap: a destination
+ * that is down costs nothing however much waits for it. */
 #include "waiting.h"
 
 #include "smtpd/base/check.h"
@@ -79,7 +79,8 @@ static void timer_up(struct waiting *waiting, size_t at, struct domain_queue *do
     place(waiting, at, domain_queue);
 }
 
-static void timer_down(struct waiting *waiting, size_t at, struct domain_queue *domain_queue)
+static void timer_down(struct waiting *waiting, size_t at,
+                       struct domain_queue *domain_queue)
 {
     for (;;) {
         size_t child = 2 * at + 1;
@@ -189,12 +190,14 @@ static char *key_new(const struct waiting_key *key, size_t *length)
     return text;
 }
 
-static struct domain_queue *find_or_make(struct waiting *waiting, const struct waiting_key *key)
+static struct domain_queue *find_or_make(struct waiting *waiting,
+                                         const struct waiting_key *key)
 {
     size_t length;
     char *text = key_new(key, &length);
     size_t lane = strlen(key->lane);
-    struct domain_queue *domain_queue = map_get(waiting->by_key, (struct slice){text, length});
+    struct domain_queue *domain_queue =
+        map_get(waiting->by_key, (struct slice){text, length});
 
     if (domain_queue || waiting->count >= waiting->most_queues) {
         memory_free(text);
@@ -209,11 +212,13 @@ static struct domain_queue *find_or_make(struct waiting *waiting, const struct w
     domain_queue->priority = key->priority;
     domain_queue->position = waiting->count;
     domain_queue->empty_since_ms = loop_now_ms(waiting->loop);
-    CHECK(map_set(waiting->by_key, (struct slice){text, length}, domain_queue) == RESULT_OK);
+    CHECK(map_set(waiting->by_key, (struct slice){text, length}, domain_queue) ==
+          RESULT_OK);
     if (waiting->count == waiting->capacity) {
         waiting->capacity = waiting->capacity ? waiting->capacity * 2 : 64;
         waiting->all = memory_resize(waiting->all, waiting->capacity * sizeof domain_queue);
-        waiting->timers = memory_resize(waiting->timers, waiting->capacity * sizeof domain_queue);
+        waiting->timers =
+            memory_resize(waiting->timers, waiting->capacity * sizeof domain_queue);
     }
     waiting->all[waiting->count++] = domain_queue;
     return domain_queue;
@@ -236,7 +241,8 @@ static void forget(struct domain_queue *domain_queue)
     timer_remove(domain_queue);
     waiting->all[domain_queue->position] = last;
     last->position = domain_queue->position;
-    (void)map_remove(waiting->by_key, (struct slice){domain_queue->key, domain_queue->key_length});
+    (void)map_remove(waiting->by_key,
+                     (struct slice){domain_queue->key, domain_queue->key_length});
     domain_queue_free(domain_queue);
 }
 
@@ -277,7 +283,8 @@ struct domain_queue *waiting_find(struct waiting *waiting, const struct waiting_
 {
     size_t length;
     char *text = key_new(key, &length);
-    struct domain_queue *domain_queue = map_get(waiting->by_key, (struct slice){text, length});
+    struct domain_queue *domain_queue =
+        map_get(waiting->by_key, (struct slice){text, length});
 
     memory_free(text);
     return domain_queue;
@@ -303,11 +310,13 @@ size_t waiting_queue_count(const struct waiting *waiting)
     return waiting->count;
 }
 
-/* ---- the sweep: empty domain queues go, the oldest is found, overflow gets its room ---- */
+/* ---- the sweep: empty domain queues go, the oldest is found, overflow gets its room ----
+ */
 
 static bool is_forgotten(const struct domain_queue *domain_queue, int64_t now_ms)
 {
-    return domain_queue->heap.count == 0 && !domain_queue->is_held && domain_queue->pins == 0 &&
+    return domain_queue->heap.count == 0 && !domain_queue->is_held &&
+           domain_queue->pins == 0 &&
            now_ms - domain_queue->empty_since_ms >= EMPTY_GOES_MS;
 }
 
@@ -319,7 +328,8 @@ static void on_sweep(void *owner)
     for (int i = 0; i < SWEEP_QUEUES && waiting->sweep_at < waiting->count; i++) {
         struct domain_queue *domain_queue = waiting->all[waiting->sweep_at];
 
-        if (domain_queue->heap.count > 0 && domain_queue->oldest_s < waiting->sweep_oldest_s)
+        if (domain_queue->heap.count > 0 &&
+            domain_queue->oldest_s < waiting->sweep_oldest_s)
             waiting->sweep_oldest_s = domain_queue->oldest_s;
         if (is_forgotten(domain_queue, now_ms))
             forget(domain_queue);
@@ -342,7 +352,8 @@ void waiting_on_overflow(struct waiting *waiting, loop_fn *fn, void *owner)
     waiting->overflow_owner = owner;
 }
 
-size_t waiting_overflow_take(struct waiting *waiting, struct queue_entry *entries, size_t most)
+size_t waiting_overflow_take(struct waiting *waiting, struct queue_entry *entries,
+                             size_t most)
 {
     size_t count = 0;
 
@@ -350,8 +361,8 @@ size_t waiting_overflow_take(struct waiting *waiting, struct queue_entry *entrie
         struct entry entry = heap_remove(&waiting->overflow, 0);
 
         waiting->entry_count--;
-        entries[count++] = (struct queue_entry){
-            entry.id, entry.group, entry.arrival_s, waiting_to_wall(waiting, entry.next_ms)};
+        entries[count++] = (struct queue_entry){entry.id, entry.group, entry.arrival_s,
+                                                waiting_to_wall(waiting, entry.next_ms)};
     }
     return count;
 }
@@ -455,8 +466,8 @@ void domain_queue_attach(struct domain_queue *domain_queue, void *attachment)
     domain_queue->attachment = attachment;
 }
 
-/* Taking the oldest leaves a bound that is too early: a full pass finds the truth, and pays for
- * itself, since it runs only when somebody wants to know after such a taking. */
+/* Taking the oldest leaves a bound that is too early: a full pass finds the truth, and pays
+ * for itself, since it runs only when somebody wants to know after such a taking. */
 static uint32_t find_oldest(struct domain_queue *domain_queue)
 {
     const struct heap *heap = &domain_queue->heap;
@@ -491,8 +502,8 @@ bool domain_queue_take(struct domain_queue *domain_queue, struct queue_entry *en
     return false;
 }
 
-/* At most EXPIRY_SCAN entries a call, from where the last one ended; nothing at all while the
- * bound says that none can have expired. */
+/* At most EXPIRY_SCAN entries a call, from where the last one ended; nothing at all while
+ * the bound says that none can have expired. */
 bool domain_queue_take_expired(struct domain_queue *domain_queue, struct queue_entry *entry)
 {
     struct waiting *waiting = domain_queue->waiting;

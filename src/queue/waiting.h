@@ -2,9 +2,9 @@
  *
  * Owns      the domain queues and their heaps of 24-byte entries, the timer heap of domain
  *           queues, the set of leased groups, the list of what does not fit (overflow).
- * Promises  on_due and on_gone run from the loop, never inside another call. Waits keep their
- *           length when the clock steps. Nothing expires untried (G6).
- * Ignores   the disk, records, leases' contents.
+ * Promises  on_due and on_gone run from the loop, never inside another call. Waits keep
+ * their length when the clock steps. Nothing expires untried (G6). Ignores   the disk,
+ * records, leases' contents.
  *
  * The functions domain_queue_*() of the door stand here.
  */
@@ -29,8 +29,8 @@ void waiting_watch(struct waiting *waiting, queue_due_fn *on_due, queue_due_fn *
 void waiting_set_expire(struct waiting *waiting, int64_t expire_ms);
 struct queue *domain_queue_owner(const struct domain_queue *domain_queue);
 
-/* Puts an entry into its domain queue. `may_expire`: it came, or was tried, in this process.
- * Above the ceiling of domain queues it goes to the overflow. */
+/* Puts an entry into its domain queue. `may_expire`: it came, or was tried, in this
+ * process. Above the ceiling of domain queues it goes to the overflow. */
 void waiting_add(struct waiting *waiting, const struct waiting_key *key,
                  const struct queue_entry *entry, bool may_expire);
 struct domain_queue *waiting_find(struct waiting *waiting, const struct waiting_key *key);
@@ -39,16 +39,18 @@ struct domain_queue *waiting_find_lane(struct waiting *waiting, const char *lane
 struct domain_queue *waiting_next(struct waiting *waiting, size_t *position);
 size_t waiting_queue_count(const struct waiting *waiting);
 
-/* Overflow: up to `most` entries leave it, oldest first, when domain queues are free again; the
- * caller reads their records and adds them anew. */
-size_t waiting_overflow_take(struct waiting *waiting, struct queue_entry *entries, size_t most);
+/* Overflow: up to `most` entries leave it, oldest first, when domain queues are free again;
+ * the caller reads their records and adds them anew. */
+size_t waiting_overflow_take(struct waiting *waiting, struct queue_entry *entries,
+                             size_t most);
 /* Runs, from the loop, when the overflow is worth a look. */
 void waiting_on_overflow(struct waiting *waiting, loop_fn *fn, void *owner);
 
 /* ---- leased ---- */
 
 bool waiting_is_leased(const struct waiting *waiting, uint64_t id, uint32_t group);
-/* Was it leased (or did it come) before, in this process and since the last step of the clock? */
+/* Was it leased (or did it come) before, in this process and since the last step of the
+ * clock? */
 bool waiting_was_tried(const struct waiting *waiting, uint64_t id, uint32_t group);
 /* It ended. `again` NULL: the group is settled; else it waits again, from there. */
 void waiting_end_lease(struct domain_queue *domain_queue, uint64_t id, uint32_t group,
@@ -59,7 +61,8 @@ void waiting_end_lease(struct domain_queue *domain_queue, uint64_t id, uint32_t 
 struct waiting_change {
     uint64_t id;
     uint32_t group;
-    bool is_parked; /* taken while the change was written; `entry` and `domain_queue` say what */
+    bool is_parked; /* taken while the change was written; `entry` and `domain_queue` say
+                       what */
     struct queue_entry entry;
     struct domain_queue *domain_queue;
     bool may_expire;

@@ -17,10 +17,10 @@ struct domain_queue {
     size_t scan;            /* where the search for expired ones goes on */
     uint32_t oldest_s;      /* no entry arrived before; may be too early */
     bool is_oldest_exact;
-    bool is_held;           /* by the watcher */
-    uint32_t pins;          /* leased or parked groups: it must stay */
+    bool is_held;  /* by the watcher */
+    uint32_t pins; /* leased or parked groups: it must stay */
     uint8_t priority;
-    const char *tenant;     /* or NULL */
+    const char *tenant; /* or NULL */
     void *attachment;
     char *key;
     size_t key_length;
@@ -80,6 +80,7 @@ int64_t waiting_to_wall(const struct waiting *waiting, int64_t our_ms);
 void domain_queue_arm(struct domain_queue *domain_queue);
 void domain_queue_push(struct domain_queue *domain_queue, const struct entry *entry);
 /* Takes the entry at `at` into the set of leased ones; false: it is parked for a change. */
-bool waiting_lease(struct domain_queue *domain_queue, size_t at, struct queue_entry *leased);
+bool waiting_lease(struct domain_queue *domain_queue, size_t at,
+                   struct queue_entry *leased);
 
 #endif

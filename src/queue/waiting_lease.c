@@ -1,5 +1,5 @@
-/* What is out of its heap: leased groups, and groups that an operator's change holds. Both live
- * in memory only: a crash turns *leased* into *waiting* (DESIGN.md 3). */
+/* What is out of its heap: leased groups, and groups that an operator's change holds. Both
+ * live in memory only: a crash turns *leased* into *waiting* (DESIGN.md 3). */
 #include "waiting_inner.h"
 
 #include "smtpd/base/check.h"
@@ -22,7 +22,8 @@ static void *find(const struct map *map, uint64_t id, uint32_t group)
     return map_get(map, waiting_id_slice(id, group, &memory));
 }
 
-static struct queue_entry outer_entry(const struct waiting *waiting, const struct entry *entry)
+static struct queue_entry outer_entry(const struct waiting *waiting,
+                                      const struct entry *entry)
 {
     return (struct queue_entry){entry->id, entry->group, entry->arrival_s,
                                 waiting_to_wall(waiting, entry->next_ms)};
@@ -59,8 +60,8 @@ bool waiting_lease(struct domain_queue *domain_queue, size_t at, struct queue_en
     leased = NEW(struct leased);
     leased->entry = entry;
     leased->domain_queue = domain_queue;
-    CHECK(map_set(waiting->leased, waiting_id_slice(entry.id, entry.group, &memory), leased) ==
-          RESULT_OK);
+    CHECK(map_set(waiting->leased, waiting_id_slice(entry.id, entry.group, &memory),
+                  leased) == RESULT_OK);
     *out = outer_entry(waiting, &entry);
     return true;
 }
@@ -85,7 +86,8 @@ static void unpin(struct domain_queue *domain_queue)
         domain_queue->empty_since_ms = loop_now_ms(domain_queue->waiting->loop);
 }
 
-static struct entry end_lease(struct domain_queue *domain_queue, uint64_t id, uint32_t group)
+static struct entry end_lease(struct domain_queue *domain_queue, uint64_t id,
+                              uint32_t group)
 {
     struct waiting_id memory;
     struct leased *leased =
@@ -111,7 +113,8 @@ void waiting_end_lease(struct domain_queue *domain_queue, uint64_t id, uint32_t 
     unpin(domain_queue);
 }
 
-void domain_queue_give_back(struct domain_queue *domain_queue, const struct queue_entry *given)
+void domain_queue_give_back(struct domain_queue *domain_queue,
+                            const struct queue_entry *given)
 {
     struct entry entry = end_lease(domain_queue, given->id, given->group);
 
@@ -179,7 +182,8 @@ void waiting_change_end(struct waiting *waiting, const struct waiting_changes *c
         const struct waiting_change *change = changes->list[i];
         struct waiting_id memory;
 
-        (void)map_remove(waiting->changing, waiting_id_slice(change->id, change->group, &memory));
+        (void)map_remove(waiting->changing,
+                         waiting_id_slice(change->id, change->group, &memory));
         if (change->is_parked)
             end_parked(waiting, change, end, next_ms);
         else

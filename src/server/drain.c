@@ -52,7 +52,8 @@ static void on_deliver_deadline(void *owner)
 
     if (possible > 0)
         log_message(LOG_WARNING, "server.possible_duplicates",
-                    "%u deliveries were cut behind their final dot and may come twice", possible);
+                    "%u deliveries were cut behind their final dot and may come twice",
+                    possible);
     on_deliver_empty(server);
 }
 

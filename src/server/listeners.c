@@ -1,5 +1,5 @@
-/* Listening sockets over reloads: new ones are bound first, kept ones keep their descriptor,
- * removed ones close last, so that no client ever finds a closed door. */
+/* Listening sockets over reloads: new ones are bound first, kept ones keep their
+ * descriptor, removed ones close last, so that no client ever finds a closed door. */
 #include "inner.h"
 
 #include "smtpd/base/log.h"
@@ -58,7 +58,8 @@ static enum result open_one(struct server *server, const struct endpoint *endpoi
     return RESULT_OK;
 }
 
-enum result listeners_open(struct server *server, const struct config *config, struct fault *fault)
+enum result listeners_open(struct server *server, const struct config *config,
+                           struct fault *fault)
 {
     const struct config_listen *listen = config->listen.items;
     enum result result = RESULT_OK;
@@ -111,7 +112,8 @@ void listeners_apply(struct server *server)
     struct link *link;
     struct link *next;
 
-    for (link = list_first(&server->listeners); link; link = list_next(&server->listeners, link))
+    for (link = list_first(&server->listeners); link;
+         link = list_next(&server->listeners, link))
         CONTAINER_OF(link, struct server_listener, link)->is_wanted = false;
     for (size_t i = 0; i < server->config->listen.count; i++) {
         const struct endpoint *endpoints = listen[i].address.items;

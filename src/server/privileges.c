@@ -48,7 +48,8 @@ static bool keep_bind_right(void)
     return syscall(SYS_capset, &header, data) == 0;
 }
 
-enum result privileges_drop(const char *data_dir, const char *user_name, struct fault *fault)
+enum result privileges_drop(const char *data_dir, const char *user_name,
+                            struct fault *fault)
 {
     const struct passwd *user = NULL;
     enum result result;
@@ -57,16 +58,17 @@ enum result privileges_drop(const char *data_dir, const char *user_name, struct 
         errno = 0;
         user = getpwnam(user_name);
         if (!user)
-            return fault_set(fault, RESULT_NOT_FOUND, "server.user: there is no user \"%s\"",
-                             user_name);
+            return fault_set(fault, RESULT_NOT_FOUND,
+                             "server.user: there is no user \"%s\"", user_name);
     }
     result = make_data_dir(data_dir, user, fault);
     if (result != RESULT_OK || !user)
         return result;
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 || initgroups(user->pw_name, user->pw_gid) != 0 ||
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 ||
+        initgroups(user->pw_name, user->pw_gid) != 0 ||
         setresgid(user->pw_gid, user->pw_gid, user->pw_gid) != 0 ||
         setresuid(user->pw_uid, user->pw_uid, user->pw_uid) != 0 || !keep_bind_right())
-        return fault_set(fault, RESULT_DENIED, "cannot become server.user \"%s\": %s", user_name,
-                         strerror(errno));
+        return fault_set(fault, RESULT_DENIED, "cannot become server.user \"%s\": %s",
+                         user_name, strerror(errno));
     return RESULT_OK;
 }

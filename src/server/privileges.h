@@ -6,8 +6,8 @@
 #include "smtpd/base/result.h"
 
 void privileges_raise_limits(void);
-/* Makes data_dir (0700) if it is missing. As root with a user name (NULL: none) it becomes that
- * user's, and the process becomes that user, keeping CAP_NET_BIND_SERVICE. */
+/* Makes data_dir (0700) if it is missing. As root with a user name (NULL: none) it becomes
+ * that user's, and the process becomes that user, keeping CAP_NET_BIND_SERVICE. */
 enum result MUST_CHECK privileges_drop(const char *data_dir, const char *user_name,
                                        struct fault *fault);
 

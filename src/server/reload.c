@@ -1,5 +1,5 @@
-/* SIGHUP: the whole file or nothing. Files are read on the file pool; then new listeners are
- * bound; only when nothing failed do the rooms get their new settings. */
+/* SIGHUP: the whole file or nothing. Files are read on the file pool; then new listeners
+ * are bound; only when nothing failed do the rooms get their new settings. */
 #include "inner.h"
 
 #include "smtpd/base/log.h"
@@ -32,9 +32,11 @@ static enum result read_files(struct preparation *preparation)
     if (tls.pair_count > 0)
         result = tls_server_new(&tls, &preparation->tls_server, &preparation->fault);
     if (result == RESULT_OK)
-        result = tls_client_new(config->ca_file, &preparation->tls_client, &preparation->fault);
+        result =
+            tls_client_new(config->ca_file, &preparation->tls_client, &preparation->fault);
     if (result == RESULT_OK && config->users_file)
-        result = users_file_list(config->users_file, ignore_user, NULL, &preparation->fault);
+        result =
+            users_file_list(config->users_file, ignore_user, NULL, &preparation->fault);
     return result;
 }
 
@@ -177,10 +179,11 @@ static void start(struct server *server)
     struct preparation *preparation = NEW(struct preparation);
 
     preparation->path = memory_text(server->config_path);
-    if (job_start(server->offload, POOL_FILE, prepare, on_prepared, drop, preparation, server,
-                  &server->reload) == RESULT_OK)
+    if (job_start(server->offload, POOL_FILE, prepare, on_prepared, drop, preparation,
+                  server, &server->reload) == RESULT_OK)
         return;
-    (void)fault_set(&preparation->fault, RESULT_BUSY, "the file pool is full; reload again later");
+    (void)fault_set(&preparation->fault, RESULT_BUSY,
+                    "the file pool is full; reload again later");
     log_failure(server, preparation);
     drop(preparation);
 }

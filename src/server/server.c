@@ -1,5 +1,7 @@
-/* Builds the rooms from below, wires them, runs the loop, and takes them down from above. The
- * only place that knows all of them. */
+/* Builds the rooms from below, wires them, runs the loop, and takes them down from above.
+ * The only place that knows all of them. */
+#include "smtpd/server/server.h"
+
 #include "inner.h"
 #include "privileges.h"
 
@@ -135,7 +137,8 @@ static enum result open_control(struct server *server, struct fault *fault)
     return result;
 }
 
-/* Receiving and delivering never meet: each knows the queue, and only this file knows both. */
+/* Receiving and delivering never meet: each knows the queue, and only this file knows both.
+ */
 static enum result open_workers(struct server *server, struct fault *fault)
 {
     struct receive_rooms receive = {server->loop, server->net, server->queue, server->auth,
@@ -158,10 +161,11 @@ static void on_watchdog(void *owner)
     timer_start(&server->watchdog, WATCHDOG_MS);
     if (!queue_is_broken(server->queue))
         return;
-    log_message(LOG_ERROR, "server.store_failed",
-                "the queue in %s cannot be written any more; look at the disk and at the messages "
-                "above. Stopping: every message that got a 250 is safe, and a restart may help",
-                server->config->data_dir);
+    log_message(
+        LOG_ERROR, "server.store_failed",
+        "the queue in %s cannot be written any more; look at the disk and at the messages "
+        "above. Stopping: every message that got a 250 is safe, and a restart may help",
+        server->config->data_dir);
     server->exit_code = 1;
     drain_stop(server);
 }

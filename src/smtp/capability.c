@@ -12,7 +12,10 @@ struct keyword {
     size_t offset; /* of its bool in struct capabilities */
 };
 
-#define KEYWORD(name, field) {name, offsetof(struct capabilities, field)}
+#define KEYWORD(name, field)                                                               \
+    {                                                                                      \
+        name, offsetof(struct capabilities, field)                                         \
+    }
 static const struct keyword keywords[] = {
     KEYWORD("PIPELINING", pipelining),
     KEYWORD("SIZE", size),
@@ -56,7 +59,8 @@ void capability_read(struct capabilities *capabilities, struct slice line)
         if (slice_equal_text_fold(word, keywords[i].name))
             *field(capabilities, &keywords[i]) = true;
     if (slice_equal_text_fold(word, "SIZE") &&
-        slice_to_u64(slice_next_word(&rest), UINT64_MAX, &capabilities->size_limit) != RESULT_OK)
+        slice_to_u64(slice_next_word(&rest), UINT64_MAX, &capabilities->size_limit) !=
+            RESULT_OK)
         capabilities->size_limit = 0;
     if (slice_equal_text_fold(word, "AUTH"))
         read_mechanisms(capabilities, rest);
@@ -69,7 +73,8 @@ enum result capability_offer(struct bytes *into, const char *hostname, const cha
     struct slice lines[KEYWORDS + 1];
     size_t count = 0;
 
-    (void)snprintf(texts[count], sizeof texts[count], "%.250s greets %.100s", hostname, peer);
+    (void)snprintf(texts[count], sizeof texts[count], "%.250s greets %.100s", hostname,
+                   peer);
     lines[count] = slice_of(texts[count]);
     count++;
     for (size_t i = 0; i < KEYWORDS; i++) {
@@ -82,7 +87,8 @@ enum result capability_offer(struct bytes *into, const char *hostname, const cha
                            (unsigned long long)ours->size_limit);
         else if (strcmp(keywords[i].name, "AUTH") == 0)
             (void)snprintf(texts[count], sizeof texts[count], "AUTH%s%s",
-                           ours->auth_plain ? " PLAIN" : "", ours->auth_login ? " LOGIN" : "");
+                           ours->auth_plain ? " PLAIN" : "",
+                           ours->auth_login ? " LOGIN" : "");
         else
             (void)snprintf(texts[count], sizeof texts[count], "%s", keywords[i].name);
         lines[count] = slice_of(texts[count]);

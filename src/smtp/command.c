@@ -4,6 +4,7 @@
 
 #include "smtpd/smtp/framing.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -42,7 +43,8 @@ static enum result wrong(struct command_error *error, const char *format, ...)
 
 /* ---- parameters ---- */
 
-typedef enum result parameter_fn(void *command, struct slice value, struct command_error *error);
+typedef enum result parameter_fn(void *command, struct slice value,
+                                 struct command_error *error);
 
 struct parameter {
     const char *name;
@@ -71,7 +73,8 @@ static enum result take_body(void *owner, struct slice value, struct command_err
     return RESULT_OK;
 }
 
-static enum result take_smtputf8(void *owner, struct slice value, struct command_error *error)
+static enum result take_smtputf8(void *owner, struct slice value,
+                                 struct command_error *error)
 {
     struct mail_command *command = owner;
 
@@ -191,13 +194,15 @@ static enum result take_orcpt(void *owner, struct slice value, struct command_er
     if (semicolon >= value.length || !is_type_name(slice_part(value, 0, semicolon)) ||
         !is_xtext(slice_from(value, semicolon + 1), LIMIT_ORCPT) ||
         !slice_copy_text(value, command->orcpt, sizeof command->orcpt))
-        return wrong(error, "ORCPT takes \"rfc822;\" and an address in xtext"); /* RFC 3461 4.2 */
+        return wrong(error,
+                     "ORCPT takes \"rfc822;\" and an address in xtext"); /* RFC 3461 4.2 */
     return RESULT_OK;
 }
 
 static const struct parameter mail_parameters[] = {
-    {"SIZE", true, take_size},  {"BODY", true, take_body},   {"SMTPUTF8", false, take_smtputf8},
-    {"RET", true, take_ret},    {"ENVID", true, take_envid}, {"AUTH", true, take_auth},
+    {"SIZE", true, take_size},          {"BODY", true, take_body},
+    {"SMTPUTF8", false, take_smtputf8}, {"RET", true, take_ret},
+    {"ENVID", true, take_envid},        {"AUTH", true, take_auth},
 };
 
 static const struct parameter rcpt_parameters[] = {
@@ -210,8 +215,8 @@ static int shown(struct slice text)
     return (int)(text.length < 40 ? text.length : 40);
 }
 
-static enum result take_parameter(struct slice word, const struct parameter *rows, size_t count,
-                                  void *command, struct command_error *error)
+static enum result take_parameter(struct slice word, const struct parameter *rows,
+                                  size_t count, void *command, struct command_error *error)
 {
     size_t equals = slice_find(word, '=');
     struct slice name = slice_part(word, 0, equals);
@@ -228,8 +233,8 @@ static enum result take_parameter(struct slice word, const struct parameter *row
     return wrong(error, "parameter %.*s is not known", shown(name), name.data);
 }
 
-static enum result take_parameters(struct slice rest, const struct parameter *rows, size_t count,
-                                   void *command, struct command_error *error)
+static enum result take_parameters(struct slice rest, const struct parameter *rows,
+                                   size_t count, void *command, struct command_error *error)
 {
     enum result result = RESULT_OK;
 
@@ -246,8 +251,8 @@ static enum result take_parameters(struct slice rest, const struct parameter *ro
 }
 
 /* "FROM:" or "TO:", and the path. A blank behind the colon is common and harmless. */
-static enum result take_path(struct slice *rest, const char *keyword, struct address *address,
-                             struct command_error *error)
+static enum result take_path(struct slice *rest, const char *keyword,
+                             struct address *address, struct command_error *error)
 {
     memset(error, 0, sizeof *error);
     if (!slice_starts_fold(*rest, keyword))
@@ -268,8 +273,9 @@ enum result command_parse_mail(struct slice rest, struct mail_command *command,
     result = take_path(&rest, "FROM:", &command->sender, error);
     if (result != RESULT_OK)
         return result;
-    return take_parameters(rest, mail_parameters, sizeof mail_parameters / sizeof *mail_parameters,
-                           command, error);
+    return take_parameters(rest, mail_parameters,
+                           sizeof mail_parameters / sizeof *mail_parameters, command,
+                           error);
 }
 
 enum result command_parse_rcpt(struct slice rest, struct rcpt_command *command,
@@ -283,8 +289,9 @@ enum result command_parse_rcpt(struct slice rest, struct rcpt_command *command,
         return result;
     if (command->recipient.is_null)
         return wrong(error, "a recipient cannot be empty");
-    return take_parameters(rest, rcpt_parameters, sizeof rcpt_parameters / sizeof *rcpt_parameters,
-                           command, error);
+    return take_parameters(rest, rcpt_parameters,
+                           sizeof rcpt_parameters / sizeof *rcpt_parameters, command,
+                           error);
 }
 
 enum result command_parse_bdat(struct slice rest, uint64_t *bytes, bool *is_last)
@@ -322,12 +329,14 @@ enum result command_parse_auth(struct slice rest, char mechanism[24], struct sli
 
     *initial = slice_next_word(&rest);
     *has_initial = initial->length > 0;
-    if (slice_trim(rest).length > 0 || name.length == 0 || !slice_copy_text(name, mechanism, 24))
+    if (slice_trim(rest).length > 0 || name.length == 0 ||
+        !slice_copy_text(name, mechanism, 24))
         return RESULT_INVALID;
     for (char *at = mechanism; *at; at++) {
         if (*at >= 'a' && *at <= 'z')
             *at = (char)(*at - ('a' - 'A'));
-        if (!(*at >= 'A' && *at <= 'Z') && !(*at >= '0' && *at <= '9') && *at != '-' && *at != '_')
+        if (!(*at >= 'A' && *at <= 'Z') && !(*at >= '0' && *at <= '9') && *at != '-' &&
+            *at != '_')
             return RESULT_INVALID;
     }
     if (slice_equal_text(*initial, "="))
@@ -346,14 +355,15 @@ enum result command_add_mail(struct bytes *into, const struct mail_line *line)
     bytes_init(&text, 2048);
     added = bytes_format(&text, "MAIL FROM:<%s>", line->sender);
     if (added == RESULT_OK && line->offers_size)
-        added = bytes_format(&text, " SIZE=%llu",
-                             (unsigned long long)(envelope->header_bytes + envelope->body_bytes));
+        added = bytes_format(&text, " SIZE=%" PRIu64,
+                             envelope->header_bytes + envelope->body_bytes);
     if (added == RESULT_OK && line->offers_8bitmime &&
         (envelope->body_type == BODY_8BITMIME || envelope->has_8bit))
         added = bytes_add_text(&text, " BODY=8BITMIME");
     if (added == RESULT_OK && line->offers_smtputf8 && envelope->smtputf8)
         added = bytes_add_text(&text, " SMTPUTF8");
-    if (added == RESULT_OK && line->offers_dsn && envelope->dsn_return != RETURN_UNSPECIFIED)
+    if (added == RESULT_OK && line->offers_dsn &&
+        envelope->dsn_return != RETURN_UNSPECIFIED)
         added = bytes_format(&text, " RET=%s",
                              envelope->dsn_return == RETURN_FULL ? "FULL" : "HDRS");
     if (added == RESULT_OK && line->offers_dsn && envelope->envid)

@@ -9,11 +9,11 @@ enum mode { MODE_LINES, MODE_DATA, MODE_CHUNK };
 
 /* Where in the data we are: what was read of the line that began last. */
 enum state {
-    AT_START,      /* of a line */
-    AFTER_DOT,     /* a line that is "." so far */
-    AFTER_DOT_CR,  /* ".\r" */
+    AT_START,     /* of a line */
+    AFTER_DOT,    /* a line that is "." so far */
+    AFTER_DOT_CR, /* ".\r" */
     IN_LINE,
-    AFTER_CR       /* a CR inside a line: the end of it, or a bare one */
+    AFTER_CR /* a CR inside a line: the end of it, or a bare one */
 };
 
 void framing_init(struct framing *framing, size_t line_max)
@@ -90,7 +90,8 @@ static void skip_some(struct framing *framing, struct slice *input)
     framing->is_skipping = true;
 }
 
-static enum framing_event next_line(struct framing *framing, struct slice *input, struct slice *out)
+static enum framing_event next_line(struct framing *framing, struct slice *input,
+                                    struct slice *out)
 {
     /* A CR that ended the part searched before may now have its LF. */
     size_t from = framing->scanned > 0 ? framing->scanned - 1 : 0;
@@ -155,6 +156,19 @@ static void note_piece(struct framing *framing, struct slice piece)
         facts->longest_line = framing->line_bytes;
 }
 
+/* The byte behind a CR: the end of the line, or the CR was a bare one. True: it ended. */
+static bool step_behind_cr(struct framing *framing, char byte)
+{
+    framing->line_bytes++;
+    if (byte == '\n') {
+        note_line_end(framing);
+        return true;
+    }
+    framing->facts.has_bare_cr_or_lf = true;
+    framing->state = byte == '\r' ? AFTER_CR : IN_LINE;
+    return false;
+}
+
 /* Walks over what stands inside a line: up to behind its CR LF, or to the end. Returns the
  * number of bytes taken. */
 static size_t walk_line(struct framing *framing, struct slice input)
@@ -167,28 +181,18 @@ static size_t walk_line(struct framing *framing, struct slice input)
         size_t length;
 
         if (framing->state == AFTER_CR) {
-            framing->line_bytes++;
-            if (*start == '\n') {
-                note_line_end(framing);
-                return at + 1;
-            }
-            framing->facts.has_bare_cr_or_lf = true;
-            framing->state = *start == '\r' ? AFTER_CR : IN_LINE;
             at++;
+            if (step_behind_cr(framing, *start))
+                return at;
             continue;
         }
         cr = memchr(start, '\r', input.length - at);
         length = cr ? (size_t)(cr - start) : input.length - at;
         if (length > 0 && memchr(start, '\n', length))
             framing->facts.has_bare_cr_or_lf = true;
-        framing->line_bytes += (uint32_t)length;
-        framing->state = IN_LINE;
-        at += length;
-        if (cr) {
-            framing->line_bytes++;
-            framing->state = AFTER_CR;
-            at++;
-        }
+        framing->line_bytes += (uint32_t)length + (cr != NULL);
+        framing->state = cr ? AFTER_CR : IN_LINE;
+        at += length + (cr != NULL);
     }
     return at;
 }
@@ -248,7 +252,8 @@ static bool dot_state(struct framing *framing, struct slice *input, struct slice
     return true;
 }
 
-static enum framing_event next_data(struct framing *framing, struct slice *input, struct slice *out)
+static enum framing_event next_data(struct framing *framing, struct slice *input,
+                                    struct slice *out)
 {
     size_t length = 0;
 
@@ -301,7 +306,8 @@ static enum framing_event next_chunk(struct framing *framing, struct slice *inpu
     return FRAMING_DATA;
 }
 
-enum framing_event framing_next(struct framing *framing, struct slice *input, struct slice *out)
+enum framing_event framing_next(struct framing *framing, struct slice *input,
+                                struct slice *out)
 {
     *out = SLICE_NONE;
     switch ((enum mode)framing->mode) {
@@ -323,14 +329,16 @@ void framing_stuffing_init(struct framing_stuffing *stuffing)
     stuffing->after_cr = false;
 }
 
-enum result framing_stuff(struct framing_stuffing *stuffing, struct slice data, struct bytes *into)
+enum result framing_stuff(struct framing_stuffing *stuffing, struct slice data,
+                          struct bytes *into)
 {
     enum result added = RESULT_OK;
 
     while (data.length > 0 && added == RESULT_OK) {
         const char *lf = memchr(data.data, '\n', data.length);
         size_t length = lf ? (size_t)(lf - data.data) + 1 : data.length;
-        bool ends_line = lf && (length >= 2 ? data.data[length - 2] == '\r' : stuffing->after_cr);
+        bool ends_line =
+            lf && (length >= 2 ? data.data[length - 2] == '\r' : stuffing->after_cr);
 
         if (stuffing->at_line_start && data.data[0] == '.')
             added = bytes_add_text(into, ".");

@@ -69,7 +69,8 @@ bool enhanced_code_parse(struct slice *text, struct enhanced_code *enhanced)
     return true;
 }
 
-void reply_set(struct reply *reply, unsigned code, const char *enhanced, const char *format, ...)
+void reply_set(struct reply *reply, unsigned code, const char *enhanced, const char *format,
+               ...)
 {
     struct slice text = slice_of(enhanced);
     va_list arguments;
@@ -118,7 +119,8 @@ static void keep_text(struct reply_reader *reader, struct slice text)
 {
     char *into = reader->reply.text;
 
-    if (reader->text_length > 0 && text.length > 0 && reader->text_length < LIMIT_REPLY_TEXT)
+    if (reader->text_length > 0 && text.length > 0 &&
+        reader->text_length < LIMIT_REPLY_TEXT)
         into[reader->text_length++] = ' ';
     for (size_t i = 0; i < text.length && reader->text_length < LIMIT_REPLY_TEXT; i++) {
         unsigned char byte = (unsigned char)text.data[i];
@@ -269,8 +271,9 @@ enum result reply_add(struct bytes *into, const struct reply *reply)
     char head[32];
 
     if (reply->enhanced.class_digit)
-        (void)snprintf(head, sizeof head, "%u %u.%u.%u ", reply->code, reply->enhanced.class_digit,
-                       reply->enhanced.subject, reply->enhanced.detail);
+        (void)snprintf(head, sizeof head, "%u %u.%u.%u ", reply->code,
+                       reply->enhanced.class_digit, reply->enhanced.subject,
+                       reply->enhanced.detail);
     else
         (void)snprintf(head, sizeof head, "%u ", reply->code);
     return add_reply_line(into, head, slice_of(reply->text));
@@ -284,7 +287,8 @@ enum result reply_add_lines(struct bytes *into, unsigned code, const struct slic
     for (size_t i = 0; i < line_count && added == RESULT_OK; i++) {
         char head[8];
 
-        (void)snprintf(head, sizeof head, "%u%c", code % 1000, i + 1 < line_count ? '-' : ' ');
+        (void)snprintf(head, sizeof head, "%u%c", code % 1000,
+                       i + 1 < line_count ? '-' : ' ');
         added = add_reply_line(into, head, lines[i]);
     }
     return added;

@@ -1,26 +1,26 @@
-/* Every maximum of the house that is not an option. A loop over outside input, a list, a map,
- * a retry or a line without a name here (or an option) is a bug. */
+/* Every maximum of the house that is not an option. A loop over outside input, a list, a
+ * map, a retry or a line without a name here (or an option) is a bug. */
 #ifndef SMTPD_BASE_LIMITS_H
 #define SMTPD_BASE_LIMITS_H
 
 enum limits {
     /* SMTP, RFC 5321 4.5.3.1 */
-    LIMIT_COMMAND_LINE = 2048,     /* a command with its CRLF; RFC 512, plus extensions */
-    LIMIT_AUTH_LINE = 12288,       /* RFC 4954 4: base64 of a SASL message */
-    LIMIT_REPLY_LINE = 4096,       /* a reply line of a remote server */
-    LIMIT_REPLY_LINES = 128,       /* lines of one reply */
-    LIMIT_REPLY_TEXT = 1024,       /* what we keep of a reply's text */
-    LIMIT_DATA_LINE = 1000,        /* text line with CRLF: longer ones are carried and counted */
+    LIMIT_COMMAND_LINE = 2048, /* a command with its CRLF; RFC 512, plus extensions */
+    LIMIT_AUTH_LINE = 12288,   /* RFC 4954 4: base64 of a SASL message */
+    LIMIT_REPLY_LINE = 4096,   /* a reply line of a remote server */
+    LIMIT_REPLY_LINES = 128,   /* lines of one reply */
+    LIMIT_REPLY_TEXT = 1024,   /* what we keep of a reply's text */
+    LIMIT_DATA_LINE = 1000, /* text line with CRLF: longer ones are carried and counted */
     LIMIT_LOCAL_PART = 64,
     LIMIT_DOMAIN = 255,
-    LIMIT_ADDRESS = 320,           /* local part, @, domain */
-    LIMIT_ENVID = 100,             /* RFC 3461 4.4 */
-    LIMIT_ORCPT = 500,             /* RFC 3461 4.2 */
+    LIMIT_ADDRESS = 320, /* local part, @, domain */
+    LIMIT_ENVID = 100,   /* RFC 3461 4.4 */
+    LIMIT_ORCPT = 500,   /* RFC 3461 4.2 */
     LIMIT_USER_NAME = 128,
     LIMIT_PASSWORD = 1024,
-    LIMIT_BAD_COMMANDS = 20,       /* then 421 and close */
-    LIMIT_SESSION_INPUT = 65536,   /* unprocessed input of one session */
-    LIMIT_SESSION_OUTPUT = 65536,  /* unsent replies of one session: reading stops above */
+    LIMIT_BAD_COMMANDS = 20,      /* then 421 and close */
+    LIMIT_SESSION_INPUT = 65536,  /* unprocessed input of one session */
+    LIMIT_SESSION_OUTPUT = 65536, /* unsent replies of one session: reading stops above */
     LIMIT_TRANSACTION_ARENA = 1 << 20,
 
     /* messages */
@@ -30,18 +30,18 @@ enum limits {
     /* queue (DESIGN.md 3) */
     LIMIT_GROUP_RECIPIENTS = 100,
     LIMIT_GROUP_BYTES = 2000,
-    LIMIT_CHUNK_BYTES = 4080,      /* page size - 16 on 4 KiB pages */
-    LIMIT_PIECE_BYTES = 65536,     /* a body is read in pieces of this */
-    LIMIT_BATCH_BYTES = 8388608,   /* body bytes added plus deleted in one commit */
-    LIMIT_DRAFT_MEMORY = 262144,   /* per session; above it a message becomes a draft */
+    LIMIT_CHUNK_BYTES = 4080,    /* page size - 16 on 4 KiB pages */
+    LIMIT_PIECE_BYTES = 65536,   /* a body is read in pieces of this */
+    LIMIT_BATCH_BYTES = 8388608, /* body bytes added plus deleted in one commit */
+    LIMIT_DRAFT_MEMORY = 262144, /* per session; above it a message becomes a draft */
     LIMIT_RECEIVING_BYTES = 67108864,
     LIMIT_PENDING_BYTES = 67108864,
     LIMIT_DOMAIN_QUEUES = 1000000,
     LIMIT_LEASED_GROUPS = 1000000,
-    LIMIT_FRESH_BYTES = 67108864,   /* cache of bodies that were just accepted */
+    LIMIT_FRESH_BYTES = 67108864, /* cache of bodies that were just accepted */
     LIMIT_FRESH_MESSAGES = 100000,
-    LIMIT_CHANGE_TARGETS = 1000,    /* groups of one commit that an operator changes */
-    LIMIT_SCAN_ENVELOPES = 1000,    /* in one read transaction */
+    LIMIT_CHANGE_TARGETS = 1000, /* groups of one commit that an operator changes */
+    LIMIT_SCAN_ENVELOPES = 1000, /* in one read transaction */
 
     /* deliver */
     LIMIT_READY_GROUPS = 200,
@@ -57,11 +57,11 @@ enum limits {
     LIMIT_DNS_SERVERS = 6,          /* what udns holds */
     LIMIT_DNS_ANSWER_RECORDS = 256, /* records of an answer that are looked at */
     LIMIT_DNS_ANSWER_MX = 100,
-    LIMIT_DNS_CNAMES = 8,           /* aliases followed inside one answer */
-    LIMIT_DNS_NAME_JUMPS = 64,      /* compression pointers within one name */
+    LIMIT_DNS_CNAMES = 8,      /* aliases followed inside one answer */
+    LIMIT_DNS_NAME_JUMPS = 64, /* compression pointers within one name */
 
     /* machine */
-    LIMIT_MACHINE_STEPS = 64       /* moves without waiting */
+    LIMIT_MACHINE_STEPS = 64 /* moves without waiting */
 };
 
 #endif

@@ -1,5 +1,5 @@
-/* The file smtpd.toml: one table of options, from which loading, checking, the example file and
- * the manual all come.
+/* The file smtpd.toml: one table of options, from which loading, checking, the example file
+ * and the manual all come.
  *
  * Owns      the values of one reading of the file, until config_free().
  * Promises  all of the file or nothing; every problem of the file at once, each with line,
@@ -134,7 +134,8 @@ struct config {
     struct value_list route;       /* struct config_route */
     struct value_list local;       /* struct config_local */
 
-    /* Where each value came from, by index of the option table; and the memory of it all. */
+    /* Where each value came from, by index of the option table; and the memory of it all.
+     */
     unsigned *lines;
     unsigned *columns;
     struct arena arena;
@@ -167,8 +168,8 @@ void config_problems_print(const struct config_problems *problems, const char *p
 enum result MUST_CHECK config_print_effective(const struct config *config, const char *path,
                                               struct bytes *into);
 /* Calls `each` for every option (or repeated table) that differs. */
-typedef void config_change_fn(void *owner, const char *key, const char *before, const char *after,
-                              bool needs_restart);
+typedef void config_change_fn(void *owner, const char *key, const char *before,
+                              const char *after, bool needs_restart);
 void config_compare(const struct config *before, const struct config *after,
                     config_change_fn *each, void *owner);
 
@@ -176,8 +177,8 @@ void config_compare(const struct config *before, const struct config *after,
 enum result MUST_CHECK config_document_example(struct bytes *into);
 enum result MUST_CHECK config_document_manual(struct bytes *into);
 
-/* The rooms' settings. Texts and lists live as long as the config; arrays made here come from
- * its arena. */
+/* The rooms' settings. Texts and lists live as long as the config; arrays made here come
+ * from its arena. */
 void config_receive(const struct config *config, struct receive_settings *settings);
 void config_rate(const struct config *config, struct rate_settings *settings);
 void config_access(struct config *config, struct access_settings *settings);

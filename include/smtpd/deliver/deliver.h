@@ -24,13 +24,14 @@ struct destination_settings {
     enum tls_level tls;
 };
 
-struct destination_rule { /* [[destination]]: the first that matches the domain or an MX host */
+struct destination_rule {     /* [[destination]]: the first that matches the domain or an MX
+                                 host */
     const char *const *match; /* domain patterns, normal */
     size_t match_count;
     struct destination_settings settings;
 };
 
-struct route { /* [[route]]: the first that matches the recipient domain */
+struct route {        /* [[route]]: the first that matches the recipient domain */
     const char *name; /* lane "route:NAME"; stable over reloads */
     const char *const *match;
     size_t match_count;
@@ -44,13 +45,13 @@ struct route { /* [[route]]: the first that matches the recipient domain */
 
 /* RFC 5321 4.5.3.2, in ms. 0: the RFC's value. */
 struct deliver_timeouts {
-    int64_t connect, greeting, ehlo, starttls, auth, mail, rcpt, data, block, final_dot, rset, quit,
-        idle;
+    int64_t connect, greeting, ehlo, starttls, auth, mail, rcpt, data, block, final_dot,
+        rset, quit, idle;
 };
 
 struct deliver_settings {
     const char *hostname;
-    const char *postmaster;         /* told when a report itself cannot be delivered; or NULL */
+    const char *postmaster; /* told when a report itself cannot be delivered; or NULL */
     struct destination_settings defaults;
     const struct destination_rule *rules;
     size_t rule_count;
@@ -58,13 +59,13 @@ struct deliver_settings {
     size_t route_count;
     const char *const *local_domains; /* normal */
     size_t local_count;
-    uint16_t port;                  /* of MX hosts; 25 */
+    uint16_t port; /* of MX hosts; 25 */
     bool allow_private_networks;
     int64_t retry_ms[QUEUE_RETRY_MAX];
     size_t retry_count;
     int64_t expire_ms;
-    int64_t delay_notice_ms;        /* 0: off */
-    uint64_t report_body_bytes;     /* RET=FULL copies at most this much, else headers only */
+    int64_t delay_notice_ms;    /* 0: off */
+    uint64_t report_body_bytes; /* RET=FULL copies at most this much, else headers only */
     struct deliver_timeouts timeouts;
     const struct endpoint *own_addresses; /* our listeners: "ourselves in the MX set" */
     size_t own_count;
@@ -73,7 +74,8 @@ struct deliver_settings {
 /* How one group of a local domain is stored; implemented by the room `local`, wired by
  * server/. `results` has an entry per recipient of the group: RESULT_OK, RESULT_NOT_FOUND
  * (unknown user: failed 5.1.1), anything else: for now. Completion rule of HOUSE.md 4. */
-typedef void deliver_local_end_fn(void *owner, const enum result *results, const char *text);
+typedef void deliver_local_end_fn(void *owner, const enum result *results,
+                                  const char *text);
 typedef void deliver_local_fn(void *local, struct queue *queue, const struct lease *lease,
                               deliver_local_end_fn *on_end, void *owner);
 
@@ -89,15 +91,17 @@ struct deliver_rooms {
 
 /* Registers itself as the queue's watcher and gives the queue its lanes. */
 struct deliver *deliver_new(const struct deliver_rooms *rooms);
-/* Deep copy. `tls` is referenced. Connections in use keep theirs to the end of the attempt. */
+/* Deep copy. `tls` is referenced. Connections in use keep theirs to the end of the attempt.
+ */
 void deliver_apply(struct deliver *deliver, const struct deliver_settings *settings,
                    struct tls_client *tls);
 /* A new resolver (reload): look-ups in progress end first. */
 void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver);
-/* No new lease; attempts before DATA are dropped and spend nothing; those behind the final dot
- * wait for their answer; `on_empty` once none is left and all is settled. */
+/* No new lease; attempts before DATA are dropped and spend nothing; those behind the final
+ * dot wait for their answer; `on_empty` once none is left and all is settled. */
 void deliver_drain(struct deliver *deliver, loop_fn *on_empty, void *owner);
-/* Ends the rest. Returns how many attempts stood behind the final dot (possible duplicates). */
+/* Ends the rest. Returns how many attempts stood behind the final dot (possible
+ * duplicates). */
 unsigned deliver_abort(struct deliver *deliver);
 void deliver_free(struct deliver *deliver);
 
@@ -109,7 +113,7 @@ struct deliver_statistics {
     uint64_t recipients_failed;
     uint64_t recipients_expired;
     uint64_t reports_queued;
-    uint64_t connections;      /* made since the start */
+    uint64_t connections; /* made since the start */
     uint64_t connections_failed;
     uint64_t connections_open;
     uint64_t attempts_running;
@@ -117,7 +121,8 @@ struct deliver_statistics {
     uint64_t destinations_backing_off;
     uint64_t messages_reused_connection;
 };
-void deliver_statistics(const struct deliver *deliver, struct deliver_statistics *statistics);
+void deliver_statistics(const struct deliver *deliver,
+                        struct deliver_statistics *statistics);
 
 /* Why a lane waits now: the words of `smtpd queue why`. */
 enum why_kind {
@@ -128,13 +133,13 @@ enum why_kind {
     WHY_CONNECTIONS, /* all connections of the destination are busy */
     WHY_READY_FULL,
     WHY_DRAINING,
-    WHY_NO_ROOM      /* log or outbound windows */
+    WHY_NO_ROOM /* log or outbound windows */
 };
 struct why {
     enum why_kind kind;
     char destination[256];
-    char text[512];    /* the fault, in words */
-    int64_t until_ms;  /* wall; 0: unknown */
+    char text[512];   /* the fault, in words */
+    int64_t until_ms; /* wall; 0: unknown */
 };
 void deliver_why(const struct deliver *deliver, const char *lane, struct why *why);
 /* Forget back-offs that hold this lane ("queue retry"); NULL: of every lane. */

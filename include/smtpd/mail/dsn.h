@@ -14,12 +14,13 @@ enum dsn_action { DSN_FAILED, DSN_DELAYED, DSN_DELIVERED, DSN_RELAYED, DSN_EXPAN
 
 struct dsn_recipient {
     const char *address;
-    const char *orcpt;        /* xtext, or NULL */
-    const char *status;       /* "5.1.1" */
-    const char *diagnostic;   /* "550 5.1.1 No such user" as the remote server said, or NULL */
-    const char *explanation;  /* our own words for people when there was no remote reply */
-    const char *remote_mta;   /* host name, or NULL */
-    int64_t last_attempt_ms;  /* wall; 0: leave out */
+    const char *orcpt;  /* xtext, or NULL */
+    const char *status; /* "5.1.1" */
+    const char
+        *diagnostic; /* "550 5.1.1 No such user" as the remote server said, or NULL */
+    const char *explanation; /* our own words for people when there was no remote reply */
+    const char *remote_mta;  /* host name, or NULL */
+    int64_t last_attempt_ms; /* wall; 0: leave out */
 };
 
 struct dsn {
@@ -31,9 +32,9 @@ struct dsn {
     struct slice original_body;      /* whole body for RET=FULL; empty: headers only */
     const char *reporting_mta;       /* our host name */
     const char *to;                  /* to whom the report goes: usually envelope->sender */
-    const char *report_id;           /* base32 id of the report message: boundary, Message-ID */
+    const char *report_id; /* base32 id of the report message: boundary, Message-ID */
     int64_t now_ms;
-    int64_t expires_ms;              /* "will be tried until": DSN_DELAYED only */
+    int64_t expires_ms; /* "will be tried until": DSN_DELAYED only */
 };
 
 /* The complete message (header section and body). */

@@ -1,6 +1,7 @@
 /* What travels around a message: plain values, no behaviour.
  *
- * All texts are NUL-terminated and belong to whoever filled the struct (an arena, a record).
+ * All texts are NUL-terminated and belong to whoever filled the struct (an arena, a
+ * record).
  */
 #ifndef SMTPD_MAIL_ENVELOPE_H
 #define SMTPD_MAIL_ENVELOPE_H
@@ -24,10 +25,10 @@ struct recipient {
 /* What never changes after acceptance (DESIGN.md 3). */
 struct envelope {
     uint64_t id;
-    const char *sender; /* "" is the null sender */
-    const char *envid;  /* xtext, or NULL */
-    const char *user;   /* who logged in, or NULL */
-    const char *tenant; /* or NULL */
+    const char *sender;  /* "" is the null sender */
+    const char *envid;   /* xtext, or NULL */
+    const char *user;    /* who logged in, or NULL */
+    const char *tenant;  /* or NULL */
     const char *session; /* id of the receiving session, or NULL */
     enum dsn_return dsn_return;
     enum body_type body_type;
@@ -37,10 +38,10 @@ struct envelope {
     /* The stored message: */
     uint64_t header_bytes; /* header section, its empty line included, our additions too */
     uint64_t body_bytes;
-    bool has_8bit;      /* a byte above 127 in the body (or header) */
-    bool has_dot_line;  /* a line begins with a dot: DATA must stuff */
+    bool has_8bit;         /* a byte above 127 in the body (or header) */
+    bool has_dot_line;     /* a line begins with a dot: DATA must stuff */
     uint32_t longest_line; /* with its CRLF */
-    bool is_streamed;   /* header in chunks from 0, body from chunk 2^24 (docs/queue.md) */
+    bool is_streamed; /* header in chunks from 0, body from chunk 2^24 (docs/queue.md) */
 };
 
 /* Base32 (RFC 4648 6 alphabet in lower case, no padding) of an id: 13 characters. */

@@ -9,7 +9,8 @@
 #include "smtpd/net/stream.h"
 
 struct listener;
-typedef void listener_stream_fn(void *owner, struct listener *listener, struct stream *stream);
+typedef void listener_stream_fn(void *owner, struct listener *listener,
+                                struct stream *stream);
 
 /* Bound and listening (backlog 4096), but nothing is accepted before listener_start().
  * The fault names the address and the reason. Port 0 is fine for tests. */

@@ -2,8 +2,8 @@
  *
  * Owns      the socket, unsent output, the TLS engine.
  * Promises  callbacks run from the loop, never inside a call of this door; none after
- *           stream_close() or stream_abort(). An idle stream holds no read buffer: all streams
- *           share one. Output is bounded by the caller, who looks at stream_unsent() or the
+ *           stream_close() or stream_abort(). An idle stream holds no read buffer: all
+ * streams share one. Output is bounded by the caller, who looks at stream_unsent() or the
  *           return of stream_write() and waits for on_drained.
  * Ignores   what the bytes mean.
  */
@@ -13,13 +13,14 @@
 #include "smtpd/base/ip.h"
 #include "smtpd/net/tls.h"
 
-struct net;    /* loop, pools, counters of this room; made once */
+struct net; /* loop, pools, counters of this room; made once */
 struct stream;
 
-struct net *net_new(struct loop *loop, struct offload *offload, const struct tls_settings *tls);
+struct net *net_new(struct loop *loop, struct offload *offload,
+                    const struct tls_settings *tls);
 void net_free(struct net *net); /* all streams closed */
 struct net_statistics {
-    uint64_t streams;            /* open now */
+    uint64_t streams; /* open now */
     uint64_t handshakes_running;
     uint64_t handshakes_done;
     uint64_t handshakes_failed;
@@ -33,37 +34,42 @@ struct stream_events {
     /* The peer closed (RESULT_CLOSED) or the connection broke. Called once; then the owner
      * calls stream_close(). */
     void (*on_closed)(void *owner, const struct fault *why);
-    /* Unsent output fell to zero after stream_write() had said RESULT_AGAIN. May be NULL. */
+    /* Unsent output fell to zero after stream_write() had said RESULT_AGAIN. May be NULL.
+     */
     void (*on_drained)(void *owner);
 };
 
 /* A new stream reads nothing until stream_start(). */
 void stream_start(struct stream *stream, const struct stream_events *events, void *owner);
-/* Copies (or sends at once) all of `bytes`. RESULT_OK, or RESULT_AGAIN when more than 64 KiB
- * are unsent now: the bytes are taken all the same, but write no more before on_drained.
- * A broken stream takes everything silently; on_closed tells. */
+/* Copies (or sends at once) all of `bytes`. RESULT_OK, or RESULT_AGAIN when more than 64
+ * KiB are unsent now: the bytes are taken all the same, but write no more before
+ * on_drained. A broken stream takes everything silently; on_closed tells. */
 enum result stream_write(struct stream *stream, struct slice bytes);
 size_t stream_unsent(const struct stream *stream);
-void stream_pause(struct stream *stream);  /* no on_bytes (the kernel's buffer fills) */
+void stream_pause(struct stream *stream); /* no on_bytes (the kernel's buffer fills) */
 void stream_resume(struct stream *stream);
-/* Sends what is unsent (for at most 5 s; TLS: then close_notify), then closes. Frees itself. */
+/* Sends what is unsent (for at most 5 s; TLS: then close_notify), then closes. Frees
+ * itself. */
 void stream_close(struct stream *stream);
 void stream_abort(struct stream *stream); /* at once */
 
 typedef void stream_secured_fn(void *owner, const struct fault *fault); /* NULL: secured */
 
-/* Starts the handshake behind what was written before. Bytes read from now on are TLS; bytes
- * that on_bytes gave before are the owner's to forget (RFC 3207 4.2). `on_end` runs once; after
- * a failure the stream is of no more use: close it. RESULT_BUSY: the caps of tls_settings are
- * reached, nothing was started. */
-enum result MUST_CHECK stream_secure_server(struct stream *stream, struct tls_server *server,
+/* Starts the handshake behind what was written before. Bytes read from now on are TLS;
+ * bytes that on_bytes gave before are the owner's to forget (RFC 3207 4.2). `on_end` runs
+ * once; after a failure the stream is of no more use: close it. RESULT_BUSY: the caps of
+ * tls_settings are reached, nothing was started. */
+enum result MUST_CHECK stream_secure_server(struct stream *stream,
+                                            struct tls_server *server,
                                             stream_secured_fn *on_end);
-/* Whether the caps would let a handshake start now: a server asks before it says "go ahead". */
+/* Whether the caps would let a handshake start now: a server asks before it says "go
+ * ahead". */
 bool stream_may_secure(const struct stream *stream);
-/* `name`: sent as SNI (unless it is an address literal) and what the certificate must fit. */
-enum result MUST_CHECK stream_secure_client(struct stream *stream, struct tls_client *client,
-                                            enum tls_level level, const char *name,
-                                            stream_secured_fn *on_end);
+/* `name`: sent as SNI (unless it is an address literal) and what the certificate must fit.
+ */
+enum result MUST_CHECK stream_secure_client(struct stream *stream,
+                                            struct tls_client *client, enum tls_level level,
+                                            const char *name, stream_secured_fn *on_end);
 
 const struct endpoint *stream_peer(const struct stream *stream);
 const struct endpoint *stream_local(const struct stream *stream);

@@ -1,11 +1,11 @@
-/* What the rest of the house knows of TLS: contexts made of settings, facts of a connection.
+/* What the rest of the house knows of TLS: contexts made of settings, facts of a
+ * connection.
  *
- * Owns      certificates, keys, trust anchors, tickets; the handshakes in progress, which run
- *           on the crypto pool, one thread owning a connection's context at a time.
- * Promises  TLS 1.2 and 1.3; forward secrecy, but for TLS_OPPORTUNISTIC, which also takes
- *           static RSA (better than clear, DESIGN.md 4). Contexts are reference-counted: a
- *           reload replaces them, connections keep theirs.
- * Ignores   SMTP.
+ * Owns      certificates, keys, trust anchors, tickets; the handshakes in progress, which
+ * run on the crypto pool, one thread owning a connection's context at a time. Promises
+ * TLS 1.2 and 1.3; forward secrecy, but for TLS_OPPORTUNISTIC, which also takes static RSA
+ * (better than clear, DESIGN.md 4). Contexts are reference-counted: a reload replaces them,
+ * connections keep theirs. Ignores   SMTP.
  */
 #ifndef SMTPD_NET_TLS_H
 #define SMTPD_NET_TLS_H
@@ -23,15 +23,18 @@ struct tls_server_settings {
     bool min_version_is_13;
 };
 
-/* Blocking file reads: at start, or on the file pool. RESULT_INVALID says which file and why
- * (unreadable, key does not match certificate, expired is only a warning in the log). */
+/* Blocking file reads: at start, or on the file pool. RESULT_INVALID says which file and
+ * why (unreadable, key does not match certificate, expired is only a warning in the log).
+ */
 enum result MUST_CHECK tls_server_new(const struct tls_server_settings *settings,
                                       struct tls_server **server, struct fault *fault);
 struct tls_server *tls_server_ref(struct tls_server *server);
 void tls_server_unref(struct tls_server *server); /* NULL is fine */
-int64_t tls_server_expires_ms(const struct tls_server *server); /* earliest notAfter, wall */
+int64_t
+tls_server_expires_ms(const struct tls_server *server); /* earliest notAfter, wall */
 
-/* `ca_file` may be NULL: nothing verifies. A CA file that cannot be read is RESULT_INVALID. */
+/* `ca_file` may be NULL: nothing verifies. A CA file that cannot be read is RESULT_INVALID.
+ */
 enum result MUST_CHECK tls_client_new(const char *ca_file, struct tls_client **client,
                                       struct fault *fault);
 struct tls_client *tls_client_ref(struct tls_client *client);
@@ -47,11 +50,11 @@ enum tls_level {
 /* What was seen; the verdict for the name is always computed, whatever the level. */
 struct tls_facts {
     bool is_secure;
-    bool is_verified;     /* chain and name are good */
+    bool is_verified; /* chain and name are good */
     bool is_resumed;
-    char version[16];     /* "TLSv1.3" */
+    char version[16]; /* "TLSv1.3" */
     char cipher[64];
-    char name[256];       /* SNI sent (client) or asked for (server) */
+    char name[256];        /* SNI sent (client) or asked for (server) */
     char verify_text[160]; /* why not verified */
 };
 

@@ -1,13 +1,13 @@
 /* Every accepted message, from its draft to the last settled recipient (DESIGN.md 3).
  *
- * Owns      the LMDB environment, its one writing thread (group commit), the index in memory,
- *           the cache of fresh bodies, the ids, the lock of the data folder.
- * Promises  G1-G6 (docs/queue.md). Completion rule of HOUSE.md 4 for every `on_end`.
- * Ignores   SMTP, DNS, hosts. It knows that somebody watches, not who.
+ * Owns      the LMDB environment, its one writing thread (group commit), the index in
+ * memory, the cache of fresh bodies, the ids, the lock of the data folder. Promises  G1-G6
+ * (docs/queue.md). Completion rule of HOUSE.md 4 for every `on_end`. Ignores   SMTP, DNS,
+ * hosts. It knows that somebody watches, not who.
  *
- * Words: a *group* is the recipients of one message in one *lane* (a recipient domain, or the
- * name of a route); it is the unit of lease, retry and report. A *domain queue* is the groups
- * of one lane that wait.
+ * Words: a *group* is the recipients of one message in one *lane* (a recipient domain, or
+ * the name of a route); it is the unit of lease, retry and report. A *domain queue* is the
+ * groups of one lane that wait.
  */
 #ifndef SMTPD_QUEUE_QUEUE_H
 #define SMTPD_QUEUE_QUEUE_H
@@ -22,7 +22,8 @@ struct queue;
 
 enum { LANE_TEXT = DOMAIN_TEXT + 8 };
 /* Which lane a recipient goes to: a normal domain, or "route:NAME". Pure, from the loop. */
-typedef void queue_lane_fn(void *owner, const char *recipient_address, char lane[LANE_TEXT]);
+typedef void queue_lane_fn(void *owner, const char *recipient_address,
+                           char lane[LANE_TEXT]);
 
 enum { QUEUE_RETRY_MAX = 32 };
 
@@ -38,18 +39,20 @@ struct queue_settings {
     uint64_t pending_bytes;   /* 0: LIMIT_PENDING_BYTES */
 };
 
-/* Blocking (start of the process). RESULT_BUSY: the fault says which process holds the folder.
- * Drafts of a dead process are removed; the index is rebuilt in the background afterwards. */
+/* Blocking (start of the process). RESULT_BUSY: the fault says which process holds the
+ * folder. Drafts of a dead process are removed; the index is rebuilt in the background
+ * afterwards. */
 enum result MUST_CHECK queue_open(struct loop *loop, struct offload *offload,
-                                  const struct queue_settings *settings, struct queue **queue,
-                                  struct fault *fault);
+                                  const struct queue_settings *settings,
+                                  struct queue **queue, struct fault *fault);
 /* All but data_dir and map_bytes take effect. */
 void queue_apply(struct queue *queue, const struct queue_settings *settings);
 void queue_set_lanes(struct queue *queue, queue_lane_fn *lane_of, void *owner);
 /* Commits what is pending (blocking), stops the thread, gives up the lock. No callbacks. */
 void queue_close(struct queue *queue);
 
-/* ---- acceptance ------------------------------------------------------------------------ */
+/* ---- acceptance ------------------------------------------------------------------------
+ */
 
 /* RESULT_OK; RESULT_NO_SPACE below min_free_space (452 4.3.1); RESULT_BUSY when final log
  * lines have no room; RESULT_IO when the store cannot commit at all. Cheap. */
@@ -61,23 +64,24 @@ typedef void draft_room_fn(void *owner);
 /* Takes an id: never used twice, whatever happens. */
 struct draft *queue_draft_open(struct queue *queue, draft_room_fn *on_room, void *owner);
 uint64_t draft_id(const struct draft *draft);
-/* The *body* (what stands behind the header section). RESULT_OK: go on. RESULT_AGAIN: taken,
- * but stop reading until `on_room`. RESULT_NO_SPACE, RESULT_IO: the draft is lost; say so at
- * the end of the data and discard it. */
+/* The *body* (what stands behind the header section). RESULT_OK: go on. RESULT_AGAIN:
+ * taken, but stop reading until `on_room`. RESULT_NO_SPACE, RESULT_IO: the draft is lost;
+ * say so at the end of the data and discard it. */
 enum result MUST_CHECK draft_write(struct draft *draft, struct slice body);
 uint64_t draft_body_bytes(const struct draft *draft);
 
 struct submission {
-    /* Used: sender, envid, user, tenant, session, dsn_return, body_type, smtputf8, priority,
-     * arrival_ms, has_8bit, has_dot_line, longest_line. The queue fills the rest. */
+    /* Used: sender, envid, user, tenant, session, dsn_return, body_type, smtputf8,
+     * priority, arrival_ms, has_8bit, has_dot_line, longest_line. The queue fills the rest.
+     */
     const struct envelope *envelope;
     struct slice header; /* complete section with its empty line, our additions in front */
     const struct recipient *recipients;
     size_t recipient_count;
 };
 
-/* RESULT_OK only after the sync that made the message durable (G1); RESULT_NO_SPACE: 452 4.3.1;
- * RESULT_IO: 451 4.3.0. Nothing of the message is kept then (G2). */
+/* RESULT_OK only after the sync that made the message durable (G1); RESULT_NO_SPACE:
+ * 452 4.3.1; RESULT_IO: 451 4.3.0. Nothing of the message is kept then (G2). */
 typedef void queue_end_fn(void *owner, enum result result);
 
 /* Takes the draft; copies the submission. Above the pending budget `on_end` comes later. */
@@ -86,45 +90,56 @@ struct commit *draft_commit(struct draft *draft, const struct submission *submis
 void commit_cancel(struct commit *commit); /* do not tell me; a commit stays committed */
 void draft_discard(struct draft *draft);
 
-/* ---- waiting --------------------------------------------------------------------------- */
+/* ---- waiting ---------------------------------------------------------------------------
+ */
 
 struct domain_queue;
 
-/* The earliest entry of a resting domain queue is due: from now on the watcher holds it, until
- * domain_queue_rest(). From the loop, never inside another call of this door. */
+/* The earliest entry of a resting domain queue is due: from now on the watcher holds it,
+ * until domain_queue_rest(). From the loop, never inside another call of this door. */
 typedef void queue_due_fn(void *owner, struct domain_queue *domain_queue);
 /* One watcher. `on_gone` (may be NULL): an empty domain queue is about to be forgotten. */
-void queue_watch(struct queue *queue, queue_due_fn *on_due, queue_due_fn *on_gone, void *owner);
+void queue_watch(struct queue *queue, queue_due_fn *on_due, queue_due_fn *on_gone,
+                 void *owner);
 
 const char *domain_queue_lane(const struct domain_queue *domain_queue);
-size_t domain_queue_count(const struct domain_queue *domain_queue); /* waiting, not leased */
-size_t domain_queue_due_count(const struct domain_queue *domain_queue, size_t most); /* due now, counted up to most */
-int64_t domain_queue_oldest_ms(const struct domain_queue *domain_queue); /* arrival, wall; 0: empty */
+size_t
+domain_queue_count(const struct domain_queue *domain_queue); /* waiting, not leased */
+size_t domain_queue_due_count(const struct domain_queue *domain_queue,
+                              size_t most); /* due now, counted up to most */
+int64_t domain_queue_oldest_ms(
+    const struct domain_queue *domain_queue); /* arrival, wall; 0: empty */
 void *domain_queue_attachment(const struct domain_queue *domain_queue);
-void domain_queue_attach(struct domain_queue *domain_queue, void *attachment); /* NULL: none */
+void domain_queue_attach(struct domain_queue *domain_queue,
+                         void *attachment); /* NULL: none */
 
 struct queue_entry {
     uint64_t id;
     uint32_t group;
-    uint32_t arrival_s;       /* wall, seconds */
-    int64_t next_attempt_ms;  /* wall */
+    uint32_t arrival_s;      /* wall, seconds */
+    int64_t next_attempt_ms; /* wall */
 };
-/* The earliest due entry; it is *leased* from now on (in memory only). false: none is due. */
+/* The earliest due entry; it is *leased* from now on (in memory only). false: none is due.
+ */
 bool domain_queue_take(struct domain_queue *domain_queue, struct queue_entry *entry);
 /* Like take, for what has expired (arrival + expire is past), due or not, held too. */
-bool domain_queue_take_expired(struct domain_queue *domain_queue, struct queue_entry *entry);
+bool domain_queue_take_expired(struct domain_queue *domain_queue,
+                               struct queue_entry *entry);
 /* Gives a taken entry back as it was: no attempt spent, nothing written. */
-void domain_queue_give_back(struct domain_queue *domain_queue, const struct queue_entry *entry);
-/* The watcher lets go. on_due comes again when an entry is due, but not before `not_before_ms`
- * (wall; 0: at once when due), for new mail neither. */
+void domain_queue_give_back(struct domain_queue *domain_queue,
+                            const struct queue_entry *entry);
+/* The watcher lets go. on_due comes again when an entry is due, but not before
+ * `not_before_ms` (wall; 0: at once when due), for new mail neither. */
 void domain_queue_rest(struct domain_queue *domain_queue, int64_t not_before_ms);
 /* Moves the not-before of a resting domain queue (an operator said: retry now). */
 void domain_queue_wake(struct domain_queue *domain_queue);
 struct domain_queue *queue_find_domain_queue(struct queue *queue, const char *lane);
-/* Iteration over all; *position starts at 0; NULL at the end. Nothing may change meanwhile. */
+/* Iteration over all; *position starts at 0; NULL at the end. Nothing may change meanwhile.
+ */
 struct domain_queue *queue_next_domain_queue(struct queue *queue, size_t *position);
 
-/* ---- leases ---------------------------------------------------------------------------- */
+/* ---- leases ----------------------------------------------------------------------------
+ */
 
 enum { GROUP_REPLY_TEXT = 512 };
 
@@ -132,8 +147,8 @@ enum { GROUP_REPLY_TEXT = 512 };
 struct group {
     uint32_t number;
     const char *lane;
-    int64_t next_attempt_ms;  /* wall */
-    int64_t not_before_ms;    /* wall; 0: none (FUTURERELEASE and the like, later) */
+    int64_t next_attempt_ms; /* wall */
+    int64_t not_before_ms;   /* wall; 0: none (FUTURERELEASE and the like, later) */
     uint32_t attempts;
     bool is_held;
     bool delay_notified;
@@ -152,12 +167,13 @@ struct lease {
     struct group group;
     struct queue_entry entry;
     struct domain_queue *domain_queue;
-    /* Attempts at this message that are over count from here on: first lease since the start? */
+    /* Attempts at this message that are over count from here on: first lease since the
+     * start? */
     bool is_first_since_start;
 };
 
-/* NULL lease: RESULT_NOT_FOUND (removed meanwhile; the entry is gone), or RESULT_IO/CORRUPT (the
- * entry was given back and rests for a minute; logged). */
+/* NULL lease: RESULT_NOT_FOUND (removed meanwhile; the entry is gone), or RESULT_IO/CORRUPT
+ * (the entry was given back and rests for a minute; logged). */
 typedef void lease_fn(void *owner, struct lease *lease, enum result result);
 
 struct lease_load;
@@ -170,7 +186,7 @@ void lease_release(struct lease *lease);
 
 /* The result of an attempt (or of a decision). */
 struct settlement {
-    const bool *is_settled;      /* per recipient of the lease: true: removed from the group */
+    const bool *is_settled; /* per recipient of the lease: true: removed from the group */
     /* For those that stay (ignored when none does): */
     int64_t next_attempt_ms;
     bool counts_attempt;
@@ -194,28 +210,32 @@ struct report {
 
 uint64_t queue_next_id(struct queue *queue);
 
-/* Frees the lease when `on_end` says RESULT_OK. On RESULT_NO_SPACE or RESULT_IO the lease is
- * still leased: the caller tries again later, so that nothing is delivered twice. Copies all. */
-void lease_settle(struct lease *lease, const struct settlement *settlement, queue_end_fn *on_end,
-                  void *owner);
-/* The lane of this group no longer exists (a route was removed): the group becomes groups of
- * the lanes that lane_of now gives. Frees the lease when RESULT_OK. */
+/* Frees the lease when `on_end` says RESULT_OK. On RESULT_NO_SPACE or RESULT_IO the lease
+ * is still leased: the caller tries again later, so that nothing is delivered twice. Copies
+ * all. */
+void lease_settle(struct lease *lease, const struct settlement *settlement,
+                  queue_end_fn *on_end, void *owner);
+/* The lane of this group no longer exists (a route was removed): the group becomes groups
+ * of the lanes that lane_of now gives. Frees the lease when RESULT_OK. */
 void lease_regroup(struct lease *lease, queue_end_fn *on_end, void *owner);
 
-/* ---- reading a message ----------------------------------------------------------------- */
+/* ---- reading a message -----------------------------------------------------------------
+ */
 
-/* Pieces of at most LIMIT_PIECE_BYTES of header section and body, from the first byte on. An
- * empty piece with RESULT_OK is the end. `piece` lives until the next body_reader_next() or
- * body_reader_close(). Anything but RESULT_OK: the message cannot be read (logged). */
+/* Pieces of at most LIMIT_PIECE_BYTES of header section and body, from the first byte on.
+ * An empty piece with RESULT_OK is the end. `piece` lives until the next body_reader_next()
+ * or body_reader_close(). Anything but RESULT_OK: the message cannot be read (logged). */
 typedef void body_piece_fn(void *owner, struct slice piece, enum result result);
 struct body_reader;
 /* RESULT_BUSY: all outbound windows together are used up: no new attempt now. */
-enum result MUST_CHECK body_reader_open(struct queue *queue, const struct envelope *envelope,
+enum result MUST_CHECK body_reader_open(struct queue *queue,
+                                        const struct envelope *envelope,
                                         struct body_reader **reader);
 void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void *owner);
 void body_reader_close(struct body_reader *reader); /* at any time */
 
-/* ---- operators -------------------------------------------------------------------------- */
+/* ---- operators --------------------------------------------------------------------------
+ */
 
 /* Every group in order of id, on the loop, in batches that yield. The views live during the
  * call. Return false to stop. */
@@ -234,8 +254,8 @@ struct queue_target {
     uint64_t id;
     uint32_t group;
 };
-/* One commit for at most 1,000 targets. `changed`, `busy` (leased now) and `gone` are counted.
- * Each removed group is one final log line "queue.removed". */
+/* One commit for at most 1,000 targets. `changed`, `busy` (leased now) and `gone` are
+ * counted. Each removed group is one final log line "queue.removed". */
 typedef void queue_changed_fn(void *owner, enum result result, size_t changed, size_t busy,
                               size_t gone);
 void queue_change_start(struct queue *queue, enum queue_change change,
@@ -257,10 +277,10 @@ struct queue_statistics {
     uint64_t batch_last;   /* operations in the last commit */
     bool is_rebuilding;
     uint64_t rebuilt_groups;
-    uint64_t free_bytes;   /* disk plus free pages inside the file */
+    uint64_t free_bytes; /* disk plus free pages inside the file */
     uint64_t file_bytes;
     bool has_room;
-    int64_t oldest_ms;     /* arrival of the oldest waiting, wall; 0: none */
+    int64_t oldest_ms; /* arrival of the oldest waiting, wall; 0: none */
     uint64_t outbound_window_bytes;
 };
 void queue_statistics(struct queue *queue, struct queue_statistics *statistics);

@@ -12,13 +12,15 @@ struct schedule {
     int64_t expire_ms;
 };
 
-/* The wall time of the next attempt after `attempts` of them (>= 1) ended at `now_ms`, with up
- * to a tenth of jitter either way (`random` is uniform over all values); never behind the
- * expiry of a message that arrived at `arrival_ms`: the last attempt is made then. */
-int64_t schedule_next(const struct schedule *schedule, uint32_t attempts, int64_t arrival_ms,
-                      int64_t now_ms, uint32_t random);
-bool schedule_is_expired(const struct schedule *schedule, int64_t arrival_ms, int64_t now_ms);
+/* The wall time of the next attempt after `attempts` of them (>= 1) ended at `now_ms`, with
+ * up to a tenth of jitter either way (`random` is uniform over all values); never behind
+ * the expiry of a message that arrived at `arrival_ms`: the last attempt is made then. */
+int64_t schedule_next(const struct schedule *schedule, uint32_t attempts,
+                      int64_t arrival_ms, int64_t now_ms, uint32_t random);
+bool schedule_is_expired(const struct schedule *schedule, int64_t arrival_ms,
+                         int64_t now_ms);
 /* Back-off of a host or destination: doubling from `first_ms` up to `most_ms`, jittered. */
-int64_t schedule_backoff(unsigned failures, int64_t first_ms, int64_t most_ms, uint32_t random);
+int64_t schedule_backoff(unsigned failures, int64_t first_ms, int64_t most_ms,
+                         uint32_t random);
 
 #endif

@@ -3,8 +3,8 @@
  * Owns      everything, from start to end.
  * Promises  SIGHUP applies all of the file or nothing, without dropping a session. SIGTERM:
  *           listeners closed, sessions told at their next idle point, transactions and
- *           deliveries in hand finish within the grace period, queue synced, exit 0. A second
- *           SIGTERM goes straight to the commit.
+ *           deliveries in hand finish within the grace period, queue synced, exit 0. A
+ * second SIGTERM goes straight to the commit.
  */
 #ifndef SMTPD_SERVER_SERVER_H
 #define SMTPD_SERVER_SERVER_H
@@ -13,10 +13,11 @@
 
 #define SERVER_VERSION "0.1.0"
 
-/* Runs until told to stop. Takes the config. The exit code: 0, or 1 after a line on stderr. */
+/* Runs until told to stop. Takes the config. The exit code: 0, or 1 after a line on stderr.
+ */
 int server_run(struct config *config, const char *config_path);
-/* What can be checked without starting: certificates, keys, CA file, users file. Problems are
- * added to the list. */
+/* What can be checked without starting: certificates, keys, CA file, users file. Problems
+ * are added to the list. */
 void server_check(const struct config *config, struct config_problems *problems);
 
 #endif

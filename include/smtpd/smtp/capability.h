@@ -19,7 +19,8 @@ struct capabilities {
     bool auth_login;
 };
 
-/* One line of a 250 answer to EHLO, without code; the first line (the host) is not given. */
+/* One line of a 250 answer to EHLO, without code; the first line (the host) is not given.
+ */
 void capability_read(struct capabilities *capabilities, struct slice line);
 
 /* Adds the whole answer to EHLO: greeting line and a line per capability, code 250. */

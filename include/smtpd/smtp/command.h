@@ -39,11 +39,13 @@ enum result MUST_CHECK command_parse_rcpt(struct slice rest, struct rcpt_command
                                           struct command_error *error);
 
 /* "BDAT n [LAST]", RFC 3030 2. */
-enum result MUST_CHECK command_parse_bdat(struct slice rest, uint64_t *bytes, bool *is_last);
-/* The argument of EHLO or HELO: a domain or literal, leniently (letters, digits, - _ . : [ ]),
- * at most LIMIT_DOMAIN. */
+enum result MUST_CHECK command_parse_bdat(struct slice rest, uint64_t *bytes,
+                                          bool *is_last);
+/* The argument of EHLO or HELO: a domain or literal, leniently (letters, digits, - _ . : [
+ * ]), at most LIMIT_DOMAIN. */
 enum result MUST_CHECK command_parse_helo(struct slice rest, char name[DOMAIN_TEXT]);
-/* AUTH: mechanism in upper case and the initial response ("=" is an empty one; none: false). */
+/* AUTH: mechanism in upper case and the initial response ("=" is an empty one; none:
+ * false). */
 enum result MUST_CHECK command_parse_auth(struct slice rest, char mechanism[24],
                                           struct slice *initial, bool *has_initial);
 
@@ -55,7 +57,7 @@ struct mail_line {
     const struct envelope *envelope;
 };
 enum result MUST_CHECK command_add_mail(struct bytes *into, const struct mail_line *line);
-enum result MUST_CHECK command_add_rcpt(struct bytes *into, const struct recipient *recipient,
-                                        bool offers_dsn);
+enum result MUST_CHECK command_add_rcpt(struct bytes *into,
+                                        const struct recipient *recipient, bool offers_dsn);
 
 #endif

@@ -26,8 +26,8 @@ bool reply_is_positive(const struct reply *reply);     /* 2xx */
 bool reply_is_intermediate(const struct reply *reply); /* 3xx */
 bool reply_is_transient(const struct reply *reply);    /* 4xx */
 bool reply_is_permanent(const struct reply *reply);    /* 5xx */
-void reply_set(struct reply *reply, unsigned code, const char *enhanced, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void reply_set(struct reply *reply, unsigned code, const char *enhanced, const char *format,
+               ...) __attribute__((format(printf, 4, 5)));
 /* "550 5.1.1 No such user" */
 void reply_print(const struct reply *reply, char *into, size_t into_bytes);
 /* "5.1.1"; when the reply has none: "5.0.0", "4.0.0" or "2.0.0" by its code. */
@@ -45,23 +45,24 @@ struct reply_reader {
 enum reply_event { REPLY_MORE, REPLY_COMPLETE, REPLY_BAD };
 void reply_reader_init(struct reply_reader *reader);
 /* `text` (may be NULL) gets the text part of this line. REPLY_BAD: not a reply, codes that
- * differ between lines, or more than LIMIT_REPLY_LINES lines: the connection is of no more use. */
+ * differ between lines, or more than LIMIT_REPLY_LINES lines: the connection is of no more
+ * use. */
 enum reply_event reply_reader_line(struct reply_reader *reader, struct slice line,
                                    struct slice *text);
 
-/* What this server says: code, enhanced code and words from one table (docs/replies.md prints
- * it). Some texts take one %s. */
+/* What this server says: code, enhanced code and words from one table (docs/replies.md
+ * prints it). Some texts take one %s. */
 enum reply_name {
     REPLY_GREETING,
-    REPLY_GREETING_BUSY,          /* 421 4.3.2 too many connections */
-    REPLY_GREETING_BUSY_ADDRESS,  /* 421 4.7.0 too many from your address */
-    REPLY_CLOSING,                /* 221 */
-    REPLY_SHUTTING_DOWN,          /* 421 4.3.2 */
-    REPLY_IDLE,                   /* 421 4.4.2 */
-    REPLY_TOO_MANY_ERRORS,        /* 421 4.7.0 */
-    REPLY_TLS_FAILED,             /* 454 4.7.0, before the handshake began */
-    REPLY_OK,                     /* 250 2.0.0 */
-    REPLY_HELLO,                  /* 250 host, no enhanced code (RFC 2034 4) */
+    REPLY_GREETING_BUSY,         /* 421 4.3.2 too many connections */
+    REPLY_GREETING_BUSY_ADDRESS, /* 421 4.7.0 too many from your address */
+    REPLY_CLOSING,               /* 221 */
+    REPLY_SHUTTING_DOWN,         /* 421 4.3.2 */
+    REPLY_IDLE,                  /* 421 4.4.2 */
+    REPLY_TOO_MANY_ERRORS,       /* 421 4.7.0 */
+    REPLY_TLS_FAILED,            /* 454 4.7.0, before the handshake began */
+    REPLY_OK,                    /* 250 2.0.0 */
+    REPLY_HELLO,                 /* 250 host, no enhanced code (RFC 2034 4) */
     REPLY_HELP,
     REPLY_CANNOT_VRFY,            /* 252 2.5.0 */
     REPLY_SENDER_OK,              /* 250 2.1.0 */
@@ -117,7 +118,8 @@ void reply_named(struct reply *reply, enum reply_name name, const char *argument
 /* For the manual and the tests: the row's stable identifier, e.g. "queued". */
 const char *reply_name_text(enum reply_name name);
 
-/* Adds the line(s) of a reply with CR LF. Enhanced code left out where the reply has none. */
+/* Adds the line(s) of a reply with CR LF. Enhanced code left out where the reply has none.
+ */
 enum result MUST_CHECK reply_add(struct bytes *into, const struct reply *reply);
 /* A reply of several lines without enhanced codes (EHLO, HELP). `lines` without CR LF. */
 enum result MUST_CHECK reply_add_lines(struct bytes *into, unsigned code,

@@ -49,6 +49,7 @@ char *memory_text(const char *text)
 
 char *memory_format(const char *format, ...)
 {
+    char none[1]; /* the first pass only counts */
     va_list arguments;
     va_list again;
     char *text;
@@ -56,7 +57,7 @@ char *memory_format(const char *format, ...)
 
     va_start(arguments, format);
     va_copy(again, arguments);
-    length = vsnprintf(NULL, 0, format, arguments);
+    length = vsnprintf(none, sizeof none, format, arguments);
     va_end(arguments);
     CHECK(length >= 0);
     text = memory_new((size_t)length + 1);

@@ -1,0 +1,150 @@
+/* Streams over real loopback sockets. */
+#include "pair.h"
+
+enum { MEGABYTE = 1 << 20 };
+
+TEST(stream, what_one_end_writes_the_other_gets)
+{
+    struct pair pair;
+
+    pair_open(&pair);
+    (void)stream_write(pair.client.stream, SLICE("one "));
+    (void)stream_write(pair.client.stream, SLICE("two"));
+    PAIR_UNTIL(&pair, pair.server.got.length == 7);
+    assert_memory_equal(pair.server.got.data, "one two", 7);
+    assert_int_equal(stream_unsent(pair.client.stream), 0);
+    pair_close(&pair);
+}
+
+TEST(stream, much_output_says_again_and_drains)
+{
+    struct pair pair;
+    char *block = memory_new(MEGABYTE);
+    enum result result = RESULT_OK;
+    size_t sent = 0;
+
+    pair_open(&pair);
+    stream_pause(pair.server.stream);
+    while (result == RESULT_OK && sent < 64) {
+        result = stream_write(pair.client.stream, (struct slice){block, MEGABYTE / 4});
+        sent++;
+    }
+    assert_int_equal(result, RESULT_AGAIN);
+    assert_true(stream_unsent(pair.client.stream) > 65536);
+    loop_run_for(pair.loop, 20);
+    assert_int_equal(pair.client.drained, 0);
+    assert_int_equal(pair.server.got.length, 0); /* paused */
+    stream_resume(pair.server.stream);
+    assert_int_equal(pair.server.got.length, 0); /* never inside the call */
+    PAIR_UNTIL(&pair,
+               pair.server.got.length == sent * MEGABYTE / 4 && pair.client.drained == 1);
+    memory_free(block);
+    pair_close(&pair);
+}
+
+TEST(stream, a_close_sends_what_is_unsent_and_the_peer_hears_it_once)
+{
+    struct pair pair;
+    char *block = memory_new(4 * MEGABYTE);
+
+    pair_open(&pair);
+    (void)stream_write(pair.client.stream, (struct slice){block, 4 * MEGABYTE});
+    end_close(&pair.client);
+    PAIR_UNTIL(&pair, pair.server.closed == 1);
+    assert_int_equal(pair.server.got.length, 4 * MEGABYTE);
+    assert_int_equal(pair.server.fault.code, RESULT_CLOSED);
+    loop_run_for(pair.loop, 50);
+    assert_int_equal(pair.server.closed, 1);
+    assert_int_equal(pair.client.closed, 0); /* never after the owner's close */
+    memory_free(block);
+    pair_close(&pair);
+}
+
+/* RFC 1122 4.2.2.13: a close with unread input resets, and the last words would be lost. */
+TEST(stream, the_last_words_arrive_although_the_peer_still_talks)
+{
+    struct pair pair;
+    char *block = memory_new(MEGABYTE);
+
+    pair_open(&pair);
+    stream_pause(pair.server.stream);
+    (void)stream_write(pair.client.stream, (struct slice){block, MEGABYTE});
+    loop_run_for(pair.loop, 20);
+    (void)stream_write(pair.server.stream, SLICE("421 bye\r\n"));
+    end_close(&pair.server);
+    PAIR_UNTIL(&pair, pair.client.got.length == 9);
+    memory_free(block);
+    pair_close(&pair);
+}
+
+static void on_bytes_abort(void *owner, struct slice bytes)
+{
+    struct end *end = owner;
+
+    (void)bytes;
+    stream_abort(end->stream);
+    end->stream = NULL;
+    end->closed += 10; /* so often it ran */
+}
+
+TEST(stream, it_may_be_aborted_inside_on_bytes)
+{
+    static const struct stream_events events = {on_bytes_abort, end_on_closed, NULL};
+    struct pair pair;
+
+    pair_open(&pair);
+    stream_start(pair.server.stream, &events, &pair.server);
+    (void)stream_write(pair.client.stream, SLICE("x"));
+    PAIR_UNTIL(&pair, pair.server.closed == 10);
+    loop_run_for(pair.loop, 20);
+    assert_int_equal(pair.server.closed, 10);
+    pair_close(&pair);
+}
+
+TEST(stream, it_knows_both_ends)
+{
+    struct pair pair;
+    struct ip loopback;
+
+    pair_open(&pair);
+    assert_int_equal(ip_parse(SLICE("127.0.0.1"), &loopback), RESULT_OK);
+    assert_true(ip_equal(&stream_peer(pair.server.stream)->ip, &loopback));
+    assert_true(
+        endpoint_equal(stream_peer(pair.client.stream), listener_endpoint(pair.listener)));
+    assert_true(
+        endpoint_equal(stream_local(pair.client.stream), stream_peer(pair.server.stream)));
+    assert_false(stream_tls(pair.client.stream)->is_secure);
+    pair_close(&pair);
+}
+
+TEST(stream, writing_to_a_broken_stream_is_silent_and_told_once)
+{
+    struct pair pair;
+
+    pair_open(&pair);
+    stream_abort(pair.server.stream);
+    pair.server.stream = NULL;
+    for (int i = 0; i < 20; i++) {
+        (void)stream_write(pair.client.stream, SLICE("into the void"));
+        loop_run_for(pair.loop, 5);
+    }
+    PAIR_UNTIL(&pair, pair.client.closed == 1);
+    loop_run_for(pair.loop, 20);
+    assert_int_equal(pair.client.closed, 1);
+    pair_close(&pair);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(stream, what_one_end_writes_the_other_gets),
+        RUN(stream, much_output_says_again_and_drains),
+        RUN(stream, a_close_sends_what_is_unsent_and_the_peer_hears_it_once),
+        RUN(stream, the_last_words_arrive_although_the_peer_still_talks),
+        RUN(stream, it_may_be_aborted_inside_on_bytes),
+        RUN(stream, it_knows_both_ends),
+        RUN(stream, writing_to_a_broken_stream_is_silent_and_told_once),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,5 +1,7 @@
-/* Bound sockets. When the process has no descriptor left, a spare one is given up so that
- * the waiting client can be told, instead of hanging in the backlog. */
+/* Bound sockets. We accept by ourselves: libuv has a trick of its own for a process without
+ * descriptors, but it closes the waiting clients without a word. When the process has no
+ * descriptor left, a spare one is given up so that the waiting client can be told, instead
+ * of hanging in the backlog. */
 #include "smtpd/net/listener.h"
 
 #include "inner.h"
@@ -12,23 +14,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, COMPLAIN_MS = 60000 };
+enum { BACKLOG = 4096, COMPLAIN_MS = 60000, ACCEPTS_A_TURN = 64 };
 
 struct listener {
-    uv_tcp_t tcp;
     struct net *net;
     struct endpoint endpoint;
+    int fd;
+    struct watch *watch;
     listener_stream_fn *on_stream;
     void *owner;
     int spare_fd;
     int64_t complained_ms;
-    bool is_started;
+    bool is_closed; /* by its owner, inside on_stream */
+    bool is_accepting;
 };
-
-static void on_uv_closed(uv_handle_t *handle)
-{
-    memory_free(handle->data);
-}
 
 static int open_socket(const struct sockaddr_storage *address, socklen_t length)
 {
@@ -68,10 +67,8 @@ enum result listener_open(struct net *net, const struct endpoint *endpoint,
                                          : "");
     opened = NEW(struct listener);
     opened->net = net;
+    opened->fd = fd;
     opened->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    (void)uv_tcp_init(net->uv, &opened->tcp);
-    opened->tcp.data = opened;
-    (void)uv_tcp_open(&opened->tcp, fd);
     length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) == 0)
         endpoint_from_sockaddr(&address, &opened->endpoint);
@@ -96,15 +93,13 @@ static void complain(struct listener *listener)
 static void refuse_one(struct listener *listener)
 {
     static const char words[] = "421 4.3.2 Too many connections here: try again later\r\n";
-    uv_os_fd_t listening;
     int fd;
 
     complain(listener);
-    if (listener->spare_fd < 0 ||
-        uv_fileno((const uv_handle_t *)&listener->tcp, &listening) != 0)
+    if (listener->spare_fd < 0)
         return;
     (void)close(listener->spare_fd);
-    fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
         (void)send(fd, words, sizeof words - 1, MSG_NOSIGNAL);
         (void)close(fd);
@@ -112,19 +107,12 @@ static void refuse_one(struct listener *listener)
     listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void on_connection(uv_stream_t *uv_stream, int status)
+static void take(struct listener *listener, int fd)
 {
-    struct listener *listener = uv_stream->data;
-    struct stream *stream;
+    struct stream *stream = stream_new(listener->net);
 
-    if (status == UV_EMFILE || status == UV_ENFILE) {
-        refuse_one(listener);
-        return;
-    }
-    if (status < 0)
-        return;
-    stream = stream_new(listener->net);
-    if (uv_accept(uv_stream, (uv_stream_t *)stream_tcp(stream)) != 0) {
+    if (uv_tcp_open(stream_tcp(stream), fd) != 0) {
+        (void)close(fd);
         stream_abort(stream);
         return;
     }
@@ -132,27 +120,53 @@ static void on_connection(uv_stream_t *uv_stream, int status)
     listener->on_stream(listener->owner, listener, stream);
 }
 
+static void listener_free(struct listener *listener)
+{
+    if (listener->spare_fd >= 0)
+        (void)close(listener->spare_fd);
+    if (listener->watch)
+        watch_stop(listener->watch);
+    (void)close(listener->fd);
+    memory_free(listener);
+}
+
+/* A bounded number in one turn: the sessions that are there have their turn too. */
+static void on_readable(void *owner)
+{
+    struct listener *listener = owner;
+
+    listener->is_accepting = true;
+    for (int i = 0; i < ACCEPTS_A_TURN && !listener->is_closed; i++) {
+        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (fd >= 0) {
+            take(listener, fd);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE)
+            refuse_one(listener);
+        else if (errno != ECONNABORTED && errno != EINTR)
+            break; /* EAGAIN: nobody waits */
+    }
+    listener->is_accepting = false;
+    if (listener->is_closed)
+        listener_free(listener);
+}
+
 void listener_start(struct listener *listener, listener_stream_fn *on_stream, void *owner)
 {
-    int status;
-
     listener->on_stream = on_stream;
     listener->owner = owner;
-    if (listener->is_started)
-        return;
-    listener->is_started = true;
-    status = uv_listen((uv_stream_t *)&listener->tcp, BACKLOG, on_connection);
-    if (status != 0)
-        log_message(LOG_ERROR, "net.listen_failed", "cannot listen: %s",
-                    uv_strerror(status));
+    if (!listener->watch)
+        listener->watch = watch_start(listener->net->loop, listener->fd, WATCH_READABLE,
+                                      on_readable, listener);
 }
 
 void listener_close(struct listener *listener)
 {
-    if (listener->spare_fd >= 0)
-        (void)close(listener->spare_fd);
-    listener->spare_fd = -1;
-    uv_close((uv_handle_t *)&listener->tcp, on_uv_closed);
+    listener->is_closed = true;
+    if (!listener->is_accepting)
+        listener_free(listener);
 }
 
 const struct endpoint *listener_endpoint(const struct listener *listener)

@@ -58,6 +58,10 @@ void queue_close(struct queue *queue);
  * lines have no room; RESULT_IO when the store cannot commit at all. Cheap. */
 enum result queue_has_room(struct queue *queue);
 
+/* A commit failed in a way that leaves the file in doubt: every later one fails too. The process
+ * should end and be started again; nothing acknowledged is lost. */
+bool queue_is_broken(const struct queue *queue);
+
 struct draft;
 typedef void draft_room_fn(void *owner);
 

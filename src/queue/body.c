@@ -1,0 +1,154 @@
+/* Reading a message in pieces: fresh mail from memory, old mail on the file pool. */
+#include "inner.h"
+
+#include "smtpd/base/memory.h"
+
+struct body_reader {
+    struct link link;
+    struct queue *queue;
+    uint64_t id;
+    uint64_t header_bytes;
+    uint64_t total;
+    bool is_streamed;
+    uint64_t offset;
+    struct piece *piece; /* of the cache, or of our own */
+    body_piece_fn *on_piece;
+    void *owner;
+    struct slice ready;
+    struct reading *reading;
+    struct deferred deferred;
+};
+
+struct read_input { /* touched by the pool */
+    struct store_piece want;
+    struct piece *piece;
+    enum result result;
+};
+
+enum result body_reader_open(struct queue *queue, const struct envelope *envelope,
+                             struct body_reader **opened)
+{
+    struct body_reader *reader;
+
+    if (queue->outbound_bytes + LIMIT_PIECE_BYTES > LIMIT_OUTBOUND_WINDOW_BYTES)
+        return RESULT_BUSY;
+    queue->outbound_bytes += LIMIT_PIECE_BYTES;
+    reader = NEW(struct body_reader);
+    reader->queue = queue;
+    reader->id = envelope->id;
+    reader->header_bytes = envelope->header_bytes;
+    reader->total = envelope->header_bytes + envelope->body_bytes;
+    reader->is_streamed = envelope->is_streamed;
+    list_push_back(&queue->readers, &reader->link);
+    *opened = reader;
+    return RESULT_OK;
+}
+
+static void let_go(struct body_reader *reader)
+{
+    piece_drop(reader->piece);
+    reader->piece = NULL;
+}
+
+static void tell(void *owner)
+{
+    struct body_reader *reader = owner;
+
+    reader->offset += reader->ready.length;
+    reader->on_piece(reader->owner, reader->ready, RESULT_OK);
+}
+
+static void read_run(struct store *store, void *argument)
+{
+    struct read_input *input = argument;
+
+    input->result = store_read_piece(store, &input->want);
+}
+
+static void read_drop(void *argument)
+{
+    struct read_input *input = argument;
+
+    piece_drop(input->piece);
+    memory_free(input);
+}
+
+static void read_end(void *owner, void *argument)
+{
+    struct body_reader *reader = owner;
+    struct read_input *input = argument;
+    enum result result = input->result;
+
+    reader->reading = NULL;
+    reader->piece = input->piece;
+    memory_free(input);
+    if (result != RESULT_OK) {
+        reader->on_piece(reader->owner, SLICE_NONE, result);
+        return;
+    }
+    reader->ready = (struct slice){reader->piece->data, reader->piece->length};
+    tell(reader);
+}
+
+static const struct reading_kind read_kind = {read_run, read_end, read_drop};
+
+static void read_cold(struct body_reader *reader)
+{
+    struct read_input *input = NEW(struct read_input);
+    uint64_t end = reader->total;
+    bool is_body = reader->is_streamed && reader->offset >= reader->header_bytes;
+
+    input->want.id = reader->id;
+    input->want.first_chunk = is_body ? STORE_BODY_CHUNK : 0;
+    input->want.offset = is_body ? reader->offset - reader->header_bytes : reader->offset;
+    if (reader->is_streamed && !is_body)
+        end = reader->header_bytes;
+    input->want.want = end - reader->offset < LIMIT_PIECE_BYTES ? (size_t)(end - reader->offset)
+                                                                : LIMIT_PIECE_BYTES;
+    input->piece = piece_new(input->want.want);
+    input->piece->length = input->want.want;
+    input->want.into = input->piece->data;
+    input->result = RESULT_IO;
+    reader->reading = reading_start(reader->queue->line, &read_kind, input, reader);
+}
+
+void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void *owner)
+{
+    size_t skip = 0;
+
+    let_go(reader);
+    reader->on_piece = on_piece;
+    reader->owner = owner;
+    reader->ready = SLICE_NONE;
+    if (reader->offset < reader->total) {
+        reader->piece = cache_piece(reader->queue->cache, reader->id, reader->offset, &skip);
+        if (!reader->piece) {
+            read_cold(reader);
+            return;
+        }
+        reader->ready =
+            (struct slice){reader->piece->data + skip, reader->piece->length - skip};
+    }
+    loop_defer(reader->queue->loop, &reader->deferred, tell, reader);
+}
+
+void body_reader_close(struct body_reader *reader)
+{
+    struct queue *queue = reader->queue;
+
+    deferred_cancel(queue->loop, &reader->deferred);
+    if (reader->reading)
+        reading_cancel(reader->reading);
+    let_go(reader);
+    queue->outbound_bytes -= LIMIT_PIECE_BYTES;
+    list_remove(&queue->readers, &reader->link);
+    memory_free(reader);
+}
+
+void readers_free(struct queue *queue)
+{
+    struct link *link;
+
+    while ((link = list_first(&queue->readers)))
+        body_reader_close(CONTAINER_OF(link, struct body_reader, link));
+}

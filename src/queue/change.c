@@ -1,0 +1,204 @@
+/* Changes by operators: at most a thousand groups in one commit. A group that is leased now is
+ * left alone; one that is being changed cannot be leased meanwhile. */
+#include "inner.h"
+
+#include "smtpd/base/log.h"
+#include "smtpd/base/memory.h"
+
+#include <stdlib.h>
+
+struct change {
+    struct operation operation;
+    enum queue_change kind;
+    struct store_target *targets;
+    struct waiting_change *changes;
+    size_t count;
+    size_t busy;
+    struct deferred nothing;
+    queue_changed_fn *on_end;
+    void *owner;
+};
+
+static void change_free(struct operation *operation)
+{
+    struct change *change = CONTAINER_OF(operation, struct change, operation);
+
+    deferred_cancel(operation->queue->loop, &change->nothing);
+    for (size_t i = 0; i < change->count; i++) {
+        bytes_fini(&change->targets[i].envelope);
+        bytes_fini(&change->targets[i].record);
+    }
+    memory_free(change->targets);
+    memory_free(change->changes);
+    memory_free(change);
+}
+
+static void log_removed(const struct store_target *target, const struct group *group,
+                        const struct envelope *envelope)
+{
+    char id[ID_TEXT];
+
+    id_print(target->id, id);
+    for (uint32_t i = 0; i < group->recipient_count; i++) {
+        struct log_line line;
+
+        log_start_final(&line, LOG_NOTICE, "queue.removed");
+        log_text(&line, "id", id);
+        log_text(&line, "sender", envelope->sender);
+        log_text(&line, "recipient", group->recipients[i].address);
+        log_end(&line);
+    }
+}
+
+struct placed_change {
+    struct waiting_change *change;
+    struct domain_queue *domain_queue;
+    enum waiting_change_end end;
+};
+
+static struct placed_change judge(struct change *change, size_t at, bool is_committed)
+{
+    struct store_target *target = &change->targets[at];
+    struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
+    struct placed_change placed = {&change->changes[at], NULL, WAITING_UNCHANGED};
+    struct envelope envelope;
+    struct group group;
+    uint32_t groups;
+
+    if (!is_committed || target->end == STORE_TARGET_CORRUPT)
+        return placed;
+    placed.end = change->kind == QUEUE_REMOVE || target->end == STORE_TARGET_GONE
+                     ? WAITING_REMOVED
+                     : WAITING_RETRIED;
+    cache_forget_group(change->operation.queue->cache, target->id, target->group);
+    if (target->end == STORE_TARGET_CHANGED &&
+        record_decode_envelope(bytes_view(&target->envelope), target->id, &envelope, &groups) ==
+            RESULT_OK &&
+        record_decode_group(bytes_view(&target->record), target->group, &group, recipients) ==
+            RESULT_OK) {
+        struct waiting_key key = {group.lane, envelope.tenant, envelope.priority};
+
+        placed.domain_queue = waiting_find(change->operation.queue->waiting, &key);
+        if (change->kind == QUEUE_REMOVE)
+            log_removed(target, &group, &envelope);
+    }
+    return placed;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct placed_change *left = a;
+    const struct placed_change *right = b;
+    uintptr_t l = (uintptr_t)left->domain_queue;
+    uintptr_t r = (uintptr_t)right->domain_queue;
+
+    if (l != r)
+        return l < r ? -1 : 1;
+    return (int)left->end - (int)right->end;
+}
+
+/* Told to the index by domain queue, so that each heap is walked once. */
+static void tell_index(struct change *change, struct placed_change *placed)
+{
+    struct waiting_change **list = NEW_ARRAY(struct waiting_change *, change->count + 1);
+    size_t at = 0;
+
+    qsort(placed, change->count, sizeof *placed, by_place);
+    while (at < change->count) {
+        struct waiting_changes changes = {list, 0, placed[at].domain_queue};
+        size_t first = at;
+
+        while (at < change->count && by_place(&placed[first], &placed[at]) == 0)
+            list[changes.count++] = placed[at++].change;
+        waiting_change_end(change->operation.queue->waiting, &changes, placed[first].end,
+                           change->operation.op.next_ms);
+    }
+    memory_free(list);
+}
+
+static void tell(struct change *change, enum result result)
+{
+    queue_changed_fn *on_end = change->on_end;
+    void *owner = change->owner;
+    size_t busy = change->busy;
+    size_t changed = 0;
+    size_t gone = 0;
+
+    for (size_t i = 0; result == RESULT_OK && i < change->count; i++) {
+        changed += change->targets[i].end == STORE_TARGET_CHANGED;
+        gone += change->targets[i].end == STORE_TARGET_GONE;
+    }
+    change_free(&change->operation);
+    on_end(owner, result, changed, busy, gone);
+}
+
+static void on_changed(void *owner, struct store_op *op)
+{
+    struct change *change = owner;
+    enum result result = op->result;
+    struct placed_change *placed = NEW_ARRAY(struct placed_change, change->count + 1);
+
+    operation_end(&change->operation);
+    for (size_t i = 0; i < change->count; i++)
+        placed[i] = judge(change, i, result == RESULT_OK);
+    tell_index(change, placed);
+    memory_free(placed);
+    tell(change, result);
+}
+
+static void on_nothing(void *owner)
+{
+    struct change *change = owner;
+
+    operation_end(&change->operation);
+    tell(change, RESULT_OK);
+}
+
+static void take_targets(struct change *change, const struct queue_target *targets, size_t count)
+{
+    change->targets = NEW_ARRAY(struct store_target, count + 1);
+    change->changes = NEW_ARRAY(struct waiting_change, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        struct waiting_change *begun = &change->changes[change->count];
+        struct store_target *target = &change->targets[change->count];
+
+        *begun = (struct waiting_change){.id = targets[i].id, .group = targets[i].group};
+        if (!waiting_change_begin(change->operation.queue->waiting, begun)) {
+            change->busy++;
+            continue;
+        }
+        target->id = targets[i].id;
+        target->group = targets[i].group;
+        bytes_init(&target->envelope, RECORD_MAX);
+        bytes_init(&target->record, RECORD_MAX);
+        change->count++;
+    }
+}
+
+void queue_change_start(struct queue *queue, enum queue_change kind,
+                        const struct queue_target *targets, size_t count,
+                        queue_changed_fn *on_end, void *owner)
+{
+    struct change *change = NEW(struct change);
+    struct store_op *op = &change->operation.op;
+
+    change->operation.queue = queue;
+    change->operation.free = change_free;
+    change->kind = kind;
+    change->on_end = on_end;
+    change->owner = owner;
+    take_targets(change, targets, count);
+    op->kind = STORE_CHANGE;
+    op->targets = change->targets;
+    op->target_count = change->count;
+    op->removes = kind == QUEUE_REMOVE;
+    op->next_ms = loop_wall_ms(queue->loop);
+    op->on_end = on_changed;
+    op->owner = change;
+    if (change->count > 0) {
+        operation_submit(&change->operation);
+        return;
+    }
+    list_push_back(&queue->operations, &change->operation.link);
+    loop_defer(queue->loop, &change->nothing, on_nothing, change);
+}

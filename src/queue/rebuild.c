@@ -1,0 +1,215 @@
+/* The index after a start: a scan in the background, in batches on the file pool. Mail is
+ * accepted meanwhile; ids of this process are not scanned, since they enter the index by
+ * themselves. The same reading serves the overflow: entries that had no domain queue. */
+#include "inner.h"
+
+#include "smtpd/base/log.h"
+#include "smtpd/base/memory.h"
+
+#include <string.h>
+
+enum { BATCH_ENVELOPES = 250, OVERFLOW_ENTRIES = 500, AGAIN_MS = 5000 };
+
+struct found {
+    struct queue_entry entry;
+    char lane[LANE_TEXT];
+    char tenant[LIMIT_USER_NAME + 1];
+    bool has_tenant;
+    uint8_t priority;
+};
+
+struct rebuild {
+    struct queue *queue;
+    struct reading *reading;
+    struct reading *overflow;
+    struct timer again;
+    uint64_t next_id;
+    uint64_t groups;
+    bool is_over;
+};
+
+struct batch { /* touched by the pool */
+    struct store_scan scan;
+    struct queue_entry *wanted; /* of the overflow; NULL: a scan */
+    size_t wanted_count;
+    struct found *found;
+    size_t count;
+    size_t capacity;
+    size_t corrupt;
+    enum result result;
+};
+
+static void keep(void *owner, uint64_t id, uint32_t number, struct slice envelope_record,
+                 struct slice record)
+{
+    struct batch *batch = owner;
+    struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
+    struct envelope envelope;
+    struct group group;
+    struct found *found;
+    uint32_t groups;
+
+    if (record_decode_envelope(envelope_record, id, &envelope, &groups) != RESULT_OK ||
+        record_decode_group(record, number, &group, recipients) != RESULT_OK) {
+        batch->corrupt++;
+        return;
+    }
+    if (batch->count == batch->capacity) {
+        batch->capacity = batch->capacity ? batch->capacity * 2 : 64;
+        batch->found = memory_resize(batch->found, batch->capacity * sizeof *batch->found);
+    }
+    found = &batch->found[batch->count++];
+    memset(found, 0, sizeof *found);
+    found->entry = (struct queue_entry){id, number, (uint32_t)(envelope.arrival_ms / 1000),
+                                        group.next_attempt_ms};
+    (void)slice_copy_text(slice_of(group.lane), found->lane, sizeof found->lane);
+    found->has_tenant = envelope.tenant && slice_copy_text(slice_of(envelope.tenant), found->tenant,
+                                                           sizeof found->tenant);
+    found->priority = envelope.priority;
+}
+
+static void scan_run(struct store *store, void *argument)
+{
+    struct batch *batch = argument;
+
+    batch->scan.fn = keep;
+    batch->scan.owner = batch;
+    batch->result = store_scan_groups(store, &batch->scan);
+}
+
+static void overflow_run(struct store *store, void *argument)
+{
+    struct batch *batch = argument;
+
+    batch->result = RESULT_OK;
+    for (size_t i = 0; i < batch->wanted_count; i++) {
+        struct bytes envelope;
+        struct bytes record;
+
+        bytes_init(&envelope, RECORD_MAX);
+        bytes_init(&record, RECORD_MAX);
+        if (store_read_group(store, batch->wanted[i].id, batch->wanted[i].group, &envelope,
+                             &record) == RESULT_OK)
+            keep(batch, batch->wanted[i].id, batch->wanted[i].group, bytes_view(&envelope),
+                 bytes_view(&record));
+        bytes_fini(&envelope);
+        bytes_fini(&record);
+    }
+}
+
+static void drop(void *argument)
+{
+    struct batch *batch = argument;
+
+    memory_free(batch->wanted);
+    memory_free(batch->found);
+    memory_free(batch);
+}
+
+static void add_found(struct queue *queue, const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct found *found = &batch->found[i];
+        struct waiting_key key = {found->lane, found->has_tenant ? found->tenant : NULL,
+                                  found->priority};
+
+        waiting_add(queue->waiting, &key, &found->entry, false);
+    }
+    if (batch->corrupt > 0)
+        log_message(LOG_ERROR, "queue.unreadable", "%zu records cannot be read and are left alone",
+                    batch->corrupt);
+}
+
+static void scan_on(void *owner);
+
+static void on_scanned(void *owner, void *argument)
+{
+    struct rebuild *rebuild = owner;
+    struct batch *batch = argument;
+
+    rebuild->reading = NULL;
+    add_found(rebuild->queue, batch);
+    rebuild->groups += batch->count;
+    rebuild->next_id = batch->scan.next_id;
+    rebuild->is_over = batch->result == RESULT_OK && batch->scan.is_over;
+    if (rebuild->is_over)
+        log_message(LOG_INFO, "queue.rebuilt", "the index holds %llu groups of before the start",
+                    (unsigned long long)rebuild->groups);
+    else if (batch->result == RESULT_OK)
+        scan_on(rebuild);
+    else
+        timer_start(&rebuild->again, AGAIN_MS); /* the disk: later again, from here */
+    drop(batch);
+}
+
+static const struct reading_kind scan_kind = {scan_run, on_scanned, drop};
+
+static void scan_on(void *owner)
+{
+    struct rebuild *rebuild = owner;
+    struct batch *batch = NEW(struct batch);
+
+    batch->scan.next_id = rebuild->next_id;
+    batch->scan.before_id = rebuild->queue->first_id;
+    batch->scan.most_envelopes = BATCH_ENVELOPES;
+    batch->result = RESULT_IO;
+    rebuild->reading = reading_start(rebuild->queue->line, &scan_kind, batch, rebuild);
+}
+
+void rebuild_start(struct queue *queue)
+{
+    struct rebuild *rebuild = NEW(struct rebuild);
+
+    rebuild->queue = queue;
+    timer_init(&rebuild->again, queue->loop, scan_on, rebuild);
+    queue->rebuild = rebuild;
+    scan_on(rebuild);
+}
+
+static void on_overflow_read(void *owner, void *argument)
+{
+    struct rebuild *rebuild = owner;
+
+    rebuild->overflow = NULL;
+    add_found(rebuild->queue, argument);
+    drop(argument);
+}
+
+static const struct reading_kind overflow_kind = {overflow_run, on_overflow_read, drop};
+
+void rebuild_overflow(void *owner)
+{
+    struct queue *queue = owner;
+    struct rebuild *rebuild = queue->rebuild;
+    struct batch *batch;
+
+    if (rebuild->overflow)
+        return;
+    batch = NEW(struct batch);
+    batch->wanted = NEW_ARRAY(struct queue_entry, OVERFLOW_ENTRIES);
+    batch->wanted_count = waiting_overflow_take(queue->waiting, batch->wanted, OVERFLOW_ENTRIES);
+    rebuild->overflow = reading_start(queue->line, &overflow_kind, batch, rebuild);
+}
+
+void rebuild_free(struct queue *queue)
+{
+    struct rebuild *rebuild = queue->rebuild;
+
+    if (rebuild->reading)
+        reading_cancel(rebuild->reading);
+    if (rebuild->overflow)
+        reading_cancel(rebuild->overflow);
+    timer_cancel(&rebuild->again);
+    memory_free(rebuild);
+    queue->rebuild = NULL;
+}
+
+bool rebuild_is_running(const struct queue *queue)
+{
+    return !queue->rebuild->is_over;
+}
+
+uint64_t rebuild_count(const struct queue *queue)
+{
+    return queue->rebuild->groups;
+}

@@ -243,6 +243,10 @@ static void close_keepers(struct server *server)
 
 static void stop_watching(struct server *server)
 {
+    /* From here on nothing is to be asked for: the last commit is on its way. */
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
     if (server->on_term)
         signal_watch_stop(server->on_term);
     if (server->on_int)

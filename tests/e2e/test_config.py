@@ -1,6 +1,7 @@
 """Issue sentence: 'Configuration. One TOML file ...': checking, effective values, secrets."""
 import json
 import os
+import re
 import subprocess
 import tempfile
 import unittest
@@ -118,9 +119,29 @@ class Check(unittest.TestCase):
     def test_the_generated_example_gives_exactly_the_defaults(self):
         example = subprocess.run([world.BINARY, "document", "example"], text=True, check=True,
                                  stdout=subprocess.PIPE).stdout
-        for line in example.splitlines():
-            if line.startswith("# ") and " = " in line and not line.startswith("# ["):
-                self.assertRegex(line, r"^# [a-z_]+ = ")
+        sections = example.split("# A group of listening addresses")[0]
+        lines = []
+        for line in sections.splitlines():
+            found = re.match(r"^# ([a-z_]+ = .+)$", line)
+            if found and not found[1].endswith(('= ""', "= []")):
+                lines.append(found[1])
+            elif line.startswith("["):
+                lines.append(line)
+                if line == "[server]":
+                    lines.append('hostname = "relay.test"')
+                if line == "[auth]":
+                    lines.append(f'users_file = "{self.users}"')
+        self.assertGreater(len(lines), 30)
+        text = "\n".join(lines).replace("allow_clear_on_loopback = false",
+                                        "allow_clear_on_loopback = true")
+        code, given, err = self.check(text + '\n[[listen]]\naddress = "127.0.0.1:2587"\n'
+                                      'tls = "none"\n', "--effective")
+        self.assertEqual((code, err), (0, ""))
+        _, defaults, _ = self.check(self.good(), "--effective")
+
+        def values(page):
+            return [line.split("  #")[0].rstrip() for line in page.splitlines()]
+        self.assertEqual(values(given), values(defaults))
 
 
 class Usage(unittest.TestCase):

@@ -189,7 +189,7 @@ class Submission(unittest.TestCase):
     def test_wrong_order_and_absurd_parameters(self):
         raw = self.logged_in()
         for line, code in (("RCPT TO:<a@x.test>", b"503 5.5.1"), ("DATA", b"503 5.5.1"),
-                           ("BDAT x", b"501"), ("MAIL TO:<a@b.test>", b"501"),
+                           ("MAIL TO:<a@b.test>", b"501"),
                            ("MAIL FROM:<a@b.test> SIZE=99999999999999999999", b"5"),
                            ("MAIL FROM:<a@b.test> BODY=9BIT", b"501"),
                            ("MAIL FROM:<a@b.test> FROB=1", b"555 5.5.4"),
@@ -197,6 +197,13 @@ class Submission(unittest.TestCase):
                            ("VRFY root", b"252 2.5.0"), ("EXPN all", b"502"),
                            ("HELP", b"214"), ("NOOP with words", b"250"), ("RSET", b"250 2.0.0")):
             self.assertTrue(raw.say(line).startswith(code), line)
+
+    def test_an_absurd_chunk_is_refused_and_ends_the_session(self):
+        """What follows such a BDAT cannot be told from data any more."""
+        for line in ("BDAT x", "BDAT 99999999999999999999", "BDAT"):
+            raw = self.logged_in()
+            self.assertTrue(raw.say(line).startswith(b"5"), line)
+            self.assertEqual(raw.reply(), b"")
 
     def test_over_long_lines_and_nul(self):
         raw = self.logged_in()
@@ -369,13 +376,15 @@ class Limits(unittest.TestCase):
 
     def test_clear_log_in_on_loopback_needs_its_option(self):
         port = world.free_port()
-        relay = Relay(self, start=False,
-                      extra=f'[[listen]]\naddress = "127.0.0.1:{port}"\ntls = "none"\n')
-        self.assertIn("allow_clear_on_loopback", relay.command("check", relay.config_path, code=1))
+        relay = Relay(self, start=False)
         with open(relay.config_path) as file:
-            text = file.read().replace("[limits]", "allow_clear_on_loopback = true\n[limits]")
+            good = file.read()
+        more = f'[[listen]]\naddress = "127.0.0.1:{port}"\ntls = "none"\n'
         with open(relay.config_path, "w") as file:
-            file.write(text)
+            file.write(good + more)
+        self.assertIn("allow_clear_on_loopback", relay.command("check", relay.config_path, code=1))
+        with open(relay.config_path, "w") as file:
+            file.write(good.replace("[limits]", "allow_clear_on_loopback = true\n[limits]") + more)
         relay.start()
         with smtplib.SMTP("127.0.0.1", port, timeout=world.PATIENCE) as client:
             client.login(USER, PASSWORD)

@@ -64,7 +64,8 @@ class Reports(unittest.TestCase):
         send(relay, ["no2@x.test"], sender="alice@local.test", rcpt_options=["NOTIFY=SUCCESS"])
         send(relay, ["no3@x.test"], sender="")
         relay.wait_empty()
-        self.assertEqual(len(relay.events("deliver.bounced")), 3)
+        self.assertEqual(len(relay.events("deliver.bounced")), 2)
+        self.assertEqual(len(relay.events("deliver.report_failed")), 1)
         self.assertEqual(relay.maildir("alice"), [])
         self.assertEqual(relay.status()["deliver"]["reports_queued"], 0)
 

@@ -6,6 +6,7 @@ import smtplib
 import socket
 import stat
 import subprocess
+import threading
 import time
 import unittest
 
@@ -109,14 +110,17 @@ class Process(unittest.TestCase):
 
     def test_sigterm_lets_what_is_in_hand_finish(self):
         """A message in DATA may finish; idle sessions get 421; the deliveries in hand end."""
+        at_dot = threading.Event()
+
         def slow(stage, argument, session):
             if stage == "dot":
+                at_dot.set()
                 time.sleep(1.5)
             return None
         hop = Hop(self, slow)
         relay = Relay(self, hop=hop.port)
         send(relay, ["inhand@x.test"])
-        world.wait_for(lambda: [c for _, c in hop.commands if c == "DATA"], "DATA")
+        self.assertTrue(at_dot.wait(world.PATIENCE))
         idle = relay.raw()
         busy = relay.raw()
         for line in ("EHLO c.test", "MAIL FROM:<a@b.test>", "RCPT TO:<alice@local.test>", "DATA"):
@@ -139,10 +143,17 @@ class Process(unittest.TestCase):
         self.assertEqual(len(relay.maildir("alice")), 1)
 
     def test_the_grace_period_ends(self):
-        hop = Hop(self, lambda stage, argument, session: "HANG" if stage == "dot" else None)
+        at_dot = threading.Event()
+
+        def hang(stage, argument, session):
+            if stage == "dot":
+                at_dot.set()
+                return "HANG"
+            return None
+        hop = Hop(self, hang)
         relay = Relay(self, hop=hop.port)
         send(relay, ["stuck@x.test"])
-        world.wait_for(lambda: [c for _, c in hop.commands if c == "DATA"], "DATA")
+        self.assertTrue(at_dot.wait(world.PATIENCE))
         started = time.monotonic()
         relay.signal(signal.SIGTERM)
         self.assertEqual(relay.wait_exit(), 0)
@@ -150,10 +161,17 @@ class Process(unittest.TestCase):
         self.assertTrue(relay.events("server.possible_duplicates"))
 
     def test_a_second_sigterm_goes_straight_to_the_commit(self):
-        hop = Hop(self, lambda stage, argument, session: "HANG" if stage == "dot" else None)
+        at_dot = threading.Event()
+
+        def hang(stage, argument, session):
+            if stage == "dot":
+                at_dot.set()
+                return "HANG"
+            return None
+        hop = Hop(self, hang)
         relay = Relay(self, hop=hop.port, server="")
         send(relay, ["stuck@x.test"])
-        world.wait_for(lambda: [c for _, c in hop.commands if c == "DATA"], "DATA")
+        self.assertTrue(at_dot.wait(world.PATIENCE))
         relay.signal(signal.SIGTERM)
         world.wait_for(lambda: relay.event("server.draining"), "draining")
         relay.signal(signal.SIGTERM)

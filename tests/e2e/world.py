@@ -217,6 +217,9 @@ users = ["alice", "bob", "postmaster"]
         code = self.process.wait(seconds or PATIENCE)
         self.process = None
         self.stderr.close()
+        errors = self.errors()
+        if "Sanitizer" in errors or "runtime error" in errors:
+            raise AssertionError(errors[-6000:])
         return code
 
     def command(self, *words, stdin=None, code=0):

@@ -197,11 +197,11 @@ static void hosts_exhausted(struct attempt *attempt)
         finish(attempt);
         return;
     }
-    if (!fault.text[0])
-        (void)fault_set(&fault, RESULT_REFUSED,
-                        "all of its hosts failed a short while ago");
     give_up(attempt);
-    destination_fault(destination, &fault);
+    if (fault.text[0])
+        destination_fault(destination, &fault);
+    else
+        destination_wait_for_hosts(destination); /* none was tried: no new fault */
 }
 
 static void next_host(struct attempt *attempt)

@@ -14,7 +14,7 @@
 enum {
     BACKOFF_FIRST_MS = 30000,
     BACKOFF_MOST_MS = 900000,
-    HOST_FIRST_MS = 60000,
+    HOST_FIRST_MS = 30000,
     HOST_MOST_MS = 900000,
     PROBES = 2,        /* attempts that judge a destination after a back-off */
     OTHER_AT_ONCE = 8, /* local mailboxes, groups that fail at once */
@@ -328,6 +328,29 @@ void destination_fault(struct destination *destination, const struct fault *faul
                                                  BACKOFF_MOST_MS, random);
         log_backoff(destination);
     }
+    release_all(destination);
+}
+
+void destination_wait_for_hosts(struct destination *destination)
+{
+    const struct plan *plan = &destination->plan;
+    int64_t until_ms = INT64_MAX;
+
+    for (size_t i = 0; i < plan->host_count; i++) {
+        const struct host_memory *host =
+            map_get(destination->deliver->hosts, slice_of(plan->hosts[i].name));
+
+        if (!host || host->until_ms < until_ms)
+            until_ms = host ? host->until_ms : 0;
+    }
+    if (!destination->fault[0])
+        (void)snprintf(destination->fault, sizeof destination->fault,
+                       "all of its hosts failed a short while ago");
+    if (!is_backing_off(destination))
+        destination->until_ms = until_ms;
+    /* It is judged by two attempts, like after a fault of its own. */
+    if (destination->failures == 0)
+        destination->failures = 1;
     release_all(destination);
 }
 

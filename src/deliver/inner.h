@@ -196,6 +196,9 @@ const struct destination_settings *
 destination_settings(const struct destination *destination);
 /* The whole destination is at fault: one back-off, nothing written. */
 void destination_fault(struct destination *destination, const struct fault *fault);
+/* Every host of it is backing off: it waits for the first of them, without a fault of its
+ * own. */
+void destination_wait_for_hosts(struct destination *destination);
 void destination_works(struct destination *destination);
 void destination_ended(struct destination *destination); /* an attempt or load is over */
 struct host_memory *host_memory(struct deliver *deliver, const char *name);

@@ -124,6 +124,7 @@ static void join(struct lane *lane)
         list_remove(&lane->destination->lanes, &lane->link);
     lane->destination = destination;
     if (destination->until_ms > deliver_now(deliver)) {
+        lane->was_tried = true; /* others were, and it would have gone the same way */
         lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
         return;
     }

@@ -2,6 +2,7 @@
 #ifndef SMTPD_NET_INNER_H
 #define SMTPD_NET_INNER_H
 
+#include "smtpd/base/list.h"
 #include "smtpd/base/map.h"
 #include "smtpd/net/stream.h"
 
@@ -16,6 +17,7 @@ struct net {
     struct tls_settings tls;
     struct map *handshakes_by_address; /* struct handshake_count */
     struct net_statistics statistics;
+    struct list streams; /* every handle that libuv still holds */
     /* One for all streams: libuv fills it and calls back before anybody else can. */
     char read_buffer[NET_READ_BUFFER];
 };

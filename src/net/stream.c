@@ -38,7 +38,8 @@ struct handshake_count {
 struct stream {
     uv_tcp_t tcp;
     uv_shutdown_t shutdown;
-    struct net *net;
+    struct net *net;  /* NULL once the room is gone and only libuv holds this */
+    struct link link; /* among the room's streams */
     const struct stream_events *events;
     void *owner;
     struct bytes out; /* not yet given to libuv */
@@ -88,18 +89,8 @@ struct net *net_new(struct loop *loop, struct offload *offload,
     if (net->tls.handshakes_per_address_max == 0)
         net->tls.handshakes_per_address_max = HANDSHAKES_PER_ADDRESS_MAX;
     net->handshakes_by_address = map_new(ADDRESSES_MAX);
+    list_init(&net->streams);
     return net;
-}
-
-void net_free(struct net *net)
-{
-    struct handshake_count *count;
-    size_t position = 0;
-
-    while ((count = map_next(net->handshakes_by_address, &position, NULL)))
-        memory_free(count);
-    map_free(net->handshakes_by_address);
-    memory_free(net);
 }
 
 void net_statistics(const struct net *net, struct net_statistics *statistics)
@@ -118,6 +109,7 @@ struct stream *stream_new(struct net *net)
     CHECK(uv_tcp_init(net->uv, &stream->tcp) == 0);
     stream->tcp.data = stream;
     net->statistics.streams++;
+    list_push_back(&net->streams, &stream->link);
     return stream;
 }
 
@@ -143,7 +135,10 @@ static void on_uv_closed(uv_handle_t *handle)
 {
     struct stream *stream = handle->data;
 
-    stream->net->statistics.streams--;
+    if (stream->net) {
+        stream->net->statistics.streams--;
+        list_remove(&stream->net->streams, &stream->link);
+    }
     bytes_fini(&stream->out);
     bytes_fini(&stream->early);
     memory_free(stream);
@@ -196,6 +191,27 @@ static void close_handle(struct stream *stream)
 void stream_abort(struct stream *stream)
 {
     close_handle(stream);
+}
+
+void net_free(struct net *net)
+{
+    struct handshake_count *count;
+    struct link *link;
+    size_t position = 0;
+
+    /* What still says its last words has had its time. libuv gives the handles back in the
+     * last turns of the loop, when this room is no more. */
+    while ((link = list_pop_front(&net->streams))) {
+        struct stream *stream = CONTAINER_OF(link, struct stream, link);
+
+        CHECK(stream->is_closing); /* its owner let go of it */
+        close_handle(stream);
+        stream->net = NULL;
+    }
+    while ((count = map_next(net->handshakes_by_address, &position, NULL)))
+        memory_free(count);
+    map_free(net->handshakes_by_address);
+    memory_free(net);
 }
 
 /* ---- failure ---- */

@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WATCHDOG_MS = 1000 };
+enum { WATCHDOG_MS = 1000, LAST_WORDS_MS = 500 };
 
 /* ---- settings: at the start and at each reload ---- */
 
@@ -258,18 +258,30 @@ static void stop_watching(struct server *server)
     timer_cancel(&server->watchdog);
 }
 
+/* Streams send what is left (421) and close; who does not go in time is cut off. */
+static void say_last_words(struct server *server)
+{
+    struct net_statistics statistics = {0};
+
+    for (int waited_ms = 0; server->net && waited_ms < LAST_WORDS_MS; waited_ms += 10) {
+        loop_run_for(server->loop, 10);
+        net_statistics(server->net, &statistics);
+        if (statistics.streams == 0)
+            return;
+    }
+}
+
 static void stop(struct server *server)
 {
     stop_watching(server);
     listeners_close(server);
     close_workers(server);
-    /* Streams send their last words (421) and close. */
-    loop_run_for(server->loop, 50);
+    say_last_words(server);
     close_keepers(server);
-    if (server->offload)
-        offload_free(server->offload);
     if (server->net)
         net_free(server->net);
+    if (server->offload)
+        offload_free(server->offload);
     loop_free(server->loop);
 }
 

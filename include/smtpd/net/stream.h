@@ -18,7 +18,8 @@ struct stream;
 
 struct net *net_new(struct loop *loop, struct offload *offload,
                     const struct tls_settings *tls);
-void net_free(struct net *net); /* all streams closed */
+/* Every owner has closed its streams. Those that still send their last bytes are cut off. */
+void net_free(struct net *net);
 struct net_statistics {
     uint64_t streams; /* open now */
     uint64_t handshakes_running;

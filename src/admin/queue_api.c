@@ -315,7 +315,7 @@ static void remember_lane(struct changing *changing, const json_t *json)
         changing->lane_count++;
 }
 
-static void change_start(struct request *request, enum queue_change change,
+static void change_start(struct request *request, enum queue_change_kind kind,
                          const json_t *targets)
 {
     size_t count = json_array_size(targets);
@@ -327,14 +327,14 @@ static void change_start(struct request *request, enum queue_change change,
     changing->lanes = memory_new_array(count + 1, LANE_TEXT);
     for (size_t i = 0; is_good && i < count; i++) {
         is_good = read_target(json_array_get(targets, i), &list[i]);
-        if (change == QUEUE_RETRY)
+        if (kind == QUEUE_RETRY)
             remember_lane(changing, json_array_get(targets, i));
     }
     if (is_good) {
         request->work = changing;
         request->on_gone = changing_gone;
-        queue_change_start(request->rooms->queue, change, list, count, on_changed,
-                           changing);
+        queue_change_start(request->rooms->queue,
+                           &(struct queue_change){kind, list, count, on_changed, changing});
     } else {
         request_answer_error(request, MHD_HTTP_BAD_REQUEST,
                              "targets is a list of 1 to 1000 objects with id and group");

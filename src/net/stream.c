@@ -38,7 +38,7 @@ struct handshake_count {
 struct stream {
     uv_tcp_t tcp;
     uv_shutdown_t shutdown;
-    struct net *net;  /* NULL once the room is gone and only libuv holds this */
+    struct net *net;
     struct link link; /* among the room's streams */
     const struct stream_events *events;
     void *owner;
@@ -67,6 +67,7 @@ struct stream {
     bool is_closing; /* the owner is gone */
     bool is_shut;    /* shutdown was asked for */
     bool is_uv_closed;
+    bool is_orphan; /* the room is gone, only libuv holds this */
 };
 
 static void start_reading(struct stream *stream);
@@ -135,7 +136,7 @@ static void on_uv_closed(uv_handle_t *handle)
 {
     struct stream *stream = handle->data;
 
-    if (stream->net) {
+    if (!stream->is_orphan) {
         stream->net->statistics.streams--;
         list_remove(&stream->net->streams, &stream->link);
     }
@@ -206,7 +207,7 @@ void net_free(struct net *net)
 
         CHECK(stream->is_closing); /* its owner let go of it */
         close_handle(stream);
-        stream->net = NULL;
+        stream->is_orphan = true;
     }
     while ((count = map_next(net->handshakes_by_address, &position, NULL)))
         memory_free(count);

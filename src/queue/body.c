@@ -103,8 +103,9 @@ static void read_cold(struct body_reader *reader)
     input->want.offset = is_body ? reader->offset - reader->header_bytes : reader->offset;
     if (reader->is_streamed && !is_body)
         end = reader->header_bytes;
-    input->want.want = end - reader->offset < LIMIT_PIECE_BYTES ? (size_t)(end - reader->offset)
-                                                                : LIMIT_PIECE_BYTES;
+    input->want.want = end - reader->offset < LIMIT_PIECE_BYTES
+                           ? (size_t)(end - reader->offset)
+                           : LIMIT_PIECE_BYTES;
     input->piece = piece_new(input->want.want);
     input->piece->length = input->want.want;
     input->want.into = input->piece->data;
@@ -121,7 +122,8 @@ void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void 
     reader->owner = owner;
     reader->ready = SLICE_NONE;
     if (reader->offset < reader->total) {
-        reader->piece = cache_piece(reader->queue->cache, reader->id, reader->offset, &skip);
+        reader->piece =
+            cache_piece(reader->queue->cache, reader->id, reader->offset, &skip);
         if (!reader->piece) {
             read_cold(reader);
             return;

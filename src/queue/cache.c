@@ -135,8 +135,8 @@ void cache_add(struct cache *cache, const struct cache_message *message)
         cached->pieces[i] = message->pieces[i];
         piece_hold(cached->pieces[i]);
     }
-    CHECK(map_set(cache->by_id, (struct slice){(char *)&cached->id, sizeof cached->id}, cached) ==
-          RESULT_OK);
+    CHECK(map_set(cache->by_id, (struct slice){(char *)&cached->id, sizeof cached->id},
+                  cached) == RESULT_OK);
     list_push_back(&cache->order, &cached->link);
     cache->bytes += cached->bytes;
 }
@@ -158,7 +158,8 @@ enum result cache_records(const struct cache *cache, uint64_t id, uint32_t group
     return RESULT_OK;
 }
 
-struct piece *cache_piece(const struct cache *cache, uint64_t id, uint64_t offset, size_t *skip)
+struct piece *cache_piece(const struct cache *cache, uint64_t id, uint64_t offset,
+                          size_t *skip)
 {
     const struct cached *cached = find(cache, id);
 

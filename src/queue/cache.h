@@ -1,10 +1,9 @@
-/* Fresh mail in memory: the bytes and records of messages that were just committed, so that one
- * which is delivered at once never touches the map.
+/* Fresh mail in memory: the bytes and records of messages that were just committed, so that
+ * one which is delivered at once never touches the map.
  *
  * Owns      its references to pieces, copies of records.
- * Promises  bounded; the oldest go first, and a piece that is still read stays until its reader
- *           lets go of it.
- * Ignores   the disk: what is not here is read there.
+ * Promises  bounded; the oldest go first, and a piece that is still read stays until its
+ * reader lets go of it. Ignores   the disk: what is not here is read there.
  */
 #ifndef SMTPD_QUEUE_CACHE_H
 #define SMTPD_QUEUE_CACHE_H
@@ -13,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* At most LIMIT_PIECE_BYTES of a message. References are counted on the loop's thread; the store
- * thread only reads what an operation holds. */
+/* At most LIMIT_PIECE_BYTES of a message. References are counted on the loop's thread; the
+ * store thread only reads what an operation holds. */
 struct piece {
     uint32_t references;
     size_t length;
@@ -34,7 +33,8 @@ void cache_free(struct cache *cache);
 
 struct cache_message {
     uint64_t id;
-    struct piece *const *pieces; /* the whole message in order; the cache takes references */
+    struct piece *const
+        *pieces; /* the whole message in order; the cache takes references */
     size_t piece_count;
     struct slice envelope;
     const struct slice *groups; /* records by number */
@@ -45,7 +45,8 @@ void cache_add(struct cache *cache, const struct cache_message *message);
 enum result MUST_CHECK cache_records(const struct cache *cache, uint64_t id, uint32_t group,
                                      struct slice *envelope, struct slice *record);
 /* A referenced piece that holds the byte at `offset`, and where in it; NULL: not here. */
-struct piece *cache_piece(const struct cache *cache, uint64_t id, uint64_t offset, size_t *skip);
+struct piece *cache_piece(const struct cache *cache, uint64_t id, uint64_t offset,
+                          size_t *skip);
 /* The record of this group has changed or is gone. With the last one the message goes. */
 void cache_forget_group(struct cache *cache, uint64_t id, uint32_t group);
 size_t cache_bytes(const struct cache *cache);

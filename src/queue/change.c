@@ -1,19 +1,22 @@
-/* Changes by operators: at most a thousand groups in one commit. A group that is leased now is
- * left alone; one that is being changed cannot be leased meanwhile. */
+/* Changes by operators: at most a thousand groups in one commit. A group that is leased now
+ * is left alone; one that is being changed cannot be leased meanwhile. */
 #include "inner.h"
 
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct change {
     struct operation operation;
-    enum queue_change kind;
+    enum queue_change_kind kind;
     struct store_target *targets;
     struct waiting_change *changes;
-    size_t count;
+    size_t count; /* targets that are not done yet */
     size_t busy;
+    size_t changed;
+    size_t gone;
     struct deferred nothing;
     queue_changed_fn *on_end;
     void *owner;
@@ -72,10 +75,10 @@ static struct placed_change judge(struct change *change, size_t at, bool is_comm
                      : WAITING_RETRIED;
     cache_forget_group(change->operation.queue->cache, target->id, target->group);
     if (target->end == STORE_TARGET_CHANGED &&
-        record_decode_envelope(bytes_view(&target->envelope), target->id, &envelope, &groups) ==
-            RESULT_OK &&
-        record_decode_group(bytes_view(&target->record), target->group, &group, recipients) ==
-            RESULT_OK) {
+        record_decode_envelope(bytes_view(&target->envelope), target->id, &envelope,
+                               &groups) == RESULT_OK &&
+        record_decode_group(bytes_view(&target->record), target->group, &group,
+                            recipients) == RESULT_OK) {
         struct waiting_key key = {group.lane, envelope.tenant, envelope.priority};
 
         placed.domain_queue = waiting_find(change->operation.queue->waiting, &key);
@@ -121,29 +124,68 @@ static void tell(struct change *change, enum result result)
     queue_changed_fn *on_end = change->on_end;
     void *owner = change->owner;
     size_t busy = change->busy;
-    size_t changed = 0;
-    size_t gone = 0;
+    size_t changed = change->changed;
+    size_t gone = change->gone;
 
-    for (size_t i = 0; result == RESULT_OK && i < change->count; i++) {
-        changed += change->targets[i].end == STORE_TARGET_CHANGED;
-        gone += change->targets[i].end == STORE_TARGET_GONE;
-    }
     change_free(&change->operation);
     on_end(owner, result, changed, busy, gone);
+}
+
+static void count_ends(struct change *change)
+{
+    for (size_t i = 0; i < change->count; i++) {
+        change->changed += change->targets[i].end == STORE_TARGET_CHANGED;
+        change->gone += change->targets[i].end == STORE_TARGET_GONE;
+    }
+}
+
+/* Those at the end of the list did not fit into the transaction. */
+static size_t find_left(const struct change *change)
+{
+    size_t at = 0;
+
+    while (at < change->count && change->targets[at].end != STORE_TARGET_LEFT)
+        at++;
+    return at;
+}
+
+static void keep_left(struct change *change, size_t done)
+{
+    for (size_t i = 0; i < done; i++) {
+        bytes_fini(&change->targets[i].envelope);
+        bytes_fini(&change->targets[i].record);
+    }
+    change->count -= done;
+    memmove(change->targets, change->targets + done,
+            change->count * sizeof *change->targets);
+    memmove(change->changes, change->changes + done,
+            change->count * sizeof *change->changes);
+    change->operation.op.target_count = change->count;
 }
 
 static void on_changed(void *owner, struct store_op *op)
 {
     struct change *change = owner;
-    enum result result = op->result;
-    struct placed_change *placed = NEW_ARRAY(struct placed_change, change->count + 1);
+    bool is_committed = op->result == RESULT_OK;
+    size_t all = change->count;
+    size_t done = is_committed ? find_left(change) : all;
+    struct placed_change *placed = NEW_ARRAY(struct placed_change, done + 1);
 
     operation_end(&change->operation);
-    for (size_t i = 0; i < change->count; i++)
-        placed[i] = judge(change, i, result == RESULT_OK);
+    for (size_t i = 0; i < done; i++)
+        placed[i] = judge(change, i, is_committed);
+    change->count = done;
     tell_index(change, placed);
     memory_free(placed);
-    tell(change, result);
+    if (is_committed)
+        count_ends(change);
+    change->count = all;
+    if (done == all) {
+        tell(change, op->result);
+        return;
+    }
+    keep_left(change, done);
+    operation_submit(&change->operation);
 }
 
 static void on_nothing(void *owner)
@@ -154,7 +196,8 @@ static void on_nothing(void *owner)
     tell(change, RESULT_OK);
 }
 
-static void take_targets(struct change *change, const struct queue_target *targets, size_t count)
+static void take_targets(struct change *change, const struct queue_target *targets,
+                         size_t count)
 {
     change->targets = NEW_ARRAY(struct store_target, count + 1);
     change->changes = NEW_ARRAY(struct waiting_change, count + 1);
@@ -175,23 +218,21 @@ static void take_targets(struct change *change, const struct queue_target *targe
     }
 }
 
-void queue_change_start(struct queue *queue, enum queue_change kind,
-                        const struct queue_target *targets, size_t count,
-                        queue_changed_fn *on_end, void *owner)
+void queue_change_start(struct queue *queue, const struct queue_change *wanted)
 {
     struct change *change = NEW(struct change);
     struct store_op *op = &change->operation.op;
 
     change->operation.queue = queue;
     change->operation.free = change_free;
-    change->kind = kind;
-    change->on_end = on_end;
-    change->owner = owner;
-    take_targets(change, targets, count);
+    change->kind = wanted->kind;
+    change->on_end = wanted->on_end;
+    change->owner = wanted->owner;
+    take_targets(change, wanted->targets, wanted->count);
     op->kind = STORE_CHANGE;
     op->targets = change->targets;
     op->target_count = change->count;
-    op->removes = kind == QUEUE_REMOVE;
+    op->removes = wanted->kind == QUEUE_REMOVE;
     op->next_ms = loop_wall_ms(queue->loop);
     op->on_end = on_changed;
     op->owner = change;

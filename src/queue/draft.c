@@ -1,7 +1,7 @@
 /* Messages on their way in: drafts and their commits, with the two budgets (docs/queue.md).
  *
- *   draft_write --(above 256 KiB, or 64 MiB in sum)--> chunks at the store, the session pauses
- *   draft_commit --(above 64 MiB pending)--> held back --> at the store --> told
+ *   draft_write --(above 256 KiB, or 64 MiB in sum)--> chunks at the store, the session
+ * pauses draft_commit --(above 64 MiB pending)--> held back --> at the store --> told
  */
 #include "inner.h"
 
@@ -20,12 +20,12 @@ struct draft {
     size_t piece_count;
     size_t piece_capacity;
     uint64_t body_bytes;
-    uint64_t memory_bytes;  /* of the pieces here */
-    uint64_t stored_bytes;  /* handed to the store before */
+    uint64_t memory_bytes; /* of the pieces here */
+    uint64_t stored_bytes; /* handed to the store before */
     struct draft_write *write;
     enum result failed;
     bool is_discarded;
-    struct commit *commit;  /* waits for the write */
+    struct commit *commit; /* waits for the write */
     draft_room_fn *on_room;
     void *owner;
 };
@@ -44,7 +44,7 @@ struct commit {
     struct message message;
     queue_end_fn *on_end; /* NULL: cancelled */
     void *owner;
-    enum result failed;   /* known before: told from the loop */
+    enum result failed; /* known before: told from the loop */
     struct deferred fail;
 };
 
@@ -107,7 +107,8 @@ static void add_piece(struct draft *draft, size_t capacity)
 {
     if (draft->piece_count == draft->piece_capacity) {
         draft->piece_capacity = draft->piece_capacity ? draft->piece_capacity * 2 : 4;
-        draft->pieces = memory_resize(draft->pieces, draft->piece_capacity * sizeof *draft->pieces);
+        draft->pieces =
+            memory_resize(draft->pieces, draft->piece_capacity * sizeof(struct piece *));
     }
     draft->pieces[draft->piece_count++] = piece_new(capacity);
 }
@@ -119,7 +120,9 @@ static size_t room_in_last(struct draft *draft, size_t wanted)
     size_t capacity;
 
     if (draft->piece_count == 0 || draft->pieces[draft->piece_count - 1]->length == most)
-        add_piece(draft, wanted < SMALL_PIECE ? SMALL_PIECE : wanted < most ? wanted : most);
+        add_piece(draft, wanted < SMALL_PIECE ? SMALL_PIECE
+                         : wanted < most      ? wanted
+                                              : most);
     last = &draft->pieces[draft->piece_count - 1];
     if ((*last)->length == (*last)->capacity) {
         capacity = (*last)->capacity * 2 < most ? (*last)->capacity * 2 : most;
@@ -253,7 +256,8 @@ enum result draft_write(struct draft *draft, struct slice body)
     if (draft->failed != RESULT_OK)
         return draft->failed;
     keep(draft, body);
-    if (draft->memory_bytes <= LIMIT_DRAFT_MEMORY && queue->receiving_bytes <= queue->receiving_most)
+    if (draft->memory_bytes <= LIMIT_DRAFT_MEMORY &&
+        queue->receiving_bytes <= queue->receiving_most)
         return RESULT_OK;
     if (draft->write)
         return RESULT_AGAIN;
@@ -328,8 +332,8 @@ void commits_go_on(struct queue *queue)
     struct link *link;
 
     while ((link = list_first(&queue->held_back))) {
-        struct commit *commit =
-            CONTAINER_OF(CONTAINER_OF(link, struct operation, link), struct commit, operation);
+        struct commit *commit = CONTAINER_OF(CONTAINER_OF(link, struct operation, link),
+                                             struct commit, operation);
 
         if (queue->pending_bytes > 0 &&
             queue->pending_bytes + commit->message.bytes > queue->pending_most)

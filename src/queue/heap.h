@@ -39,6 +39,6 @@ struct heap_target {
  * sorted by heap_target_order(). Returns how many were found. */
 size_t heap_advance(struct heap *heap, const struct heap_target *targets, size_t count,
                     int64_t next_ms);
-int heap_target_order(const void *a, const void *b); /* for qsort */
+int heap_target_order(const void *left, const void *right); /* for qsort */
 
 #endif

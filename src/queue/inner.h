@@ -31,10 +31,10 @@ struct queue {
     uint64_t pending_bytes;   /* of messages at the store */
     uint64_t outbound_bytes;  /* windows of open body readers */
     uint64_t messages_committed;
-    size_t piece_bytes;       /* whole chunks, at most LIMIT_PIECE_BYTES */
+    size_t piece_bytes; /* whole chunks, at most LIMIT_PIECE_BYTES */
     struct list drafts;
-    struct list held_back;    /* commits above the pending budget */
-    struct list operations;   /* at the store: struct operation */
+    struct list held_back;  /* commits above the pending budget */
+    struct list operations; /* at the store: struct operation */
     struct list leases;
     struct list loads;
     struct list visits;
@@ -63,13 +63,13 @@ struct message {
     struct bytes groups;   /* records, one behind the other */
     struct slice *records;
     size_t group_count;
-    const char **lanes;    /* by group */
+    const char **lanes; /* by group */
     char *lane_texts;
     char *tenant;
     uint8_t priority;
     int64_t arrival_ms;
     struct store_message store;
-    uint64_t bytes;        /* what it adds to the file */
+    uint64_t bytes; /* what it adds to the file */
 };
 struct message_source {
     const struct envelope *envelope; /* its numbers are set already */

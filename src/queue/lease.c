@@ -1,5 +1,5 @@
-/* Leases: loading a group, settling it, giving it back. A lease lives in memory only: a crash
- * turns it into waiting. */
+/* Leases: loading a group, settling it, giving it back. A lease lives in memory only: a
+ * crash turns it into waiting. */
 #include "inner.h"
 
 #include "smtpd/base/check.h"
@@ -54,8 +54,8 @@ static enum result decode(struct held *held, const struct queue_entry *entry)
                                                 &held->lease.envelope, &groups);
 
     if (result == RESULT_OK)
-        result = record_decode_group(bytes_view(&held->record), entry->group, &held->lease.group,
-                                     held->recipients);
+        result = record_decode_group(bytes_view(&held->record), entry->group,
+                                     &held->lease.group, held->recipients);
     return result;
 }
 
@@ -66,8 +66,8 @@ static void put_aside(struct lease_load *load)
     char id[ID_TEXT];
 
     id_print(load->entry.id, id);
-    log_message(LOG_ERROR, "queue.unreadable", "message %s, group %u: %s", id, load->entry.group,
-                result_text(load->result));
+    log_message(LOG_ERROR, "queue.unreadable", "message %s, group %u: %s", id,
+                load->entry.group, result_text(load->result));
     again.next_attempt_ms = loop_wall_ms(load->queue->loop) + REST_MS;
     waiting_end_lease(load->domain_queue, load->entry.id, load->entry.group, &again);
 }
@@ -154,7 +154,8 @@ static void start_reading(struct lease_load *load)
 }
 
 struct lease_load *queue_lease_load(struct domain_queue *domain_queue,
-                                    const struct queue_entry *entry, lease_fn *on_end, void *owner)
+                                    const struct queue_entry *entry, lease_fn *on_end,
+                                    void *owner)
 {
     struct lease_load *load = NEW(struct lease_load);
     struct queue *queue = domain_queue_owner(domain_queue);
@@ -173,7 +174,8 @@ struct lease_load *queue_lease_load(struct domain_queue *domain_queue,
     bytes_init(&held->record, RECORD_MAX);
     list_push_back(&queue->leases, &held->link);
     list_push_back(&queue->loads, &load->link);
-    if (cache_records(queue->cache, entry->id, entry->group, &envelope, &record) != RESULT_OK) {
+    if (cache_records(queue->cache, entry->id, entry->group, &envelope, &record) !=
+        RESULT_OK) {
         start_reading(load);
         return load;
     }
@@ -210,8 +212,8 @@ void lease_release(struct lease *lease)
 struct settling {
     struct operation operation;
     struct lease *lease;
-    struct bytes record;     /* of what stays */
-    struct bytes regrouped;  /* records of the new groups */
+    struct bytes record;    /* of what stays */
+    struct bytes regrouped; /* records of the new groups */
     struct slice *groups;
     char (*lanes)[LANE_TEXT];
     size_t group_count;
@@ -286,7 +288,8 @@ static void on_settled(void *owner, struct store_op *op)
 }
 
 /* The recipients that stay, with what is new about the group. */
-static enum result encode_rest(struct settling *settling, const struct settlement *settlement)
+static enum result encode_rest(struct settling *settling,
+                               const struct settlement *settlement)
 {
     const struct group *before = &settling->lease->group;
     struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
@@ -312,7 +315,8 @@ static enum result encode_rest(struct settling *settling, const struct settlemen
     return record_encode_group(&group, &settling->record);
 }
 
-static enum result build_reports(struct settling *settling, const struct settlement *settlement)
+static enum result build_reports(struct settling *settling,
+                                 const struct settlement *settlement)
 {
     enum result result = RESULT_OK;
 
@@ -330,7 +334,8 @@ static enum result build_reports(struct settling *settling, const struct settlem
         envelope.header_bytes = report->header.length;
         envelope.body_bytes = report->body.length;
         envelope.is_streamed = false;
-        source.body = pieces_of(settling->operation.queue, report->body, &source.body_count);
+        source.body =
+            pieces_of(settling->operation.queue, report->body, &source.body_count);
         result = message_build(&settling->reports[i], settling->operation.queue, &source);
         memory_free(source.body);
         settling->store_reports[i] = settling->reports[i].store;
@@ -339,13 +344,14 @@ static enum result build_reports(struct settling *settling, const struct settlem
     return result;
 }
 
-void lease_settle(struct lease *lease, const struct settlement *settlement, queue_end_fn *on_end,
-                  void *owner)
+void lease_settle(struct lease *lease, const struct settlement *settlement,
+                  queue_end_fn *on_end, void *owner)
 {
     struct settling *settling = settling_new(lease, on_end, owner);
     struct store_op *op = &settling->operation.op;
 
-    /* Texts are cut to their limits by deliver: what does not fit here is a mistake of ours. */
+    /* Texts are cut to their limits by deliver: what does not fit here is a mistake of
+     * ours. */
     CHECK(encode_rest(settling, settlement) == RESULT_OK);
     CHECK(build_reports(settling, settlement) == RESULT_OK);
     op->kind = STORE_SETTLE;

@@ -1,5 +1,5 @@
-/* A new message: recipients are sorted into groups by lane, records are made, bytes are cut into
- * pieces. One place for mail that comes in and for reports. */
+/* A new message: recipients are sorted into groups by lane, records are made, bytes are cut
+ * into pieces. One place for mail that comes in and for reports. */
 #include "inner.h"
 
 #include "smtpd/base/check.h"
@@ -57,7 +57,8 @@ static size_t group_size(const struct placed *placed, size_t at, size_t count)
     return size;
 }
 
-static enum result add_group(struct message *message, const struct placed *placed, size_t size)
+static enum result add_group(struct message *message, const struct placed *placed,
+                             size_t size)
 {
     struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
     struct group group = {
@@ -130,7 +131,8 @@ struct piece **pieces_of(struct queue *queue, struct slice text, size_t *count)
 
 static void join_pieces(struct message *message, const struct message_source *source)
 {
-    struct piece **header = pieces_of(message->queue, source->header, &message->header_pieces);
+    struct piece **header =
+        pieces_of(message->queue, source->header, &message->header_pieces);
 
     message->piece_count = message->header_pieces + source->body_count;
     message->pieces = NEW_ARRAY(struct piece *, message->piece_count + 1);
@@ -142,7 +144,8 @@ static void join_pieces(struct message *message, const struct message_source *so
                source->body_count * sizeof(struct piece *));
     memory_free(header);
     for (size_t i = 0; i < message->piece_count; i++) {
-        message->parts[i] = (struct slice){message->pieces[i]->data, message->pieces[i]->length};
+        message->parts[i] =
+            (struct slice){message->pieces[i]->data, message->pieces[i]->length};
         message->bytes += message->pieces[i]->length;
     }
 }
@@ -206,9 +209,9 @@ void message_fini(struct message *message)
 void message_publish(struct message *message)
 {
     struct queue *queue = message->queue;
-    struct cache_message cached = {message->store.id,    message->pieces,  message->piece_count,
-                                   bytes_view(&message->envelope), message->records,
-                                   message->group_count};
+    struct cache_message cached = {message->store.id,    message->pieces,
+                                   message->piece_count, bytes_view(&message->envelope),
+                                   message->records,     message->group_count};
 
     queue->messages_committed++;
     if (!message->store.was_draft) /* a streamed one has left memory on purpose */
@@ -216,7 +219,8 @@ void message_publish(struct message *message)
     for (size_t i = 0; i < message->group_count; i++) {
         struct waiting_key key = {message->lanes[i], message->tenant, message->priority};
         struct queue_entry entry = {message->store.id, (uint32_t)i,
-                                    (uint32_t)(message->arrival_ms / 1000), message->arrival_ms};
+                                    (uint32_t)(message->arrival_ms / 1000),
+                                    message->arrival_ms};
 
         waiting_add(queue->waiting, &key, &entry, true);
     }

@@ -60,7 +60,7 @@ enum result queue_open(struct loop *loop, struct offload *offload,
     }
     queue->next_id = queue->first_id;
     chunk = store_chunk_bytes(queue->store);
-    queue->piece_bytes = LIMIT_PIECE_BYTES / chunk * chunk;
+    queue->piece_bytes = (size_t)(LIMIT_PIECE_BYTES / chunk) * chunk;
     queue->line = reading_line_new(loop, offload, queue->store);
     queue->waiting = waiting_new(loop, queue, LIMIT_DOMAIN_QUEUES);
     queue->cache = cache_new(CACHE_BYTES);
@@ -76,7 +76,8 @@ void queue_apply(struct queue *queue, const struct queue_settings *settings)
     queue->min_free_space_bytes = settings->min_free_space_bytes;
     queue->receiving_most =
         settings->receiving_bytes ? settings->receiving_bytes : LIMIT_RECEIVING_BYTES;
-    queue->pending_most = settings->pending_bytes ? settings->pending_bytes : LIMIT_PENDING_BYTES;
+    queue->pending_most =
+        settings->pending_bytes ? settings->pending_bytes : LIMIT_PENDING_BYTES;
     waiting_set_expire(queue->waiting, settings->expire_ms);
 }
 
@@ -86,7 +87,8 @@ void queue_set_lanes(struct queue *queue, queue_lane_fn *lane_of, void *owner)
     queue->lane_owner = owner;
 }
 
-void queue_watch(struct queue *queue, queue_due_fn *on_due, queue_due_fn *on_gone, void *owner)
+void queue_watch(struct queue *queue, queue_due_fn *on_due, queue_due_fn *on_gone,
+                 void *owner)
 {
     waiting_watch(queue->waiting, on_due, on_gone, owner);
 }

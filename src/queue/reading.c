@@ -1,5 +1,5 @@
-/* A job may run later than the store lives (the pool is drained at the very end): it holds a
- * reference and finds the store closed. */
+/* A job may run later than the store lives (the pool is drained at the very end): it holds
+ * a reference and finds the store closed. */
 #include "reading.h"
 
 #include "smtpd/base/memory.h"

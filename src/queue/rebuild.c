@@ -63,8 +63,9 @@ static void keep(void *owner, uint64_t id, uint32_t number, struct slice envelop
     found->entry = (struct queue_entry){id, number, (uint32_t)(envelope.arrival_ms / 1000),
                                         group.next_attempt_ms};
     (void)slice_copy_text(slice_of(group.lane), found->lane, sizeof found->lane);
-    found->has_tenant = envelope.tenant && slice_copy_text(slice_of(envelope.tenant), found->tenant,
-                                                           sizeof found->tenant);
+    found->has_tenant =
+        envelope.tenant &&
+        slice_copy_text(slice_of(envelope.tenant), found->tenant, sizeof found->tenant);
     found->priority = envelope.priority;
 }
 
@@ -116,8 +117,8 @@ static void add_found(struct queue *queue, const struct batch *batch)
         waiting_add(queue->waiting, &key, &found->entry, false);
     }
     if (batch->corrupt > 0)
-        log_message(LOG_ERROR, "queue.unreadable", "%zu records cannot be read and are left alone",
-                    batch->corrupt);
+        log_message(LOG_ERROR, "queue.unreadable",
+                    "%zu records cannot be read and are left alone", batch->corrupt);
 }
 
 static void scan_on(void *owner);
@@ -133,7 +134,8 @@ static void on_scanned(void *owner, void *argument)
     rebuild->next_id = batch->scan.next_id;
     rebuild->is_over = batch->result == RESULT_OK && batch->scan.is_over;
     if (rebuild->is_over)
-        log_message(LOG_INFO, "queue.rebuilt", "the index holds %llu groups of before the start",
+        log_message(LOG_INFO, "queue.rebuilt",
+                    "the index holds %llu groups of before the start",
                     (unsigned long long)rebuild->groups);
     else if (batch->result == RESULT_OK)
         scan_on(rebuild);
@@ -187,7 +189,8 @@ void rebuild_overflow(void *owner)
         return;
     batch = NEW(struct batch);
     batch->wanted = NEW_ARRAY(struct queue_entry, OVERFLOW_ENTRIES);
-    batch->wanted_count = waiting_overflow_take(queue->waiting, batch->wanted, OVERFLOW_ENTRIES);
+    batch->wanted_count =
+        waiting_overflow_take(queue->waiting, batch->wanted, OVERFLOW_ENTRIES);
     rebuild->overflow = reading_start(queue->line, &overflow_kind, batch, rebuild);
 }
 

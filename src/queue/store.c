@@ -64,6 +64,16 @@ static void note_commit(struct store *store, bool is_ok, int64_t started_us,
     (void)pthread_mutex_unlock(&store->lock);
 }
 
+/* The free space is measured once a second; in between, what came in is taken off. */
+static void note_added(struct store *store, uint64_t bytes)
+{
+    struct store_numbers *numbers = &store->numbers;
+
+    (void)pthread_mutex_lock(&store->lock);
+    numbers->free_bytes -= bytes < numbers->free_bytes ? bytes : numbers->free_bytes;
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
 /* The environment may not be what its meta page says: nothing is written any more. */
 static void break_store(struct store *store, int code)
 {
@@ -187,6 +197,8 @@ static void run_batch(struct store *store)
         result = judge(store, code, write.bytes);
     note_commit(store, result == RESULT_OK, started_us, batch.count);
     set_results(&batch, result, true);
+    if (result == RESULT_OK)
+        note_added(store, write.added_bytes);
     if (result == RESULT_OK && limit)
         atomic_store(&store->id_limit, limit);
     if (result == RESULT_NO_SPACE)

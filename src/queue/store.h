@@ -42,10 +42,15 @@ enum store_kind {
     STORE_DRAFT_DROP,  /* id */
     STORE_SETTLE,      /* id, group, record or nothing, messages (reports) */
     STORE_REGROUP,     /* id, group, groups; first_group comes back */
-    STORE_CHANGE       /* targets */
+    STORE_CHANGE       /* targets; those at the end of the list may be left */
 };
 
-enum store_target_end { STORE_TARGET_GONE, STORE_TARGET_CHANGED, STORE_TARGET_CORRUPT };
+enum store_target_end {
+    STORE_TARGET_GONE,
+    STORE_TARGET_CHANGED,
+    STORE_TARGET_CORRUPT,
+    STORE_TARGET_LEFT /* the transaction was large enough; submit it again */
+};
 struct store_target {
     uint64_t id;
     uint32_t group;
@@ -86,7 +91,7 @@ struct store_settings {
     uint64_t map_bytes; /* 0: 1 TiB, halved on ENOMEM */
 };
 enum result MUST_CHECK store_open(const struct store_settings *settings,
-                                  struct store **store, uint64_t *first_id,
+                                  struct store **opened, uint64_t *first_id,
                                   struct fault *fault);
 /* Commits what is pending, waits for running read jobs. No callbacks. The struct stays
  * while read jobs refer to it. */
@@ -146,6 +151,6 @@ struct store_scan {
     store_scan_fn *fn;
     void *owner;
 };
-enum result MUST_CHECK store_scan_groups(struct store *store, struct store_scan *scan);
+enum result MUST_CHECK store_scan_groups(struct store *store, struct store_scan *wanted);
 
 #endif

@@ -23,6 +23,8 @@ static const uint64_t MAP_LEAST = UINT64_C(1) << 26;
 /* With less than this available an EIO is a full disk (STORAGE.md: LMDB reports a short
  * write as EIO). */
 static const uint64_t NEARLY_FULL = UINT64_C(32) << 20;
+/* Enough for the pages that the removal of one batch rewrites (LIMIT_BATCH_BYTES). */
+static const off_t KEPT_BYTES = (off_t)4 << 20;
 
 #ifdef SMTPD_TEST_NO_SYNC
 /* A store that breaks G1: the durability test must notice it. */
@@ -156,45 +158,59 @@ static int read_meta(struct store *store, MDB_txn *txn, uint64_t *version, uint6
     return 0;
 }
 
-/* Drafts of a dead process, in transactions of bounded size. */
+/* The id of the first draft; MDB_NOTFOUND: there is none. */
+static int first_draft(struct store *store, MDB_txn *txn, uint64_t *id)
+{
+    MDB_cursor *cursor;
+    MDB_val key;
+    MDB_val data;
+    int code = mdb_cursor_open(txn, store->draft, &cursor);
+
+    if (code)
+        return code;
+    code = mdb_cursor_get(cursor, &key, &data, MDB_FIRST);
+    if (code == 0)
+        memcpy(id, key.mv_data, sizeof *id);
+    mdb_cursor_close(cursor);
+    return code;
+}
+
+/* One transaction of bounded size. */
+static int drop_some_drafts(struct store *store, size_t *count, bool *is_over)
+{
+    struct store_write write;
+    int code = store_write_begin(store, &write);
+
+    if (code)
+        return code;
+    while (!*is_over && write.code == 0 && write.bytes < LIMIT_BATCH_BYTES) {
+        uint64_t id;
+
+        code = first_draft(store, write.txn, &id);
+        *is_over = code == MDB_NOTFOUND;
+        if (code == 0) {
+            store_write_drop_draft(&write, id);
+            ++*count;
+        } else if (!*is_over) {
+            write.code = code;
+        }
+    }
+    return store_write_end(&write);
+}
+
+/* Drafts of a dead process. */
 static int drop_drafts(struct store *store)
 {
     bool is_over = false;
     size_t count = 0;
+    int code = 0;
 
-    while (!is_over) {
-        struct store_write write;
-        int code = store_write_begin(store, &write);
-
-        if (code)
-            return code;
-        while (!is_over && write.code == 0 && write.bytes < LIMIT_BATCH_BYTES) {
-            MDB_cursor *cursor;
-            MDB_val key;
-            MDB_val data;
-            uint64_t id = 0;
-
-            write.code = mdb_cursor_open(write.txn, store->draft, &cursor);
-            if (write.code)
-                break;
-            code = mdb_cursor_get(cursor, &key, &data, MDB_FIRST);
-            if (code == 0)
-                memcpy(&id, key.mv_data, sizeof id);
-            mdb_cursor_close(cursor);
-            is_over = code == MDB_NOTFOUND;
-            if (code && !is_over)
-                write.code = code;
-            else if (!is_over)
-                store_write_drop_draft(&write, id);
-            count += is_over ? 0 : 1;
-        }
-        if ((code = store_write_end(&write)))
-            return code;
-    }
+    while (!is_over && code == 0)
+        code = drop_some_drafts(store, &count, &is_over);
     if (count)
         log_message(LOG_NOTICE, "queue.drafts_removed",
                     "%zu messages were still arriving when the process ended", count);
-    return 0;
+    return code;
 }
 
 /* A start takes the whole step: ids of drafts that were handed out and forgotten stay
@@ -206,10 +222,10 @@ static int raise_id_limit(struct store *store, uint64_t first_id)
 
     if (code)
         return code;
-    store_write_id_limit(&write, first_id + 2 * STORE_ID_STEP);
+    store_write_id_limit(&write, first_id + 2 * (uint64_t)STORE_ID_STEP);
     if ((code = store_write_end(&write)))
         return code;
-    atomic_store(&store->id_limit, first_id + 2 * STORE_ID_STEP);
+    atomic_store(&store->id_limit, first_id + 2 * (uint64_t)STORE_ID_STEP);
     return 0;
 }
 
@@ -287,6 +303,20 @@ static uint64_t used_pages(struct store *store, MDB_txn *txn)
     return pages;
 }
 
+/* Even a removal needs a few new pages: LMDB never writes over a page in use. A little room
+ * behind the end of the file is taken from the file system while there is some, so that a
+ * disk that others filled can still be relieved by delivering and removing. */
+static void keep_room(struct store *store, uint64_t end)
+{
+    mdb_filehandle_t file;
+
+    if (store->kept_from == end || mdb_env_get_fd(store->env, &file) != 0)
+        return;
+    /* Where the file system knows no such thing, or has no room, there is no reserve. */
+    if (fallocate(file, FALLOC_FL_KEEP_SIZE, (off_t)end, KEPT_BYTES) == 0)
+        store->kept_from = end;
+}
+
 /* Free = what the disk has, but no more than the map can still grow, plus the free pages.
  */
 void store_measure(struct store *store)
@@ -306,6 +336,7 @@ void store_measure(struct store *store)
     (void)mdb_env_info(store->env, &info);
     file_pages = info.me_last_pgno + 1;
     growth = store->map_bytes - file_pages * store->page_bytes;
+    keep_room(store, file_pages * store->page_bytes);
     room = disk_available(store);
     if (room > growth)
         room = growth;

@@ -49,6 +49,8 @@ struct store {
     atomic_uint_fast64_t id_limit; /* durable */
     atomic_bool is_broken;
 
+    uint64_t
+        kept_from; /* where the room ends that is kept in the file system for removals */
     struct list taken; /* the store thread's own: taken, not committed yet */
 };
 
@@ -60,7 +62,8 @@ struct store_write {
     MDB_cursor *body;
     MDB_cursor *group;
     uint64_t bytes; /* of bodies, added plus deleted */
-    int code;       /* of LMDB; 0: fine so far */
+    uint64_t added_bytes;
+    int code; /* of LMDB; 0: fine so far */
 };
 
 struct store_group_key {

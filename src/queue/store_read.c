@@ -147,36 +147,40 @@ enum result store_read_piece(struct store *store, const struct store_piece *piec
 
 /* ---- scans ---- */
 
-static int scan(struct store *store, MDB_txn *txn, MDB_cursor *cursor,
-                struct store_scan *scan)
+/* The envelope of `id`; empty where there is none. */
+static struct slice find_envelope(struct store *store, MDB_txn *txn, uint64_t id)
+{
+    MDB_val key = {sizeof id, &id};
+    MDB_val data;
+
+    if (mdb_get(txn, store->envelope, &key, &data) != 0)
+        return (struct slice){NULL, 0};
+    return slice_of_value(&data);
+}
+
+/* From where the cursor stands, up to the limits of the scan. */
+static int scan_on(struct store *store, MDB_cursor *cursor, struct store_scan *scan)
 {
     struct store_group_key text = store_key(scan->next_id, 0);
     MDB_val key = {sizeof text.text, text.text};
     MDB_val data;
-    MDB_val envelope = {0, NULL};
+    struct slice envelope = {NULL, 0};
     uint64_t id = 0;
     size_t envelopes = 0;
     int code = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
 
-    while (code == 0 && key.mv_size == STORE_KEY_CHUNK) {
-        uint64_t next = store_key_id(&key);
+    while (code == 0 && key.mv_size == STORE_KEY_CHUNK &&
+           store_key_id(&key) < scan->before_id) {
+        bool is_next = envelopes == 0 || store_key_id(&key) != id;
 
-        if (next >= scan->before_id)
-            break;
-        if (envelopes == 0 || next != id) {
-            MDB_val id_key = {sizeof next, &next};
-
-            if (envelopes == scan->most_envelopes) {
-                scan->next_id = next;
-                return 0;
-            }
-            envelopes++;
-            id = next;
-            if (mdb_get(txn, store->envelope, &id_key, &envelope) != 0)
-                envelope = (MDB_val){0, NULL};
+        id = store_key_id(&key);
+        if (is_next && envelopes++ == scan->most_envelopes) {
+            scan->next_id = id;
+            return 0;
         }
-        scan->fn(scan->owner, id, store_key_number(&key), slice_of_value(&envelope),
-                 slice_of_value(&data));
+        if (is_next)
+            envelope = find_envelope(store, mdb_cursor_txn(cursor), id);
+        scan->fn(scan->owner, id, store_key_number(&key), envelope, slice_of_value(&data));
         code = mdb_cursor_get(cursor, &key, &data, MDB_NEXT);
     }
     scan->is_over = code == 0 || code == MDB_NOTFOUND;
@@ -193,7 +197,7 @@ enum result store_scan_groups(struct store *store, struct store_scan *wanted)
         return store_translate(store, code, 0);
     code = mdb_cursor_open(txn, store->group, &cursor);
     if (code == 0) {
-        code = scan(store, txn, cursor, wanted);
+        code = scan_on(store, cursor, wanted);
         mdb_cursor_close(cursor);
     }
     store_reader_give(store, txn);

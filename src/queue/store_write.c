@@ -122,6 +122,7 @@ static void put_run(struct store_write *write, uint64_t id, const struct store_r
     for (size_t i = 0; i < run->part_count; i++)
         rest += run->parts[i].length;
     write->bytes += rest;
+    write->added_bytes += rest;
     while (rest > 0 && write->code == 0) {
         size_t length =
             rest < write->store->chunk_bytes ? (size_t)rest : write->store->chunk_bytes;
@@ -331,23 +332,33 @@ static enum store_target_end retry_target(struct store_write *write,
     return STORE_TARGET_CHANGED;
 }
 
+static enum store_target_end change_target(struct store_write *write,
+                                           const struct store_op *op,
+                                           struct store_target *target)
+{
+    int code = read_target(write, target);
+
+    if (code == MDB_NOTFOUND)
+        return STORE_TARGET_GONE;
+    if (code) {
+        write->code = code;
+        return STORE_TARGET_LEFT;
+    }
+    if (!op->removes)
+        return retry_target(write, target, op->next_ms);
+    delete_group(write, target->id, target->group);
+    return STORE_TARGET_CHANGED;
+}
+
+/* A thousand large messages are removed in several transactions: mail does not wait behind
+ * all of them, and on a full disk each takes only a little room of its own. */
 static void change(struct store_write *write, struct store_op *op)
 {
     for (size_t i = 0; i < op->target_count && write->code == 0; i++) {
-        struct store_target *target = &op->targets[i];
-        int code = read_target(write, target);
+        bool is_left = i > 0 && write->bytes >= LIMIT_BATCH_BYTES;
 
-        target->end = STORE_TARGET_GONE;
-        if (code == MDB_NOTFOUND)
-            continue;
-        if (code) {
-            write->code = code;
-        } else if (op->removes) {
-            target->end = STORE_TARGET_CHANGED;
-            delete_group(write, target->id, target->group);
-        } else {
-            target->end = retry_target(write, target, op->next_ms);
-        }
+        op->targets[i].end =
+            is_left ? STORE_TARGET_LEFT : change_target(write, op, &op->targets[i]);
     }
 }
 

@@ -88,19 +88,20 @@ static void end(struct queue_visit *visit, enum result result)
     on_end(owner, result);
 }
 
-static bool show(struct queue_visit *visit, const struct batch *batch, const struct view *view)
+static bool show(struct queue_visit *visit, const struct batch *batch,
+                 const struct view *view)
 {
     struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
     struct envelope envelope;
     struct group group;
     uint32_t groups;
 
-    if (record_decode_envelope(slice_part(bytes_view(&batch->bytes), view->envelope,
-                                          view->envelope_length),
-                               view->id, &envelope, &groups) != RESULT_OK ||
+    if (record_decode_envelope(
+            slice_part(bytes_view(&batch->bytes), view->envelope, view->envelope_length),
+            view->id, &envelope, &groups) != RESULT_OK ||
         record_decode_group(
-            slice_part(bytes_view(&batch->bytes), view->record, view->record_length), view->group,
-            &group, recipients) != RESULT_OK)
+            slice_part(bytes_view(&batch->bytes), view->record, view->record_length),
+            view->group, &group, recipients) != RESULT_OK)
         return true; /* logged when it is due */
     return visit->visit(visit->owner, &envelope, &group);
 }

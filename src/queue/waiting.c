@@ -216,9 +216,10 @@ static struct domain_queue *find_or_make(struct waiting *waiting,
           RESULT_OK);
     if (waiting->count == waiting->capacity) {
         waiting->capacity = waiting->capacity ? waiting->capacity * 2 : 64;
-        waiting->all = memory_resize(waiting->all, waiting->capacity * sizeof domain_queue);
-        waiting->timers =
-            memory_resize(waiting->timers, waiting->capacity * sizeof domain_queue);
+        waiting->all =
+            memory_resize(waiting->all, waiting->capacity * sizeof(struct domain_queue *));
+        waiting->timers = memory_resize(waiting->timers,
+                                        waiting->capacity * sizeof(struct domain_queue *));
     }
     waiting->all[waiting->count++] = domain_queue;
     return domain_queue;
@@ -248,10 +249,7 @@ static void forget(struct domain_queue *domain_queue)
 
 void domain_queue_push(struct domain_queue *domain_queue, const struct entry *entry)
 {
-    if (domain_queue->heap.count == 0) {
-        domain_queue->oldest_s = entry->arrival_s;
-        domain_queue->is_oldest_exact = true;
-    } else if (entry->arrival_s <= domain_queue->oldest_s) {
+    if (domain_queue->heap.count == 0 || entry->arrival_s <= domain_queue->oldest_s) {
         domain_queue->oldest_s = entry->arrival_s;
         domain_queue->is_oldest_exact = true;
     }

@@ -114,11 +114,11 @@ void waiting_end_lease(struct domain_queue *domain_queue, uint64_t id, uint32_t 
 }
 
 void domain_queue_give_back(struct domain_queue *domain_queue,
-                            const struct queue_entry *given)
+                            const struct queue_entry *entry)
 {
-    struct entry entry = end_lease(domain_queue, given->id, given->group);
+    struct entry inner = end_lease(domain_queue, entry->id, entry->group);
 
-    domain_queue_push(domain_queue, &entry);
+    domain_queue_push(domain_queue, &inner);
     unpin(domain_queue);
 }
 

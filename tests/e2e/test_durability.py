@@ -2,6 +2,7 @@
 'Sync: a preload shim delays, then fails, the store's syncs; no 250 leaves before the second sync
 of its commit has returned, a failed one answers 451, and the same test run against a build
 without syncs fails.'"""
+import itertools
 import os
 import random
 import smtplib
@@ -20,8 +21,9 @@ ROUNDS = 50
 class Crash(unittest.TestCase):
     def test_every_250_is_accounted_for_over_50_kills(self):
         chooser = random.Random(os.environ.get("SMTPD_SEED", "20261124"))
+        turns = itertools.count()
         hop = Hop(self, lambda stage, argument, session:
-                  "450 4.2.1 later" if stage == "rcpt" and hash(argument) % 7 == 0 else None)
+                  "450 4.2.1 later" if stage == "rcpt" and next(turns) % 7 == 0 else None)
         relay = Relay(self, hop=hop.port, queue='retry = ["1s", "1s", "2s"]\n', log_level="info")
         accepted, attempted, lock = set(), [0], threading.Lock()
         stop = threading.Event()

@@ -44,7 +44,7 @@ struct queue_settings {
  * afterwards. */
 enum result MUST_CHECK queue_open(struct loop *loop, struct offload *offload,
                                   const struct queue_settings *settings,
-                                  struct queue **queue, struct fault *fault);
+                                  struct queue **opened, struct fault *fault);
 /* All but data_dir and map_bytes take effect. */
 void queue_apply(struct queue *queue, const struct queue_settings *settings);
 void queue_set_lanes(struct queue *queue, queue_lane_fn *lane_of, void *owner);
@@ -58,8 +58,8 @@ void queue_close(struct queue *queue);
  * lines have no room; RESULT_IO when the store cannot commit at all. Cheap. */
 enum result queue_has_room(struct queue *queue);
 
-/* A commit failed in a way that leaves the file in doubt: every later one fails too. The process
- * should end and be started again; nothing acknowledged is lost. */
+/* A commit failed in a way that leaves the file in doubt: every later one fails too. The
+ * process should end and be started again; nothing acknowledged is lost. */
 bool queue_is_broken(const struct queue *queue);
 
 struct draft;
@@ -234,7 +234,7 @@ struct body_reader;
 /* RESULT_BUSY: all outbound windows together are used up: no new attempt now. */
 enum result MUST_CHECK body_reader_open(struct queue *queue,
                                         const struct envelope *envelope,
-                                        struct body_reader **reader);
+                                        struct body_reader **opened);
 void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void *owner);
 void body_reader_close(struct body_reader *reader); /* at any time */
 
@@ -253,18 +253,24 @@ struct queue_visit *queue_visit_start(struct queue *queue, uint64_t first_id,
 void queue_visit_cancel(struct queue_visit *visit);
 bool queue_is_leased(const struct queue *queue, uint64_t id, uint32_t group);
 
-enum queue_change { QUEUE_RETRY, QUEUE_REMOVE };
 struct queue_target {
     uint64_t id;
     uint32_t group;
 };
-/* One commit for at most 1,000 targets. `changed`, `busy` (leased now) and `gone` are
- * counted. Each removed group is one final log line "queue.removed". */
+/* At most 1,000 targets, in one commit, or in several where many bytes are removed.
+ * `changed`, `busy` (leased now) and `gone` are counted. Each removed group is one final
+ * log line "queue.removed". After a failure `changed` says how many were done before it. */
 typedef void queue_changed_fn(void *owner, enum result result, size_t changed, size_t busy,
                               size_t gone);
-void queue_change_start(struct queue *queue, enum queue_change change,
-                        const struct queue_target *targets, size_t count,
-                        queue_changed_fn *on_end, void *owner);
+enum queue_change_kind { QUEUE_RETRY, QUEUE_REMOVE };
+struct queue_change {
+    enum queue_change_kind kind;
+    const struct queue_target *targets; /* copied */
+    size_t count;
+    queue_changed_fn *on_end;
+    void *owner;
+};
+void queue_change_start(struct queue *queue, const struct queue_change *wanted);
 
 struct queue_statistics {
     uint64_t groups_waiting;

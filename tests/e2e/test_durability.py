@@ -6,8 +6,6 @@ import itertools
 import os
 import random
 import smtplib
-import subprocess
-import tempfile
 import threading
 import time
 import unittest
@@ -74,29 +72,11 @@ class Crash(unittest.TestCase):
         self.assertLessEqual(len(doubles), ROUNDS * 20)
 
 
-def build_shim(case):
-    folder = tempfile.mkdtemp(prefix="smtpd-shim-")
-    case.addCleanup(subprocess.run, ["rm", "-rf", folder])
-    library = os.path.join(folder, "shim.so")
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shim.c")
-    subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", library, source,
-                    "-ldl"], check=True)
-    plan, log = os.path.join(folder, "plan"), os.path.join(folder, "log")
-    with open(plan, "w") as file:
-        file.write("0 0")
-    return library, plan, log
-
-
 class Sync(unittest.TestCase):
     def setUp(self):
-        library, self.plan, self.log = build_shim(self)
-        preload = library
-        if world.SANITIZER != "none":
-            # The sanitizer's runtime wants to be the first library.
-            runtime = "libasan.so" if world.SANITIZER == "asan" else "libtsan.so"
-            path = subprocess.run([os.environ.get("CC", "gcc"), f"-print-file-name={runtime}"],
-                                  text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
-            preload = f"{path}:{library}"
+        preload, folder = world.preload(self, "shim.c")
+        self.plan, self.log = os.path.join(folder, "plan"), os.path.join(folder, "log")
+        self.set_plan(0)
         self.env = {"LD_PRELOAD": preload, "SHIM_FILE": self.plan, "SHIM_LOG": self.log}
 
     def relay(self, binary=None):

@@ -83,6 +83,23 @@ def make_certificate(folder, name, host="relay.test", ca=None, days=30, kind="ec
     return crt, key
 
 
+def preload(case, source):
+    """Compiles a file of this folder for LD_PRELOAD: its value, and a folder for its files."""
+    folder = tempfile.mkdtemp(prefix="smtpd-preload-")
+    case.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+    library = os.path.join(folder, "preload.so")
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), source)
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    if SANITIZER == "none":
+        return library, folder
+    # The sanitizer's runtime wants to be the first library.
+    runtime = "libasan.so" if SANITIZER == "asan" else "libtsan.so"
+    path = subprocess.run([compiler, f"-print-file-name={runtime}"], text=True,
+                          stdout=subprocess.PIPE, check=True).stdout.strip()
+    return f"{path}:{library}", folder
+
+
 class Relay:
     """The relay under test. `extra` is TOML that goes behind the common part."""
 

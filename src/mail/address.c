@@ -107,13 +107,16 @@ static size_t literal_length(struct slice text)
 
     if (end >= text.length)
         return 0;
-    if (ip_parse(is_v6 ? slice_from(inside, 5) : inside, &ip) != RESULT_OK ||
+    if (is_v6)
+        inside = slice_from(inside, 5);
+    /* "IPv6:" stands before IPv6 addresses, and before nothing else. */
+    if (ip_parse(inside, &ip) != RESULT_OK ||
         (slice_find(inside, ':') < inside.length) != is_v6)
         return 0;
     return end + 1;
 }
 
-/* Labels of letters, digits, hyphens (and underscores, which exist), or UTF-8. */
+/* Labels of letters, digits, hyphens inside (and underscores, which exist), or UTF-8. */
 static size_t domain_length(struct slice text)
 {
     size_t length = 0;
@@ -126,23 +129,26 @@ static size_t domain_length(struct slice text)
         char byte = text.data[length];
 
         if (byte == '.') {
-            if (label == 0)
+            if (label == 0 || text.data[length - 1] == '-')
                 return 0;
             label = 0;
             length++;
             continue;
         }
-        if (step == 0 || (step == 1 && !is_alnum(byte) && byte != '-' && byte != '_'))
+        if (step == 0 ||
+            (step == 1 && !is_alnum(byte) && byte != '_' && (byte != '-' || label == 0)))
             break;
         label += step;
         length += step;
     }
-    return label > 0 ? length : 0;
+    return label > 0 && text.data[length - 1] != '-' ? length : 0;
 }
 
 /* "@one,@two:" is accepted and dropped (RFC 5321 4.1.1.3, appendix C). */
 static bool skip_source_route(struct slice *rest)
 {
+    bool is_route = false;
+
     while (rest->length > 0 && rest->data[0] == '@') {
         size_t length = domain_length(slice_from(*rest, 1));
 
@@ -156,8 +162,9 @@ static bool skip_source_route(struct slice *rest)
         if (rest->length == 0 || rest->data[0] != ',')
             return false;
         *rest = slice_from(*rest, 1);
+        is_route = true;
     }
-    return true;
+    return !is_route; /* behind a comma stands one host more */
 }
 
 static bool has_utf8(struct slice text)
@@ -251,6 +258,14 @@ static void fold_text(char *text)
             *text = (char)(*text + ('a' - 'A'));
 }
 
+/* "a" of "a.": fully qualified, the same domain. */
+static struct slice without_root(struct slice domain)
+{
+    if (domain.length > 1 && domain.data[domain.length - 1] == '.')
+        domain.length--;
+    return domain;
+}
+
 static enum result to_a_labels(const char *given, char normal[DOMAIN_TEXT])
 {
     uint8_t *converted = NULL;
@@ -259,9 +274,15 @@ static enum result to_a_labels(const char *given, char normal[DOMAIN_TEXT])
     /* RFC 5891, lookup form; emoji and the like of UTS 46 are mapped, never transitional.
      */
     if (idn2_lookup_u8((const uint8_t *)given, &converted,
-                       IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK &&
-        slice_copy_text(slice_of((const char *)converted), normal, DOMAIN_TEXT))
-        result = RESULT_OK;
+                       IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) == IDN2_OK) {
+        struct slice ascii = without_root(slice_of((const char *)converted));
+
+        /* Wide forms are mapped to ASCII: dots, but brackets and blanks as well. */
+        if (ascii.length > 0 && ascii.data[0] != '[' &&
+            domain_length(ascii) == ascii.length &&
+            slice_copy_text(ascii, normal, DOMAIN_TEXT))
+            result = RESULT_OK;
+    }
     idn2_free(converted);
     return result;
 }
@@ -271,8 +292,7 @@ enum result domain_normalise(struct slice domain, char normal[DOMAIN_TEXT])
     char given[DOMAIN_TEXT * 2];
     size_t label = 0;
 
-    if (domain.length > 1 && domain.data[domain.length - 1] == '.')
-        domain.length--; /* fully qualified: the same domain */
+    domain = without_root(domain);
     if (domain_length(domain) != domain.length || domain.length == 0 ||
         !slice_copy_text(domain, given, sizeof given))
         return RESULT_INVALID;

@@ -114,7 +114,31 @@ void reply_reader_init(struct reply_reader *reader)
     memset(reader, 0, sizeof *reader);
 }
 
-/* Printable bytes and UTF-8 as they are; the rest becomes a question mark. */
+/* Length of the printable character at the front in UTF-8 (RFC 3629 3), 0: there is none.
+ */
+static size_t character_length(struct slice text)
+{
+    static const uint32_t least[] = {0, 0x20, 0xa0, 0x800, 0x10000};
+    unsigned char first = (unsigned char)text.data[0];
+    size_t length = first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    uint32_t code = length == 1 ? first : first & (0x7fU >> length);
+
+    if ((first >= 0x80 && first < 0xc0) || first >= 0xf8 || length > text.length)
+        return 0;
+    for (size_t i = 1; i < length; i++) {
+        unsigned char byte = (unsigned char)text.data[i];
+
+        if ((byte & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (byte & 0x3fU);
+    }
+    if (code < least[length] || code == 0x7f || code > 0x10ffff ||
+        (code >= 0xd800 && code <= 0xdfff))
+        return 0;
+    return length;
+}
+
+/* Printable characters as they are; any other byte becomes a question mark. */
 static void keep_text(struct reply_reader *reader, struct slice text)
 {
     char *into = reader->reply.text;
@@ -122,10 +146,18 @@ static void keep_text(struct reply_reader *reader, struct slice text)
     if (reader->text_length > 0 && text.length > 0 &&
         reader->text_length < LIMIT_REPLY_TEXT)
         into[reader->text_length++] = ' ';
-    for (size_t i = 0; i < text.length && reader->text_length < LIMIT_REPLY_TEXT; i++) {
-        unsigned char byte = (unsigned char)text.data[i];
+    while (text.length > 0) {
+        size_t length = character_length(text);
+        size_t taken = length > 0 ? length : 1;
 
-        into[reader->text_length++] = byte < 0x20 || byte == 0x7f ? '?' : text.data[i];
+        if (reader->text_length + taken > LIMIT_REPLY_TEXT)
+            break;
+        if (length == 0)
+            into[reader->text_length] = '?';
+        else
+            memcpy(into + reader->text_length, text.data, length);
+        reader->text_length += (uint32_t)taken;
+        text = slice_from(text, taken);
     }
     into[reader->text_length] = '\0';
 }

@@ -155,7 +155,7 @@ class ManyConnections(unittest.TestCase):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        asked = min(10000, hard // 2 - 500)
+        asked = min(10000, hard - 1500)
         if SLOW:
             asked = min(asked, 2000)
         sink = Sink(self)

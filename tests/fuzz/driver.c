@@ -1,6 +1,7 @@
-/* Feeds every file of the folders (or files) that are named to a fuzzer once, where libFuzzer
- * is not linked: so the corpus is an ordinary test with every compiler. Each input lies in a
- * block of exactly its own size, so that a sanitizer sees the first byte read beyond it.
+/* Feeds every file of the folders (or files) that are named to a fuzzer once, where
+ * libFuzzer is not linked: so the corpus is an ordinary test with every compiler. Each
+ * input lies in a block of exactly its own size, so that a sanitizer sees the first byte
+ * read beyond it.
  */
 #include <dirent.h>
 #include <stdint.h>

@@ -14,7 +14,7 @@ cd "$(dirname "$(realpath "$0")")/.."
 packages_build=(ca-certificates cmake g++ gcc libc6-dev libidn2-dev libjansson-dev liblmdb-dev
     libmicrohttpd-dev libsodium-dev libtomlplusplus-dev libudns-dev libuv1-dev ninja-build pkgconf)
 # What the demonstration talks with; see third_party/demo.sh.
-packages_demo=(curl openssl python3)
+packages_demo=(curl libnet-ssleay-perl openssl python3 swaks)
 # clang with its runtime is for the fuzzers; swaks, msmtp and curl are clients that the relay must
 # get on with. None of these brings a mail system along (--no-install-recommends).
 packages_test=(clang curl libclang-rt-dev libcmocka-dev libnet-ssleay-perl msmtp openssl python3

@@ -43,7 +43,8 @@ static bool take_name(struct slice line, struct slice *name)
 {
     size_t colon = slice_find(line, ':');
 
-    if (colon == 0 || colon >= line.length)
+    /* A line that begins with a blank goes on with a field: the first one has none. */
+    if (colon == 0 || colon >= line.length || is_continuation(line))
         return false;
     *name = slice_trim(slice_part(line, 0, colon));
     for (size_t i = 0; i < name->length; i++)
@@ -71,22 +72,26 @@ bool header_next_field(struct slice *rest, struct slice *name, struct slice *fie
 size_t header_section_length(struct slice message)
 {
     static const char empty_line[] = "\r\n\r\n";
-    const char *end =
-        memmem(message.data, message.length, empty_line, sizeof empty_line - 1);
+    const char *end;
 
+    if (is_end(message))
+        return message.length > 0 ? 2 : 0; /* no fields at all */
+    end = memmem(message.data, message.length, empty_line, sizeof empty_line - 1);
     return end ? (size_t)(end - message.data) + sizeof empty_line - 1 : message.length;
 }
 
-static struct slice field_value(struct slice name, struct slice field)
+/* The value without the blanks and line ends around it: it may begin on a folded line. */
+static struct slice field_value(struct slice field)
 {
-    size_t colon = slice_find(field, ':');
-    struct slice value = slice_from(field, colon + 1);
+    static const char around[] = " \t\r\n";
+    struct slice value = slice_from(field, slice_find(field, ':') + 1);
 
-    (void)name;
+    while (value.length > 0 && memchr(around, value.data[0], sizeof around - 1))
+        value = slice_from(value, 1);
     while (value.length > 0 &&
-           (value.data[value.length - 1] == '\n' || value.data[value.length - 1] == '\r'))
+           memchr(around, value.data[value.length - 1], sizeof around - 1))
         value.length--;
-    return slice_trim(value);
+    return value;
 }
 
 static bool has_8bit(struct slice text)
@@ -113,7 +118,7 @@ void header_scan(struct slice section, struct header_scan *scan)
         if (!slice_equal_text_fold(name, "Message-ID"))
             continue;
         if (scan->message_id_count++ == 0)
-            scan->message_id = field_value(name, field);
+            scan->message_id = field_value(field);
     }
     scan->is_malformed = !is_end(rest);
 }

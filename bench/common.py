@@ -1,0 +1,160 @@
+"""What the benchmarks share: processes of their own on loopback, and what they cost."""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+TOOLS = os.path.join(ROOT, "build", "tools")
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def tool(name):
+    return os.path.join(TOOLS, "bin", name)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise RuntimeError("waited too long")
+        time.sleep(0.01)
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def family(pid):
+    """A process and all that live below it."""
+    pids, new = {pid}, {pid}
+    while new:
+        found = set()
+        for entry in os.listdir("/proc"):
+            if not entry.isdigit():
+                continue
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    parent = int(file.read().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if parent in new and int(entry) not in pids:
+                found.add(int(entry))
+        pids |= found
+        new = found
+    return pids
+
+
+def cpu_seconds(pid):
+    """user+sys of the family, its dead children included."""
+    total = 0
+    for one in family(pid):
+        try:
+            with open(f"/proc/{one}/stat") as file:
+                total += sum(int(x) for x in file.read().rsplit(")", 1)[1].split()[11:15])
+        except OSError:
+            continue
+    return total / TICK
+
+
+def pss_kb(pid):
+    total = 0
+    for one in family(pid):
+        try:
+            with open(f"/proc/{one}/smaps_rollup") as file:
+                total += next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        except (OSError, StopIteration):
+            continue
+    return total
+
+
+class Sink:
+    """smtp-sink; its counter is what has arrived."""
+
+    def __init__(self):
+        self.port = free_port()
+        user = ["-u", "nobody"] if os.getuid() == 0 else []
+        self.process = subprocess.Popen([tool("smtp-sink"), *user, f"inet:127.0.0.1:{self.port}",
+                                         "1024"], stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+        wait_for(lambda: listens(self.port))
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def source(port, count, size, sessions):
+    subprocess.run([tool("smtp-source"), "-d", "-s", str(sessions), "-m", str(count), "-l",
+                    str(size), "-f", "sender@bench.test", "-t", "recipient@bench.test",
+                    f"inet:127.0.0.1:{port}"], check=True, stdout=subprocess.DEVNULL)
+
+
+class Smtpd:
+    name = "smtpd"
+
+    def __init__(self, binary, sink_port, limits=""):
+        self.binary = binary
+        self.folder = tempfile.mkdtemp(prefix="bench-smtpd-", dir=os.path.join(ROOT, "build"))
+        self.port = free_port()
+        self.config = os.path.join(self.folder, "smtpd.toml")
+        with open(self.config, "w") as file:
+            file.write(f"""
+[server]
+hostname = "relay.bench.test"
+data_dir = "{self.folder}/data"
+postmaster = "postmaster@bench.test"
+[relay]
+trusted_networks = ["127.0.0.0/8"]
+[limits]
+{limits}
+[queue]
+min_free_space = "64MiB"
+[log]
+output = "{self.folder}/log"
+[[listen]]
+address = "127.0.0.1:{self.port}"
+mode = "relay"
+tls = "none"
+[[route]]
+name = "sink"
+match = "*"
+host = "127.0.0.1"
+port = {sink_port}
+tls = "off"
+connections = 100
+""")
+        self.process = subprocess.Popen([binary, "run", "--config", self.config],
+                                        stdout=subprocess.DEVNULL)
+        wait_for(lambda: listens(self.port))
+
+    def status(self):
+        return json.loads(subprocess.run([self.binary, "status", "--json", "--config", self.config],
+                                         check=True, stdout=subprocess.PIPE).stdout)
+
+    def waiting(self):
+        queue = self.status()["queue"]
+        return queue["groups_waiting"] + queue["groups_leased"]
+
+    def lag(self):
+        return self.status()["loop_lag"]
+
+    def close(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        shutil.rmtree(self.folder, ignore_errors=True)

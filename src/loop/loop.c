@@ -276,20 +276,36 @@ void loop_stop(struct loop *loop)
     uv_stop(&loop->uv);
 }
 
-static void on_time_is_up(void *owner)
+struct run {
+    struct loop *loop;
+    struct timer timer;
+    struct deferred stop;
+};
+
+static void on_turn_over(void *owner)
 {
     loop_stop(owner);
 }
 
+/* Not at once: libuv from 1.45 on fires timers before the first turn, which would then never
+ * come, and with it what was deferred before. */
+static void on_time_is_up(void *owner)
+{
+    struct run *run = owner;
+
+    loop_defer(run->loop, &run->stop, on_turn_over, run->loop);
+}
+
 void loop_run_for(struct loop *loop, int64_t ms)
 {
-    struct timer timer;
+    struct run run = {.loop = loop};
 
     uv_update_time(&loop->uv);
-    timer_init(&timer, loop, on_time_is_up, loop);
-    timer_start(&timer, ms);
+    timer_init(&run.timer, loop, on_time_is_up, &run);
+    timer_start(&run.timer, ms);
     loop_run(loop);
-    timer_cancel(&timer);
+    timer_cancel(&run.timer);
+    deferred_cancel(loop, &run.stop);
 }
 
 void *loop_uv(struct loop *loop)

@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { PLAIN_MAX = 2048, FOLD_AT = 72 };
+enum { FOLD_AT = 72, FOLD_ANYWHERE_AT = 700 };
 
 /* A writer that remembers its first failure: only the end is asked. */
 struct writer {
@@ -28,8 +28,18 @@ static void add_slice(struct writer *writer, struct slice text)
         writer->result = bytes_add(writer->into, text);
 }
 
+/* Whether a line may end before `at`: never inside of a character in UTF-8, and never so
+ * that nothing but blanks stands on the next line. */
+static bool may_fold(const char *at, char clean, size_t column)
+{
+    if (clean == ' ')
+        return column > FOLD_AT && (unsigned char)at[1] > ' ' && at[1] != 0x7f;
+    return column > FOLD_ANYWHERE_AT && ((unsigned char)clean & 0xc0) != 0x80;
+}
+
 /* Control characters (CR and LF among them) become blanks; without SMTPUTF8 what is not
- * ASCII becomes a question mark. Long texts are folded at blanks (RFC 5322 2.2.3). */
+ * ASCII becomes a question mark. Long texts are folded at blanks (RFC 5322 2.2.3), and
+ * anywhere before a line grows longer than SMTP carries (RFC 5321 4.5.3.1.6). */
 static void add_clean(struct writer *writer, const char *text, bool allows_utf8,
                       size_t column)
 {
@@ -41,10 +51,13 @@ static void add_clean(struct writer *writer, const char *text, bool allows_utf8,
             clean = ' ';
         else if (byte > 0x7f && !allows_utf8)
             clean = '?';
-        if (clean == ' ' && column > FOLD_AT && text[1]) {
+        if (byte >= 0xc0 && count + 4 > LIMIT_REPLY_TEXT)
+            break; /* no half characters */
+        if (may_fold(text, clean, column)) {
             add(writer, "\r\n ");
             column = 1;
-            continue;
+            if (clean == ' ')
+                continue;
         }
         add_slice(writer, (struct slice){&clean, 1});
         column++;

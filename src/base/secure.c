@@ -6,7 +6,7 @@
 #include <sodium.h>
 #include <string.h>
 
-/* DESIGN.md 2: enough to hurt a guesser, little enough for two threads of log-ins. */
+/* Enough to hurt a guesser, little enough for two threads of log-ins. */
 enum { ARGON2_PASSES = 2, ARGON2_BYTES = 19 * 1024 * 1024 };
 
 /* Drawn once, never written again: the exception to "no globals" that keyed hashes need. */

@@ -7,7 +7,7 @@
  *   RSET?  MAIL  RCPT RCPT ... RCPT  DATA  (body) DOT
  *          ^got                  ^sent
  *
- * Whose fault (DESIGN.md 4): before MAIL was answered it is the host's, and nothing is
+ * Whose fault: before MAIL was answered it is the host's, and nothing is
  * written; what is said about this message writes its group. */
 #include "inner.h"
 

@@ -1,9 +1,7 @@
 /* The client side of a session, up to where it can take mail:
  *
- *   dial -> greeting -> ehlo -+-> starttls -> secure -> ehlo again -+-> auth (plain, or
- * login in |        |         |    |                                     |     two steps)
- * -> ready |   (implicit TLS:  +-> helo +-------------------> ready
- *     +----- secure first)
+ *   dial -> [secure, where TLS is implicit] -> greeting -> ehlo, or helo
+ *   ehlo -> [starttls -> secure -> ehlo] -> [auth: plain in one step, login in three] -> ready
  *   any of them -> broken
  *
  * Time limits are RFC 5321 4.5.3.2's, for a whole reply, not for a byte of it. */

@@ -2,7 +2,7 @@
  *
  * Owns      its stream, the reading of replies, the patience of each stage.
  * Promises  callbacks from the loop; none after connection_close(). A reply is whole and
- * sane; nonsense, floods and silence are faults.
+ *           sane; nonsense, floods and silence are faults.
  */
 #ifndef SMTPD_DELIVER_CONNECTION_H
 #define SMTPD_DELIVER_CONNECTION_H

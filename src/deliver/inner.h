@@ -2,8 +2,7 @@
  *
  *   queue --due--> lane --(router)--> destination --> attempt --> connection --> next hop
  *                    ^                    |              |
- *                    +---- rests until <--+--- fault     +--> outcomes --> settle (+
- * reports)
+ *                    +---- rests until <--+--- fault     +--> outcomes --> settle
  */
 #ifndef SMTPD_DELIVER_INNER_H
 #define SMTPD_DELIVER_INNER_H
@@ -72,7 +71,7 @@ void plan_key(const struct plan *plan, const char *lane, struct bytes *key);
 
 struct route_search;
 typedef void route_search_fn(void *owner, struct plan *plan); /* the plan is the owner's */
-/* For a domain that no route and no mailbox takes. Completion rule of HOUSE.md 4. */
+/* For a domain that no route and no mailbox takes. The completion rule (docs/architecture.md). */
 struct route_search *route_search_start(struct deliver *deliver, const char *domain,
                                         route_search_fn *on_end, void *owner);
 void route_search_cancel(struct route_search *search);

@@ -28,12 +28,28 @@ static void add_slice(struct writer *writer, struct slice text)
         writer->result = bytes_add(writer->into, text);
 }
 
-/* Whether a line may end before `at`: never inside of a character in UTF-8, and never so
+/* What is kept of a text: so much, and no half of a character in UTF-8. */
+static struct slice kept(const char *text)
+{
+    struct slice all = slice_of(text);
+    struct slice part = slice_part(all, 0, LIMIT_REPLY_TEXT);
+
+    if (part.length == all.length)
+        return part;
+    while (part.length > 0 && ((unsigned char)part.data[part.length - 1] & 0xc0) == 0x80)
+        part.length--;
+    if (part.length > 0 && (unsigned char)part.data[part.length - 1] >= 0xc0)
+        part.length--;
+    return part;
+}
+
+/* Whether a line may end before `rest`: never inside of a character in UTF-8, and never so
  * that nothing but blanks stands on the next line. */
-static bool may_fold(const char *at, char clean, size_t column)
+static bool may_fold(struct slice rest, char clean, size_t column)
 {
     if (clean == ' ')
-        return column > FOLD_AT && (unsigned char)at[1] > ' ' && at[1] != 0x7f;
+        return column > FOLD_AT && rest.length > 1 && (unsigned char)rest.data[1] > ' ' &&
+               rest.data[1] != 0x7f;
     return column > FOLD_ANYWHERE_AT && ((unsigned char)clean & 0xc0) != 0x80;
 }
 
@@ -43,17 +59,15 @@ static bool may_fold(const char *at, char clean, size_t column)
 static void add_clean(struct writer *writer, const char *text, bool allows_utf8,
                       size_t column)
 {
-    for (size_t count = 0; *text && count < LIMIT_REPLY_TEXT; text++, count++) {
-        unsigned char byte = (unsigned char)*text;
-        char clean = *text;
+    for (struct slice rest = kept(text); rest.length > 0; rest = slice_from(rest, 1)) {
+        unsigned char byte = (unsigned char)rest.data[0];
+        char clean = rest.data[0];
 
         if (byte < 0x20 || byte == 0x7f)
             clean = ' ';
         else if (byte > 0x7f && !allows_utf8)
             clean = '?';
-        if (byte >= 0xc0 && count + 4 > LIMIT_REPLY_TEXT)
-            break; /* no half characters */
-        if (may_fold(text, clean, column)) {
+        if (may_fold(rest, clean, column)) {
             add(writer, "\r\n ");
             column = 1;
             if (clean == ' ')

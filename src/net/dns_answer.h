@@ -1,9 +1,9 @@
 /* A DNS packet -> records. Pure: no I/O, no clock, no udns; what comes in may be hostile.
  *
- * Promises  every packet gives an answer; one that makes no sense gives RESULT_DNS_FAILURE.
- *           Host names are letters, digits, '-', '_' and single dots, in lower case: a
- * record with any other name is skipped, never repaired. Ignores   the id (who sent the
- * query knows it), authority and additional records.
+ * Promises  every packet gives an answer; one that makes no sense gives
+ *           RESULT_DNS_FAILURE. Host names are letters, digits, '-', '_' and single dots,
+ *           in lower case: a record with any other name is skipped, never repaired.
+ * Ignores   the id (who sent the query knows it), authority and additional records.
  */
 #ifndef SMTPD_NET_DNS_ANSWER_H
 #define SMTPD_NET_DNS_ANSWER_H

@@ -2,7 +2,7 @@
  *
  * Owns      at most `most_entries` answers, each packed into one small block.
  * Promises  constant time. An answer is given out up to its TTL: 30 s to 1 h as the server
- * said for records, 5 min for their absence. Failures are not kept.
+ *           said for records, 5 min for their absence. Failures are not kept.
  */
 #ifndef SMTPD_NET_DNS_CACHE_H
 #define SMTPD_NET_DNS_CACHE_H

@@ -1,9 +1,10 @@
 /* Questions to the DNS servers: over UDP, and over TCP what did not fit.
  *
- * Owns      the questions from start to end; at most LIMIT_DNS_IN_FLIGHT are asked at once,
- * the others wait in order. Promises  completion rule of HOUSE.md 4. The answer is parsed,
- * and authentic only if a server on loopback says so: anybody could set that bit on the
- * way. Ignores   caching, and how long somebody wants to wait.
+ * Owns      the questions from start to end; at most LIMIT_DNS_IN_FLIGHT are asked at
+ *           once, the others wait in order.
+ * Promises  the completion rule (docs/architecture.md). The answer is parsed, and authentic only
+ *           if a server on loopback says so: anybody could set that bit on the way.
+ * Ignores   caching, and how long somebody wants to wait.
  */
 #ifndef SMTPD_NET_DNS_CLIENT_H
 #define SMTPD_NET_DNS_CLIENT_H

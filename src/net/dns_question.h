@@ -2,8 +2,9 @@
  *
  * Owns      nothing: a plain value.
  * Promises  only names that the wire can carry: labels of 1 to 63 bytes, 255 in all,
- * printable. Ignores   udns and resolver.h, on purpose: each has its own `struct dns_mx`,
- * and this header is seen by files that include either.
+ *           printable.
+ * Ignores   udns and resolver.h, on purpose: each has its own `struct dns_mx`, and this
+ *           header is seen by files that include either.
  */
 #ifndef SMTPD_NET_DNS_QUESTION_H
 #define SMTPD_NET_DNS_QUESTION_H

@@ -3,7 +3,8 @@
  * Owns      its connection, from connect to the whole answer.
  * Promises  `on_end` runs once, from the loop: never inside dns_tcp_start(), never after
  *           dns_tcp_cancel(). Then the operation frees itself. The packet answers our id
- * and is whole; whether it answers our question is the parser's to say (dns_answer.h).
+ *           and is whole; whether it answers our question is the parser's to say
+ *           (dns_answer.h).
  */
 #ifndef SMTPD_NET_DNS_TCP_H
 #define SMTPD_NET_DNS_TCP_H

@@ -3,8 +3,9 @@
  * Owns      the udns context, its socket and its timer.
  * Promises  `on_end` runs once, from the loop; never inside dns_udp_start(), never after
  *           dns_udp_cancel(). A truncated answer ends the query at once, with its server.
- * Ignores   what an answer says, TCP, deadlines (udns gives up after 21 to 36 s by itself),
- * and how many queries there are: above some 200 udns loses answers, see resolver.c.
+ * Ignores   what an answer says, TCP, deadlines (udns gives up after 21 to 36 s by
+ *           itself), and how many queries there are: above some 200 udns loses answers,
+ *           see resolver.c.
  */
 #ifndef SMTPD_NET_DNS_UDP_H
 #define SMTPD_NET_DNS_UDP_H

@@ -3,10 +3,8 @@
  * Small writes of one turn of the loop leave together: they gather in `out` and are flushed
  * behind the turn (or at 16 KiB), so that the replies to a pipelined batch are one segment.
  *
- *        stream_start            stream_secure_*            stream_close
- *   new ------------> open ----------------> securing --> open(TLS) ----> closing --> freed
- *                                                                  (flush, shutdown,
- * linger)
+ *   new --stream_start--> open --stream_secure_*--> securing --> open (TLS)
+ *   open --stream_close--> closing (flush, shutdown, wait for the peer) --> freed
  */
 #include "smtpd/net/stream.h"
 

@@ -1,8 +1,8 @@
 /* The TLS of one connection: a machine that eats and makes bytes, without a socket.
  *
  * Owns      its mbedTLS context. One thread at a time touches it: during the handshake a
- * thread of the crypto pool while a step runs, else the loop's. Ignores   where ciphertext
- * comes from and goes to.
+ *           thread of the crypto pool while a step runs, else the loop's.
+ * Ignores   where ciphertext comes from and goes to.
  */
 #ifndef SMTPD_NET_TLS_ENGINE_H
 #define SMTPD_NET_TLS_ENGINE_H

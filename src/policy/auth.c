@@ -21,7 +21,7 @@ enum {
 };
 
 /* What an unknown user is measured against: same parameters as ours, so the same time
- * (DESIGN.md 7). Its password was random and is forgotten, and a match would still be
+ *. Its password was random and is forgotten, and a match would still be
  * refused. */
 static const char nobody[] = "$argon2id$v=19$m=19456,t=2,p=1$Pq9nB9PB3bXfILPE8wqswA$"
                              "E7EpAgJSoeeRCcA9AUyC5fsScS07GzZe5W+tkMV8YNQ";

@@ -3,7 +3,8 @@
  *
  * Owns      its references to pieces, copies of records.
  * Promises  bounded; the oldest go first, and a piece that is still read stays until its
- * reader lets go of it. Ignores   the disk: what is not here is read there.
+ *           reader lets go of it.
+ * Ignores   the disk: what is not here is read there.
  */
 #ifndef SMTPD_QUEUE_CACHE_H
 #define SMTPD_QUEUE_CACHE_H

@@ -1,7 +1,7 @@
 /* Messages on their way in: drafts and their commits, with the two budgets (docs/queue.md).
  *
- *   draft_write --(above 256 KiB, or 64 MiB in sum)--> chunks at the store, the session
- * pauses draft_commit --(above 64 MiB pending)--> held back --> at the store --> told
+ *   draft_write  --(above 256 KiB, or 64 MiB in sum)--> chunks at the store, the session pauses
+ *   draft_commit --(above 64 MiB pending)--> held back --> at the store --> told
  */
 #include "inner.h"
 

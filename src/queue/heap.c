@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-/* A relay may hold millions of these: DESIGN.md 3 counts on it. */
+/* A relay may hold millions of these. */
 _Static_assert(sizeof(struct entry) == 24, "an entry is 24 bytes");
 
 enum { FIRST_CAPACITY = 4, FILTER_WORDS = 1024, FILTER_BITS = FILTER_WORDS * 64 };

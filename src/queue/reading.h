@@ -1,8 +1,9 @@
 /* Reads of the store on the file pool, one callback each.
  *
- * Promises  `run` runs on a pool thread with the store open, and touches only `input`; then
- *           `on_end` runs once on the loop. When the pool is full the read waits in line.
- * After reading_cancel() `on_end` does not run, and `drop` frees the input in its time.
+ * Promises  `run` runs on a pool thread with the store open, and touches only `input`;
+ *           then `on_end` runs once on the loop. When the pool is full the read waits in
+ *           line. After reading_cancel() `on_end` does not run, and `drop` frees the input
+ *           in its time.
  */
 #ifndef SMTPD_QUEUE_READING_H
 #define SMTPD_QUEUE_READING_H

@@ -1,11 +1,13 @@
 /* The form, all numbers little-endian:
  *
- *   envelope  version u8, kind u8, flags u8, priority u8, longest_line u32, group_count
- * u32, arrival u64, header_bytes u64, body_bytes u64, texts: sender, envid, user, tenant,
- * session group     version u8, kind u8, flags u8, 0 u8, attempts u32, next u64, not_before
- * u64, last_attempt u64, last_code u16, recipient_count u16, texts: lane, last_status,
- * last_text, last_host recipients: notify u8, texts: address, orcpt text      length u16
- * (0xffff: NULL), bytes, NUL
+ *   envelope    version u8, kind u8, flags u8, priority u8, longest_line u32,
+ *               group_count u32, arrival u64, header_bytes u64, body_bytes u64,
+ *               texts: sender, envid, user, tenant, session
+ *   group       version u8, kind u8, flags u8, 0 u8, attempts u32, next u64,
+ *               not_before u64, last_attempt u64, last_code u16, recipient_count u16,
+ *               texts: lane, last_status, last_text, last_host,
+ *               recipients: notify u8, texts: address, orcpt
+ *   text        length u16 (0xffff: NULL), bytes, NUL
  *
  * Texts carry a NUL so that a decoded record needs no copies: structs point into it. A form
  * with field numbers was rejected: a record is rewritten at every deferral and read by one

@@ -1,15 +1,15 @@
 /* Versioned packed records <-> structs: what the tables `envelope` and `group` hold.
  *
- * Promises  pure. decode(encode(x)) = x. Decoding takes any bytes: what does not follow the
- * form exactly is RESULT_CORRUPT, and nothing is read outside of the record. Ignores   keys
- * and tables: see store.c.
+ * Promises  pure. decode(encode(x)) = x. Decoding takes any bytes: what does not follow
+ *           the form exactly is RESULT_CORRUPT, and nothing is read outside of the record.
+ * Ignores   keys and tables: see store.c.
  */
 #ifndef SMTPD_QUEUE_RECORD_H
 #define SMTPD_QUEUE_RECORD_H
 
 #include "smtpd/queue/queue.h"
 
-/* One page run holds it, whatever the page size (DESIGN.md 3). */
+/* One page run holds it, whatever the page size (docs/queue.md). */
 enum { RECORD_MAX = LIMIT_CHUNK_BYTES };
 
 /* Appends. RESULT_TOO_LARGE above RECORD_MAX: the caller's texts passed their limits. */

@@ -2,7 +2,7 @@
  * transaction, commits, and hands all of it back to the loop. One commit (two syncs inside
  * LMDB) serves every message that waits at that moment; there is no artificial wait.
  *
- * A log of our own would need one sync less and all the recovery code: STORAGE.md. */
+ * A log of our own would need one sync less and all the recovery code. */
 #include "store.h"
 
 #include "store_inner.h"

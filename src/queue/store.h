@@ -1,10 +1,11 @@
 /* LMDB behind a wall: the tables, the one writing thread with its group commit, read jobs.
  *
  * Owns      the environment and the thread; an operation belongs to the store from
- * store_submit() until its `on_end` runs. Promises  `result` is RESULT_OK only after
- * mdb_txn_commit() returned 0 (G1). An operation is committed as a whole or not at all (G2,
- * G3). Operations are taken first in, first out. `on_end` runs on the loop, never inside
- * store_submit(). Ignores   what a record means: only record.c knows.
+ *           store_submit() until its `on_end` runs.
+ * Promises  `result` is RESULT_OK only after mdb_txn_commit() returned 0 (G1). An
+ *           operation is committed as a whole or not at all (G2, G3). Operations are taken
+ *           first in, first out. `on_end` runs on the loop, never inside store_submit().
+ * Ignores   what a record means: only record.c knows.
  */
 #ifndef SMTPD_QUEUE_STORE_H
 #define SMTPD_QUEUE_STORE_H

@@ -1,7 +1,7 @@
 /* The environment: opening, tables, what a dead process left behind, free space, and the
  * one place where LMDB's codes become ours.
  *
- * MDB_NOTLS only (STORAGE.md): WRITEMAP dies of a full disk, NOMETASYNC loses the last
+ * MDB_NOTLS only (docs/queue.md): WRITEMAP dies of a full disk, NOMETASYNC loses the last
  * commit, NOSYNC corrupts. The map is address space, reserved once: growing it would need
  * every read transaction of the process to be closed. */
 #include "store_inner.h"
@@ -20,7 +20,7 @@ enum { FORMAT_VERSION = 1, PAGE_HEADER = 16, CHUNK_LEAST = 496, CHUNK_MOST = 655
 
 static const uint64_t MAP_FIRST = UINT64_C(1) << 40;
 static const uint64_t MAP_LEAST = UINT64_C(1) << 26;
-/* With less than this available an EIO is a full disk (STORAGE.md: LMDB reports a short
+/* With less than this available an EIO is a full disk (LMDB reports a short
  * write as EIO). */
 static const uint64_t NEARLY_FULL = UINT64_C(32) << 20;
 /* Enough for the pages that the removal of one batch rewrites (LIMIT_BATCH_BYTES). */

@@ -54,7 +54,7 @@ struct store {
     struct list taken; /* the store thread's own: taken, not committed yet */
 };
 
-/* One write transaction. Sticky: after the first failure nothing more is done (HOUSE.md 4).
+/* One write transaction. Sticky: after the first failure nothing more is done.
  */
 struct store_write {
     struct store *store;

@@ -1,6 +1,6 @@
 /* Reading, on pool threads. A read transaction is renewed, copies at most one piece or one
  * batch of records, and is reset before the call returns: one that is held makes the file
- * grow without end, because no page that it might still see can be used again (STORAGE.md).
+ * grow without end, because no page that it might still see can be used again.
  */
 #include "store_inner.h"
 

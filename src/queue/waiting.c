@@ -1,5 +1,5 @@
 /* Domain queues and when they are due. No schedule on disk: it would cost two random pages
- * for each deferral (STORAGE.md), and a scan rebuilds this index in seconds.
+ * for each deferral (docs/queue.md), and a scan rebuilds this index in seconds.
  *
  * Two levels of heaps: the entries of a domain queue, and the domain queues by their
  * earliest entry. A domain queue that its watcher holds is in no timer heap: a destination
@@ -308,8 +308,7 @@ size_t waiting_queue_count(const struct waiting *waiting)
     return waiting->count;
 }
 
-/* ---- the sweep: empty domain queues go, the oldest is found, overflow gets its room ----
- */
+/* ---- the sweep: empty domain queues go, the oldest is found, overflow gets room ---- */
 
 static bool is_forgotten(const struct domain_queue *domain_queue, int64_t now_ms)
 {

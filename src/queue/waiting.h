@@ -1,10 +1,10 @@
-/* The index in memory: domain queues, what waits in them, what is leased (DESIGN.md 3).
+/* The index in memory: domain queues, what waits in them, what is leased (docs/queue.md).
  *
  * Owns      the domain queues and their heaps of 24-byte entries, the timer heap of domain
  *           queues, the set of leased groups, the list of what does not fit (overflow).
  * Promises  on_due and on_gone run from the loop, never inside another call. Waits keep
- * their length when the clock steps. Nothing expires untried (G6). Ignores   the disk,
- * records, leases' contents.
+ *           their length when the clock steps. Nothing expires untried (G6).
+ * Ignores   the disk, records, leases' contents.
  *
  * The functions domain_queue_*() of the door stand here.
  */

@@ -1,5 +1,5 @@
 /* What is out of its heap: leased groups, and groups that an operator's change holds. Both
- * live in memory only: a crash turns *leased* into *waiting* (DESIGN.md 3). */
+ * live in memory only: a crash turns *leased* into *waiting* (docs/queue.md). */
 #include "waiting_inner.h"
 
 #include "smtpd/base/check.h"

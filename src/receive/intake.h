@@ -1,7 +1,7 @@
 /* The data of a message: DATA and BDAT, from the 354 to the last byte.
  *
  * Promises  exactly one verdict per message: what goes wrong in the middle is kept until
- * the end of the data (RFC 5321 4.2.5), while the rest is read and thrown away.
+ *           the end of the data (RFC 5321 4.2.5), while the rest is read and thrown away.
  */
 #ifndef SMTPD_RECEIVE_INTAKE_H
 #define SMTPD_RECEIVE_INTAKE_H

@@ -1,4 +1,4 @@
-/* The events of this room, in one place so that fields keep their names (DESIGN.md 5). */
+/* The events of this room, in one place so that fields keep their names. */
 #ifndef SMTPD_RECEIVE_JOURNAL_H
 #define SMTPD_RECEIVE_JOURNAL_H
 

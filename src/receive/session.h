@@ -2,7 +2,8 @@
  *
  * Owns      the stream, unprocessed input, the transaction, the log-in.
  * Promises  every callback ends with one flush: replies to pipelined commands leave
- * together. session_close() may be called anywhere; the session is freed by the loop.
+ *           together. session_close() may be called anywhere; the session is freed by the
+ *           loop.
  * Ignores   what commands mean (verbs.h) and what becomes of a message (transaction.h).
  */
 #ifndef SMTPD_RECEIVE_SESSION_H

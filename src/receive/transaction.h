@@ -1,7 +1,8 @@
 /* MAIL to the reply behind the data: one message on its way into the queue.
  *
  * Owns      the envelope and recipients (in an arena of its own), the header section while
- * it comes in, the draft. Ignores   what the data says: see intake.h.
+ *           it comes in, the draft.
+ * Ignores   what the data says: see intake.h.
  */
 #ifndef SMTPD_RECEIVE_TRANSACTION_H
 #define SMTPD_RECEIVE_TRANSACTION_H

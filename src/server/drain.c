@@ -1,4 +1,4 @@
-/* Leaving (DESIGN.md 4). The grace period ends in steps: sessions until 5 s before its end,
+/* Leaving. The grace period ends in steps: sessions until 5 s before its end,
  * attempts behind their final dot until 2 s before it, then the last commit. */
 #include "inner.h"
 

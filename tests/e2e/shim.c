@@ -86,7 +86,8 @@ static int remember(const char *path, int flags, int fd)
     size_t length = strlen(path);
 
     if (fd >= 0 && fd < 65536)
-        is_meta[fd] = length > 8 && !strcmp(path + length - 8, "data.mdb") && (flags & O_DSYNC);
+        is_meta[fd] =
+            length > 8 && !strcmp(path + length - 8, "data.mdb") && (flags & O_DSYNC);
     return fd;
 }
 

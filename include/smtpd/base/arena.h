@@ -1,7 +1,7 @@
 /* A region: many small allocations, one release. Used per session and per transaction.
  *
  * Promises  never more than its ceiling: arena_alloc returns NULL then, and the caller
- * answers the peer (452 or 500). Out of heap aborts as in memory.h.
+ *           answers the peer (452 or 500). Out of heap aborts as in memory.h.
  */
 #ifndef SMTPD_BASE_ARENA_H
 #define SMTPD_BASE_ARENA_H

@@ -1,7 +1,8 @@
 /* Two ways to hold bytes: a borrowed view and a growing buffer with a ceiling.
  *
  * Promises  a buffer never passes its ceiling: the call that would says RESULT_TOO_LARGE
- * and changes nothing. Ignores   character sets; only ASCII case is folded.
+ *           and changes nothing.
+ * Ignores   character sets; only ASCII case is folded.
  */
 #ifndef SMTPD_BASE_BYTES_H
 #define SMTPD_BASE_BYTES_H

@@ -27,7 +27,7 @@ enum limits {
     LIMIT_HEADER_SECTION = 262144, /* then 552 5.3.4 */
     LIMIT_RECIPIENTS = 100000,     /* most that the option may allow */
 
-    /* queue (DESIGN.md 3) */
+    /* queue */
     LIMIT_GROUP_RECIPIENTS = 100,
     LIMIT_GROUP_BYTES = 2000,
     LIMIT_CHUNK_BYTES = 4080,    /* page size - 16 on 4 KiB pages */

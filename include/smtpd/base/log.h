@@ -1,12 +1,13 @@
-/* The event log: one event is one JSON object on a line (DESIGN.md 5).
+/* The event log: one event is one JSON object on a line.
  *
  * Owns      a bounded ring and the writer thread that empties it into a descriptor (stdout
- * may be a blocked pipe; the loop never waits for it). Promises  a final event (one that
- * ends a recipient's life) is never dropped: while the ring has no room for them
- * log_has_room() is false, and new mail and new attempts wait. Other events are dropped
- * when the ring is full, and counted. Text is escaped; bytes that are not UTF-8 are written
- * as U+FFFD. Secrets have no printer. Ignores   which events there are: docs/events.md
- * lists them.
+ *           may be a blocked pipe; the loop never waits for it).
+ * Promises  a final event (one that ends a recipient's life) is never dropped: while the
+ *           ring has no room for them log_has_room() is false, and new mail and new
+ *           attempts wait. Other events are dropped when the ring is full, and counted.
+ *           Text is escaped; bytes that are not UTF-8 are written as U+FFFD. Secrets have
+ *           no printer.
+ * Ignores   which events there are: docs/events.md lists them.
  *
  *   struct log_line line;
  *   log_start(&line, LOG_NOTICE, "receive.accepted");

@@ -1,7 +1,8 @@
 /* A hash map with text keys and a ceiling: rates, caches, domains.
  *
  * Owns      copies of its keys; never the values.
- * Promises  keyed SipHash with a random key of the process: peers cannot make keys collide.
+ * Promises  keyed SipHash with a random key of the process: peers cannot make keys
+ *           collide.
  */
 #ifndef SMTPD_BASE_MAP_H
 #define SMTPD_BASE_MAP_H

@@ -1,7 +1,7 @@
 /* The only door to the heap.
  *
  * Promises  never NULL: out of memory prints one line and aborts. Ceilings everywhere keep
- *           that away, and the queue is durable (HOUSE.md 4).
+ *           that away, and the queue is durable.
  */
 #ifndef SMTPD_BASE_MEMORY_H
 #define SMTPD_BASE_MEMORY_H

@@ -1,7 +1,8 @@
 /* The list of ways in which the world can fail, and how a failure is passed on.
  *
  * Owns      the words; foreign codes (UV_*, MDB_*, mbedTLS) are translated into these in
- * the one file that owns the library. Promises  RESULT_OK is 0; every result has a text.
+ *           the one file that owns the library.
+ * Promises  RESULT_OK is 0; every result has a text.
  * Ignores   what the peer did wrong: that is a value (struct reply), not an error of ours.
  */
 #ifndef SMTPD_BASE_RESULT_H

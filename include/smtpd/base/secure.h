@@ -1,7 +1,7 @@
 /* libsodium behind a wall: randomness, wiping, constant-time comparison, password hashes.
  *
- * Promises  no secret is printed. Password functions take tens of milliseconds of CPU: call
- *           them on a pool, never on the loop.
+ * Promises  no secret is printed. Password functions take tens of milliseconds of CPU:
+ *           call them on a pool, never on the loop.
  */
 #ifndef SMTPD_BASE_SECURE_H
 #define SMTPD_BASE_SECURE_H
@@ -18,7 +18,7 @@ bool secure_equal(struct slice a, struct slice b); /* time depends on the length
 /* Keyed 32-byte hash with a key drawn at secure_init(): equal within this process only. */
 void secure_process_digest(struct slice input, uint8_t digest[SECURE_DIGEST]);
 uint64_t secure_short_hash(struct slice input); /* keyed SipHash, for maps */
-/* argon2id, 19 MiB, 2 passes (DESIGN.md 2). The text form of libsodium ("$argon2id$...").
+/* argon2id, 19 MiB, 2 passes. The text form of libsodium ("$argon2id$...").
  */
 enum result MUST_CHECK secure_password_hash(struct slice password,
                                             char hash[SECURE_HASH_TEXT]);

@@ -1,8 +1,8 @@
 /* Commands to a running server, over its control socket (docs/control.md).
  *
  * Promises  exit codes 0 done, 1 failed, 2 usage, 3 the server does not run. Columns and
- * colour on a terminal, plain columns into a pipe, JSON with --json. Blocking: this is a
- *           process of its own.
+ *           colour on a terminal, plain columns into a pipe, JSON with --json. Blocking:
+ *           this is a process of its own.
  */
 #ifndef SMTPD_CLI_CLI_H
 #define SMTPD_CLI_CLI_H

@@ -3,8 +3,8 @@
  * Owns      destinations (limits, back-off, ready groups), outbound connections, attempts,
  *           the DNS-derived routes.
  * Promises  a fault of a host or destination spends no attempt of the waiting groups and
- *           writes no record; only an answer about this message does (DESIGN.md 4). Every
- *           recipient ends delivered, or reported, or in a final log line.
+ *           writes no record; only an answer about this message does. Every recipient ends
+ *           delivered, or reported, or in a final log line.
  * Ignores   clients. Mail for local domains is handed to the `local` callback.
  */
 #ifndef SMTPD_DELIVER_DELIVER_H
@@ -73,7 +73,8 @@ struct deliver_settings {
 
 /* How one group of a local domain is stored; implemented by the room `local`, wired by
  * server/. `results` has an entry per recipient of the group: RESULT_OK, RESULT_NOT_FOUND
- * (unknown user: failed 5.1.1), anything else: for now. Completion rule of HOUSE.md 4. */
+ * (unknown user: failed 5.1.1), anything else: for now. The completion rule
+ * (docs/architecture.md). */
 typedef void deliver_local_end_fn(void *owner, const enum result *results,
                                   const char *text);
 typedef void deliver_local_fn(void *local, struct queue *queue, const struct lease *lease,

@@ -2,7 +2,8 @@
  *
  * Owns      nothing but its settings; all file work runs on the file pool.
  * Promises  file names are made of id and group, so that a repeat after a crash is not
- * stored twice. Completion rule of HOUSE.md 4. Ignores   who may send here (policy/access).
+ *           stored twice. The completion rule (docs/architecture.md).
+ * Ignores   who may send here (policy/access).
  */
 #ifndef SMTPD_LOCAL_LOCAL_H
 #define SMTPD_LOCAL_LOCAL_H

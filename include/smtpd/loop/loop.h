@@ -2,8 +2,9 @@
  *
  * Owns      the libuv loop; one uv_timer beneath all of our timers.
  * Promises  every callback of the house runs on the thread of loop_run(). A timer that
- * fires late fires once. After timer_cancel() or deferred_cancel() its callback does not
- *           run. Timers cost one heap operation each, so a hundred thousand are fine.
+ *           fires late fires once. After timer_cancel() or deferred_cancel() its callback
+ *           does not run. Timers cost one heap operation each, so a hundred thousand are
+ *           fine.
  * Ignores   who waits and why.
  */
 #ifndef SMTPD_LOOP_LOOP_H

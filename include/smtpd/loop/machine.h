@@ -6,8 +6,8 @@
  * `patience_ms` waits for ever.
  *
  * Promises  only moves that the row allows; at most LIMIT_MACHINE_STEPS without waiting
- * (both are CHECKs). When patience ends, `timed_out` is set and `done` runs: a time-out is
- *           an ordinary result.
+ *           (both are CHECKs). When patience ends, `timed_out` is set and `done` runs: a
+ *           time-out is an ordinary result.
  */
 #ifndef SMTPD_LOOP_MACHINE_H
 #define SMTPD_LOOP_MACHINE_H

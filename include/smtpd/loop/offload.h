@@ -1,11 +1,11 @@
-/* Named pools of threads for what takes more than about 200 microseconds (DESIGN.md 2):
+/* Named pools of threads for what takes more than about 200 microseconds:
  * crypto, password, file. Not libuv's: that is one global queue of four threads.
  *
  * Owns      the threads and the jobs from start to end.
  * Promises  `run` runs once on a pool thread, then `on_end` once on the loop, never inside
  *           job_start(). After job_cancel() `on_end` does not run (`run` may; then `drop`
- * frees the input on the loop's thread). `run` touches nothing but `input`. A pool's queue
- * is bounded: RESULT_BUSY when it is full, and nothing was started.
+ *           frees the input on the loop's thread). `run` touches nothing but `input`. A
+ *           pool's queue is bounded: RESULT_BUSY when it is full, and nothing was started.
  */
 #ifndef SMTPD_LOOP_OFFLOAD_H
 #define SMTPD_LOOP_OFFLOAD_H

@@ -22,7 +22,7 @@ struct recipient {
     uint8_t notify;      /* bits of enum notify */
 };
 
-/* What never changes after acceptance (DESIGN.md 3). */
+/* What never changes after acceptance (docs/queue.md). */
 struct envelope {
     uint64_t id;
     const char *sender;  /* "" is the null sender */

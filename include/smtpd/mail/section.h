@@ -1,7 +1,8 @@
 /* Where the header section ends, while the message still comes in.
  *
  * Promises  pure; any split of the same bytes finds the same end; each byte is looked at
- * once. Ignores   what the fields mean: see header.h.
+ *           once.
+ * Ignores   what the fields mean: see header.h.
  */
 #ifndef SMTPD_MAIL_SECTION_H
 #define SMTPD_MAIL_SECTION_H

@@ -9,7 +9,7 @@ struct dial;
 typedef void dial_end_fn(void *owner, struct stream *stream, const struct fault *fault);
 
 /* Copies the addresses. `source` (may be NULL) is the local address for its family;
- * addresses of the other family are skipped. Completion rule of HOUSE.md 4. */
+ * addresses of the other family are skipped. The completion rule (docs/architecture.md). */
 struct dial *dial_start(struct net *net, const struct endpoint *addresses, size_t count,
                         const struct ip *source, int64_t timeout_each_ms,
                         dial_end_fn *on_end, void *owner);

@@ -1,11 +1,11 @@
 /* DNS: MX, addresses and names, with deadline, cache, joined look-ups and TCP fallback.
  *
- * Owns      the udns context; the cache (LIMIT_DNS_CACHE entries, TTL between 30 s and 1 h,
- *           negative answers 5 min, failures 0); at most LIMIT_DNS_IN_FLIGHT queries at
- * once, the rest waits (at most LIMIT_DNS_WAITING, then RESULT_DNS_FAILURE). Promises
- * completion rule of HOUSE.md 4. A cached answer never waits behind a cold one. Two
- *           look-ups of the same question are one query. A truncated answer is asked again
- *           over TCP. Every answer ends within `deadline_ms`.
+ * Owns      the udns context; the cache (LIMIT_DNS_CACHE entries, TTL between 30 s and 1
+ *           h, negative answers 5 min, failures 0); at most LIMIT_DNS_IN_FLIGHT queries at
+ *           once, the rest waits (at most LIMIT_DNS_WAITING, then RESULT_DNS_FAILURE).
+ * Promises  the completion rule (docs/architecture.md). A cached answer never waits behind a cold
+ *           one. Two look-ups of the same question are one query. A truncated answer is
+ *           asked again over TCP. Every answer ends within `deadline_ms`.
  * Ignores   what an answer means for mail: see deliver/router.
  */
 #ifndef SMTPD_NET_RESOLVER_H

@@ -3,8 +3,8 @@
  * Owns      the socket, unsent output, the TLS engine.
  * Promises  callbacks run from the loop, never inside a call of this door; none after
  *           stream_close() or stream_abort(). An idle stream holds no read buffer: all
- * streams share one. Output is bounded by the caller, who looks at stream_unsent() or the
- *           return of stream_write() and waits for on_drained.
+ *           streams share one. Output is bounded by the caller, who looks at
+ *           stream_unsent() or the return of stream_write() and waits for on_drained.
  * Ignores   what the bytes mean.
  */
 #ifndef SMTPD_NET_STREAM_H
@@ -18,7 +18,7 @@ struct stream;
 
 struct net *net_new(struct loop *loop, struct offload *offload,
                     const struct tls_settings *tls);
-/* Every owner has closed its streams. Those that still send their last bytes are cut off. */
+/* Every owner has closed its streams. Those that still send are cut off. */
 void net_free(struct net *net);
 struct net_statistics {
     uint64_t streams; /* open now */

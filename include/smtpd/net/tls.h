@@ -2,10 +2,11 @@
  * connection.
  *
  * Owns      certificates, keys, trust anchors, tickets; the handshakes in progress, which
- * run on the crypto pool, one thread owning a connection's context at a time. Promises
- * TLS 1.2 and 1.3; forward secrecy, but for TLS_OPPORTUNISTIC, which also takes static RSA
- * (better than clear, DESIGN.md 4). Contexts are reference-counted: a reload replaces them,
- * connections keep theirs. Ignores   SMTP.
+ *           run on the crypto pool, one thread owning a connection's context at a time.
+ *           Promises TLS 1.2 and 1.3; forward secrecy, but for TLS_OPPORTUNISTIC, which
+ *           also takes static RSA (better than clear). Contexts are reference-counted: a
+ *           reload replaces them, connections keep theirs.
+ * Ignores   SMTP.
  */
 #ifndef SMTPD_NET_TLS_H
 #define SMTPD_NET_TLS_H

@@ -1,8 +1,8 @@
 /* Who may relay, and which recipients are our own: pure questions about settings.
  *
  * Owns      nothing that changes: an immutable, reference-counted object made of the
- * settings; a reload makes a new one, sessions keep theirs. Ignores   passwords (auth.h),
- * counters (rate.h).
+ *           settings; a reload makes a new one, sessions keep theirs.
+ * Ignores   passwords (auth.h), counters (rate.h).
  */
 #ifndef SMTPD_POLICY_ACCESS_H
 #define SMTPD_POLICY_ACCESS_H

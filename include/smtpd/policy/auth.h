@@ -1,9 +1,10 @@
 /* User and password against the users file.
  *
- * Owns      the table read from the file; a cache of good log-ins (keyed hash with a key of
- *           the process, 10,000 entries, 5 minutes, emptied when the file changes).
- * Failures are never cached. Promises  completion rule of HOUSE.md 4. An unknown user costs
- * the same argon2 as a wrong password. Passwords are wiped after use and never printed.
+ * Owns      the table read from the file; a cache of good log-ins (keyed hash with a key
+ *           of the process, 10,000 entries, 5 minutes, emptied when the file changes).
+ *           Failures are never cached.
+ * Promises  the completion rule (docs/architecture.md). An unknown user costs the same argon2 as
+ *           a wrong password. Passwords are wiped after use and never printed.
  *
  * The file: a line per user, "name:hash[:key=value...]"; "#" begins a comment. Written by
  * `smtpd user add`, which replaces it by rename.

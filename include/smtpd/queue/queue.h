@@ -1,9 +1,9 @@
-/* Every accepted message, from its draft to the last settled recipient (DESIGN.md 3).
+/* Every accepted message, from its draft to the last settled recipient.
  *
  * Owns      the LMDB environment, its one writing thread (group commit), the index in
- * memory, the cache of fresh bodies, the ids, the lock of the data folder. Promises  G1-G6
- * (docs/queue.md). Completion rule of HOUSE.md 4 for every `on_end`. Ignores   SMTP, DNS,
- * hosts. It knows that somebody watches, not who.
+ *           memory, the cache of fresh bodies, the ids, the lock of the data folder.
+ * Promises  G1-G6 (docs/queue.md). The completion rule (docs/architecture.md) for every `on_end`.
+ * Ignores   SMTP, DNS, hosts. It knows that somebody watches, not who.
  *
  * Words: a *group* is the recipients of one message in one *lane* (a recipient domain, or
  * the name of a route); it is the unit of lease, retry and report. A *domain queue* is the
@@ -51,8 +51,7 @@ void queue_set_lanes(struct queue *queue, queue_lane_fn *lane_of, void *owner);
 /* Commits what is pending (blocking), stops the thread, gives up the lock. No callbacks. */
 void queue_close(struct queue *queue);
 
-/* ---- acceptance ------------------------------------------------------------------------
- */
+/* ---- acceptance ---- */
 
 /* RESULT_OK; RESULT_NO_SPACE below min_free_space (452 4.3.1); RESULT_BUSY when final log
  * lines have no room; RESULT_IO when the store cannot commit at all. Cheap. */
@@ -94,8 +93,7 @@ struct commit *draft_commit(struct draft *draft, const struct submission *submis
 void commit_cancel(struct commit *commit); /* do not tell me; a commit stays committed */
 void draft_discard(struct draft *draft);
 
-/* ---- waiting ---------------------------------------------------------------------------
- */
+/* ---- waiting ---- */
 
 struct domain_queue;
 
@@ -142,8 +140,7 @@ struct domain_queue *queue_find_domain_queue(struct queue *queue, const char *la
  */
 struct domain_queue *queue_next_domain_queue(struct queue *queue, size_t *position);
 
-/* ---- leases ----------------------------------------------------------------------------
- */
+/* ---- leases ---- */
 
 enum { GROUP_REPLY_TEXT = 512 };
 
@@ -223,8 +220,7 @@ void lease_settle(struct lease *lease, const struct settlement *settlement,
  * of the lanes that lane_of now gives. Frees the lease when RESULT_OK. */
 void lease_regroup(struct lease *lease, queue_end_fn *on_end, void *owner);
 
-/* ---- reading a message -----------------------------------------------------------------
- */
+/* ---- reading a message ---- */
 
 /* Pieces of at most LIMIT_PIECE_BYTES of header section and body, from the first byte on.
  * An empty piece with RESULT_OK is the end. `piece` lives until the next body_reader_next()
@@ -238,8 +234,7 @@ enum result MUST_CHECK body_reader_open(struct queue *queue,
 void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void *owner);
 void body_reader_close(struct body_reader *reader); /* at any time */
 
-/* ---- operators --------------------------------------------------------------------------
- */
+/* ---- operators ---- */
 
 /* Every group in order of id, on the loop, in batches that yield. The views live during the
  * call. Return false to stop. */

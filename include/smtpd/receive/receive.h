@@ -55,7 +55,7 @@ void receive_apply(struct receive *receive, const struct receive_settings *setti
 /* A new connection: greets, serves, frees itself. */
 void receive_on_stream(struct receive *receive, const struct receive_listener *listener,
                        struct stream *stream);
-/* Leaving (DESIGN.md 4): sessions get 421 at their next idle point; a message in DATA may
+/* Leaving: sessions get 421 at their next idle point; a message in DATA may
  * finish; `on_empty` once no session is left. receive_abort() ends them all now (421). */
 void receive_drain(struct receive *receive, loop_fn *on_empty, void *owner);
 void receive_abort(struct receive *receive);

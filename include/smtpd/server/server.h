@@ -1,10 +1,10 @@
 /* The process: builds the rooms in order, wires them, reloads, drains, stops.
  *
  * Owns      everything, from start to end.
- * Promises  SIGHUP applies all of the file or nothing, without dropping a session. SIGTERM:
- *           listeners closed, sessions told at their next idle point, transactions and
- *           deliveries in hand finish within the grace period, queue synced, exit 0. A
- * second SIGTERM goes straight to the commit.
+ * Promises  SIGHUP applies all of the file or nothing, without dropping a session.
+ *           SIGTERM: listeners closed, sessions told at their next idle point,
+ *           transactions and deliveries in hand finish within the grace period, queue
+ *           synced, exit 0. A second SIGTERM goes straight to the commit.
  */
 #ifndef SMTPD_SERVER_SERVER_H
 #define SMTPD_SERVER_SERVER_H

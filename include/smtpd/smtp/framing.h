@@ -1,9 +1,9 @@
 /* The only module that knows CR and LF: bytes <-> lines <-> dot-stuffed data.
  *
  * Promises  strict: only CR LF ends a line, only CR LF . CR LF ends data (RFC 5321 2.3.8,
- *           4.1.1.4). A CR without LF or an LF without CR never ends anything: in a command
- *           line it makes the line bad, in data it is remembered in the facts, inbound and
- *           outbound. Any split of the same bytes gives the same events.
+ *           4.1.1.4). A CR without LF or an LF without CR never ends anything: in a
+ *           command line it makes the line bad, in data it is remembered in the facts,
+ *           inbound and outbound. Any split of the same bytes gives the same events.
  * Ignores   what lines mean.
  *
  * Pull style. The reader takes bytes off the front of *input and says what it found:

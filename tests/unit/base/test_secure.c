@@ -90,7 +90,7 @@ TEST(secure, a_password_fits_its_own_hash_only)
     char again[SECURE_HASH_TEXT];
 
     assert_int_equal(secure_password_hash(SLICE("correct horse"), hash), RESULT_OK);
-    /* DESIGN.md 2: 19 MiB = 19456 KiB, 2 passes. */
+    /* 19 MiB = 19456 KiB, 2 passes. */
     assert_memory_equal(hash, "$argon2id$v=19$m=19456,t=2,p=1$", 31);
     assert_true(secure_password_verify(hash, SLICE("correct horse")));
     assert_false(secure_password_verify(hash, SLICE("correct horsf")));

@@ -1,0 +1,497 @@
+/* What is out of its heap: leased groups and groups that an operator's change holds. With
+ * it what a lease leaves behind: who was tried, and so who may expire (G6), also when the
+ * time of day steps. */
+#include "waiting_world.h"
+
+/* ---- leases ---- */
+
+static void a_taken_entry_is_leased_and_not_there_to_be_taken_again(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+
+    assert_false(waiting_is_leased(world->waiting, 1, 0));
+    assert_int_equal(world_take(queue), 1);
+    assert_true(waiting_is_leased(world->waiting, 1, 0));
+    assert_false(waiting_is_leased(world->waiting, 1, 1)); /* another group of it */
+    assert_false(waiting_is_leased(world->waiting, 2, 0));
+    assert_int_equal(world_take(queue), 0);
+    waiting_end_lease(queue, 1, 0, NULL);
+    assert_false(waiting_is_leased(world->waiting, 1, 0));
+    assert_int_equal(domain_queue_count(queue), 0);
+}
+
+static void groups_of_one_message_are_leased_one_by_one(void **state)
+{
+    struct world *world = *state;
+    struct queue_entry entry = world_entry(world, 0);
+    struct domain_queue *queue = world_add_entry(world, "a.test", &entry, true);
+
+    entry.group = 0x7fffffff; /* the highest that an entry can hold */
+    (void)world_add_entry(world, "a.test", &entry, true);
+    assert_int_equal(take(queue).group, 0);
+    assert_int_equal(take(queue).group, 0x7fffffff);
+    waiting_end_lease(queue, 1, 0, NULL);
+    assert_true(waiting_is_leased(world->waiting, 1, 0x7fffffff));
+    waiting_end_lease(queue, 1, 0x7fffffff, NULL);
+    assert_int_equal(world_numbers(world).leased, 0);
+}
+
+static void a_deferred_lease_waits_until_its_new_time(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+    struct queue_entry entry;
+
+    sim_run(&world->loop, 0);
+    entry = take(queue);
+    entry.next_attempt_ms = loop_wall_ms(&world->loop) + 5 * MINUTE;
+    waiting_end_lease(queue, 1, 0, &entry);
+    assert_int_equal(domain_queue_count(queue), 1);
+    domain_queue_rest(queue, 0);
+    sim_run(&world->loop, 5 * MINUTE - 1);
+    assert_int_equal(world->due_count, 1);
+    sim_run(&world->loop, 1);
+    assert_int_equal(world->due_count, 2);
+    assert_int_equal(take(queue).arrival_s, entry.arrival_s);
+}
+
+static void a_lease_that_is_given_back_is_as_it_was(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 10);
+    struct queue_entry first;
+    struct queue_entry second;
+
+    sim_run(&world->loop, MINUTE);
+    first = take(queue);
+    domain_queue_give_back(queue, &first);
+    assert_false(waiting_is_leased(world->waiting, 1, 0));
+    assert_int_equal(domain_queue_count(queue), 1);
+    second = take(queue); /* due at once, as before */
+    assert_int_equal(second.id, first.id);
+    assert_int_equal(second.arrival_s, first.arrival_s);
+    assert_int_equal(second.next_attempt_ms, first.next_attempt_ms);
+}
+
+static void a_step_of_the_clock_during_a_lease_leaves_its_wait_as_it_was(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+    struct queue_entry entry = take(queue);
+
+    sim_step(&world->loop, DAY);
+    domain_queue_give_back(queue, &entry);
+    assert_int_equal(world_take(queue), 1);
+}
+
+/* ---- the time of day steps ---- */
+
+static void waits_keep_their_length_when_the_clock_is_set(void **state)
+{
+    struct world *world = *state;
+    static const int64_t steps_ms[] = {DAY, -DAY, 61 * SECOND, -61 * SECOND};
+
+    for (size_t i = 0; i < sizeof steps_ms / sizeof *steps_ms; i++) {
+        struct domain_queue *queue = world_add(world, "a.test", 10 * MINUTE);
+        struct queue_entry entry;
+
+        sim_run(&world->loop, MINUTE);
+        sim_step(&world->loop, steps_ms[i]);
+        sim_run(&world->loop, 9 * MINUTE - 1);
+        assert_int_equal(world->due_count, i);
+        sim_run(&world->loop, 1);
+        assert_int_equal(world->due_count, i + 1);
+        entry = take(queue);
+        /* In the words of the new clock. */
+        assert_int_equal(entry.next_attempt_ms, loop_wall_ms(&world->loop));
+        waiting_end_lease(queue, entry.id, 0, NULL);
+        domain_queue_rest(queue, 0);
+    }
+}
+
+static void a_rest_keeps_its_length_when_the_clock_is_set(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+
+    sim_run(&world->loop, 0);
+    domain_queue_rest(queue, loop_wall_ms(&world->loop) + HOUR);
+    sim_step(&world->loop, -DAY);
+    sim_run(&world->loop, HOUR - 1);
+    assert_int_equal(world->due_count, 1);
+    sim_run(&world->loop, 1);
+    assert_int_equal(world->due_count, 2);
+}
+
+/* The first to look at the clock after a step may be a session that accepts a message. */
+static void mail_that_comes_right_behind_a_step_is_due_as_it_says(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue;
+
+    sim_step(&world->loop, DAY);
+    queue = world_add(world, "a.test", 0);
+    sim_run(&world->loop, 0);
+    assert_int_equal(world->due_count, 1);
+    assert_int_equal(world_take(queue), 1);
+}
+
+static void a_deferral_right_behind_a_step_waits_as_it_says(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+    struct queue_entry entry = take(queue);
+
+    sim_step(&world->loop, DAY);
+    entry.next_attempt_ms = loop_wall_ms(&world->loop) + MINUTE;
+    waiting_end_lease(queue, 1, 0, &entry);
+    sim_run(&world->loop, MINUTE);
+    assert_int_equal(world_take(queue), 1);
+}
+
+static void a_rest_right_behind_a_step_lasts_as_it_says(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+
+    sim_run(&world->loop, 0);
+    sim_step(&world->loop, -DAY);
+    domain_queue_rest(queue, loop_wall_ms(&world->loop) + MINUTE);
+    sim_run(&world->loop, MINUTE - 1);
+    assert_int_equal(world->due_count, 1);
+    sim_run(&world->loop, 1);
+    assert_int_equal(world->due_count, 2);
+}
+
+static void a_clock_that_drifts_is_followed(void **state)
+{
+    struct world *world = *state;
+
+    (void)world_add(world, "a.test", 10 * MINUTE);
+    for (int i = 0; i < 5; i++) {
+        sim_run(&world->loop, 10 * SECOND);
+        sim_step(&world->loop, 50 * SECOND); /* below what counts as a step */
+    }
+    /* 300 s of the wall are over after 50 s of the loop; 300 s are left. */
+    sim_run(&world->loop, 300 * SECOND - 1);
+    assert_int_equal(world->due_count, 0);
+    sim_run(&world->loop, 1);
+    assert_int_equal(world->due_count, 1);
+}
+
+/* ---- expiry ---- */
+
+static void what_was_tried_expires_though_it_is_not_due(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 30 * (int64_t)DAY);
+
+    sim_run(&world->loop, EXPIRE_DAYS * (int64_t)DAY - SECOND);
+    assert_int_equal(world_take_expired(queue), 0);
+    sim_run(&world->loop, SECOND);
+    assert_int_equal(world_take_expired(queue), 1);
+    assert_true(waiting_is_leased(world->waiting, 1, 0));
+    assert_int_equal(world_take_expired(queue), 0);
+}
+
+static void nothing_of_before_the_start_expires_before_it_was_tried(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = add_old(world, EXPIRE_DAYS * (int64_t)DAY + HOUR, false);
+    struct queue_entry entry;
+
+    assert_int_equal(world_take_expired(queue), 0);
+    sim_run(&world->loop, HOUR - SECOND);
+    assert_int_equal(world_take_expired(queue), 0);
+    sim_run(&world->loop, SECOND);
+    entry = take(queue);
+    assert_false(waiting_was_tried(world->waiting, 1, 0));
+    entry.next_attempt_ms += HOUR;
+    waiting_end_lease(queue, 1, 0, &entry);
+    assert_int_equal(world_take_expired(queue), 1);
+    assert_true(waiting_was_tried(world->waiting, 1, 0));
+}
+
+static void what_is_given_back_was_not_tried(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue;
+    struct queue_entry entry = world_entry(world, 0);
+
+    entry.arrival_s -= EXPIRE_DAYS * 86400 + 60;
+    queue = world_add_entry(world, "a.test", &entry, false);
+    entry = take(queue);
+    domain_queue_give_back(queue, &entry);
+    assert_int_equal(world_take_expired(queue), 0);
+}
+
+/* A destination that rests for days must not hold its mail for ever. */
+static void an_hour_after_the_start_the_untried_expires_too(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = add_old(world, EXPIRE_DAYS * (int64_t)DAY + HOUR, false);
+
+    sim_run(&world->loop, HOUR - 1);
+    assert_int_equal(world_take_expired(queue), 0);
+    sim_run(&world->loop, 1);
+    assert_int_equal(world_take_expired(queue), 1);
+}
+
+static void after_a_step_of_the_clock_nothing_expires_untried(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 30 * (int64_t)DAY);
+    struct queue_entry leased;
+
+    (void)world_add(world, "a.test", 0);
+    leased = take(queue);
+    sim_run(&world->loop, 2 * HOUR);
+    sim_step(&world->loop, 365 * (int64_t)DAY);
+    assert_int_equal(world_take_expired(queue), 0);
+    assert_false(waiting_was_tried(world->waiting, leased.id, 0)); /* a lease neither */
+    domain_queue_give_back(queue, &leased);
+    assert_int_equal(world_take_expired(queue), 0);
+    leased = take(queue);
+    leased.next_attempt_ms = loop_wall_ms(&world->loop) + HOUR;
+    waiting_end_lease(queue, leased.id, 0, &leased);
+    assert_int_equal(world_take_expired(queue), leased.id); /* this one was tried */
+    assert_int_equal(world_take_expired(queue), 0);
+    sim_run(&world->loop, HOUR);
+    assert_int_equal(world_take_expired(queue), 1);
+}
+
+static void a_shorter_expiry_holds_from_now_on(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = add_old(world, 2 * (int64_t)DAY, true);
+
+    assert_int_equal(world_take_expired(queue), 0);
+    waiting_set_expire(world->waiting, DAY);
+    assert_int_equal(world_take_expired(queue), 1);
+}
+
+static void every_expired_one_is_found_among_many_in_the_end(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = NULL;
+    unsigned found = 0;
+
+    for (int i = 0; i < 5000; i++)
+        queue = add_old(world, i % 50 == 7 ? 6 * (int64_t)DAY : MINUTE, true);
+    for (int call = 0; call < 200; call++) {
+        struct queue_entry entry;
+
+        if (!domain_queue_take_expired(queue, &entry))
+            continue;
+        assert_int_equal(entry.id % 50, 8);
+        found++;
+    }
+    assert_int_equal(found, 100);
+    assert_int_equal(domain_queue_count(queue), 4900);
+}
+
+/* ---- changes by operators ---- */
+
+static void what_a_change_holds_cannot_be_leased(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+    struct waiting_change change = {.id = 1};
+
+    (void)world_add(world, "a.test", 1);
+    sim_run(&world->loop, 1);
+    assert_true(waiting_change_begin(world->waiting, &change));
+    assert_int_equal(world_take(queue), 2); /* past it, to the next */
+    assert_int_equal(world_take(queue), 0);
+    assert_false(waiting_is_leased(world->waiting, 1, 0));
+    end_change(world, &change, WAITING_UNCHANGED, 0);
+    assert_int_equal(world_take(queue), 1);
+}
+
+static void a_leased_group_cannot_be_changed_nor_one_that_is_changed_now(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+    struct waiting_change change = {.id = 1};
+    struct waiting_change second = {.id = 1};
+    struct waiting_change other = {.id = 1, .group = 1};
+
+    assert_int_equal(world_take(queue), 1);
+    assert_false(waiting_change_begin(world->waiting, &change));
+    waiting_end_lease(queue, 1, 0, NULL);
+    assert_true(waiting_change_begin(world->waiting, &change));
+    assert_false(waiting_change_begin(world->waiting, &second));
+    assert_true(waiting_change_begin(world->waiting, &other));
+    end_change(world, &change, WAITING_UNCHANGED, 0);
+    assert_true(waiting_change_begin(world->waiting, &second));
+    end_change(world, &second, WAITING_UNCHANGED, 0);
+    end_change(world, &other, WAITING_UNCHANGED, 0);
+}
+
+static void a_removed_entry_is_gone_from_its_heap(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", MINUTE);
+    struct waiting_change change = {.id = 2};
+
+    (void)world_add(world, "a.test", SECOND);
+    assert_true(waiting_change_begin(world->waiting, &change));
+    end_change(world, &change, WAITING_REMOVED, 0);
+    assert_int_equal(domain_queue_count(queue), 1);
+    assert_int_equal(world_numbers(world).waiting, 1);
+    sim_run(&world->loop, MINUTE - 1);
+    assert_int_equal(world->due_count, 0); /* not for the one that is gone */
+    sim_run(&world->loop, 1);
+    assert_int_equal(world->due_count, 1);
+    assert_int_equal(world_take(queue), 1);
+}
+
+static void a_retried_entry_is_due_at_its_new_time_and_never_later(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", HOUR);
+    struct waiting_change change = {.id = 1};
+    int64_t now_ms = loop_wall_ms(&world->loop);
+
+    assert_true(waiting_change_begin(world->waiting, &change));
+    end_change(world, &change, WAITING_RETRIED, now_ms + MINUTE);
+    assert_true(waiting_change_begin(world->waiting, &change));
+    end_change(world, &change, WAITING_RETRIED, now_ms + DAY);
+    sim_run(&world->loop, MINUTE - 1);
+    assert_int_equal(world->due_count, 0);
+    sim_run(&world->loop, 1);
+    assert_int_equal(world->due_count, 1);
+    assert_int_equal(world_take(queue), 1);
+}
+
+/* Taken while the change was at the disk: it stands aside until the change has ended. */
+static void an_entry_that_was_parked_ends_as_its_change_does(void **state)
+{
+    struct world *world = *state;
+    static const enum waiting_change_end ends[] = {WAITING_UNCHANGED, WAITING_RETRIED,
+                                                   WAITING_REMOVED};
+
+    for (size_t i = 0; i < 3; i++) {
+        struct domain_queue *queue = world_add(world, "a.test", 0);
+        struct waiting_change change = {.id = world->next_id - 1};
+
+        assert_true(waiting_change_begin(world->waiting, &change));
+        assert_int_equal(world_take(queue), 0);
+        assert_true(change.is_parked);
+        assert_int_equal(domain_queue_count(queue), 0);
+        end_change(world, &change, ends[i], loop_wall_ms(&world->loop) + MINUTE);
+        assert_int_equal(domain_queue_count(queue), ends[i] != WAITING_REMOVED);
+        assert_int_equal(world_take(queue), ends[i] == WAITING_UNCHANGED ? change.id : 0);
+        if (ends[i] != WAITING_REMOVED) {
+            sim_run(&world->loop, MINUTE);
+            waiting_end_lease(queue, i == 0 ? change.id : world_take(queue), 0, NULL);
+        }
+    }
+    assert_int_equal(world_numbers(world).waiting, 0);
+}
+
+static void a_domain_queue_with_a_parked_group_stays(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+    struct waiting_change change = {.id = 1};
+
+    assert_true(waiting_change_begin(world->waiting, &change));
+    assert_int_equal(world_take(queue), 0);
+    domain_queue_rest(queue, 0);
+    sim_run(&world->loop, 2 * HOUR);
+    assert_int_equal(world->gone_count, 0);
+    end_change(world, &change, WAITING_REMOVED, 0);
+    sim_run(&world->loop, 2 * HOUR);
+    assert_int_equal(world->gone_count, 1);
+}
+
+static void a_domain_queue_whose_groups_were_removed_is_forgotten_in_an_hour(void **state)
+{
+    struct world *world = *state;
+    struct waiting_change change = {.id = 1};
+
+    (void)world_add(world, "a.test", DAY);
+    sim_run(&world->loop, 2 * HOUR);
+    assert_true(waiting_change_begin(world->waiting, &change));
+    end_change(world, &change, WAITING_REMOVED, 0);
+    sim_run(&world->loop, HOUR - 2 * SECOND);
+    assert_int_equal(world->gone_count, 0);
+    sim_run(&world->loop, 4 * SECOND);
+    assert_int_equal(world->gone_count, 1);
+    assert_int_equal(world->due_count, 0);
+}
+
+static void many_changes_of_a_domain_queue_end_together(void **state)
+{
+    struct world *world = *state;
+    static struct waiting_change changes[1000];
+    static struct waiting_change *list[1000];
+    struct domain_queue *queue = NULL;
+    struct waiting_changes ended = {list, 1000, NULL};
+
+    for (int i = 0; i < 2000; i++)
+        queue = world_add(world, "a.test", HOUR + i * 7919 % 2000);
+    for (size_t i = 0; i < 1000; i++) {
+        changes[i] = (struct waiting_change){.id = 2000 - 2 * i};
+        list[i] = &changes[i];
+        assert_true(waiting_change_begin(world->waiting, list[i]));
+    }
+    ended.domain_queue = queue;
+    waiting_change_end(world->waiting, &ended, WAITING_REMOVED, 0);
+    assert_int_equal(domain_queue_count(queue), 1000);
+    assert_int_equal(world_numbers(world).waiting, 1000);
+    sim_run(&world->loop, 2 * HOUR);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(world_take(queue) % 2, 1);
+}
+
+/* It may wait in the overflow, or not be read yet: only the disk knows it. */
+static void a_change_of_what_is_not_in_memory_ends_in_silence(void **state)
+{
+    struct world *world = *state;
+    struct waiting_change change = {.id = 99};
+    struct waiting_changes changes = {(struct waiting_change *const[]){&change}, 1, NULL};
+
+    assert_true(waiting_change_begin(world->waiting, &change));
+    waiting_change_end(world->waiting, &changes, WAITING_REMOVED, 0);
+    assert_true(waiting_change_begin(world->waiting, &change)); /* it was let go */
+    waiting_change_end(world->waiting, &changes, WAITING_RETRIED, 0);
+    assert_int_equal(world_numbers(world).waiting, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN_WAITING(a_taken_entry_is_leased_and_not_there_to_be_taken_again),
+        RUN_WAITING(groups_of_one_message_are_leased_one_by_one),
+        RUN_WAITING(a_deferred_lease_waits_until_its_new_time),
+        RUN_WAITING(a_lease_that_is_given_back_is_as_it_was),
+        RUN_WAITING(a_step_of_the_clock_during_a_lease_leaves_its_wait_as_it_was),
+        RUN_WAITING(waits_keep_their_length_when_the_clock_is_set),
+        RUN_WAITING(a_rest_keeps_its_length_when_the_clock_is_set),
+        RUN_WAITING(mail_that_comes_right_behind_a_step_is_due_as_it_says),
+        RUN_WAITING(a_deferral_right_behind_a_step_waits_as_it_says),
+        RUN_WAITING(a_rest_right_behind_a_step_lasts_as_it_says),
+        RUN_WAITING(a_clock_that_drifts_is_followed),
+        RUN_WAITING(what_was_tried_expires_though_it_is_not_due),
+        RUN_WAITING(nothing_of_before_the_start_expires_before_it_was_tried),
+        RUN_WAITING(what_is_given_back_was_not_tried),
+        RUN_WAITING(an_hour_after_the_start_the_untried_expires_too),
+        RUN_WAITING(after_a_step_of_the_clock_nothing_expires_untried),
+        RUN_WAITING(a_shorter_expiry_holds_from_now_on),
+        RUN_WAITING(every_expired_one_is_found_among_many_in_the_end),
+        RUN_WAITING(what_a_change_holds_cannot_be_leased),
+        RUN_WAITING(a_leased_group_cannot_be_changed_nor_one_that_is_changed_now),
+        RUN_WAITING(a_removed_entry_is_gone_from_its_heap),
+        RUN_WAITING(a_retried_entry_is_due_at_its_new_time_and_never_later),
+        RUN_WAITING(an_entry_that_was_parked_ends_as_its_change_does),
+        RUN_WAITING(a_domain_queue_with_a_parked_group_stays),
+        RUN_WAITING(a_domain_queue_whose_groups_were_removed_is_forgotten_in_an_hour),
+        RUN_WAITING(many_changes_of_a_domain_queue_end_together),
+        RUN_WAITING(a_change_of_what_is_not_in_memory_ends_in_silence),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -205,6 +205,26 @@ static void a_commit_that_leaves_the_file_in_doubt_breaks_the_store(void **state
     assert_int_equal(world_rows(world, world->store->envelope), 1);
 }
 
+/* LMDB uses pages that a commit set free from the second commit after it on. */
+static void mail_fits_again_after_a_removal_though_nothing_else_is_written(void **state)
+{
+    struct world *world = *state;
+    struct slice body = world_bytes(300000);
+    enum result result = RESULT_OK;
+    uint64_t id = 1;
+
+    world_close(world);
+    world_open(world, 2 << 20);
+    while (result == RESULT_OK && id < 20)
+        result = world_accept(world, id++, 1, body);
+    assert_int_equal(result, RESULT_NO_SPACE);
+    assert_int_equal(world_settle(world, 1, 0), RESULT_OK);
+    for (int again = 0; again < 3 && result != RESULT_OK; again++)
+        result = world_accept(world, id++, 1, body); /* a client that comes again */
+    assert_int_equal(result, RESULT_OK);
+    world_bytes_free(body);
+}
+
 /* ---- ids ---- */
 
 static void wait_for_limit(struct world *world, uint64_t limit)
@@ -292,6 +312,7 @@ int main(void)
         RUN_STORE(ends_of_a_batch_that_failed_in_part_keep_their_order),
         RUN_STORE(when_not_even_a_removal_fits_all_is_as_it_was),
         RUN_STORE(a_commit_that_leaves_the_file_in_doubt_breaks_the_store),
+        RUN_STORE(mail_fits_again_after_a_removal_though_nothing_else_is_written),
         RUN_STORE(the_limit_of_ids_is_raised_before_it_is_reached),
         RUN_STORE(the_limit_stays_when_its_commit_fails_and_rises_with_the_next),
         RUN_STORE(closing_commits_what_is_pending_and_calls_nobody),

@@ -15,6 +15,7 @@ enum { MIB = 1 << 20, PAGE_MOST = 65536, DISK_BLOCK = 4096 };
 /* ---- a disk with as much room as a test says ---- */
 
 static _Atomic uint64_t disk_blocks; /* 0: what the real one has */
+static pthread_mutex_t disk_gate = PTHREAD_MUTEX_INITIALIZER;
 
 int statvfs(const char *path, struct statvfs *disk)
 {
@@ -22,7 +23,9 @@ int statvfs(const char *path, struct statvfs *disk)
     int result;
 
     *(void **)&real = dlsym(RTLD_NEXT, "statvfs");
+    (void)pthread_mutex_lock(&disk_gate); /* who holds it keeps the store from measuring */
     result = real(path, disk);
+    (void)pthread_mutex_unlock(&disk_gate);
     if (result == 0 && atomic_load(&disk_blocks)) {
         disk->f_bavail = atomic_load(&disk_blocks);
         disk->f_frsize = DISK_BLOCK;
@@ -49,6 +52,7 @@ static void put_meta(struct world *world, const char *name, uint64_t value)
     assert_null(world->store);
     assert_int_equal(mdb_env_create(&env), 0);
     assert_int_equal(mdb_env_set_maxdbs(env, STORE_TABLES), 0);
+    assert_int_equal(mdb_env_set_mapsize(env, 64 * MIB), 0);
     assert_int_equal(mdb_env_open(env, world->folder, 0, 0600), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
     assert_int_equal(mdb_dbi_open(txn, "meta", 0, &meta), 0);
@@ -69,6 +73,7 @@ static uint64_t get_meta(struct world *world, const char *name)
     assert_null(world->store);
     assert_int_equal(mdb_env_create(&env), 0);
     assert_int_equal(mdb_env_set_maxdbs(env, STORE_TABLES), 0);
+    assert_int_equal(mdb_env_set_mapsize(env, 64 * MIB), 0);
     assert_int_equal(mdb_env_open(env, world->folder, MDB_RDONLY, 0600), 0);
     assert_int_equal(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn), 0);
     assert_int_equal(mdb_dbi_open(txn, "meta", 0, &meta), 0);
@@ -277,6 +282,7 @@ static void mail_takes_free_space_at_once_and_removed_mail_gives_it_back(void **
     struct world *world = *state;
     struct slice body = world_bytes(8 * MIB);
     uint64_t before;
+    uint64_t after;
     struct stat about;
     char path[WORLD_PATH + 32];
 
@@ -284,11 +290,17 @@ static void mail_takes_free_space_at_once_and_removed_mail_gives_it_back(void **
     atomic_store(&disk_blocks, 10000);
     world_open(world, 0);
     before = world_numbers(world).free_bytes;
+    (void)pthread_mutex_lock(&disk_gate);
     assert_int_equal(world_accept(world, 1, 1, body), RESULT_OK);
-    assert_in_range(world_numbers(world).free_bytes, before - 9 * MIB, before - 8 * MIB);
+    after = world_numbers(world).free_bytes;
+    (void)pthread_mutex_unlock(&disk_gate);
+    assert_in_range(after, before - 9 * MIB, before - 8 * MIB);
     assert_int_equal(world_settle(world, 1, 0), RESULT_OK);
-    store_measure(world->store);
     /* Our disk never changes: pages that are free inside the file come on top of it. */
+    for (int i = 0; i < 20 && world_numbers(world).free_bytes < before + 7 * MIB; i++) {
+        (void)usleep(60000); /* it is measured now and then, behind a commit */
+        assert_int_equal(world_settle(world, 1, 0), RESULT_OK);
+    }
     assert_in_range(world_numbers(world).free_bytes, before + 7 * MIB, before + 9 * MIB);
     (void)snprintf(path, sizeof path, "%s/data.mdb", world->folder);
     assert_int_equal(stat(path, &about), 0);

@@ -1,0 +1,132 @@
+/* What operators change: retry now, remove; leased groups are left alone, large removals are cut
+ * into transactions, and a change that cannot be written changes nothing. */
+#include "queue_world.h"
+
+static void on_changed(void *owner, enum result result, size_t changed, size_t busy,
+                       size_t gone)
+{
+    struct world *world = owner;
+
+    world->last = result;
+    world->changed = changed;
+    world->busy = busy;
+    world->gone = gone;
+    world->ends++;
+}
+
+static enum result change(struct world *world, enum queue_change_kind kind,
+                          const uint64_t *ids, size_t count)
+{
+    struct queue_target targets[64] = {{0}};
+    size_t before = world->ends;
+
+    for (size_t i = 0; i < count; i++)
+        targets[i].id = ids[i];
+    queue_change_start(world->queue,
+                       &(struct queue_change){kind, targets, count, on_changed, world});
+    assert_int_equal(world->ends, before);
+    world_wait_above(world, &world->ends, before);
+    return world->last;
+}
+
+TEST(change, removed_groups_are_gone_and_others_stay)
+{
+    struct world *world = *state;
+    uint64_t ids[3];
+
+    for (int i = 0; i < 3; i++)
+        ids[i] = world_send(world, "r@a.test", "x\r\n");
+    assert_int_equal(change(world, QUEUE_REMOVE, ids, 2), RESULT_OK);
+    assert_int_equal(world->changed, 2);
+    assert_int_equal(domain_queue_count(world_lane(world, "a.test")), 1);
+    world_reopen(world);
+    world_wait_rebuilt(world);
+    assert_int_equal(world_numbers(world).groups_waiting, 1);
+}
+
+TEST(change, what_is_leased_is_busy_and_what_is_not_there_is_gone)
+{
+    struct world *world = *state;
+    uint64_t ids[2] = {world_send(world, "r@a.test", "x\r\n"), 999999};
+    struct lease *lease = world_take(world, "a.test");
+
+    assert_int_equal(change(world, QUEUE_REMOVE, ids, 2), RESULT_OK);
+    assert_int_equal(world->changed, 0);
+    assert_int_equal(world->busy, 1);
+    assert_int_equal(world->gone, 1);
+    lease_release(lease);
+    assert_int_equal(domain_queue_count(world_lane(world, "a.test")), 1);
+}
+
+TEST(change, a_retry_makes_a_waiting_group_due_now)
+{
+    struct world *world = *state;
+    const bool settled[] = {false};
+    uint64_t id = world_send(world, "r@a.test", "x\r\n");
+    struct settlement later = {.is_settled = settled,
+                               .next_attempt_ms = loop_wall_ms(world->loop) + HOUR_MS,
+                               .counts_attempt = true};
+    struct domain_queue *domain_queue = world_lane(world, "a.test");
+    struct queue_entry entry;
+
+    assert_int_equal(world_settle(world, world_take(world, "a.test"), &later), RESULT_OK);
+    assert_false(domain_queue_take(domain_queue, &entry));
+    world_rest(world, domain_queue);
+    assert_int_equal(change(world, QUEUE_RETRY, &id, 1), RESULT_OK);
+    assert_int_equal(world->changed, 1);
+    {
+        struct lease *lease = world_take(world, "a.test");
+
+        assert_int_equal(lease->group.attempts, 1);
+        lease_release(lease);
+    }
+}
+
+TEST(change, large_removals_take_several_commits)
+{
+    struct world *world = *state;
+    const char *const list[] = {"r@a.test", NULL};
+    char *body = world_bytes(1500000);
+    uint64_t ids[12];
+    uint64_t commits;
+
+    for (int i = 0; i < 12; i++)
+        assert_int_equal(world_accept(world, list, (struct slice){body, 1500000}, &ids[i]),
+                         RESULT_OK);
+    commits = world_numbers(world).commits;
+    assert_int_equal(change(world, QUEUE_REMOVE, ids, 12), RESULT_OK);
+    assert_int_equal(world->changed, 12); /* 18 MB: more than one batch of 8 MiB */
+    assert_true(world_numbers(world).commits - commits >= 2);
+    assert_int_equal(world_numbers(world).groups_waiting, 0);
+    memory_free(body);
+}
+
+TEST(change, that_cannot_be_written_changes_nothing)
+{
+    struct world *world = *state;
+    uint64_t id = world_send(world, "r@a.test", "x\r\n");
+    struct queue_entry entry;
+
+    world_fail_commits(MDB_MAP_FULL, 2);
+    assert_int_equal(change(world, QUEUE_REMOVE, &id, 1), RESULT_NO_SPACE);
+    assert_int_equal(world->changed, 0);
+    assert_true(domain_queue_take(world_lane(world, "a.test"), &entry));
+    domain_queue_give_back(world_lane(world, "a.test"), &entry);
+    assert_int_equal(change(world, QUEUE_REMOVE, &id, 1), RESULT_OK);
+    assert_int_equal(world->changed, 1);
+}
+
+#define CHANGE(name) cmocka_unit_test_setup_teardown(change_##name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        CHANGE(removed_groups_are_gone_and_others_stay),
+        CHANGE(what_is_leased_is_busy_and_what_is_not_there_is_gone),
+        CHANGE(a_retry_makes_a_waiting_group_due_now),
+        CHANGE(large_removals_take_several_commits),
+        CHANGE(that_cannot_be_written_changes_nothing),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

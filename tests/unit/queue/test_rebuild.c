@@ -1,0 +1,84 @@
+/* The index after a start: every group is there with its time, mail is taken meanwhile, and a
+ * record that cannot be read is left alone and hides nothing else. */
+#include "queue_world.h"
+
+TEST(rebuild, finds_more_groups_than_one_batch_reads)
+{
+    struct world *world = *state;
+    enum { MESSAGES = 1200 };
+    struct envelope envelope = {.sender = "", .arrival_ms = loop_wall_ms(world->loop)};
+    struct recipient recipients[2] = {{.address = "r@a.test"}, {.address = "r@b.test"}};
+    struct submission submission = {&envelope, WORLD_HEADER, recipients, 2};
+
+    for (int i = 0; i < MESSAGES; i++)
+        (void)draft_commit(queue_draft_open(world->queue, world_on_room, world),
+                           &submission, world_on_end, world);
+    world_wait_above(world, &world->ends, MESSAGES - 1);
+    world_reopen(world);
+    world_wait_rebuilt(world);
+    assert_int_equal(world_numbers(world).rebuilt_groups, 2 * MESSAGES);
+    assert_int_equal(domain_queue_count(world_lane(world, "a.test")), MESSAGES);
+    assert_int_equal(domain_queue_count(world_lane(world, "b.test")), MESSAGES);
+}
+
+TEST(rebuild, does_not_count_mail_that_came_while_it_ran)
+{
+    struct world *world = *state;
+
+    (void)world_send(world, "old@a.test", "x\r\n");
+    world_reopen(world);
+    (void)world_send(world, "new@a.test", "x\r\n");
+    world_wait_rebuilt(world);
+    assert_int_equal(world_numbers(world).rebuilt_groups, 1);
+    assert_int_equal(domain_queue_count(world_lane(world, "a.test")), 2);
+}
+
+TEST(rebuild, keeps_the_time_of_the_next_attempt)
+{
+    struct world *world = *state;
+    const bool settled[] = {false};
+    struct settlement later = {.is_settled = settled,
+                               .next_attempt_ms = loop_wall_ms(world->loop) + HOUR_MS};
+
+    (void)world_send(world, "r@a.test", "x\r\n");
+    assert_int_equal(world_settle(world, world_take(world, "a.test"), &later), RESULT_OK);
+    world_reopen(world);
+    world_wait_rebuilt(world);
+    loop_run_for(world->loop, 20);
+    assert_int_equal(world_numbers(world).groups_waiting, 1);
+    assert_int_equal(world->due_count, 0);
+}
+
+TEST(rebuild, a_record_that_cannot_be_read_hides_no_other)
+{
+    struct world *world = *state;
+    uint64_t bad = world_send(world, "bad@a.test", "x\r\n");
+    struct store_group_key text = store_key(bad, 0);
+    MDB_val key = {sizeof text.text, text.text};
+    char nonsense[] = "nonsense";
+    MDB_val data = {sizeof nonsense, nonsense};
+    MDB_txn *txn;
+
+    (void)world_send(world, "good@b.test", "x\r\n");
+    assert_int_equal(mdb_txn_begin(world->queue->store->env, NULL, 0, &txn), 0);
+    assert_int_equal(mdb_put(txn, world->queue->store->group, &key, &data, 0), 0);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    world_reopen(world);
+    world_wait_rebuilt(world);
+    assert_int_equal(world_numbers(world).groups_waiting, 1);
+    lease_release(world_take(world, "b.test"));
+}
+
+#define REBUILD(name) cmocka_unit_test_setup_teardown(rebuild_##name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        REBUILD(finds_more_groups_than_one_batch_reads),
+        REBUILD(does_not_count_mail_that_came_while_it_ran),
+        REBUILD(keeps_the_time_of_the_next_attempt),
+        REBUILD(a_record_that_cannot_be_read_hides_no_other),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

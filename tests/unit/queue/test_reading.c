@@ -234,6 +234,25 @@ static void when_the_pool_is_full_reads_wait_in_line_and_all_end(void **state)
     assert_int_equal(room->runs, MANY - 3);
 }
 
+static void a_new_read_does_not_overtake_those_in_line(void **state)
+{
+    struct room *room = *state;
+    struct reading *first;
+    unsigned waiting;
+
+    shut_gate(room);
+    first = start(room, 0);
+    for (int i = 1; i < MANY; i++)
+        (void)start(room, i);
+    assert_true(statistics(room).refused > 0);
+    reading_cancel(first); /* the pool has room for one */
+    waiting = statistics(room).waiting;
+    (void)start(room, MANY);
+    assert_int_equal(statistics(room).waiting, waiting);
+    open_gate(room);
+    wait_for(room, &room->ends, MANY);
+}
+
 /* ---- the end ---- */
 
 static void freeing_the_line_cancels_what_is_left(void **state)
@@ -289,6 +308,7 @@ int main(void)
         RUN_READING(after_cancel_a_read_does_not_end_and_its_input_is_dropped),
         RUN_READING(a_read_that_waits_for_a_thread_is_cancelled_without_a_run),
         RUN_READING(when_the_pool_is_full_reads_wait_in_line_and_all_end),
+        RUN_READING(a_new_read_does_not_overtake_those_in_line),
         RUN_READING(freeing_the_line_cancels_what_is_left),
         RUN_READING(freeing_the_line_drops_those_that_wait_in_it),
         RUN_READING(a_job_that_runs_behind_the_store_reads_nothing),

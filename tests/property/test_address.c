@@ -8,6 +8,7 @@
 #include "test.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -253,6 +254,7 @@ static int set_up(void **state)
     (void)state;
     if (wanted)
         seed = strtoull(wanted, NULL, 10) | 1;
+    printf("SMTPD_SEED=%" PRIu64 "\n", seed);
     return 0;
 }
 

@@ -1,11 +1,12 @@
 /* For thousands of random messages made of the bytes that matter: what is stuffed and cut
  * anywhere reads back as it was, nothing of it ends the data early, and lines that were
- * added come back one by one. The seed is fixed, or SMTPD_SEED; a failure prints it. */
+ * added come back one by one. The seed is fixed, or SMTPD_SEED; it is printed. */
 #include "smtpd/smtp/framing.h"
 
 #include "test.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -243,6 +244,7 @@ static int set_up(void **state)
     if (wanted)
         first_seed = strtoull(wanted, NULL, 10);
     seed = first_seed | 1;
+    printf("SMTPD_SEED=%" PRIu64 "\n", first_seed);
     return 0;
 }
 

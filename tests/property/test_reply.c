@@ -1,13 +1,14 @@
 /* Thousands of random replies, of one line or many: written as a server writes them, cut
  * into pieces of any size on the way, they are read as what was written; and what
- * capabilities we offer is what a client reads. The seed is fixed, or SMTPD_SEED; a failure
- * prints the reply. */
+ * capabilities we offer is what a client reads. The seed is printed; SMTPD_SEED sets it. */
 #include "smtpd/smtp/reply.h"
 
 #include "smtpd/smtp/capability.h"
 #include "smtpd/smtp/framing.h"
 #include "test.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -246,6 +247,7 @@ static int set_up(void **state)
     (void)state;
     if (wanted)
         seed = strtoull(wanted, NULL, 10) | 1;
+    printf("SMTPD_SEED=%" PRIu64 "\n", seed);
     return 0;
 }
 

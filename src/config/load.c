@@ -421,9 +421,26 @@ static void take_system_hostname(struct config *config)
         config->hostname = arena_text(&config->arena, slice_of(normal));
 }
 
-static void read_password_file(struct loader *loader, struct config_route *route,
-                               struct toml_place place)
+/* Where an option of an element stands; where it does not, the element. */
+static struct toml_place place_in(const char *name, const struct config_element *element,
+                                  const char *key)
 {
+    struct toml_place place = {element->line, element->column};
+
+    for (size_t i = 0; i < config_table_count; i++) {
+        const struct option_table *table = &config_tables[i];
+        const struct option *row = option_find(table->rows, table->row_count, key);
+
+        if (strcmp(table->name, name) == 0 && row && element->lines[row - table->rows])
+            place = (struct toml_place){element->lines[row - table->rows],
+                                        element->columns[row - table->rows]};
+    }
+    return place;
+}
+
+static void read_password_file(struct loader *loader, struct config_route *route)
+{
+    struct toml_place place = place_in("route", &route->element, "password_file");
     char text[PASSWORD_FILE_MAX];
     int fd = open(route->password_file, O_RDONLY | O_CLOEXEC);
     ssize_t length = fd >= 0 ? read(fd, text, sizeof text) : -1;
@@ -448,19 +465,18 @@ static void read_password_file(struct loader *loader, struct config_route *route
 
 static void finish_route(struct loader *loader, struct config_route *route)
 {
-    struct toml_place place = {route->element.line, route->element.column};
     const char *secret;
 
     if (!route->name)
         route->name = route->host ? route->host : "";
     route->secret = route->password;
     if (route->password_file) {
-        read_password_file(loader, route, place);
+        read_password_file(loader, route);
     } else if (route->password_env) {
         secret = getenv(route->password_env);
         if (!secret || !*secret)
-            complain(loader, place, "route.password_env: the environment has no %s",
-                     route->password_env);
+            complain(loader, place_in("route", &route->element, "password_env"),
+                     "route.password_env: the environment has no %s", route->password_env);
         else
             route->secret = arena_text(&loader->config->arena, slice_of(secret));
     }

@@ -301,6 +301,8 @@ void intake_end(struct session *session)
     struct transaction *transaction = session->transaction;
 
     judge_facts(session);
+    if (session->framing.facts.ends_with_cr) /* the last byte of a BDAT LAST */
+        fail(session, REPLY_BARE_LINE_END);
     if (!transaction->has_failed)
         complete(session);
     if (transaction->has_failed)

@@ -152,6 +152,7 @@ static void note_piece(struct framing *framing, struct slice piece)
     if (!facts->has_nul && memchr(piece.data, '\0', piece.length))
         facts->has_nul = true;
     facts->ends_with_crlf = framing->state == AT_START;
+    facts->ends_with_cr = framing->state == AFTER_CR;
     if (framing->line_bytes > facts->longest_line)
         facts->longest_line = framing->line_bytes;
 }

@@ -1,6 +1,6 @@
 /* For thousands of random messages made of the bytes that matter: what is stuffed and cut
  * anywhere reads back as it was, nothing of it ends the data early, and lines that were
- * added come back one by one. The seed is fixed, or SMTPD_SEED; it is printed. */
+ * added come back one by one. The seed is printed; SMTPD_SEED sets it. */
 #include "smtpd/smtp/framing.h"
 
 #include "test.h"

@@ -2,11 +2,13 @@
  * client (we are "S:", "say" = 'S').
  *
  *   C: EHLO client.test        a line; consecutive lines of ours leave as one packet
- *   C> half a li               bytes as they stand, no line end (\r \n \0 \t \\ \xNN are
- * read) S: 250 2.1.0 *             a line that must come; * stands for anything S: 250-SIZE
- * *              a continuation line; those before it in the same reply are skipped S:
- * <closed>                the other side ends the connection S: <silence> nothing comes for
- * 50 ms +40ms                      time passes (ms or s) # a remark
+ *   C> half a li               bytes as they stand, no line end (\r \n \0 \t \\ \xNN are read)
+ *   S: 250 2.1.0 *             a line that must come; * stands for anything
+ *   S: 250-SIZE *              a continuation line; those before it are skipped
+ *   S: <closed>                the other side ends the connection
+ *   S: <silence>               nothing comes for 50 ms
+ *   +40ms                      time passes (ms or s)
+ *   # a remark
  *
  * A final line ("250 ...") also skips the continuation lines before it. Anything unexpected
  * fails the test with the number of the script's line. At the end nothing may be left

@@ -37,6 +37,7 @@ struct framing_facts {
     bool has_bare_cr_or_lf;
     bool has_dot_line;   /* a line that begins with a dot (after unstuffing) */
     bool ends_with_crlf; /* also true when there is no data */
+    bool ends_with_cr;   /* bare, if nothing comes behind it any more */
 };
 
 struct framing {

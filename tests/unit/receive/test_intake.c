@@ -220,6 +220,21 @@ TEST(intake, reads_refused_chunks_to_their_end)
     world_end(&w);
 }
 
+TEST(intake, refuses_a_last_chunk_that_ends_in_a_bare_cr)
+{
+    struct world w;
+
+    start_relay(&w);
+    world_play(&w, MESSAGE "C: BDAT 7 LAST\nC> A: b\\r\\n\\r\nS: 550 5.5.2 *\n");
+    world_play(&w, MESSAGE "# at the end of another chunk it may still get its LF\n"
+                           "C: BDAT 5\nC> A: b\\r\nS: 250 *\n"
+                           "C: BDAT 5 LAST\nC> \\n\\r\\nx\\r\nS: 550 5.5.2 *\n");
+    world_play(&w, MESSAGE "C: BDAT 5\nC> A: b\\r\nS: 250 *\n"
+                           "C: BDAT 3 LAST\nC> \\n\\r\\n\nS: 250 *queued*\n");
+    assert_int_equal(w.queue.stored_count, 1);
+    world_end(&w);
+}
+
 TEST(intake, does_not_mix_chunks_with_other_things)
 {
     struct world w;
@@ -260,6 +275,7 @@ int main(void)
         RUN(intake, waits_for_room),
         RUN(intake, takes_chunks),
         RUN(intake, reads_refused_chunks_to_their_end),
+        RUN(intake, refuses_a_last_chunk_that_ends_in_a_bare_cr),
         RUN(intake, does_not_mix_chunks_with_other_things),
         RUN(intake, ends_at_absurd_chunks),
     };

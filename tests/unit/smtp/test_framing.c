@@ -166,31 +166,31 @@ struct data_example {
 
 /* clang-format off */
 static const struct data_example data_examples[] = {
-    {".\r\n", "end ", 0, {0, 0, 0, 0, 0, 0, 1}},
-    {"a\r\n.\r\nQUIT\r\n", "a\r\nend ", 6, {3, 3, 0, 0, 0, 0, 1}},
-    {"a\r\nlonger\r\nb\r\n.\r\n", "a\r\nlonger\r\nb\r\nend ", 0, {14, 8, 0, 0, 0, 0, 1}},
-    {"..\r\n...\r\n.a\r\n.\r\n", ".\r\n..\r\na\r\nend ", 0, {10, 4, 0, 0, 0, 1, 1}},
-    {".a\r\n.\r\n", "a\r\nend ", 0, {3, 3, 0, 0, 0, 0, 1}},
-    {"\r\n.\r\n", "\r\nend ", 0, {2, 2, 0, 0, 0, 0, 1}},
+    {".\r\n", "end ", 0, {0, 0, 0, 0, 0, 0, 1, 0}},
+    {"a\r\n.\r\nQUIT\r\n", "a\r\nend ", 6, {3, 3, 0, 0, 0, 0, 1, 0}},
+    {"a\r\nlonger\r\nb\r\n.\r\n", "a\r\nlonger\r\nb\r\nend ", 0, {14, 8, 0, 0, 0, 0, 1, 0}},
+    {"..\r\n...\r\n.a\r\n.\r\n", ".\r\n..\r\na\r\nend ", 0, {10, 4, 0, 0, 0, 1, 1, 0}},
+    {".a\r\n.\r\n", "a\r\nend ", 0, {3, 3, 0, 0, 0, 0, 1, 0}},
+    {"\r\n.\r\n", "\r\nend ", 0, {2, 2, 0, 0, 0, 0, 1, 0}},
     /* Smuggling: none of these ends the data before CR LF . CR LF. */
-    {"a\n.\nb\r\n.\r\n",     "a\n.\nb\r\nend ", 0,     {7, 7, 0, 0, 1, 0, 1}},
-    {"a\r.\rb\r\n.\r\n",     "a\r.\rb\r\nend ", 0,     {7, 7, 0, 0, 1, 0, 1}},
-    {"a\n.\r\nb\r\n.\r\n",   "a\n.\r\nb\r\nend ", 0,   {8, 5, 0, 0, 1, 0, 1}},
-    {"a\r.\r\nb\r\n.\r\n",   "a\r.\r\nb\r\nend ", 0,   {8, 5, 0, 0, 1, 0, 1}},
-    {"a\r\n.\nb\r\n.\r\n",   "a\r\n\nb\r\nend ", 0,    {7, 4, 0, 0, 1, 0, 1}},
-    {"a\r\n.\rb\r\n.\r\n",   "a\r\n\rb\r\nend ", 0,    {7, 4, 0, 0, 1, 0, 1}},
-    {"a\r\n.\r\r\nb\r\n.\r\n", "a\r\n\r\r\nb\r\nend ", 0, {9, 3, 0, 0, 1, 0, 1}},
-    {"a\r\n\n.\n\nb\r\n.\r\n", "a\r\n\n.\n\nb\r\nend ", 0, {10, 7, 0, 0, 1, 0, 1}},
-    {"a\r\n.\r.\r\n.\r\n",   "a\r\n\r.\r\nend ", 0,    {7, 4, 0, 0, 1, 0, 1}},
-    {"a\r\r\n.\r\n",         "a\r\r\nend ", 0,         {4, 4, 0, 0, 1, 0, 1}},
-    {"a\r\n. \r\n.\r\n",     "a\r\n \r\nend ", 0,      {6, 3, 0, 0, 0, 0, 1}},
+    {"a\n.\nb\r\n.\r\n",     "a\n.\nb\r\nend ", 0,     {7, 7, 0, 0, 1, 0, 1, 0}},
+    {"a\r.\rb\r\n.\r\n",     "a\r.\rb\r\nend ", 0,     {7, 7, 0, 0, 1, 0, 1, 0}},
+    {"a\n.\r\nb\r\n.\r\n",   "a\n.\r\nb\r\nend ", 0,   {8, 5, 0, 0, 1, 0, 1, 0}},
+    {"a\r.\r\nb\r\n.\r\n",   "a\r.\r\nb\r\nend ", 0,   {8, 5, 0, 0, 1, 0, 1, 0}},
+    {"a\r\n.\nb\r\n.\r\n",   "a\r\n\nb\r\nend ", 0,    {7, 4, 0, 0, 1, 0, 1, 0}},
+    {"a\r\n.\rb\r\n.\r\n",   "a\r\n\rb\r\nend ", 0,    {7, 4, 0, 0, 1, 0, 1, 0}},
+    {"a\r\n.\r\r\nb\r\n.\r\n", "a\r\n\r\r\nb\r\nend ", 0, {9, 3, 0, 0, 1, 0, 1, 0}},
+    {"a\r\n\n.\n\nb\r\n.\r\n", "a\r\n\n.\n\nb\r\nend ", 0, {10, 7, 0, 0, 1, 0, 1, 0}},
+    {"a\r\n.\r.\r\n.\r\n",   "a\r\n\r.\r\nend ", 0,    {7, 4, 0, 0, 1, 0, 1, 0}},
+    {"a\r\r\n.\r\n",         "a\r\r\nend ", 0,         {4, 4, 0, 0, 1, 0, 1, 0}},
+    {"a\r\n. \r\n.\r\n",     "a\r\n \r\nend ", 0,      {6, 3, 0, 0, 0, 0, 1, 0}},
     /* Unended: a dot is held back until it is known what it means. */
-    {"a\r\n.",   "a\r\n", 0,   {3, 3, 0, 0, 0, 0, 1}},
-    {"a\r\n.\r", "a\r\n", 0,   {3, 3, 0, 0, 0, 0, 1}},
-    {"abc",      "abc", 0,     {3, 3, 0, 0, 0, 0, 0}},
-    {"abc\r",    "abc\r", 0,   {4, 4, 0, 0, 0, 0, 0}},
-    {"\303\251\r\n.\r\n", "\303\251\r\nend ", 0, {4, 4, 1, 0, 0, 0, 1}},
-    {"sevenbit\200\r\n.\r\n", "sevenbit\200\r\nend ", 0, {11, 11, 1, 0, 0, 0, 1}},
+    {"a\r\n.",   "a\r\n", 0,   {3, 3, 0, 0, 0, 0, 1, 0}},
+    {"a\r\n.\r", "a\r\n", 0,   {3, 3, 0, 0, 0, 0, 1, 0}},
+    {"abc",      "abc", 0,     {3, 3, 0, 0, 0, 0, 0, 0}},
+    {"abc\r",    "abc\r", 0,   {4, 4, 0, 0, 0, 0, 0, 1}},
+    {"\303\251\r\n.\r\n", "\303\251\r\nend ", 0, {4, 4, 1, 0, 0, 0, 1, 0}},
+    {"sevenbit\200\r\n.\r\n", "sevenbit\200\r\nend ", 0, {11, 11, 1, 0, 0, 0, 1, 0}},
 };
 /* clang-format on */
 
@@ -203,6 +203,7 @@ static void check_facts(const struct framing_facts *is, const struct framing_fac
     assert_int_equal(is->has_bare_cr_or_lf, should->has_bare_cr_or_lf);
     assert_int_equal(is->has_dot_line, should->has_dot_line);
     assert_int_equal(is->ends_with_crlf, should->ends_with_crlf);
+    assert_int_equal(is->ends_with_cr, should->ends_with_cr);
 }
 
 static void start_data(struct framing *framing)
@@ -275,7 +276,7 @@ TEST(data, starts_each_message_with_fresh_facts)
     framing_start_message(&framing);
     framing_read_data(&framing);
     (void)feed(&framing, SLICE("ab\r\n.\r\n"), 100, &log);
-    check_facts(&framing.facts, &(struct framing_facts){4, 4, 0, 0, 0, 0, 1});
+    check_facts(&framing.facts, &(struct framing_facts){4, 4, 0, 0, 0, 0, 1, 0});
     bytes_fini(&log);
 }
 
@@ -314,7 +315,7 @@ TEST(chunk, takes_so_many_bytes_whatever_they_are)
         assert_int_equal(feed(&framing, slice_of(text), step, &log),
                          sizeof text - 1 - BYTES);
         assert_true(slice_equal_text(bytes_view(&log), "a\r\n.\r\nb\r\n..c\r\nend "));
-        check_facts(&framing.facts, &(struct framing_facts){BYTES, 5, 0, 0, 0, 1, 1});
+        check_facts(&framing.facts, &(struct framing_facts){BYTES, 5, 0, 0, 0, 1, 1, 0});
         bytes_fini(&log);
     }
 }
@@ -354,10 +355,10 @@ TEST(chunk, goes_on_with_the_line_of_the_one_before)
     assert_false(framing.facts.ends_with_crlf);
     add_chunk(&framing, ".def\r"); /* no line begins with this dot */
     add_chunk(&framing, "\nx");    /* and this LF has its CR */
-    check_facts(&framing.facts, &(struct framing_facts){10, 9, 0, 0, 0, 0, 0});
+    check_facts(&framing.facts, &(struct framing_facts){10, 9, 0, 0, 0, 0, 0, 0});
     add_chunk(&framing, "\r\n");
     add_chunk(&framing, ".y\r\n");
-    check_facts(&framing.facts, &(struct framing_facts){16, 9, 0, 0, 0, 1, 1});
+    check_facts(&framing.facts, &(struct framing_facts){16, 9, 0, 0, 0, 1, 1, 0});
     add_chunk(&framing, "\r");
     add_chunk(&framing, "z");
     assert_true(framing.facts.has_bare_cr_or_lf);

@@ -1,0 +1,106 @@
+/* From the file to each room's settings: every number arrives where it is used. */
+#include "texts.h"
+
+#define ALL                                                                                \
+    GOOD "[limits]\nmessage_size = \"1MiB\"\nrecipients_per_message = 500\nreceived_hops " \
+         "= "                                                                              \
+         "9\n"                                                                             \
+         "connections = 11\nconnections_per_address = 7\nidle_timeout = \"7s\"\n"          \
+         "handshakes = 13\nhandshakes_per_address = 3\n"                                   \
+         "[relay]\ntrusted_networks = [\"10.0.0.0/8\"]\n"                                  \
+         "[queue]\nretry = [\"1m\", \"9m\"]\nexpire = \"2d\"\nmin_free_space = \"5MiB\"\n" \
+         "[tls]\nmin_version = \"1.3\"\ncertificate = \"c\"\nkey = \"k\"\n"                \
+         "[dns]\nservers = [\"127.0.0.1:53\"]\ntimeout = \"9s\"\n"                         \
+         "[delivery]\nconnections = 4\nmessages_per_connection = 6\ntls = \"required\"\n"  \
+         "connect_timeout = \"3s\"\n"                                                      \
+         "[log]\noutput = \"stderr\"\nlevel = \"debug\"\nformat = \"text\"\n"              \
+         "[[local]]\ndomain = \"l.test\"\nmaildir = \"/m/{user}\"\nusers = [\"bob\"]\n"    \
+         "[[route]]\nname = \"r\"\nmatch = \"x.test\"\nhost = \"h.test\"\nport = 26\n"     \
+         "[[destination]]\nmatch = \"d.test\"\nconnections = 2\n"
+
+TEST(settings, what_clients_see)
+{
+    struct config *config = load_good(ALL);
+    struct receive_settings receive;
+    struct rate_settings rate;
+    struct access_settings access;
+
+    config_receive(config, &receive);
+    assert_string_equal(receive.hostname, "relay.test");
+    assert_int_equal(receive.message_size_bytes, 1 << 20);
+    assert_int_equal(receive.recipients_per_message, 500);
+    assert_int_equal(receive.received_hops, 19);
+    assert_int_equal(receive.idle_timeout_ms, 7000);
+    assert_true(receive.has_users);
+    config_rate(config, &rate);
+    assert_int_equal(rate.connections, 11);
+    assert_int_equal(rate.connections_per_address, 7);
+    config_access(config, &access);
+    assert_int_equal(access.trusted_count, 1);
+    assert_int_equal(access.local_count, 1);
+    assert_string_equal(access.local_domains[0].domain, "l.test");
+    assert_string_equal(access.postmaster, "ops@relay.test");
+    config_free(config);
+}
+
+TEST(settings, what_is_kept_and_looked_up)
+{
+    struct config *config = load_good(ALL);
+    struct queue_settings queue;
+    struct tls_settings tls;
+    struct tls_server_settings server;
+    struct resolver_settings resolver;
+    struct log_settings log;
+
+    config_queue(config, &queue);
+    assert_int_equal(queue.retry_count, 2);
+    assert_int_equal(queue.retry_ms[1], 540000);
+    assert_int_equal(queue.expire_ms, 2 * 86400000LL);
+    assert_int_equal(queue.min_free_space_bytes, 5 << 20);
+    config_tls(config, &tls);
+    assert_int_equal(tls.handshakes_max, 13);
+    assert_int_equal(tls.handshakes_per_address_max, 3);
+    config_tls_server(config, &server);
+    assert_true(server.min_version_is_13);
+    assert_int_equal(server.pair_count, 1);
+    assert_string_equal(server.key_files[0], "k");
+    config_resolver(config, &resolver);
+    assert_int_equal(resolver.server_count, 1);
+    assert_int_equal(resolver.servers[0].port, 53);
+    config_log(config, &log);
+    assert_string_equal(log.output, "stderr");
+    assert_int_equal(log.level, LOG_DEBUG);
+    config_free(config);
+}
+
+TEST(settings, where_mail_goes)
+{
+    struct config *config = load_good(ALL);
+    struct deliver_settings deliver;
+    struct local_settings local;
+
+    config_deliver(config, &deliver);
+    assert_int_equal(deliver.defaults.connections, 4);
+    assert_int_equal(deliver.defaults.messages_per_connection, 6);
+    assert_int_equal(deliver.route_count, 1);
+    assert_string_equal(deliver.routes[0].name, "r");
+    assert_string_equal(deliver.routes[0].host, "h.test");
+    assert_int_equal(deliver.routes[0].port, 26);
+    assert_int_equal(deliver.rule_count, 1);
+    assert_int_equal(deliver.rules[0].settings.connections, 2);
+    assert_int_equal(deliver.rules[0].settings.messages_per_connection, 6);
+    config_local(config, &local);
+    assert_int_equal(local.mailbox_count, 1);
+    config_free(config);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(settings, what_clients_see),
+        RUN(settings, what_is_kept_and_looked_up),
+        RUN(settings, where_mail_goes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

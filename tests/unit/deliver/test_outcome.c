@@ -1,0 +1,98 @@
+/* What a reply means for a recipient, and the class that log lines carry. */
+#include "inner.h"
+
+#include "test.h"
+
+#include <string.h>
+
+static struct reply reply_of(const char *line)
+{
+    struct reply_reader reader;
+
+    reply_reader_init(&reader);
+    assert_int_equal(reply_reader_line(&reader, slice_of(line), NULL), REPLY_COMPLETE);
+    return reader.reply;
+}
+
+TEST(outcome, codes_decide)
+{
+    static const struct {
+        const char *line;
+        enum verdict verdict;
+    } rows[] = {{"250 2.0.0 ok", VERDICT_DELIVERED},
+                {"251 2.1.5 will forward", VERDICT_DELIVERED},
+                {"421 4.3.2 closing", VERDICT_DEFERRED},
+                {"450 busy", VERDICT_DEFERRED},
+                {"452 4.5.3 too many", VERDICT_DEFERRED},
+                {"550 5.1.1 unknown", VERDICT_FAILED},
+                {"554 no", VERDICT_FAILED},
+                {"354 what", VERDICT_DEFERRED}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct reply reply = reply_of(rows[i].line);
+
+        if (verdict_of(&reply) != rows[i].verdict)
+            fail_msg("%s", rows[i].line);
+    }
+}
+
+TEST(outcome, a_reply_is_kept_with_its_status_or_the_one_its_code_implies)
+{
+    struct arena arena;
+    struct reply with = reply_of("550 5.1.1 unknown user");
+    struct reply without = reply_of("450 busy");
+    struct said *said;
+
+    arena_init(&arena, 1 << 16);
+    said = said_reply(&arena, &with, "mx.a.test");
+    assert_true(said->is_remote);
+    assert_int_equal(said->code, 550);
+    assert_string_equal(said->status, "5.1.1");
+    assert_string_equal(said->host, "mx.a.test");
+    assert_non_null(strstr(said->text, "unknown user"));
+    said = said_reply(&arena, &without, NULL);
+    assert_true(said->status[0] == '4');
+    assert_string_equal(said->host, "");
+    arena_clear(&arena);
+}
+
+TEST(outcome, classes_name_what_it_was_about)
+{
+    static const struct {
+        enum verdict verdict;
+        const char *status;
+        const char *class;
+    } rows[] = {{VERDICT_FAILED, "5.1.1", "bad-mailbox"},
+                {VERDICT_DEFERRED, "4.2.2", "quota-issues"},
+                {VERDICT_DEFERRED, "4.2.1", "inactive-mailbox"},
+                {VERDICT_FAILED, "5.5.4", "protocol-errors"},
+                {VERDICT_FAILED, "5.6.0", "content-related"},
+                {VERDICT_FAILED, "5.7.1", "policy-related"},
+                {VERDICT_FAILED, "5.0.0", "other"}};
+    struct said said = {.is_remote = true};
+    struct outcome outcome = {.verdict = VERDICT_DELIVERED, .said = &said};
+
+    assert_string_equal(verdict_class(&outcome), "delivered");
+    outcome.is_relayed = true;
+    assert_string_equal(verdict_class(&outcome), "relayed");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        outcome.verdict = rows[i].verdict;
+        (void)strcpy(said.status, rows[i].status);
+        assert_string_equal(verdict_class(&outcome), rows[i].class);
+    }
+    said.is_remote = false; /* our own words: it never left */
+    assert_string_equal(verdict_class(&outcome), "routing-errors");
+    outcome.is_expired = true;
+    assert_string_equal(verdict_class(&outcome), "message-expired");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(outcome, codes_decide),
+        RUN(outcome, a_reply_is_kept_with_its_status_or_the_one_its_code_implies),
+        RUN(outcome, classes_name_what_it_was_about),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

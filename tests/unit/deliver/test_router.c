@@ -1,0 +1,128 @@
+/* What answers of the DNS mean for a domain (RFC 5321 5.1, RFC 7505): pure decisions; the asking
+ * is covered end to end by tests/e2e/test_deliver.py against a real name server. */
+#include "inner.h"
+
+#include "test.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static struct plan judge(const struct dns_answer *answer, bool is_over)
+{
+    struct plan plan = {.rule = -1};
+
+    assert_int_equal(router_judge_mx(answer, "a.test", &plan), is_over);
+    return plan;
+}
+
+static void check_verdict(enum result result, enum plan_kind kind, const char *status)
+{
+    struct dns_answer answer = {.result = result, .text = "why"};
+    struct plan plan = judge(&answer, true);
+
+    assert_int_equal(plan.kind, kind);
+    assert_string_equal(plan.status, status);
+    assert_true(plan.text[0]);
+    plan_fini(&plan);
+}
+
+TEST(router, answers_without_records)
+{
+    struct dns_answer none = {.result = RESULT_DNS_NODATA};
+    struct plan plan = judge(&none, false);
+
+    assert_int_equal(plan.host_count, 1); /* the implicit MX */
+    assert_string_equal(plan.hosts[0].name, "a.test");
+    plan_fini(&plan);
+    check_verdict(RESULT_DNS_NXDOMAIN, PLAN_FAIL, "5.1.2");
+    check_verdict(RESULT_DNS_FAILURE, PLAN_DEFER, "4.4.3");
+}
+
+static struct dns_mx mx_of(uint16_t preference, const char *host)
+{
+    struct dns_mx mx = {.preference = preference};
+
+    (void)strcpy(mx.host, host);
+    return mx;
+}
+
+TEST(router, a_null_mx_takes_no_mail)
+{
+    struct dns_mx mx = mx_of(0, "");
+    struct dns_answer answer = {.result = RESULT_OK, .mx = &mx, .mx_count = 1};
+    struct plan plan = judge(&answer, true);
+
+    assert_int_equal(plan.kind, PLAN_FAIL);
+    assert_string_equal(plan.status, "5.1.10");
+    plan_fini(&plan);
+}
+
+TEST(router, exchangers_are_sorted_by_preference_and_a_null_beside_others_is_nothing)
+{
+    struct dns_mx mx[] = {mx_of(20, "c.test"), mx_of(0, ""), mx_of(10, "b.test"),
+                          mx_of(10, "a.test")};
+    struct dns_answer answer = {.result = RESULT_OK, .mx = mx, .mx_count = 4};
+    struct plan plan = judge(&answer, false);
+    struct bytes key;
+
+    assert_int_equal(plan.host_count, 3);
+    assert_string_equal(plan.hosts[0].name, "a.test");
+    assert_string_equal(plan.hosts[2].name, "c.test");
+    bytes_init(&key, 4096);
+    plan_key(&plan, "x.test", &key);
+    assert_true(slice_equal_text(bytes_view(&key), "a.test=b.test>c.test"));
+    bytes_fini(&key);
+    plan_fini(&plan);
+}
+
+TEST(router, more_exchangers_than_are_tried_are_cut_at_the_best)
+{
+    struct dns_mx mx[LIMIT_DNS_ANSWER_MX];
+    struct dns_answer answer = {
+        .result = RESULT_OK, .mx = mx, .mx_count = LIMIT_DNS_ANSWER_MX};
+    struct plan plan;
+
+    for (int i = 0; i < LIMIT_DNS_ANSWER_MX; i++) {
+        char name[32];
+
+        (void)snprintf(name, sizeof name, "h%d.test", i);
+        mx[i] = mx_of((uint16_t)(LIMIT_DNS_ANSWER_MX - i), name);
+    }
+    plan = judge(&answer, false);
+    assert_true(plan.host_count <= LIMIT_MX_HOSTS);
+    assert_int_equal(plan.hosts[0].preference, 1);
+    plan_fini(&plan);
+}
+
+TEST(router, equal_preferences_take_turns_and_others_keep_their_place)
+{
+    struct dns_mx mx[] = {mx_of(10, "a.test"), mx_of(10, "b.test"), mx_of(20, "c.test")};
+    struct dns_answer answer = {.result = RESULT_OK, .mx = mx, .mx_count = 3};
+    struct plan plan = judge(&answer, false);
+    unsigned first[3] = {0};
+
+    for (int i = 0; i < 200; i++) {
+        uint8_t order[LIMIT_MX_HOSTS];
+
+        plan_order(&plan, order);
+        assert_int_equal(order[2], 2);
+        assert_int_equal(order[0] + order[1], 1);
+        first[order[0]]++;
+    }
+    assert_true(first[0] > 20 && first[1] > 20);
+    plan_fini(&plan);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(router, answers_without_records),
+        RUN(router, a_null_mx_takes_no_mail),
+        RUN(router,
+            exchangers_are_sorted_by_preference_and_a_null_beside_others_is_nothing),
+        RUN(router, more_exchangers_than_are_tried_are_cut_at_the_best),
+        RUN(router, equal_preferences_take_turns_and_others_keep_their_place),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,172 @@
+/* Maildir: tmp, then new, once; nothing is left of a message that was given up. */
+#include "maildir.h"
+
+#include "smtpd/base/memory.h"
+#include "test.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct world {
+    char folder[64];
+    char box[96];
+    struct maildir_box boxes[1];
+    struct maildir_message message;
+};
+
+static int set_up(void **state)
+{
+    struct world *world = NEW(struct world);
+
+    (void)strcpy(world->folder, "/tmp/smtpd-maildir-XXXXXX");
+    assert_non_null(mkdtemp(world->folder));
+    (void)snprintf(world->box, sizeof world->box, "%s/a.test/bob", world->folder);
+    *state = world;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct world *world = *state;
+    char command[128];
+    int result;
+
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", world->folder);
+    result = system(command);
+    memory_free(world);
+    return result;
+}
+
+static struct maildir_message *message_of(struct world *world)
+{
+    memset(&world->message, 0, sizeof world->message);
+    memset(world->boxes, 0, sizeof world->boxes);
+    world->boxes[0].folder = world->box;
+    world->boxes[0].fd = -1;
+    (void)strcpy(world->message.name, "aaaaaaaaaaaab.0.relay.test");
+    world->message.boxes = world->boxes;
+    world->message.box_count = 1;
+    return &world->message;
+}
+
+static size_t count_files(const struct world *world, const char *sub)
+{
+    char path[128];
+    size_t count = 0;
+    DIR *folder;
+
+    (void)snprintf(path, sizeof path, "%s/%s", world->box, sub);
+    folder = opendir(path);
+    if (!folder)
+        return 0;
+    for (struct dirent *entry; (entry = readdir(folder));)
+        count += entry->d_name[0] != '.';
+    (void)closedir(folder);
+    return count;
+}
+
+static void store(struct world *world, const char *first, const char *second)
+{
+    struct maildir_message *message = message_of(world);
+
+    maildir_open(message, SLICE("Return-Path: <s@b.test>\n"));
+    maildir_write(message, slice_of(first));
+    maildir_write(message, slice_of(second));
+    maildir_finish(message);
+}
+
+TEST(maildir, a_message_appears_in_new_with_line_feeds_and_for_its_owner_alone)
+{
+    struct world *world = *state;
+    char path[192];
+    char text[256] = "";
+    struct stat about;
+    FILE *file;
+
+    store(world, "Subject: s\r", "\n\r\na\rb\r\n");
+    assert_int_equal(world->boxes[0].result, RESULT_OK);
+    assert_int_equal(count_files(world, "new"), 1);
+    assert_int_equal(count_files(world, "tmp"), 0);
+    (void)snprintf(path, sizeof path, "%s/new/aaaaaaaaaaaab.0.relay.test", world->box);
+    assert_int_equal(stat(path, &about), 0);
+    assert_int_equal(about.st_mode & 077, 0);
+    file = fopen(path, "r");
+    assert_non_null(file);
+    assert_true(fread(text, 1, sizeof text - 1, file) > 0);
+    (void)fclose(file);
+    assert_string_equal(text, "Return-Path: <s@b.test>\nSubject: s\n\na\rb\n");
+}
+
+TEST(maildir, a_repeat_is_not_stored_twice)
+{
+    struct world *world = *state;
+
+    store(world, "Subject: s\r\n\r\n", "x\r\n");
+    store(world, "Subject: s\r\n\r\n", "x\r\n");
+    assert_true(world->boxes[0].is_there);
+    assert_int_equal(world->boxes[0].result, RESULT_OK);
+    assert_int_equal(count_files(world, "new"), 1);
+    assert_int_equal(count_files(world, "tmp"), 0);
+}
+
+TEST(maildir, a_repeat_after_it_was_read_is_seen_in_cur)
+{
+    struct world *world = *state;
+    char from[192];
+    char to[192];
+
+    store(world, "Subject: s\r\n\r\n", "x\r\n");
+    (void)snprintf(from, sizeof from, "%s/new/aaaaaaaaaaaab.0.relay.test", world->box);
+    (void)snprintf(to, sizeof to, "%s/cur/aaaaaaaaaaaab.0.relay.test:2,S", world->box);
+    assert_int_equal(rename(from, to), 0);
+    store(world, "Subject: s\r\n\r\n", "x\r\n");
+    assert_int_equal(world->boxes[0].result, RESULT_OK);
+    assert_int_equal(count_files(world, "new") + count_files(world, "cur"), 1);
+}
+
+TEST(maildir, what_is_given_up_leaves_nothing)
+{
+    struct world *world = *state;
+    struct maildir_message *message = message_of(world);
+
+    maildir_open(message, SLICE("X: y\n"));
+    maildir_write(message, SLICE("half a mess"));
+    assert_int_equal(count_files(world, "tmp"), 1);
+    maildir_abandon(message);
+    assert_int_equal(count_files(world, "tmp"), 0);
+    assert_int_equal(count_files(world, "new"), 0);
+}
+
+TEST(maildir, a_folder_that_cannot_be_made_is_said)
+{
+    struct world *world = *state;
+    char path[96];
+    FILE *file;
+
+    (void)snprintf(path, sizeof path, "%s/a.test", world->folder);
+    file = fopen(path, "w"); /* a file where a folder must be */
+    assert_non_null(file);
+    (void)fclose(file);
+    store(world, "x\r\n", "");
+    assert_true(world->boxes[0].result != RESULT_OK);
+    assert_true(world->boxes[0].text[0]);
+}
+
+#define MAILDIR(name) cmocka_unit_test_setup_teardown(maildir_##name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        MAILDIR(a_message_appears_in_new_with_line_feeds_and_for_its_owner_alone),
+        MAILDIR(a_repeat_is_not_stored_twice),
+        MAILDIR(a_repeat_after_it_was_read_is_seen_in_cur),
+        MAILDIR(what_is_given_up_leaves_nothing),
+        MAILDIR(a_folder_that_cannot_be_made_is_said),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -27,7 +27,8 @@ const toml_node *outer(const toml::node *node)
 
 toml_place place_of(const toml::source_region &region)
 {
-    return {static_cast<unsigned>(region.begin.line), static_cast<unsigned>(region.begin.column)};
+    return {static_cast<unsigned>(region.begin.line),
+            static_cast<unsigned>(region.begin.column)};
 }
 } // namespace
 
@@ -41,7 +42,8 @@ toml_document *toml_read(const char *text, size_t length, toml_error *error)
         return new toml_document{std::move(result).table()};
     const std::string_view why = result.error().description();
     error->place = place_of(result.error().source());
-    std::snprintf(error->text, sizeof error->text, "%.*s", static_cast<int>(why.size()), why.data());
+    std::snprintf(error->text, sizeof error->text, "%.*s", static_cast<int>(why.size()),
+                  why.data());
     return nullptr;
 }
 

@@ -5,6 +5,7 @@
 
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
+#include "smtpd/base/secure.h"
 #include "smtpd/mail/dsn.h"
 #include "smtpd/mail/header.h"
 #include "smtpd/smtp/framing.h"
@@ -147,6 +148,8 @@ static void write_report(struct bounce *bounce, enum dsn_action action)
         NEW_ARRAY(struct dsn_recipient, lease->group.recipient_count);
     struct bytes *message = &bounce->messages[bounce->report_count];
     char id[ID_TEXT];
+    char boundary[ID_TEXT];
+    uint64_t random;
     struct dsn dsn = {
         .action = action,
         .recipients = recipients,
@@ -157,11 +160,14 @@ static void write_report(struct bounce *bounce, enum dsn_action action)
         .reporting_mta = values->hostname,
         .to = lease->envelope.sender,
         .report_id = id,
+        .boundary = boundary,
         .now_ms = deliver_now(bounce->deliver),
         .expires_ms = lease->envelope.arrival_ms + values->expire_ms,
     };
 
     id_print(queue_next_id(bounce->deliver->rooms.queue), id);
+    secure_random(&random, sizeof random);
+    id_print(random, boundary);
     for (uint32_t i = 0; i < lease->group.recipient_count; i++)
         if (belongs(bounce, i, action))
             recipients[dsn.recipient_count++] = describe(bounce, i, action);

@@ -157,14 +157,14 @@ static void write_head(struct writer *writer, const struct dsn *dsn)
                 "Content-Type: multipart/report; report-type=");
     add(writer, dsn->envelope->smtputf8 ? "global-delivery-status" : "delivery-status");
     add(writer, ";\r\n\tboundary=\"report-");
-    add(writer, dsn->report_id);
+    add(writer, dsn->boundary);
     add(writer, "\"\r\n\r\n");
 }
 
 static void write_boundary(struct writer *writer, const struct dsn *dsn, const char *end)
 {
     add(writer, "\r\n--report-");
-    add(writer, dsn->report_id);
+    add(writer, dsn->boundary);
     add(writer, end);
     add(writer, "\r\n");
 }
@@ -300,8 +300,8 @@ static const char *original_type(const struct dsn *dsn, bool is_whole)
     return is_whole ? "message/rfc822" : "text/rfc822-headers";
 }
 
-/* A line of the original that is our boundary would end the part: the id in it is our own
- * and new, so no original can hold it. */
+/* A line of the original that is our boundary would end the part: it is random, so that no
+ * sender can put it there. */
 static void write_original(struct writer *writer, const struct dsn *dsn)
 {
     bool is_whole = dsn->original_body.length > 0;

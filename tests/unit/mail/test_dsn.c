@@ -30,7 +30,8 @@ static struct dsn usual(void)
                             SLICE("Subject: hello\r\nFrom: a@b.example\r\n\r\n"),
                         .reporting_mta = "relay.example",
                         .to = "a@b.example",
-                        .report_id = "aaaaaaaaaaaab",
+                        .report_id = "bbbbbbbbbbbbc",
+                        .boundary = "aaaaaaaaaaaab",
                         .now_ms = INT64_C(1700000120000)};
 }
 
@@ -133,7 +134,7 @@ TEST(report, is_a_message_that_no_program_answers)
                        "To: <a@b.example>\r\n"
                        "Subject: Undelivered mail returned to sender\r\n"
                        "Date: Tue, 14 Nov 2023 22:15:20 +0000\r\n"
-                       "Message-ID: <aaaaaaaaaaaab@relay.example>\r\n"
+                       "Message-ID: <bbbbbbbbbbbbc@relay.example>\r\n"
                        "Auto-Submitted: auto-replied\r\n"
                        "MIME-Version: 1.0\r\n"
                        "Content-Type: multipart/report; report-type=delivery-status;\r\n"

@@ -311,21 +311,22 @@ static int ask_server(const struct words *words,
                       int (*ask)(const struct cli_context *, int, char **))
 {
     struct cli_context context = {words->socket_path, words->wants_json};
-    struct config *config = NULL;
+    char *folder = NULL;
     char *path = NULL;
     int code;
 
     if (!context.socket_path) {
-        config = load(words->config_path);
-        if (!config) {
+        folder = config_data_dir(words->config_path);
+        if (!folder) {
+            config_free(load(words->config_path)); /* says why */
             (void)fprintf(stderr, "smtpd: or say --socket PATH\n");
             return CLI_FAILED;
         }
-        context.socket_path = path = memory_format("%s/control.sock", config->data_dir);
+        context.socket_path = path = memory_format("%s/control.sock", folder);
     }
     code = ask(&context, words->count, words->items);
     memory_free(path);
-    config_free(config);
+    memory_free(folder);
     return code;
 }
 

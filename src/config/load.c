@@ -594,26 +594,35 @@ static void finish(struct loader *loader)
           by_place);
 }
 
-struct config *config_load_text(struct slice text, const char *name,
-                                struct config_problems *problems)
+/* What can be understood, with whatever problems; NULL: it is no TOML. */
+static struct config *read_text(struct slice text, struct config_problems *problems)
 {
     struct loader loader = {config_new(), problems};
     struct toml_error error;
     struct toml_document *document = toml_read(text.data, text.length, &error);
 
-    (void)name;
     problems->count = problems->left_out = 0;
     if (!document) {
         complain(&loader, error.place, "not TOML 1.0: %s", error.text);
-    } else {
-        set_defaults(&loader, config_options, config_option_count, loader.config);
-        read_root(&loader, toml_root(document));
-        finish(&loader);
-        toml_document_free(document);
+        config_free(loader.config);
+        return NULL;
     }
+    set_defaults(&loader, config_options, config_option_count, loader.config);
+    read_root(&loader, toml_root(document));
+    finish(&loader);
+    toml_document_free(document);
+    return loader.config;
+}
+
+struct config *config_load_text(struct slice text, const char *name,
+                                struct config_problems *problems)
+{
+    struct config *config = read_text(text, problems);
+
+    (void)name;
     if (problems->count == 0)
-        return loader.config;
-    config_free(loader.config);
+        return config;
+    config_free(config);
     return NULL;
 }
 
@@ -660,6 +669,27 @@ struct config *config_load(const char *path, struct config_problems *problems)
         secure_wipe(text.data, text.length);
     bytes_fini(&text);
     return config;
+}
+
+char *config_data_dir(const char *path)
+{
+    struct config_problems *problems = NEW(struct config_problems);
+    struct config *config = NULL;
+    struct bytes text;
+    char *folder = NULL;
+    int error;
+
+    bytes_init(&text, FILE_MAX);
+    if (read_file(path, &text, &error))
+        config = read_text(bytes_view(&text), problems);
+    if (config && config->data_dir)
+        folder = memory_text(config->data_dir);
+    if (text.length)
+        secure_wipe(text.data, text.length);
+    bytes_fini(&text);
+    config_free(config);
+    memory_free(problems);
+    return folder;
 }
 
 void config_problems_print(const struct config_problems *problems, const char *path,

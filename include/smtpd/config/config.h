@@ -159,6 +159,9 @@ struct config_problems {
 struct config *config_load(const char *path, struct config_problems *problems);
 struct config *config_load_text(struct slice text, const char *name,
                                 struct config_problems *problems);
+/* Where the data is, of a file that may have errors elsewhere: commands to a running server
+ * work while its file is being mended. NULL: nobody can tell. The caller's, memory_free(). */
+char *config_data_dir(const char *path);
 void config_free(struct config *config); /* wipes secrets; NULL is fine */
 /* "FILE:LINE:COLUMN: text\n" for each. */
 void config_problems_print(const struct config_problems *problems, const char *path,

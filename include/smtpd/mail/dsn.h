@@ -32,8 +32,8 @@ struct dsn {
     struct slice original_body;      /* whole body for RET=FULL; empty: headers only */
     const char *reporting_mta;       /* our host name */
     const char *to;                  /* to whom the report goes: usually envelope->sender */
-    const char *report_id; /* base32 id of the report message: Message-ID */
-    const char *boundary;  /* letters and digits that the original's sender cannot guess */
+    const char *report_id;           /* base32 id of the report message: Message-ID */
+    const char *boundary; /* letters and digits that the original's sender cannot guess */
     int64_t now_ms;
     int64_t expires_ms; /* "will be tried until": DSN_DELAYED only */
 };

@@ -1,5 +1,5 @@
 /* LD_PRELOAD: adds up what the process writes to regular files, in whole pages of 4 KiB, as the
- * disk sees them. COUNT_FILE holds the sum as one 64-bit number, mapped, so that it survives a
+ * disk sees them; not the log, which is the one file that it appends to. COUNT_FILE holds the sum as one 64-bit number, mapped, so that it survives a
  * kill -9. The kernel's own figure (write_bytes in /proc/PID/io) is of no use for small writes:
  * it counts the whole folio of the page cache, which may be many pages. */
 #define _GNU_SOURCE
@@ -35,7 +35,8 @@ static ssize_t count(int fd, ssize_t written, off_t at)
 {
     struct stat about;
 
-    if (written <= 0 || fstat(fd, &about) != 0 || !S_ISREG(about.st_mode))
+    if (written <= 0 || fstat(fd, &about) != 0 || !S_ISREG(about.st_mode) ||
+        fcntl(fd, F_GETFL) & O_APPEND)
         return written;
     if (at < 0)
         at = lseek(fd, 0, SEEK_CUR) - written;

@@ -141,7 +141,7 @@ class ManyRecipients(unittest.TestCase):
         self.assertTrue(reports)
         self.assertLessEqual(max(len(r) for r in reports.values()), 3)
         limit = 10 * (len(body) + 1000 * 1024)
-        print(f"\nwritten to disk, the log included: {written} bytes, at most {limit}")
+        print(f"\nwritten to disk, beside the log: {written} bytes, at most {limit}")
         self.assertGreater(written, len(body))
         self.assertLessEqual(written, limit)
 

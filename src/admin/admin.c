@@ -21,6 +21,7 @@ struct admin {
     struct watch *watch;
     struct timer timer;
     struct list requests;
+    bool is_closing; /* who comes now is not let in: nobody would answer */
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
@@ -52,7 +53,12 @@ void request_turn(struct admin *admin)
 
 const char *request_query(struct request *request, const char *name)
 {
-    return MHD_lookup_connection_value(request->connection, MHD_GET_ARGUMENT_KIND, name);
+    const char *value = NULL;
+
+    if (MHD_lookup_connection_value_n(request->connection, MHD_GET_ARGUMENT_KIND, name,
+                                      strlen(name), &value, NULL) != MHD_YES)
+        return NULL;
+    return value ? value : "";
 }
 
 const char *request_argument(const struct request *request)
@@ -111,7 +117,6 @@ static void dispatch(struct request *request)
 {
     bool path_exists = false;
 
-    request->is_handled = true;
     for (size_t i = 0; i < request_route_count; i++) {
         if (!route_matches(&request_routes[i], request->path))
             continue;
@@ -147,7 +152,8 @@ static struct request *request_new(struct admin *admin, struct MHD_Connection *c
     request->admin = admin;
     request->rooms = &admin->rooms;
     request->connection = connection;
-    (void)snprintf(request->path, sizeof request->path, "%s", path);
+    if (!slice_copy_text(slice_of(path), request->path, sizeof request->path))
+        request->path[0] = '\0';
     (void)snprintf(request->method, sizeof request->method, "%s", method);
     bytes_init(&request->body, REQUEST_BODY_MAX);
     list_push_back(&admin->requests, &request->link);
@@ -157,6 +163,35 @@ static struct request *request_new(struct admin *admin, struct MHD_Connection *c
 static enum MHD_Result answer_ready(struct request *request)
 {
     return MHD_queue_response(request->connection, request->status, request->response);
+}
+
+/* The library lets nobody answer before the whole body has come. */
+static void take_body(struct request *request, struct slice piece)
+{
+    if (request->is_too_large || bytes_add(&request->body, piece) == RESULT_OK)
+        return;
+    request->is_too_large = true;
+    bytes_release(&request->body);
+}
+
+static void handle(struct request *request)
+{
+    char text[64];
+
+    request->is_handled = true;
+    if (!peer_may_command(request->connection)) {
+        request_answer_error(request, MHD_HTTP_FORBIDDEN,
+                             "only root and the server's user may command it");
+    } else if (request->admin->is_closing) {
+        request_answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE,
+                             "the server is leaving");
+    } else if (request->is_too_large) {
+        (void)snprintf(text, sizeof text, "the body is larger than %d bytes",
+                       (int)REQUEST_BODY_MAX);
+        request_answer_error(request, MHD_HTTP_CONTENT_TOO_LARGE, text);
+    } else {
+        dispatch(request);
+    }
 }
 
 /* NOLINTNEXTLINE(readability-function-size): the library's own eight parameters */
@@ -172,18 +207,12 @@ static enum MHD_Result on_request(void *owner, struct MHD_Connection *connection
         return MHD_YES;
     }
     if (*data_bytes > 0) {
-        enum result added = bytes_add(&request->body, (struct slice){data, *data_bytes});
-
+        take_body(request, (struct slice){data, *data_bytes});
         *data_bytes = 0;
-        return added == RESULT_OK ? MHD_YES : MHD_NO;
-    }
-    if (!request->is_handled && !peer_may_command(connection)) {
-        request->is_handled = true;
-        request_answer_error(request, MHD_HTTP_FORBIDDEN,
-                             "only root and the server's user may command it");
+        return MHD_YES;
     }
     if (!request->is_handled)
-        dispatch(request);
+        handle(request);
     if (request->is_answered)
         return answer_ready(request);
     if (!request->is_suspended) {
@@ -282,6 +311,7 @@ void admin_close(struct admin *admin)
 
     if (!admin)
         return;
+    admin->is_closing = true;
     /* The library refuses to stop with suspended connections. */
     for (link = list_first(&admin->requests); link;
          link = list_next(&admin->requests, link)) {

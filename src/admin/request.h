@@ -20,8 +20,9 @@ struct request {
     const struct admin_rooms *rooms;
     struct MHD_Connection *connection;
     char method[8];
-    char path[256];
+    char path[256]; /* "": longer than any that exists */
     struct bytes body;
+    bool is_too_large; /* more came than the body may hold: it is read and forgotten */
     bool is_handled;   /* the handler was called */
     bool is_suspended; /* waits for request_answer() */
     bool is_answered;
@@ -49,7 +50,8 @@ void request_answer_error(struct request *request, unsigned status, const char *
 /* Takes a streaming response. */
 void request_answer_response(struct request *request, unsigned status,
                              struct MHD_Response *response);
-const char *request_query(struct request *request, const char *name); /* NULL: not given */
+/* NULL: not given; "": given without a value. */
+const char *request_query(struct request *request, const char *name);
 const char *request_argument(const struct request *request); /* last part of the path */
 void request_turn(struct admin *admin); /* something was resumed: look soon */
 

@@ -108,23 +108,34 @@ static void download_stop(struct request *request)
     }
 }
 
+static void download_refuse(struct download *download, unsigned status, const char *why)
+{
+    struct request *request = download->request;
+
+    request->on_gone = NULL;
+    request->work = NULL;
+    download_free(download);
+    request_answer_error(request, status, why);
+}
+
 static void on_found(void *owner, enum result result)
 {
     struct download *download = owner;
     struct request *request = download->request;
-    const char *why = NULL;
 
     download->visit = NULL;
-    if (result != RESULT_OK || !download->is_found)
-        why = "no such message in the queue";
-    else if (body_reader_open(request->rooms->queue, &download->envelope,
-                              &download->reader) != RESULT_OK)
-        why = "all read windows are in use; try again";
-    if (why) {
-        request->on_gone = NULL;
-        request->work = NULL;
-        download_free(download);
-        request_answer_error(request, MHD_HTTP_NOT_FOUND, why);
+    if (result != RESULT_OK) {
+        download_refuse(download, MHD_HTTP_INTERNAL_SERVER_ERROR, result_text(result));
+        return;
+    }
+    if (!download->is_found) {
+        download_refuse(download, MHD_HTTP_NOT_FOUND, "no such message in the queue");
+        return;
+    }
+    if (body_reader_open(request->rooms->queue, &download->envelope, &download->reader) !=
+        RESULT_OK) {
+        download_refuse(download, MHD_HTTP_SERVICE_UNAVAILABLE,
+                        "all read windows are in use; try again");
         return;
     }
     download->left = download->envelope.header_bytes +
@@ -146,6 +157,11 @@ void message_handle(struct request *request)
 
     if (!id_parse(text, strlen(text), &id)) {
         request_answer_error(request, MHD_HTTP_BAD_REQUEST, "not an id");
+        return;
+    }
+    if (part && strcmp(part, "headers") != 0 && strcmp(part, "message") != 0) {
+        request_answer_error(request, MHD_HTTP_BAD_REQUEST,
+                             "part is one of headers, message");
         return;
     }
     download = NEW(struct download);

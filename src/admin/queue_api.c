@@ -260,6 +260,12 @@ struct changing {
     size_t lane_count;
 };
 
+static void changing_free(struct changing *changing)
+{
+    memory_free(changing->lanes);
+    memory_free(changing);
+}
+
 static void changing_gone(struct request *request)
 {
     struct changing *changing = request->work;
@@ -286,18 +292,19 @@ static void on_changed(void *owner, enum result result, size_t changed, size_t b
         for (size_t i = 0; i < changing->lane_count; i++)
             deliver_wake(request->rooms->deliver, changing->lanes[i]);
     }
-    memory_free(changing->lanes);
-    memory_free(changing);
+    changing_free(changing);
 }
 
 static bool read_target(const json_t *json, struct queue_target *target)
 {
     const char *id = json_string_value(json_object_get(json, "id"));
     const json_t *group = json_object_get(json, "group");
+    json_int_t number = json_integer_value(group);
 
-    if (!id || !json_is_integer(group) || !id_parse(id, strlen(id), &target->id))
+    if (!id || !json_is_integer(group) || !id_parse(id, strlen(id), &target->id) ||
+        number < 0 || number > UINT32_MAX)
         return false;
-    target->group = (uint32_t)json_integer_value(group);
+    target->group = (uint32_t)number;
     return true;
 }
 
@@ -315,33 +322,35 @@ static void remember_lane(struct changing *changing, const json_t *json)
         changing->lane_count++;
 }
 
+static bool read_targets(const json_t *targets, struct queue_target *list)
+{
+    for (size_t i = 0; i < json_array_size(targets); i++)
+        if (!read_target(json_array_get(targets, i), &list[i]))
+            return false;
+    return true;
+}
+
 static void change_start(struct request *request, enum queue_change_kind kind,
                          const json_t *targets)
 {
     size_t count = json_array_size(targets);
-    struct queue_target *list = NEW_ARRAY(struct queue_target, count + 1);
-    struct changing *changing = NEW(struct changing);
-    bool is_good = count >= 1 && count <= REQUEST_PAGE_MAX;
+    struct queue_target list[REQUEST_PAGE_MAX];
+    struct changing *changing;
 
-    changing->request = request;
-    changing->lanes = memory_new_array(count + 1, LANE_TEXT);
-    for (size_t i = 0; is_good && i < count; i++) {
-        is_good = read_target(json_array_get(targets, i), &list[i]);
-        if (kind == QUEUE_RETRY)
-            remember_lane(changing, json_array_get(targets, i));
-    }
-    if (is_good) {
-        request->work = changing;
-        request->on_gone = changing_gone;
-        queue_change_start(request->rooms->queue,
-                           &(struct queue_change){kind, list, count, on_changed, changing});
-    } else {
+    if (count < 1 || count > REQUEST_PAGE_MAX || !read_targets(targets, list)) {
         request_answer_error(request, MHD_HTTP_BAD_REQUEST,
                              "targets is a list of 1 to 1000 objects with id and group");
-        memory_free(changing->lanes);
-        memory_free(changing);
+        return;
     }
-    memory_free(list);
+    changing = NEW(struct changing);
+    changing->request = request;
+    changing->lanes = memory_new_array(count, LANE_TEXT);
+    for (size_t i = 0; kind == QUEUE_RETRY && i < count; i++)
+        remember_lane(changing, json_array_get(targets, i));
+    request->work = changing;
+    request->on_gone = changing_gone;
+    queue_change_start(request->rooms->queue,
+                       &(struct queue_change){kind, list, count, on_changed, changing});
 }
 
 void queue_handle_change(struct request *request)

@@ -23,6 +23,20 @@ static bool read_text(struct request *request, const char *name, char *into,
     return false;
 }
 
+/* Domains have no case, and may be typed in any script; the name of a route stays as it is. */
+static bool read_domain(struct request *request, char domain[LANE_TEXT])
+{
+    char normal[DOMAIN_TEXT];
+    size_t star;
+
+    if (!read_text(request, "domain", domain, LANE_TEXT))
+        return false;
+    star = strncmp(domain, "*.", 2) == 0 ? 2 : 0;
+    if (domain_normalise(slice_of(domain + star), normal) == RESULT_OK)
+        (void)snprintf(domain + star, LANE_TEXT - star, "%s", normal);
+    return true;
+}
+
 static bool read_state(struct request *request, enum selection_state *state)
 {
     static const char *const names[] = {"any", "waiting", "active", "held"};
@@ -55,7 +69,7 @@ static bool read_age(struct request *request, int64_t *ms)
 
 bool selection_read(struct request *request, struct selection *selection)
 {
-    return read_text(request, "domain", selection->domain, sizeof selection->domain) &&
+    return read_domain(request, selection->domain) &&
            read_text(request, "sender", selection->sender, sizeof selection->sender) &&
            read_text(request, "recipient", selection->recipient,
                      sizeof selection->recipient) &&

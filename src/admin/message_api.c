@@ -140,10 +140,11 @@ static void on_found(void *owner, enum result result)
     }
     download->left = download->envelope.header_bytes +
                      (download->only_header ? 0 : download->envelope.body_bytes);
-    /* From here on the response owns the download, and the request a reference of both. */
+    /* With its length, so that a client sees when it was cut off. From here on the response
+     * owns the download, and the request a reference of both. */
     request->on_gone = download_stop;
     request_answer_response(request, MHD_HTTP_OK,
-                            MHD_create_response_from_callback(MHD_SIZE_UNKNOWN,
+                            MHD_create_response_from_callback(download->left,
                                                               LIMIT_PIECE_BYTES, give_more,
                                                               download, download_free));
 }

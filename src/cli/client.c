@@ -64,8 +64,31 @@ static bool send_request(int fd, const char *path, const json_t *body)
     return is_sent;
 }
 
-/* Reads at least the head; the rest of what came stays in `answer` behind `*head_bytes`. */
-static bool read_head(int fd, struct bytes *answer, size_t *head_bytes, unsigned *status)
+struct head {
+    size_t bytes;
+    unsigned status;
+    bool has_length;
+    uint64_t length; /* of the body */
+};
+
+/* RFC 9110 8.6. A length that cannot be read is none. */
+static void read_length(struct slice lines, struct head *head)
+{
+    static const char name[] = "content-length:";
+
+    while (lines.length > 0) {
+        struct slice line = slice_part(lines, 0, slice_find(lines, '\n'));
+
+        lines = slice_from(lines, line.length + (line.length < lines.length));
+        line.length -= line.length > 0 && line.data[line.length - 1] == '\r';
+        if (slice_starts_fold(line, name))
+            head->has_length = slice_to_u64(slice_trim(slice_from(line, sizeof name - 1)),
+                                            UINT64_MAX, &head->length) == RESULT_OK;
+    }
+}
+
+/* Reads at least the head; the rest of what came stays in `answer` behind it. */
+static bool read_head(int fd, struct bytes *answer, struct head *head)
 {
     const char *end = NULL;
 
@@ -80,8 +103,9 @@ static bool read_head(int fd, struct bytes *answer, size_t *head_bytes, unsigned
     }
     if (!end || answer->length < 12 || strncmp(answer->data, "HTTP/1.", 7) != 0)
         return false;
-    *head_bytes = (size_t)(end - answer->data) + 4;
-    *status = (unsigned)strtoul(answer->data + 9, NULL, 10);
+    *head = (struct head){.bytes = (size_t)(end - answer->data) + 4};
+    head->status = (unsigned)strtoul(answer->data + 9, NULL, 10);
+    read_length(slice_part(bytes_view(answer), 0, head->bytes), head);
     return true;
 }
 
@@ -119,16 +143,14 @@ int client_ask(const struct cli_context *context, const char *path, const json_t
 {
     int fd = connect_to(context->socket_path);
     struct bytes text;
-    size_t head_bytes = 0;
-    unsigned status = 0;
+    struct head head;
     int code = CLI_FAILED;
 
     if (fd < 0)
         return CLI_NOT_RUNNING;
     bytes_init(&text, ANSWER_MAX);
-    if (send_request(fd, path, body) && read_head(fd, &text, &head_bytes, &status) &&
-        read_rest(fd, &text))
-        code = judge(slice_from(bytes_view(&text), head_bytes), status, answer);
+    if (send_request(fd, path, body) && read_head(fd, &text, &head) && read_rest(fd, &text))
+        code = judge(slice_from(bytes_view(&text), head.bytes), head.status, answer);
     else
         (void)fprintf(stderr,
                       "smtpd: the server closed the connection without an answer\n");
@@ -137,35 +159,40 @@ int client_ask(const struct cli_context *context, const char *path, const json_t
     return code;
 }
 
-static bool copy_rest(int fd, struct slice first)
+/* All that was announced: a server that leaves in the middle just closes. */
+static bool copy_rest(int fd, struct slice first, const struct head *head)
 {
     char piece[65536];
+    uint64_t length = first.length;
     ssize_t got = 0;
     bool is_written = fwrite(first.data, 1, first.length, stdout) == first.length;
 
-    while (is_written && (got = read(fd, piece, sizeof piece)) > 0)
+    while (is_written && (got = read(fd, piece, sizeof piece)) > 0) {
         is_written = fwrite(piece, 1, (size_t)got, stdout) == (size_t)got;
-    return is_written && got == 0 && fflush(stdout) == 0;
+        length += (uint64_t)got;
+    }
+    return is_written && got == 0 && fflush(stdout) == 0 &&
+           (!head->has_length || head->length == length);
 }
 
 int client_copy(const struct cli_context *context, const char *path)
 {
     int fd = connect_to(context->socket_path);
     struct bytes text;
-    size_t head_bytes = 0;
-    unsigned status = 0;
+    struct head head;
     json_t *none = NULL;
     int code = CLI_FAILED;
 
     if (fd < 0)
         return CLI_NOT_RUNNING;
     bytes_init(&text, ANSWER_MAX);
-    if (!send_request(fd, path, NULL) || !read_head(fd, &text, &head_bytes, &status))
+    if (!send_request(fd, path, NULL) || !read_head(fd, &text, &head))
         (void)fprintf(stderr,
                       "smtpd: the server closed the connection without an answer\n");
-    else if (status != 200 && read_rest(fd, &text))
-        code = judge(slice_from(bytes_view(&text), head_bytes), status, &none);
-    else if (status == 200 && copy_rest(fd, slice_from(bytes_view(&text), head_bytes)))
+    else if (head.status != 200 && read_rest(fd, &text))
+        code = judge(slice_from(bytes_view(&text), head.bytes), head.status, &none);
+    else if (head.status == 200 &&
+             copy_rest(fd, slice_from(bytes_view(&text), head.bytes), &head))
         code = CLI_DONE;
     else
         (void)fprintf(stderr, "smtpd: the message did not arrive whole\n");

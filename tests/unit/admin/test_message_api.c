@@ -35,6 +35,14 @@ static void expect(const struct world *world, struct slice body)
         assert_memory_equal(got.data + WORLD_HEADER.length, body.data, body.length);
 }
 
+static void expect_length(const struct world *world, size_t length)
+{
+    char line[64];
+
+    (void)snprintf(line, sizeof line, "\r\nContent-Length: %zu\r\n", length);
+    assert_non_null(memmem(world->answer.data, world->answer.length, line, strlen(line)));
+}
+
 static uint64_t window_bytes(const struct world *world)
 {
     struct queue_statistics statistics;
@@ -52,10 +60,12 @@ TEST(message_api, the_whole_message_and_its_header_section_alone)
 
     assert_int_equal(ask(world, id, ""), 200);
     expect(world, body);
+    expect_length(world, WORLD_HEADER.length + body.length);
     assert_int_equal(ask(world, id, "?part=message"), 200);
     expect(world, body);
     assert_int_equal(ask(world, id, "?part=headers"), 200);
     expect(world, SLICE_NONE);
+    expect_length(world, WORLD_HEADER.length);
     assert_int_equal(window_bytes(world), 0);
 }
 
@@ -164,6 +174,7 @@ TEST(message_api, a_download_is_cut_when_the_socket_closes)
     assert_int_equal(window_bytes(world), 0);
     assert_int_equal(world_finish(world, fd), 200); /* it had begun */
     assert_true(world_body(world).length < 8 << 20);
+    expect_length(world, WORLD_HEADER.length + (8 << 20));
 }
 
 TEST(message_api, closing_before_the_message_is_found_is_safe)

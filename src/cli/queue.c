@@ -495,8 +495,28 @@ static int queue_change(const struct command *command, const char *change)
     return code;
 }
 
+/* What is not looked at must not be given: "remove ID --state held" would remove the id
+ * whatever its state. */
+static bool fits_together(const struct command *command, const char *word)
+{
+    bool is_show = strcmp(word, "show") == 0 || strcmp(word, "why") == 0;
+    const char *why = NULL;
+
+    if (command->id_count > 0 && command->has_selection)
+        why = "ids and a selection do not go together";
+    else if (command->id_count > 0 && strcmp(word, "list") == 0)
+        why = "list takes a selection; show takes an id";
+    else if (command->has_selection && is_show)
+        why = "one id is needed, and no selection";
+    if (why)
+        (void)fprintf(stderr, "smtpd: %s\n\n%s", why, usage);
+    return !why;
+}
+
 static int run(const struct command *command, const char *word)
 {
+    if (!fits_together(command, word))
+        return CLI_USAGE;
     if (strcmp(word, "list") == 0)
         return command->wants_summary ? queue_summary(command) : queue_list(command);
     if (strcmp(word, "show") == 0)

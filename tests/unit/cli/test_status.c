@@ -1,0 +1,107 @@
+/* smtpd status: what the server counts, on one screen. */
+#include "fake_server.h"
+
+static const char answer[] =
+    "{\"version\":\"1.2.3\",\"hostname\":\"relay.test\",\"started_ms\":1700000000000,"
+    "\"now_ms\":1700000300000,\"is_draining\":false,"
+    "\"loop_lag\":{\"p50_us\":11,\"p99_us\":22,\"max_us\":33},"
+    "\"queue\":{\"groups_waiting\":41,\"groups_leased\":42,\"domain_queues\":43,"
+    "\"oldest_ms\":1699992800000,\"is_rebuilding\":false,\"has_room\":true,"
+    "\"free_bytes\":2048,\"file_bytes\":3072,\"commits\":44,\"commits_failed\":45,"
+    "\"messages_committed\":46,\"commit_us_last\":47,\"commit_us_max\":48},"
+    "\"receive\":{\"connections\":51,\"connections_open\":52,\"connections_refused\":53,"
+    "\"messages_accepted\":54,\"recipients_accepted\":55,\"bytes_accepted\":5120,"
+    "\"messages_rejected\":56,\"auth_ok\":57,\"auth_failed\":58},"
+    "\"deliver\":{\"recipients_delivered\":61,\"recipients_deferred\":62,"
+    "\"recipients_failed\":63,\"recipients_expired\":64,\"connections_open\":65,"
+    "\"connections\":66,\"connections_failed\":67,\"destinations\":68,"
+    "\"destinations_backing_off\":69}}";
+
+TEST(status, every_number_has_its_place)
+{
+    static const char page[] =
+        "relay.test  smtpd 1.2.3, up 5m\n"
+        "queue\n"
+        "  waiting      41 groups in 43 domain queues, the oldest 2h; 42 active\n"
+        "  disk         2.0K free, file 3.0K\n"
+        "  commits      44 (45 failed), 46 messages; last 47 us, most 48 us in a minute\n"
+        "receive\n"
+        "  connections  52 open, 51 since the start, 53 refused\n"
+        "  messages     54 accepted for 55 recipients (5.0K), 56 rejected\n"
+        "  log-ins      57 good, 58 failed\n"
+        "deliver\n"
+        "  recipients   61 delivered, 62 deferred, 63 failed, 64 expired\n"
+        "  connections  65 open, 66 since the start, 67 failed\n"
+        "  destinations 68 known, 69 backing off\n"
+        "loop\n"
+        "  lag          p50 11 us, p99 22 us, most 33 us in a minute\n";
+    struct fake *fake = *state;
+
+    fake_answers(fake, 200, answer);
+    fake_start(fake);
+    assert_int_equal(fake_run(fake, cli_status, false, WORDS(NULL)), CLI_DONE);
+    assert_string_equal(fake->out, page);
+    assert_string_equal(fake->err, "");
+    fake_stop(fake);
+    fake_expect(fake, 0, "GET /v1/status HTTP/1.0");
+}
+
+TEST(status, what_an_operator_must_notice_is_said)
+{
+    struct fake *fake = *state;
+
+    fake_answers(fake, 200,
+                 "{\"is_draining\":true,\"queue\":{\"is_rebuilding\":true,"
+                 "\"has_room\":false,\"free_bytes\":0}}");
+    fake_start(fake);
+    assert_int_equal(fake_run(fake, cli_status, false, WORDS(NULL)), CLI_DONE);
+    assert_has(fake->out, ", leaving\n");
+    assert_has(fake->out, "(index is being rebuilt)");
+    assert_has(fake->out, "0 free: new mail gets 452");
+    assert_has(fake->out, "the oldest -;");
+}
+
+TEST(status, json_is_what_the_server_answered)
+{
+    struct fake *fake = *state;
+    size_t length = 0;
+
+    fake_answers(fake, 200, "{\"b\":[1,\"\xc3\xbc\"],\"a\":null}");
+    fake_start(fake);
+    assert_int_equal(fake_run(fake, cli_status, true, WORDS(NULL)), CLI_DONE);
+    for (const char *at = fake->out; *at; at++)
+        if (*at != ' ' && *at != '\n')
+            fake->out[length++] = *at;
+    fake->out[length] = '\0';
+    assert_string_equal(fake->out, "{\"b\":[1,\"\\u00FC\"],\"a\":null}");
+}
+
+TEST(status, exit_codes_tell_usage_failure_and_no_server_apart)
+{
+    struct fake *fake = *state;
+
+    assert_int_equal(fake_run(fake, cli_status, false, WORDS("now")), CLI_USAGE);
+    assert_has(fake->err, "\"now\"");
+    assert_int_equal(fake_run(fake, cli_status, false, WORDS(NULL)), CLI_NOT_RUNNING);
+    fake_answers(fake, 403, "{\"error\":\"only root\"}");
+    fake_start(fake);
+    assert_int_equal(fake_run(fake, cli_status, false, WORDS(NULL)), CLI_FAILED);
+    assert_string_equal(fake->out, "");
+    assert_string_equal(fake->err, "smtpd: only root\n");
+    fake_stop(fake);
+    assert_int_equal(fake->request_count, 1); /* bad usage asks nobody */
+}
+
+#define WITH_FAKE(name) cmocka_unit_test_setup_teardown(status_##name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_FAKE(every_number_has_its_place),
+        WITH_FAKE(what_an_operator_must_notice_is_said),
+        WITH_FAKE(json_is_what_the_server_answered),
+        WITH_FAKE(exit_codes_tell_usage_failure_and_no_server_apart),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

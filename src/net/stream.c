@@ -598,8 +598,8 @@ static void on_step(void *owner, void *input)
     stream->job = NULL;
     take_engine_output(stream);
     take_early(stream);
-    if (stream->is_broken)
-        return;
+    if (stream->is_broken || stream->is_closing)
+        return; /* closing: nobody is left to be told */
     if (result == TLS_STEP_FAILED) {
         struct fault fault = *tls_engine_fault(stream->engine);
 

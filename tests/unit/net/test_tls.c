@@ -3,6 +3,8 @@
 
 #include "certificates.h"
 
+#include <unistd.h>
+
 static struct certificates certificates;
 
 static int make_certificates(void **state)
@@ -214,6 +216,69 @@ TEST(tls, aborting_while_a_step_runs_on_the_pool_is_safe)
     }
 }
 
+/* ---- a pool that is busy until the test says so ---- */
+
+static _Atomic bool pool_is_held;
+
+static void hold_pool(void *input)
+{
+    (void)input;
+    while (pool_is_held)
+        (void)usleep(500);
+}
+
+static void forget_hold(void *owner, void *input)
+{
+    (void)owner;
+    (void)input;
+}
+
+static void drop_hold(void *input)
+{
+    (void)input;
+}
+
+static struct pool_statistics crypto_pool(const struct pair *pair)
+{
+    struct pool_statistics statistics;
+
+    offload_statistics(pair->offload, POOL_CRYPTO, &statistics);
+    return statistics;
+}
+
+/* The owner of a stream that it closed may be gone: nobody is told how the handshake ends. */
+TEST(tls, closing_while_a_step_waits_for_the_pool_tells_nobody)
+{
+    struct job *jobs[64] = {NULL};
+    struct tls_pair both;
+    struct pair *pair = &both.pair;
+
+    open_both(&both, NULL);
+    assert_int_equal(stream_secure_server(pair->server.stream, both.server, end_on_secured),
+                     RESULT_OK);
+    PAIR_UNTIL(pair, crypto_pool(pair).done == 1); /* the step that finds no input */
+    loop_run_for(pair->loop, 20);
+    pool_is_held = true;
+    for (unsigned i = 0; i < crypto_pool(pair).threads; i++)
+        assert_int_equal(job_start(pair->offload, POOL_CRYPTO, hold_pool, forget_hold,
+                                   drop_hold, &both, &both, &jobs[i]),
+                         RESULT_OK);
+    PAIR_UNTIL(pair, crypto_pool(pair).running == crypto_pool(pair).threads);
+    assert_int_equal(crypto_pool(pair).waiting, 0);
+    (void)stream_write(pair->client.stream, SLICE("this is no TLS at all\r\n"));
+    PAIR_UNTIL(pair, crypto_pool(pair).waiting == 1);
+    stream_close(pair->server.stream);
+    pair->server.stream = NULL;
+    pool_is_held = false;
+    PAIR_UNTIL(pair, crypto_pool(pair).waiting + crypto_pool(pair).running == 0);
+    loop_run_for(pair->loop, 20); /* what ended on the pool is told */
+    assert_int_equal(pair->server.secured, 0);
+    assert_int_equal(pair->server.closed, 0);
+    stream_close(pair->client.stream);
+    pair->client.stream = NULL;
+    close_both(&both);
+}
+
 TEST(tls, the_caps_on_handshakes_refuse)
 {
     struct tls_settings tls = {.handshakes_max = 1, .handshakes_per_address_max = 1};
@@ -244,6 +309,7 @@ int main(void)
         RUN(tls, clear_bytes_behind_the_upgrade_never_reach_the_owner),
         RUN(tls, a_peer_that_leaves_in_the_middle_is_a_fault),
         RUN(tls, aborting_while_a_step_runs_on_the_pool_is_safe),
+        RUN(tls, closing_while_a_step_waits_for_the_pool_tells_nobody),
         RUN(tls, the_caps_on_handshakes_refuse),
     };
 

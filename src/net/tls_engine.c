@@ -92,8 +92,8 @@ struct tls_engine *tls_engine_new_client(struct tls_client *client, enum tls_lev
     /* RFC 6066 3: a literal address is not sent as a server name. */
     engine->has_name = name && ip_parse(slice_of(name), &ip) != RESULT_OK && name[0] != '[';
     (void)snprintf(engine->name, sizeof engine->name, "%s", engine->has_name ? name : "");
-    if (mbedtls_ssl_set_hostname(&engine->ssl, engine->has_name ? engine->name : NULL) != 0)
-        (void)fault_set(&engine->fault, RESULT_TLS, "the name %s is too long for TLS",
+    if (mbedtls_ssl_set_hostname(&engine->ssl, engine->has_name ? name : NULL) != 0)
+        (void)fault_set(&engine->fault, RESULT_TLS, "the name %s... is too long for TLS",
                         engine->name);
     return engine;
 }

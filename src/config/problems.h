@@ -1,0 +1,30 @@
+/* What is wrong with a file: collected with its place, up to a maximum. */
+#ifndef SMTPD_CONFIG_PROBLEMS_H
+#define SMTPD_CONFIG_PROBLEMS_H
+
+#include "smtpd/config/config.h"
+#include "tomlc.h"
+
+/* One reading of a file. */
+struct loader {
+    struct config *config;
+    struct config_problems *problems;
+};
+
+void complain(struct loader *loader, struct toml_place place, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The known name that a mistyped one is nearest to. */
+struct nearest {
+    const char *wanted;
+    const char *name; /* NULL: none was offered */
+    unsigned distance;
+};
+void nearest_offer(struct nearest *nearest, const char *name);
+/* A key of `section` (NULL: a section or repeated table itself). */
+void complain_unknown(struct loader *loader, struct toml_place place, const char *section,
+                      const char *key, const struct nearest *nearest);
+
+void problems_sort(struct config_problems *problems); /* by place */
+
+#endif

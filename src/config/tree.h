@@ -1,0 +1,10 @@
+/* The tree of a file -> the values of struct config. */
+#ifndef SMTPD_CONFIG_TREE_H
+#define SMTPD_CONFIG_TREE_H
+
+#include "problems.h"
+
+/* Defaults first, then what the file says; complains of what it cannot take. */
+void tree_read(struct loader *loader, const struct toml_node *root);
+
+#endif

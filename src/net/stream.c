@@ -12,7 +12,7 @@
 #include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/loop/uv_handle.h"
-#include "tls_engine.h"
+#include "stream_inner.h"
 
 #include <string.h>
 
@@ -20,56 +20,13 @@ enum {
     FLUSH_AT = 16384,
     UNSENT_MARK = 65536,
     OUT_MAX = 16 << 20,
-    EARLY_MAX = 262144, /* ciphertext that came during a handshake step */
-    CLOSE_MS = 5000,    /* for the last words to leave and the peer to go */
-    HANDSHAKE_MS = 60000,
+    CLOSE_MS = 5000, /* for the last words to leave and the peer to go */
     HANDSHAKES_MAX = 1000,
     HANDSHAKES_PER_ADDRESS_MAX = 100,
     ADDRESSES_MAX = 100000,
     PLAIN_PIECE = 16384
 };
 
-struct handshake_count {
-    unsigned running;
-};
-
-struct stream {
-    uv_tcp_t tcp;
-    uv_shutdown_t shutdown;
-    struct net *net;
-    struct link link; /* among the room's streams */
-    const struct stream_events *events;
-    void *owner;
-    struct bytes out; /* not yet given to libuv */
-    size_t in_flight; /* given to libuv, not yet written */
-    struct deferred flush;
-    struct deferred broken; /* on_closed for what failed inside a call of the owner's */
-    struct deferred resume;
-    struct timer timer; /* of the handshake, then of closing */
-    struct fault fault;
-    struct endpoint peer;
-    struct endpoint local;
-    struct tls_engine *engine;
-    struct job *job;    /* a handshake step on the pool */
-    struct bytes early; /* came while a step ran */
-    stream_secured_fn *on_secured;
-    struct deferred secured;
-    struct tls_facts facts;
-    bool is_reading;
-    bool is_paused;
-    bool is_securing;
-    bool is_counted; /* among the running handshakes */
-    bool is_broken;  /* nothing can be sent or read any more */
-    bool closed_was_told;
-    bool wants_drained;
-    bool is_closing; /* the owner is gone */
-    bool is_shut;    /* shutdown was asked for */
-    bool is_uv_closed;
-    bool is_orphan; /* the room is gone, only libuv holds this */
-};
-
-static void start_reading(struct stream *stream);
-static void step_handshake(struct stream *stream);
 static void finish_close(struct stream *stream);
 
 /* ---- the room ---- */
@@ -143,22 +100,6 @@ static void on_uv_closed(uv_handle_t *handle)
     memory_free(stream);
 }
 
-static void count_out(struct stream *stream)
-{
-    struct slice key = {(const char *)stream->peer.ip.bytes, sizeof stream->peer.ip.bytes};
-    struct handshake_count *count;
-
-    if (!stream->is_counted)
-        return;
-    stream->is_counted = false;
-    stream->net->statistics.handshakes_running--;
-    count = map_get(stream->net->handshakes_by_address, key);
-    if (count && --count->running == 0) {
-        (void)map_remove(stream->net->handshakes_by_address, key);
-        memory_free(count);
-    }
-}
-
 /* A handshake step that runs keeps the engine until it ends: the job's drop frees it. */
 static void let_go_of_engine(struct stream *stream)
 {
@@ -176,7 +117,7 @@ static void close_handle(struct stream *stream)
         return;
     stream->is_uv_closed = true;
     stream->is_closing = true;
-    count_out(stream);
+    handshake_count_out(stream);
     let_go_of_engine(stream);
     deferred_cancel(stream->net->loop, &stream->flush);
     deferred_cancel(stream->net->loop, &stream->broken);
@@ -232,7 +173,7 @@ static void tell_closed(void *owner)
     }
 }
 
-static void break_stream(struct stream *stream, enum result code, const char *text)
+void stream_break(struct stream *stream, enum result code, const char *text)
 {
     if (stream->is_broken)
         return;
@@ -247,9 +188,14 @@ static void break_stream(struct stream *stream, enum result code, const char *te
         loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
 }
 
+void stream_tell_closed_later(struct stream *stream)
+{
+    loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
+}
+
 static void break_uv(struct stream *stream, int status)
 {
-    break_stream(stream, result_of_uv(status),
+    stream_break(stream, result_of_uv(status),
                  status == UV_EOF ? "the peer closed the connection" : uv_strerror(status));
 }
 
@@ -313,7 +259,7 @@ static void queue_write(struct stream *stream)
     break_uv(stream, status);
 }
 
-static void flush(struct stream *stream)
+void stream_flush(struct stream *stream)
 {
     if (stream->out.length == 0 || stream->is_broken || stream->is_uv_closed) {
         bytes_clear(&stream->out);
@@ -340,7 +286,7 @@ static void on_flush(void *owner)
 {
     struct stream *stream = owner;
 
-    flush(stream);
+    stream_flush(stream);
     if (stream->is_uv_closed)
         return;
     if (stream->is_closing)
@@ -356,14 +302,14 @@ static void flush_later(struct stream *stream)
 }
 
 /* What the engine made goes to the socket. */
-static void take_engine_output(struct stream *stream)
+void stream_take_engine_output(struct stream *stream)
 {
     struct bytes *output = tls_engine_output(stream->engine);
 
     if (output->length == 0)
         return;
     if (bytes_add(&stream->out, bytes_view(output)) != RESULT_OK)
-        break_stream(stream, RESULT_TOO_LARGE, "too much output is unsent");
+        stream_break(stream, RESULT_TOO_LARGE, "too much output is unsent");
     bytes_release(output);
     flush_later(stream);
 }
@@ -376,16 +322,16 @@ enum result stream_write(struct stream *stream, struct slice bytes)
         return RESULT_OK; /* on_closed tells */
     if (stream->engine) {
         result = tls_engine_write(stream->engine, bytes);
-        take_engine_output(stream);
+        stream_take_engine_output(stream);
     } else {
         result = bytes_add(&stream->out, bytes);
     }
     if (result != RESULT_OK) {
-        break_stream(stream, result, "the connection cannot be written to");
+        stream_break(stream, result, "the connection cannot be written to");
         return RESULT_OK;
     }
     if (stream->out.length >= FLUSH_AT)
-        flush(stream);
+        stream_flush(stream);
     if (stream->out.length > 0)
         flush_later(stream);
     if (stream_unsent(stream) <= UNSENT_MARK)
@@ -427,7 +373,7 @@ static void read_engine(struct stream *stream)
         if (result == RESULT_AGAIN)
             break;
         if (result != RESULT_OK) {
-            break_stream(stream, result,
+            stream_break(stream, result,
                          result == RESULT_CLOSED ? "the peer closed the connection"
                                                  : "the TLS connection is broken");
             return;
@@ -435,19 +381,19 @@ static void read_engine(struct stream *stream)
         on_plain(stream, (struct slice){plain, length});
     }
     if (stream->engine)
-        take_engine_output(stream); /* alerts, key updates */
+        stream_take_engine_output(stream); /* alerts, key updates */
 }
 
 static void on_ciphertext(struct stream *stream, struct slice bytes)
 {
     if (tls_engine_feed(stream->engine, bytes) != RESULT_OK) {
-        break_stream(stream, RESULT_TLS, "the peer sent too much during the TLS handshake");
+        stream_break(stream, RESULT_TLS, "the peer sent too much during the TLS handshake");
         return;
     }
     if (!stream->is_securing)
         read_engine(stream);
     else if (!stream->job)
-        step_handshake(stream);
+        handshake_step(stream);
 }
 
 static void on_read(uv_stream_t *uv_stream, ssize_t count, const uv_buf_t *buffer)
@@ -475,14 +421,14 @@ static void on_read(uv_stream_t *uv_stream, ssize_t count, const uv_buf_t *buffe
         stream->is_reading = false;
         if (bytes_add(&stream->early, (struct slice){buffer->base, (size_t)count}) !=
             RESULT_OK)
-            break_stream(stream, RESULT_TLS,
+            stream_break(stream, RESULT_TLS,
                          "the peer sent too much during the TLS handshake");
         return;
     }
     on_ciphertext(stream, (struct slice){buffer->base, (size_t)count});
 }
 
-static void start_reading(struct stream *stream)
+void stream_start_reading(struct stream *stream)
 {
     if (stream->is_reading || stream->is_broken || stream->is_uv_closed)
         return;
@@ -495,8 +441,8 @@ void stream_start(struct stream *stream, const struct stream_events *events, voi
     stream->events = events;
     stream->owner = owner;
     if (stream->is_broken && !stream->closed_was_told)
-        loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
-    start_reading(stream);
+        stream_tell_closed_later(stream);
+    stream_start_reading(stream);
 }
 
 void stream_pause(struct stream *stream)
@@ -518,7 +464,12 @@ static void on_resumed(void *owner)
     if (stream->engine && !stream->is_securing)
         read_engine(stream);
     if (!stream->is_closing && !stream->is_paused)
-        start_reading(stream);
+        stream_start_reading(stream);
+}
+
+void stream_resume_later(struct stream *stream)
+{
+    loop_defer(stream->net->loop, &stream->resume, on_resumed, stream);
 }
 
 void stream_resume(struct stream *stream)
@@ -526,186 +477,7 @@ void stream_resume(struct stream *stream)
     if (!stream->is_paused || stream->is_closing)
         return;
     stream->is_paused = false;
-    loop_defer(stream->net->loop, &stream->resume, on_resumed, stream);
-}
-
-/* ---- the handshake ---- */
-
-static void end_handshake(struct stream *stream, const struct fault *fault)
-{
-    stream_secured_fn *on_secured = stream->on_secured;
-
-    count_out(stream);
-    timer_cancel(&stream->timer);
-    stream->on_secured = NULL;
-    if (fault) {
-        stream->net->statistics.handshakes_failed++;
-        stream->fault = *fault;
-        stream->is_broken = true;
-        stream->closed_was_told = true;
-        (void)uv_read_stop((uv_stream_t *)&stream->tcp);
-        stream->is_reading = false;
-        flush(stream); /* the alert, as far as it goes */
-        on_secured(stream->owner, &stream->fault);
-        return;
-    }
-    stream->net->statistics.handshakes_done++;
-    stream->is_securing = false;
-    tls_engine_facts(stream->engine, &stream->facts);
-    on_secured(stream->owner, NULL);
-    /* What came behind the handshake is delivered when the owner has had its turn. */
-    if (!stream->is_closing)
-        loop_defer(stream->net->loop, &stream->resume, on_resumed, stream);
-}
-
-struct step {
-    struct tls_engine *engine;
-    enum tls_step result;
-};
-
-static void run_step(void *input)
-{
-    struct step *step = input;
-
-    step->result = tls_engine_handshake(step->engine);
-}
-
-/* Cancelled: the stream is gone, the engine is ours to free. */
-static void drop_step(void *input)
-{
-    struct step *step = input;
-
-    tls_engine_free(step->engine);
-    memory_free(step);
-}
-
-static void take_early(struct stream *stream)
-{
-    if (stream->early.length == 0)
-        return;
-    if (tls_engine_feed(stream->engine, bytes_view(&stream->early)) != RESULT_OK)
-        break_stream(stream, RESULT_TLS, "the peer sent too much during the TLS handshake");
-    bytes_release(&stream->early);
-}
-
-static void on_step(void *owner, void *input)
-{
-    struct stream *stream = owner;
-    struct step *step = input;
-    enum tls_step result = step->result;
-
-    memory_free(step);
-    stream->job = NULL;
-    take_engine_output(stream);
-    take_early(stream);
-    if (stream->is_broken || stream->is_closing)
-        return; /* closing: nobody is left to be told */
-    if (result == TLS_STEP_FAILED) {
-        struct fault fault = *tls_engine_fault(stream->engine);
-
-        end_handshake(stream, &fault);
-        return;
-    }
-    start_reading(stream);
-    if (result == TLS_STEP_DONE)
-        end_handshake(stream, NULL);
-    else if (tls_engine_has_input(stream->engine))
-        step_handshake(stream);
-}
-
-static void step_handshake(struct stream *stream)
-{
-    struct step *step = NEW(struct step);
-
-    step->engine = stream->engine;
-    if (job_start(stream->net->offload, POOL_CRYPTO, run_step, on_step, drop_step, step,
-                  stream, &stream->job) == RESULT_OK)
-        return;
-    memory_free(step);
-    break_stream(stream, RESULT_BUSY, "too many TLS handshakes wait");
-}
-
-static void on_handshake_timeout(void *owner)
-{
-    struct stream *stream = owner;
-    struct fault fault;
-
-    (void)fault_set(&fault, RESULT_TIMEOUT, "the TLS handshake took longer than %d s",
-                    HANDSHAKE_MS / 1000);
-    end_handshake(stream, &fault);
-}
-
-bool stream_may_secure(const struct stream *stream)
-{
-    const struct net *net = stream->net;
-    struct slice key = {(const char *)stream->peer.ip.bytes, sizeof stream->peer.ip.bytes};
-    const struct handshake_count *count = map_get(net->handshakes_by_address, key);
-
-    return net->statistics.handshakes_running < net->tls.handshakes_max &&
-           (!count || count->running < net->tls.handshakes_per_address_max);
-}
-
-static enum result count_in(struct stream *stream)
-{
-    struct net *net = stream->net;
-    struct slice key = {(const char *)stream->peer.ip.bytes, sizeof stream->peer.ip.bytes};
-    struct handshake_count *count = map_get(net->handshakes_by_address, key);
-
-    if (!stream_may_secure(stream)) {
-        net->statistics.handshakes_refused++;
-        return RESULT_BUSY;
-    }
-    if (!count) {
-        count = NEW(struct handshake_count);
-        if (map_set(net->handshakes_by_address, key, count) != RESULT_OK) {
-            memory_free(count);
-            net->statistics.handshakes_refused++;
-            return RESULT_BUSY;
-        }
-    }
-    count->running++;
-    net->statistics.handshakes_running++;
-    stream->is_counted = true;
-    return RESULT_OK;
-}
-
-static void secure(struct stream *stream, struct tls_engine *engine,
-                   stream_secured_fn *on_end)
-{
-    /* Plain words that wait go out before the first TLS byte. */
-    flush(stream);
-    stream->engine = engine;
-    stream->on_secured = on_end;
-    stream->is_securing = true;
-    stream->is_paused = false;
-    bytes_init(&stream->early, EARLY_MAX);
-    timer_init(&stream->timer, stream->net->loop, on_handshake_timeout, stream);
-    timer_start(&stream->timer, HANDSHAKE_MS);
-    if (stream->is_broken) {
-        loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
-        return;
-    }
-    start_reading(stream);
-    step_handshake(stream);
-}
-
-enum result stream_secure_server(struct stream *stream, struct tls_server *server,
-                                 stream_secured_fn *on_end)
-{
-    if (count_in(stream) != RESULT_OK)
-        return RESULT_BUSY;
-    secure(stream, tls_engine_new_server(server), on_end);
-    return RESULT_OK;
-}
-
-enum result stream_secure_client(struct stream *stream, struct tls_client *client,
-                                 enum tls_level level, const char *name,
-                                 stream_secured_fn *on_end)
-{
-    if (count_in(stream) != RESULT_OK)
-        return RESULT_BUSY;
-    secure(stream, tls_engine_new_client(client, level, name), on_end);
-    return RESULT_OK;
+    stream_resume_later(stream);
 }
 
 /* ---- closing ---- */
@@ -735,7 +507,7 @@ static void finish_close(struct stream *stream)
         close_handle(stream);
         return;
     }
-    start_reading(stream);
+    stream_start_reading(stream);
 }
 
 void stream_close(struct stream *stream)
@@ -743,7 +515,7 @@ void stream_close(struct stream *stream)
     if (stream->is_closing)
         return;
     stream->is_closing = true;
-    count_out(stream);
+    handshake_count_out(stream);
     deferred_cancel(stream->net->loop, &stream->broken);
     if (stream->is_broken) {
         close_handle(stream);
@@ -751,7 +523,7 @@ void stream_close(struct stream *stream)
     }
     if (stream->engine && !stream->is_securing) {
         tls_engine_say_goodbye(stream->engine);
-        take_engine_output(stream);
+        stream_take_engine_output(stream);
     }
     if (stream->timer.loop)
         timer_cancel(&stream->timer); /* of a handshake */

@@ -1,0 +1,156 @@
+/* Handshakes between two real streams: who is told what, and when. */
+#include "secured_pair.h"
+
+#include <unistd.h>
+
+/* RFC 3207 4.2: what was injected in clear behind STARTTLS must not come out of the TLS. */
+TEST(handshake, clear_bytes_behind_the_upgrade_never_reach_the_owner)
+{
+    struct tls_pair both;
+
+    open_both(&both, NULL);
+    (void)stream_write(both.pair.client.stream, SLICE("MAIL FROM:<evil@x>\r\n"));
+    loop_run_for(both.pair.loop, 20);
+    both.pair.server.got.length = 0;
+    assert_int_equal(
+        stream_secure_server(both.pair.server.stream, both.server, end_on_secured),
+        RESULT_OK);
+    (void)stream_write(both.pair.client.stream, SLICE("RCPT TO:<evil@x>\r\n"));
+    PAIR_UNTIL(&both.pair, both.pair.server.secured == 1);
+    assert_int_equal(both.pair.server.fault.code, RESULT_TLS);
+    assert_int_equal(both.pair.server.got.length, 0);
+    close_both(&both);
+}
+
+TEST(handshake, a_peer_that_leaves_in_the_middle_is_a_fault)
+{
+    struct tls_pair both;
+
+    open_both(&both, NULL);
+    assert_int_equal(
+        stream_secure_server(both.pair.server.stream, both.server, end_on_secured),
+        RESULT_OK);
+    loop_run_for(both.pair.loop, 10);
+    stream_abort(both.pair.client.stream);
+    both.pair.client.stream = NULL;
+    PAIR_UNTIL(&both.pair, both.pair.server.secured == 1);
+    assert_true(both.pair.server.fault.code != RESULT_OK);
+    close_both(&both);
+}
+
+TEST(handshake, aborting_while_a_step_runs_on_the_pool_is_safe)
+{
+    for (int i = 0; i < 20; i++) {
+        struct tls_pair both;
+
+        open_both(&both, NULL);
+        assert_int_equal(
+            stream_secure_server(both.pair.server.stream, both.server, end_on_secured),
+            RESULT_OK);
+        assert_int_equal(stream_secure_client(both.pair.client.stream, both.client,
+                                              TLS_OPPORTUNISTIC, "hop.test",
+                                              end_on_secured),
+                         RESULT_OK);
+        loop_run_for(both.pair.loop, i % 4);
+        stream_abort(both.pair.server.stream);
+        stream_abort(both.pair.client.stream);
+        both.pair.server.stream = both.pair.client.stream = NULL;
+        close_both(&both);
+        assert_true(both.pair.server.secured <= 1);
+    }
+}
+
+/* ---- a pool that is busy until the test says so ---- */
+
+static _Atomic bool pool_is_held;
+
+static void hold_pool(void *input)
+{
+    (void)input;
+    while (pool_is_held)
+        (void)usleep(500);
+}
+
+static void forget_hold(void *owner, void *input)
+{
+    (void)owner;
+    (void)input;
+}
+
+static void drop_hold(void *input)
+{
+    (void)input;
+}
+
+static struct pool_statistics crypto_pool(const struct pair *pair)
+{
+    struct pool_statistics statistics;
+
+    offload_statistics(pair->offload, POOL_CRYPTO, &statistics);
+    return statistics;
+}
+
+/* The owner of a stream that it closed may be gone: nobody is told how the handshake ends. */
+TEST(handshake, closing_while_a_step_waits_for_the_pool_tells_nobody)
+{
+    struct job *jobs[64] = {NULL};
+    struct tls_pair both;
+    struct pair *pair = &both.pair;
+
+    open_both(&both, NULL);
+    assert_int_equal(stream_secure_server(pair->server.stream, both.server, end_on_secured),
+                     RESULT_OK);
+    PAIR_UNTIL(pair, crypto_pool(pair).done == 1); /* the step that finds no input */
+    loop_run_for(pair->loop, 20);
+    pool_is_held = true;
+    for (unsigned i = 0; i < crypto_pool(pair).threads; i++)
+        assert_int_equal(job_start(pair->offload, POOL_CRYPTO, hold_pool, forget_hold,
+                                   drop_hold, &both, &both, &jobs[i]),
+                         RESULT_OK);
+    PAIR_UNTIL(pair, crypto_pool(pair).running == crypto_pool(pair).threads);
+    assert_int_equal(crypto_pool(pair).waiting, 0);
+    (void)stream_write(pair->client.stream, SLICE("this is no TLS at all\r\n"));
+    PAIR_UNTIL(pair, crypto_pool(pair).waiting == 1);
+    stream_close(pair->server.stream);
+    pair->server.stream = NULL;
+    pool_is_held = false;
+    PAIR_UNTIL(pair, crypto_pool(pair).waiting + crypto_pool(pair).running == 0);
+    loop_run_for(pair->loop, 20); /* what ended on the pool is told */
+    assert_int_equal(pair->server.secured, 0);
+    assert_int_equal(pair->server.closed, 0);
+    stream_close(pair->client.stream);
+    pair->client.stream = NULL;
+    close_both(&both);
+}
+
+TEST(handshake, the_caps_on_handshakes_refuse)
+{
+    struct tls_settings tls = {.handshakes_max = 1, .handshakes_per_address_max = 1};
+    struct net_statistics statistics;
+    struct tls_pair both;
+
+    open_with(&both, NULL, &tls);
+    assert_int_equal(
+        stream_secure_server(both.pair.server.stream, both.server, end_on_secured),
+        RESULT_OK);
+    assert_int_equal(stream_secure_client(both.pair.client.stream, both.client,
+                                          TLS_OPPORTUNISTIC, "hop.test", end_on_secured),
+                     RESULT_BUSY);
+    net_statistics(both.pair.net, &statistics);
+    assert_int_equal(statistics.handshakes_refused, 1);
+    assert_int_equal(statistics.handshakes_running, 1);
+    close_both(&both);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(handshake, clear_bytes_behind_the_upgrade_never_reach_the_owner),
+        RUN(handshake, a_peer_that_leaves_in_the_middle_is_a_fault),
+        RUN(handshake, aborting_while_a_step_runs_on_the_pool_is_safe),
+        RUN(handshake, closing_while_a_step_waits_for_the_pool_tells_nobody),
+        RUN(handshake, the_caps_on_handshakes_refuse),
+    };
+
+    return cmocka_run_group_tests(tests, make_certificates, remove_certificates);
+}

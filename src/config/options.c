@@ -104,7 +104,7 @@ const struct option config_options[] = {
      "Certification authorities that \"verified\" trusts (PEM)."},
     {"delivery.allow_private_networks", &type_bool, AT(allow_private_networks), "false", NULL, NULL, LIVE, NULL,
      "Lets a mail exchanger found by DNS be on a loopback or private address. Routes always may."},
-    {"delivery.port", &type_count, AT(delivery_port), "25", "1", "65535", LIVE | OPTION_LAB, NULL,
+    {"delivery.port", &type_count, AT(delivery_port), "25", "1", "65535", LIVE, NULL,
      "Port of mail exchangers found by DNS; another than 25 is for labs."},
     {"delivery.connect_timeout", &type_duration, AT(connect_timeout_ms), "30s", "100ms", "10m", LIVE, NULL,
      "Time limit for connecting to one address."},

@@ -12,9 +12,9 @@ here=$(dirname "$(realpath "$0")")
 # shellcheck source=apt.sh
 . "$here/apt.sh"
 dir=$(realpath -m "$1")
-packages=(postfix knot knot-dnsutils)
+packages=(postfix knot knot-dnsutils haproxy)
 programs=(smtp-source smtp-sink postfix postconf postalias postmap postqueue postsuper
-    knotd knotc kdig)
+    knotd knotc kdig haproxy)
 stamp=$dir/.unpacked
 
 is_complete() {

@@ -17,6 +17,7 @@ const struct option_section config_sections[] = {
     {"auth",       "Who may log in."},
     {"limits",     "What one client, one message, one process may take."},
     {"relay",      "Relaying without a log-in."},
+    {"proxy",      "Load balancers in front of the listeners."},
     {"submission", "What is mended in submitted messages (RFC 6409 8)."},
     {"queue",      "Keeping and retrying."},
     {"dns",        "Name servers."},
@@ -68,6 +69,9 @@ const struct option config_options[] = {
 
     {"relay.trusted_networks", &type_network, AT(trusted_networks), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Clients that may relay without a log-in, on listeners with mode = \"relay\" only."},
+
+    {"proxy.trusted_networks", &type_network, AT(proxy_networks), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Load balancers that may say who a client is, on listeners with proxy_protocol = true."},
 
     {"submission.add_missing_headers", &type_bool, AT(add_missing_headers), "true", NULL, NULL, LIVE, NULL,
      "Adds Date and Message-ID to submitted messages that lack them."},
@@ -135,6 +139,8 @@ static const struct option listen_rows[] = {
      "\"submission\": log in first, always. \"relay\" (port 25): mail for our own domains from everybody, and for all from trusted_networks."},
     {"tls", &type_choice, IN(config_listen, tls), "starttls", NULL, NULL, LIVE, "none|starttls|implicit",
      "\"starttls\" (587, 25), \"implicit\" (465: TLS from the first byte) or \"none\"."},
+    {"proxy_protocol", &type_bool, IN(config_listen, proxy_protocol), "false", NULL, NULL, LIVE, NULL,
+     "Every connection comes from a load balancer of proxy.trusted_networks and begins with a PROXY header (v1 or v2) that names the client."},
 };
 
 #define TRANSFER_ROWS(type)                                                                                              \

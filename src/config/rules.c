@@ -54,6 +54,13 @@ static bool relay_has_postmaster(const struct config *config, const void *elemen
     return listen->mode != MODE_RELAY || config->postmaster;
 }
 
+static bool proxy_has_networks(const struct config *config, const void *element)
+{
+    const struct config_listen *listen = element;
+
+    return !listen->proxy_protocol || config->proxy_networks.count > 0;
+}
+
 static bool local_has_postmaster(const struct config *config, const void *element)
 {
     (void)element;
@@ -174,6 +181,7 @@ const struct option_rule config_rules[] = {
     {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in"},
     {"listen", "tls", clear_submission_is_meant, "submission without TLS works on loopback only, with auth.allow_clear_on_loopback = true; else use \"starttls\" or \"implicit\""},
     {"listen", "mode", relay_has_postmaster, "mode = \"relay\" needs server.postmaster (RFC 5321 4.5.1)"},
+    {"listen", "proxy_protocol", proxy_has_networks, "needs proxy.trusted_networks: the balancers that may say who a client is"},
     {"local", "domain", local_has_postmaster, "a local domain needs server.postmaster (RFC 5321 4.5.1)"},
     {"local", "domain", local_is_alone, "this domain has a [[local]] table already"},
     {"local", "users", postmaster_exists, "server.postmaster is in this domain and must be one of its users"},

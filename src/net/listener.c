@@ -4,7 +4,7 @@
  * of hanging in the backlog. */
 #include "smtpd/net/listener.h"
 
-#include "inner.h"
+#include "proxy_wait.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 
@@ -24,7 +24,11 @@ struct listener {
     listener_stream_fn *on_stream;
     void *owner;
     int spare_fd;
+    struct network *balancers;
+    size_t balancer_count;
+    struct proxy_waits *proxy_waits; /* NULL: none ever expected */
     int64_t complained_ms;
+    int64_t refused_ms;
     bool is_closed; /* by its owner, inside on_stream */
     bool is_accepting;
 };
@@ -107,7 +111,7 @@ static void refuse_one(struct listener *listener)
     listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void take(struct listener *listener, int fd)
+static void take(struct listener *listener, int fd, const struct proxy_header *header)
 {
     struct stream *stream = stream_new(listener->net);
 
@@ -117,11 +121,75 @@ static void take(struct listener *listener, int fd)
         return;
     }
     stream_connected(stream);
+    if (header)
+        stream_set_client(stream, header);
     listener->on_stream(listener->owner, listener, stream);
+}
+
+static bool is_balancer(const struct listener *listener, const struct endpoint *peer)
+{
+    for (size_t i = 0; i < listener->balancer_count; i++)
+        if (network_contains(&listener->balancers[i], &peer->ip))
+            return true;
+    return false;
+}
+
+/* Who is no balancer could write any address it likes. */
+static void refuse_stranger(struct listener *listener, const struct endpoint *peer)
+{
+    int64_t now_ms = loop_now_ms(listener->net->loop);
+    char text[IP_TEXT];
+
+    if (listener->refused_ms && now_ms - listener->refused_ms < COMPLAIN_MS)
+        return;
+    listener->refused_ms = now_ms ? now_ms : 1;
+    ip_print(&peer->ip, text);
+    log_message(LOG_WARNING, "net.proxy_refused",
+                "%s is not in proxy.trusted_networks and may not connect to a listener "
+                "with proxy_protocol = true (said once a minute)",
+                text);
+}
+
+static void take_accepted(struct listener *listener, int fd,
+                          const struct sockaddr_storage *address)
+{
+    struct endpoint peer;
+
+    if (listener->balancer_count == 0) {
+        take(listener, fd, NULL);
+        return;
+    }
+    endpoint_from_sockaddr(address, &peer);
+    if (is_balancer(listener, &peer)) {
+        proxy_waits_take(listener->proxy_waits, fd, &peer);
+        return;
+    }
+    refuse_stranger(listener, &peer);
+    (void)close(fd);
+}
+
+static void on_header(void *owner, int fd, const struct proxy_header *header)
+{
+    take(owner, fd, header);
+}
+
+void listener_expect_proxy(struct listener *listener, const struct network *balancers,
+                           size_t count)
+{
+    memory_free(listener->balancers);
+    listener->balancers = NULL;
+    if (count > 0)
+        listener->balancers = memory_copy(balancers, count * sizeof *balancers);
+    listener->balancer_count = count;
+    if (count > 0 && !listener->proxy_waits)
+        listener->proxy_waits = proxy_waits_new(listener->net, on_header, listener);
 }
 
 static void listener_free(struct listener *listener)
 {
+    proxy_waits_free(listener->proxy_waits);
+    memory_free(listener->balancers);
+
     if (listener->spare_fd >= 0)
         (void)close(listener->spare_fd);
     if (listener->watch)
@@ -137,10 +205,13 @@ static void on_readable(void *owner)
 
     listener->is_accepting = true;
     for (int i = 0; i < ACCEPTS_A_TURN && !listener->is_closed; i++) {
-        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage address;
+        socklen_t length = sizeof address;
+        int fd = accept4(listener->fd, (struct sockaddr *)&address, &length,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
-            take(listener, fd);
+            take_accepted(listener, fd, &address);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE)

@@ -49,6 +49,8 @@ struct stream {
     struct fault fault;
     struct endpoint peer;
     struct endpoint local;
+    struct endpoint proxy;
+    bool has_proxy;
     struct tls_engine *engine;
     struct job *job;    /* a handshake step on the pool */
     struct bytes early; /* came while a step ran */
@@ -128,6 +130,16 @@ void stream_connected(struct stream *stream)
     length = sizeof address;
     if (uv_tcp_getsockname(&stream->tcp, (struct sockaddr *)&address, &length) == 0)
         endpoint_from_sockaddr(&address, &stream->local);
+}
+
+void stream_set_client(struct stream *stream, const struct proxy_header *header)
+{
+    stream->has_proxy = true;
+    stream->proxy = stream->peer;
+    if (!header->has_client)
+        return;
+    stream->peer = header->client;
+    stream->local = header->server;
 }
 
 static void on_uv_closed(uv_handle_t *handle)
@@ -765,6 +777,11 @@ void stream_close(struct stream *stream)
 const struct endpoint *stream_peer(const struct stream *stream)
 {
     return &stream->peer;
+}
+
+const struct endpoint *stream_proxy(const struct stream *stream)
+{
+    return stream->has_proxy ? &stream->proxy : NULL;
 }
 
 const struct endpoint *stream_local(const struct stream *stream)

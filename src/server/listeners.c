@@ -100,6 +100,9 @@ static void apply_one(struct server *server, const struct config_listen *listen,
         .tls = listen->tls == RECEIVE_TLS_NONE ? NULL : tls_server_ref(server->tls_server),
         .name = known->name,
     };
+    listener_expect_proxy(known->listener, server->config->proxy_networks.items,
+                          listen->proxy_protocol ? server->config->proxy_networks.count
+                                                 : 0);
     if (!is_new)
         return;
     listener_start(known->listener, on_stream, known);

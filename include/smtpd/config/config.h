@@ -44,6 +44,7 @@ struct config_listen {
     struct value_list address; /* struct endpoint */
     int mode;                  /* enum receive_mode */
     int tls;                   /* enum receive_tls */
+    bool proxy_protocol;
 };
 
 struct config_destination {
@@ -99,6 +100,8 @@ struct config {
     unsigned handshakes_per_address;
     /* [relay] */
     struct value_list trusted_networks; /* struct network */
+    /* [proxy] */
+    struct value_list proxy_networks; /* struct network */
     /* [submission] */
     bool add_missing_headers;
     bool remove_bcc;

@@ -17,6 +17,11 @@ typedef void listener_stream_fn(void *owner, struct listener *listener,
 enum result MUST_CHECK listener_open(struct net *net, const struct endpoint *endpoint,
                                      struct listener **listener, struct fault *fault);
 void listener_start(struct listener *listener, listener_stream_fn *on_stream, void *owner);
+/* From now on every connection must come from one of these networks and begin with a
+ * PROXY header (v1 or v2), which says who the client is; others are closed and logged. No
+ * networks: connections are what they seem. Copies. */
+void listener_expect_proxy(struct listener *listener, const struct network *balancers,
+                           size_t count);
 void listener_close(struct listener *listener); /* frees itself */
 const struct endpoint *listener_endpoint(const struct listener *listener); /* as bound */
 

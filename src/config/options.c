@@ -22,6 +22,7 @@ const struct option_section config_sections[] = {
     {"queue",      "Keeping and retrying."},
     {"dns",        "Name servers."},
     {"delivery",   "Every destination, unless [[destination]] or [[route]] says otherwise."},
+    {"admin",      "Probes and metrics, over HTTP. Commands go over the control socket in data_dir only."},
     {"log",        "The event log."},
 };
 const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
@@ -122,6 +123,9 @@ const struct option config_options[] = {
      "Time limit for the answer to the final dot (RFC 5321 4.5.3.2.6). A short one makes duplicates."},
     {"delivery.idle_timeout", &type_duration, AT(connection_idle_ms), "10s", "0ms", "10m", LIVE, NULL,
      "How long a connection is kept open for the next message."},
+
+    {"admin.listen", &type_endpoint, AT(admin_listen), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Addresses for /livez, /readyz, /startupz and /metrics, as \"0.0.0.0:8587\", without a log-in: let only those reach them who may. At most 16."},
 
     {"log.output", &type_path, AT(log_output), "stdout", NULL, NULL, LIVE, NULL,
      "\"stdout\", \"stderr\" or a file (opened again at SIGHUP)."},

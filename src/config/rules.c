@@ -170,6 +170,12 @@ static bool dns_servers_fit(const struct config *config, const void *element)
     return config->dns_servers.count <= 6;
 }
 
+static bool admin_listeners_fit(const struct config *config, const void *element)
+{
+    (void)element;
+    return config->admin_listen.count <= 16;
+}
+
 /* clang-format off */
 const struct option_rule config_rules[] = {
     {NULL, "server.hostname", has_hostname, "our name must be fully qualified; set server.hostname, as \"relay.example.com\""},
@@ -177,6 +183,7 @@ const struct option_rule config_rules[] = {
     {NULL, "tls.key", certificates_have_keys, "each certificate needs its key; give tls.certificate and tls.key the same number of files, in the same order"},
     {NULL, "queue.retry", retry_is_given, "needs between 1 and 32 durations"},
     {NULL, "dns.servers", dns_servers_fit, "at most 6 name servers are asked"},
+    {NULL, "admin.listen", admin_listeners_fit, "at most 16 addresses"},
     {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\""},
     {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in"},
     {"listen", "tls", clear_submission_is_meant, "submission without TLS works on loopback only, with auth.allow_clear_on_loopback = true; else use \"starttls\" or \"implicit\""},

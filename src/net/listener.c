@@ -49,33 +49,46 @@ static int open_socket(const struct sockaddr_storage *address, socklen_t length)
     return -1;
 }
 
-enum result listener_open(struct net *net, const struct endpoint *endpoint,
-                          struct listener **listener, struct fault *fault)
+enum result listener_open_socket(const struct endpoint *endpoint, int *fd,
+                                 struct endpoint *bound, struct fault *fault)
 {
     struct sockaddr_storage address;
     socklen_t length =
         ip_is_v4(&endpoint->ip) ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-    struct listener *opened;
     char text[IP_TEXT];
-    int fd;
 
     endpoint_to_sockaddr(endpoint, &address);
     endpoint_print(endpoint, text);
     errno = 0;
-    fd = open_socket(&address, length);
-    if (fd < 0)
+    *fd = open_socket(&address, length);
+    if (*fd < 0)
         return fault_set(fault, RESULT_IO, "cannot listen on %s: %s%s", text,
                          strerror(errno),
                          errno == EACCES ? " (ports below 1024 need root, or "
                                            "CAP_NET_BIND_SERVICE)"
                                          : "");
+    *bound = *endpoint;
+    length = sizeof address;
+    if (getsockname(*fd, (struct sockaddr *)&address, &length) == 0)
+        endpoint_from_sockaddr(&address, bound);
+    return RESULT_OK;
+}
+
+enum result listener_open(struct net *net, const struct endpoint *endpoint,
+                          struct listener **listener, struct fault *fault)
+{
+    struct listener *opened;
+    struct endpoint bound;
+    int fd = -1;
+    enum result result = listener_open_socket(endpoint, &fd, &bound, fault);
+
+    if (result != RESULT_OK)
+        return result;
     opened = NEW(struct listener);
     opened->net = net;
     opened->fd = fd;
+    opened->endpoint = bound;
     opened->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    length = sizeof address;
-    if (getsockname(fd, (struct sockaddr *)&address, &length) == 0)
-        endpoint_from_sockaddr(&address, &opened->endpoint);
     *listener = opened;
     return RESULT_OK;
 }

@@ -3,6 +3,7 @@
 #define SMTPD_SERVER_INNER_H
 
 #include "smtpd/admin/admin.h"
+#include "smtpd/admin/public.h"
 #include "smtpd/base/list.h"
 #include "smtpd/net/listener.h"
 #include "smtpd/server/server.h"
@@ -33,12 +34,14 @@ struct server {
     struct deliver *deliver;
     struct local *local;
     struct admin *admin;
+    struct admin_public *public;
     struct list listeners;
     struct signal_watch *on_term;
     struct signal_watch *on_int;
     struct signal_watch *on_hup;
     struct timer watchdog; /* is the store still able to commit? */
     int64_t started_ms;
+    bool is_listening;
     int exit_code;
     /* reload */
     struct job *reload;
@@ -60,7 +63,7 @@ enum result MUST_CHECK listeners_open(struct server *server, const struct config
                                       struct fault *fault);
 /* Gives each its settings, closes what `server->config` does not want, starts new ones. */
 void listeners_apply(struct server *server);
-void listeners_close(struct server *server);
+void listeners_close(struct server *server); /* of SMTP: probes go on */
 
 /* reload.c */
 void reload_on_signal(void *owner, int signal_number);

@@ -62,7 +62,8 @@ enum result listeners_open(struct server *server, const struct config *config,
                            struct fault *fault)
 {
     const struct config_listen *listen = config->listen.items;
-    enum result result = RESULT_OK;
+    enum result result = admin_public_bind(server->public, config->admin_listen.items,
+                                           config->admin_listen.count, fault);
 
     for (size_t i = 0; i < config->listen.count && result == RESULT_OK; i++) {
         const struct endpoint *endpoints = listen[i].address.items;
@@ -70,8 +71,10 @@ enum result listeners_open(struct server *server, const struct config *config,
         for (size_t k = 0; k < listen[i].address.count && result == RESULT_OK; k++)
             result = open_one(server, &endpoints[k], fault);
     }
-    if (result != RESULT_OK)
+    if (result != RESULT_OK) {
         forget_new(server);
+        admin_public_forget_new(server->public);
+    }
     return result;
 }
 
@@ -131,6 +134,8 @@ void listeners_apply(struct server *server)
         if (!known->is_wanted)
             forget(server, known);
     }
+    admin_public_apply(server->public, server->admin, server->config->admin_listen.items,
+                       server->config->admin_listen.count);
 }
 
 void listeners_close(struct server *server)

@@ -110,6 +110,7 @@ static void tell_facts(void *owner, struct admin_facts *facts)
         .version = SERVER_VERSION,
         .hostname = server->config->hostname,
         .started_ms = server->started_ms,
+        .is_listening = server->is_listening,
         .is_draining = server->is_draining,
         .listeners = (unsigned)server->listeners.count,
         .reloads = server->reloads,
@@ -205,6 +206,7 @@ static enum result start(struct server *server, struct fault *fault)
     timer_start(&server->watchdog, WATCHDOG_MS);
     server->started_ms = loop_wall_ms(server->loop);
     listeners_apply(server);
+    server->is_listening = true;
     return RESULT_OK;
 }
 
@@ -212,6 +214,7 @@ static enum result start(struct server *server, struct fault *fault)
 
 static void close_workers(struct server *server)
 {
+    admin_public_close(server->public);
     if (server->admin)
         admin_close(server->admin);
     if (server->receive) {
@@ -294,6 +297,7 @@ int server_run(struct config *config, const char *config_path)
     server->config = config;
     server->config_path = config_path;
     list_init(&server->listeners);
+    server->public = admin_public_new();
     if (start(server, &fault) == RESULT_OK) {
         log_message(LOG_NOTICE, "server.started", "smtpd %s, queue in %s", SERVER_VERSION,
                     config->data_dir);
@@ -305,6 +309,8 @@ int server_run(struct config *config, const char *config_path)
     }
     if (server->loop)
         stop(server);
+    else
+        admin_public_close(server->public);
     exit_code = server->exit_code;
     config_free(server->config);
     memory_free(server);

@@ -126,6 +126,8 @@ struct config {
     int64_t data_timeout_ms;
     int64_t final_dot_timeout_ms;
     int64_t connection_idle_ms;
+    /* [admin] */
+    struct value_list admin_listen; /* struct endpoint */
     /* [log] */
     const char *log_output;
     int log_level;

@@ -16,6 +16,10 @@ typedef void listener_stream_fn(void *owner, struct listener *listener,
  * The fault names the address and the reason. Port 0 is fine for tests. */
 enum result MUST_CHECK listener_open(struct net *net, const struct endpoint *endpoint,
                                      struct listener **listener, struct fault *fault);
+/* The same as a bare descriptor, for a library that accepts by itself. The caller closes it.
+ * `bound`: with the port that the kernel chose. */
+enum result MUST_CHECK listener_open_socket(const struct endpoint *endpoint, int *fd,
+                                            struct endpoint *bound, struct fault *fault);
 void listener_start(struct listener *listener, listener_stream_fn *on_stream, void *owner);
 /* From now on every connection must come from one of these networks and begin with a
  * PROXY header (v1 or v2), which says who the client is; others are closed and logged. No

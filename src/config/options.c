@@ -78,6 +78,8 @@ const struct option config_options[] = {
      "Adds Date and Message-ID to submitted messages that lack them."},
     {"submission.remove_bcc", &type_bool, AT(remove_bcc), "true", NULL, NULL, LIVE, NULL,
      "Removes Bcc from submitted messages."},
+    {"submission.hide_client", &type_bool, AT(hide_client), "false", NULL, NULL, LIVE, NULL,
+     "Leaves the name and address of a client that logged in out of Received. The log has them."},
 
     {"queue.retry", &type_duration, AT(retry), "1m, 5m, 15m, 30m, 1h, 2h, 4h", "1s", "7d", LIVE | OPTION_LIST, NULL,
      "Waits between attempts at one message, each with a tenth of jitter; the last one repeats."},
@@ -194,6 +196,17 @@ static const struct option local_rows[] = {
      "Local parts that exist; others get 550 5.1.1. \"*\" takes every one."},
 };
 
+static const struct option header_rule_rows[] = {
+    {"listener", &type_endpoint, IN(config_header_rule, listener), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Addresses of [[listen]] tables that the rule is for; none: all of them."},
+    {"user", &type_text, IN(config_header_rule, user), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Users that the rule is for; \"*\": whoever logged in; none: everybody."},
+    {"remove", &type_field_name, IN(config_header_rule, remove), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Header fields that are taken out, at most 32."},
+    {"add", &type_field, IN(config_header_rule, add), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Header fields that are put at the end of the header section, at most 8, behind the fields that were removed and the missing ones that were added."},
+};
+
 #define ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
 const struct option_table config_tables[] = {
     {"listen", AT(listen), sizeof(struct config_listen), 64, ROWS(listen_rows),
@@ -208,6 +221,9 @@ const struct option_table config_tables[] = {
     {"local", AT(local), sizeof(struct config_local), 1000, ROWS(local_rows),
      "Domains of our own, delivered into Maildirs.",
      "# [[local]]\n# domain = \"example.com\"\n# maildir = \"/var/mail/{domain}/{user}\"\n# users = [\"alice\", \"bob\"]\n"},
+    {"header_rule", AT(header_rule), sizeof(struct config_header_rule), 100, ROWS(header_rule_rows),
+     "Header fields removed and added, by listener and user.",
+     "# [[header_rule]]\n# user = [\"newsletter\"]\n# remove = [\"X-Mailer\"]\n# add = [\"Precedence: bulk\"]\n"},
 };
 /* clang-format on */
 const size_t config_table_count = sizeof config_tables / sizeof *config_tables;

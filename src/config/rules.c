@@ -177,6 +177,42 @@ static bool admin_listeners_fit(const struct config *config, const void *element
 }
 
 /* clang-format off */
+static bool listens_on(const struct config_listen *listen, const struct endpoint *endpoint)
+{
+    const struct endpoint *address = listen->address.items;
+
+    for (size_t i = 0; i < listen->address.count; i++)
+        if (endpoint_equal(&address[i], endpoint))
+            return true;
+    return false;
+}
+
+static bool rule_listener_exists(const struct config *config, const void *element)
+{
+    const struct config_header_rule *rule = element;
+    const struct endpoint *wanted = rule->listener.items;
+    const struct config_listen *listen = LISTENS(config);
+
+    for (size_t i = 0; i < rule->listener.count; i++) {
+        bool is_found = false;
+
+        for (size_t k = 0; k < config->listen.count && !is_found; k++)
+            is_found = listens_on(&listen[k], &wanted[i]);
+        if (!is_found)
+            return false;
+    }
+    return true;
+}
+
+static bool rule_is_small(const struct config *config, const void *element)
+{
+    const struct config_header_rule *rule = element;
+
+    (void)config;
+    return rule->remove.count <= 32 && rule->add.count <= 8 &&
+           rule->remove.count + rule->add.count > 0;
+}
+
 const struct option_rule config_rules[] = {
     {NULL, "server.hostname", has_hostname, "our name must be fully qualified; set server.hostname, as \"relay.example.com\""},
     {NULL, "listen", has_listener, "nothing listens; add a [[listen]] table with an address, as \"0.0.0.0:587\""},
@@ -197,6 +233,8 @@ const struct option_rule config_rules[] = {
     {"route", "user", route_has_one_password, "user needs exactly one of password_file, password_env and password, and none of them goes without user"},
     {"route", "tls", route_password_is_safe, "a password must not travel in clear: set tls = \"required\" or \"verified\" (or implicit_tls = true)"},
     {"route", "name", route_is_alone, "another route has this name; give each its own name"},
+    {"header_rule", "listener", rule_listener_exists, "no [[listen]] table has this address; write it as it stands there"},
+    {"header_rule", "remove", rule_is_small, "a rule removes at most 32 fields, adds at most 8, and does one of both"},
 };
 /* clang-format on */
 const size_t config_rule_count = sizeof config_rules / sizeof *config_rules;

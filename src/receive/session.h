@@ -15,11 +15,14 @@
 #include "smtpd/smtp/framing.h"
 #include "smtpd/smtp/reply.h"
 
+struct header_rules;
+
 /* Settings as they were when the session began. */
 struct profile {
     unsigned references;
     struct receive_settings settings; /* hostname is ours */
     struct access *access;
+    struct header_rules *header_rules;
 };
 void profile_unref(struct profile *profile);
 

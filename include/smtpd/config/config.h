@@ -75,6 +75,14 @@ struct config_local {
     struct value_list users; /* const char * */
 };
 
+struct config_header_rule {
+    struct config_element element;
+    struct value_list listener; /* struct endpoint */
+    struct value_list user;     /* const char * */
+    struct value_list remove;
+    struct value_list add;
+};
+
 struct config {
     /* [server] */
     const char *hostname;
@@ -105,6 +113,7 @@ struct config {
     /* [submission] */
     bool add_missing_headers;
     bool remove_bcc;
+    bool hide_client;
     /* [queue] */
     struct value_list retry; /* int64_t, ms */
     int64_t expire_ms;
@@ -138,6 +147,7 @@ struct config {
     struct value_list destination; /* struct config_destination */
     struct value_list route;       /* struct config_route */
     struct value_list local;       /* struct config_local */
+    struct value_list header_rule; /* struct config_header_rule */
 
     /* Where each value came from, by index of the option table; and the memory of it all.
      */
@@ -187,7 +197,7 @@ enum result MUST_CHECK config_document_manual(struct bytes *into);
 
 /* The rooms' settings. Texts and lists live as long as the config; arrays made here come
  * from its arena. */
-void config_receive(const struct config *config, struct receive_settings *settings);
+void config_receive(struct config *config, struct receive_settings *settings);
 void config_rate(const struct config *config, struct rate_settings *settings);
 void config_access(struct config *config, struct access_settings *settings);
 void config_queue(const struct config *config, struct queue_settings *settings);

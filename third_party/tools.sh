@@ -12,9 +12,9 @@ here=$(dirname "$(realpath "$0")")
 # shellcheck source=apt.sh
 . "$here/apt.sh"
 dir=$(realpath -m "$1")
-packages=(postfix knot knot-dnsutils haproxy prometheus python3-prometheus-client)
+packages=(postfix knot knot-dnsutils haproxy prometheus python3-prometheus-client systemd)
 programs=(smtp-source smtp-sink postfix postconf postalias postmap postqueue postsuper
-    knotd knotc kdig haproxy prometheus promtool)
+    knotd knotc kdig haproxy prometheus promtool systemd-analyze systemd-socket-activate)
 stamp=$dir/.unpacked
 
 is_complete() {
@@ -32,7 +32,7 @@ write_wrapper() { # PROGRAM PATH
 #!/bin/sh
 # Written by third_party/tools.sh
 root=\$(dirname "\$(dirname "\$(realpath "\$0")")")/root
-export LD_LIBRARY_PATH="\$root/usr/lib/postfix:\$root/usr/lib/$triplet:\$root/lib/$triplet\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH="\$root/usr/lib/postfix:\$root/usr/lib/$triplet:\$root/lib/$triplet:\$root/usr/lib/$triplet/systemd:\$root/lib/systemd\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 [ "\${1:-}" != --unpacked-libraries ] || exec ldd "\$root/$2"
 exec "\$root/$2" "\$@"
 W

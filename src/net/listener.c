@@ -74,22 +74,54 @@ enum result listener_open_socket(const struct endpoint *endpoint, int *fd,
     return RESULT_OK;
 }
 
+static struct listener *listener_new(struct net *net, int fd, const struct endpoint *bound)
+{
+    struct listener *listener = NEW(struct listener);
+
+    listener->net = net;
+    listener->fd = fd;
+    listener->endpoint = *bound;
+    listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return listener;
+}
+
 enum result listener_open(struct net *net, const struct endpoint *endpoint,
                           struct listener **listener, struct fault *fault)
 {
-    struct listener *opened;
     struct endpoint bound;
     int fd = -1;
     enum result result = listener_open_socket(endpoint, &fd, &bound, fault);
 
-    if (result != RESULT_OK)
-        return result;
-    opened = NEW(struct listener);
-    opened->net = net;
-    opened->fd = fd;
-    opened->endpoint = bound;
-    opened->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    *listener = opened;
+    if (result == RESULT_OK)
+        *listener = listener_new(net, fd, &bound);
+    return result;
+}
+
+static bool is_listening(int fd)
+{
+    int value = 0;
+    socklen_t length = sizeof value;
+
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value == 1;
+}
+
+enum result listener_adopt(struct net *net, int fd, struct listener **listener,
+                           struct fault *fault)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof address;
+    struct endpoint bound;
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || !is_listening(fd) ||
+        getsockname(fd, (struct sockaddr *)&address, &length) != 0 ||
+        (address.ss_family != AF_INET && address.ss_family != AF_INET6))
+        return fault_set(fault, RESULT_INVALID,
+                         "the inherited descriptor %d is no listening TCP socket", fd);
+    (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    endpoint_from_sockaddr(&address, &bound);
+    *listener = listener_new(net, fd, &bound);
     return RESULT_OK;
 }
 

@@ -7,6 +7,7 @@
 #include "smtpd/base/list.h"
 #include "smtpd/net/listener.h"
 #include "smtpd/server/server.h"
+#include "systemd.h"
 
 struct server_listener {
     struct link link;
@@ -36,6 +37,7 @@ struct server {
     struct admin *admin;
     struct admin_public *public;
     struct list listeners;
+    struct systemd systemd;
     struct signal_watch *on_term;
     struct signal_watch *on_int;
     struct signal_watch *on_hup;

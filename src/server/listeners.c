@@ -44,11 +44,13 @@ static enum result open_one(struct server *server, const struct endpoint *endpoi
 {
     struct server_listener *opened;
     struct listener *listener = NULL;
-    enum result result;
+    enum result result = RESULT_OK;
 
     if (find(server, endpoint))
         return RESULT_OK;
-    result = listener_open(server->net, endpoint, &listener, fault);
+    listener = systemd_take(&server->systemd, endpoint);
+    if (!listener)
+        result = listener_open(server->net, endpoint, &listener, fault);
     if (result != RESULT_OK)
         return result;
     opened = NEW(struct server_listener);

@@ -171,6 +171,8 @@ static void on_prepared(void *owner, void *input)
     if (server->reload_again) {
         server->reload_again = false;
         start(server);
+    } else if (!server->is_draining) {
+        systemd_ready(&server->systemd);
     }
 }
 
@@ -186,6 +188,7 @@ static void start(struct server *server)
                     "the file pool is full; reload again later");
     log_failure(server, preparation);
     drop(preparation);
+    systemd_ready(&server->systemd);
 }
 
 void reload_on_signal(void *owner, int signal_number)
@@ -195,6 +198,7 @@ void reload_on_signal(void *owner, int signal_number)
     (void)signal_number;
     if (server->is_draining)
         return;
+    systemd_reloading(&server->systemd);
     if (server->reload)
         server->reload_again = true;
     else

@@ -65,6 +65,9 @@ static enum result open_net(struct server *server, struct fault *fault)
     server->offload = offload_new(server->loop);
     config_tls(server->config, &tls);
     server->net = net_new(server->loop, server->offload, &tls);
+    systemd_init(&server->systemd, server->loop);
+    if (systemd_inherit(&server->systemd, server->net, fault) != RESULT_OK)
+        return RESULT_INVALID;
     return listeners_open(server, server->config, fault);
 }
 
@@ -207,6 +210,8 @@ static enum result start(struct server *server, struct fault *fault)
     server->started_ms = loop_wall_ms(server->loop);
     listeners_apply(server);
     server->is_listening = true;
+    systemd_close_unused(&server->systemd);
+    systemd_ready(&server->systemd);
     return RESULT_OK;
 }
 
@@ -277,6 +282,7 @@ static void say_last_words(struct server *server)
 static void stop(struct server *server)
 {
     stop_watching(server);
+    systemd_fini(&server->systemd);
     listeners_close(server);
     close_workers(server);
     say_last_words(server);

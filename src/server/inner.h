@@ -45,6 +45,11 @@ struct server {
     int64_t started_ms;
     bool is_listening;
     int exit_code;
+    /* certificates */
+    struct timer certificates_timer;
+    struct job *certificates_job;
+    uint64_t certificates_stamp; /* of the files as they were read */
+    int64_t expiry_warned_ms;
     /* reload */
     struct job *reload;
     bool reload_again;
@@ -69,6 +74,13 @@ void listeners_close(struct server *server); /* of SMTP: probes go on */
 
 /* reload.c */
 void reload_on_signal(void *owner, int signal_number);
+
+/* certificates.c */
+/* What tells one state of the files of [tls] and of delivery.ca_file from the next.
+ * Blocking: at the start, or on the file pool. */
+uint64_t certificates_stamp(const struct config *config);
+void certificates_follow(struct server *server);
+void certificates_stop(struct server *server);
 
 /* drain.c */
 void drain_on_signal(void *owner, int signal_number);

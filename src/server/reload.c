@@ -12,6 +12,7 @@ struct preparation { /* made on the file pool */
     struct config *config;
     struct tls_server *tls_server;
     struct tls_client *tls_client;
+    uint64_t certificates_stamp;
     struct config_problems problems;
     struct fault fault;
 };
@@ -28,6 +29,7 @@ static enum result read_files(struct preparation *preparation)
     struct tls_server_settings tls;
     enum result result = RESULT_OK;
 
+    preparation->certificates_stamp = certificates_stamp(config);
     config_tls_server(config, &tls);
     if (tls.pair_count > 0)
         result = tls_server_new(&tls, &preparation->tls_server, &preparation->fault);
@@ -136,6 +138,8 @@ static void apply(struct server *server, struct preparation *preparation,
     tls_client_unref(server->tls_client);
     server->tls_server = preparation->tls_server;
     server->tls_client = preparation->tls_client;
+    server->certificates_stamp = preparation->certificates_stamp;
+    server->expiry_warned_ms = 0;
     preparation->tls_server = NULL;
     preparation->tls_client = NULL;
     if (resolver)

@@ -36,6 +36,8 @@ const struct option config_options[] = {
      "How long SIGTERM waits for transactions and deliveries in hand."},
     {"server.postmaster", &type_mailbox, AT(postmaster), NULL, NULL, NULL, LIVE, NULL,
      "Gets mail for a postmaster who is no listed user (RFC 5321 4.5.1). Required with [[local]] or mode = \"relay\"."},
+    {"server.follow_file", &type_bool, AT(follow_file), "false", NULL, NULL, LIVE, NULL,
+     "Applies this file within ten seconds of a change, as at SIGHUP. For Kubernetes, where nobody can send one."},
     {"server.user", &type_text, AT(user), NULL, NULL, NULL, OPTION_RESTART, NULL,
      "Started as root, the process becomes this user once its ports are bound."},
 

@@ -45,10 +45,11 @@ struct server {
     int64_t started_ms;
     bool is_listening;
     int exit_code;
-    /* certificates */
-    struct timer certificates_timer;
-    struct job *certificates_job;
-    uint64_t certificates_stamp; /* of the files as they were read */
+    /* files that are followed */
+    struct timer follow_timer;
+    struct job *follow_job;
+    uint64_t follow_stamp; /* of certificates and the like, as they were read */
+    uint64_t config_stamp; /* of smtpd.toml */
     int64_t expiry_warned_ms;
     /* reload */
     struct job *reload;
@@ -73,14 +74,16 @@ void listeners_apply(struct server *server);
 void listeners_close(struct server *server); /* of SMTP: probes go on */
 
 /* reload.c */
+void reload_start(struct server *server); /* again behind one that runs */
 void reload_on_signal(void *owner, int signal_number);
 
-/* certificates.c */
+/* follow.c */
 /* What tells one state of the files of [tls] and of delivery.ca_file from the next.
  * Blocking: at the start, or on the file pool. */
-uint64_t certificates_stamp(const struct config *config);
-void certificates_follow(struct server *server);
-void certificates_stop(struct server *server);
+uint64_t follow_stamp(const struct config *config);
+uint64_t follow_config_stamp(const char *path);
+void follow_start(struct server *server);
+void follow_stop(struct server *server);
 
 /* drain.c */
 void drain_on_signal(void *owner, int signal_number);

@@ -12,7 +12,8 @@ struct preparation { /* made on the file pool */
     struct config *config;
     struct tls_server *tls_server;
     struct tls_client *tls_client;
-    uint64_t certificates_stamp;
+    uint64_t follow_stamp;
+    uint64_t config_stamp;
     struct config_problems problems;
     struct fault fault;
 };
@@ -29,7 +30,7 @@ static enum result read_files(struct preparation *preparation)
     struct tls_server_settings tls;
     enum result result = RESULT_OK;
 
-    preparation->certificates_stamp = certificates_stamp(config);
+    preparation->follow_stamp = follow_stamp(config);
     config_tls_server(config, &tls);
     if (tls.pair_count > 0)
         result = tls_server_new(&tls, &preparation->tls_server, &preparation->fault);
@@ -46,6 +47,7 @@ static void prepare(void *input)
 {
     struct preparation *preparation = input;
 
+    preparation->config_stamp = follow_config_stamp(preparation->path);
     preparation->config = config_load(preparation->path, &preparation->problems);
     if (preparation->config && read_files(preparation) != RESULT_OK) {
         config_free(preparation->config);
@@ -138,7 +140,7 @@ static void apply(struct server *server, struct preparation *preparation,
     tls_client_unref(server->tls_client);
     server->tls_server = preparation->tls_server;
     server->tls_client = preparation->tls_client;
-    server->certificates_stamp = preparation->certificates_stamp;
+    server->follow_stamp = preparation->follow_stamp;
     server->expiry_warned_ms = 0;
     preparation->tls_server = NULL;
     preparation->tls_client = NULL;
@@ -166,6 +168,7 @@ static void on_prepared(void *owner, void *input)
     struct resolver *resolver = NULL;
 
     server->reload = NULL;
+    server->config_stamp = preparation->config_stamp;
     if (preparation->config && !server->is_draining &&
         open_all(server, preparation, &resolver) == RESULT_OK)
         apply(server, preparation, resolver);
@@ -195,11 +198,8 @@ static void start(struct server *server)
     systemd_ready(&server->systemd);
 }
 
-void reload_on_signal(void *owner, int signal_number)
+void reload_start(struct server *server)
 {
-    struct server *server = owner;
-
-    (void)signal_number;
     if (server->is_draining)
         return;
     systemd_reloading(&server->systemd);
@@ -207,4 +207,10 @@ void reload_on_signal(void *owner, int signal_number)
         server->reload_again = true;
     else
         start(server);
+}
+
+void reload_on_signal(void *owner, int signal_number)
+{
+    (void)signal_number;
+    reload_start(owner);
 }

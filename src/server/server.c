@@ -76,7 +76,8 @@ static enum result open_tls(struct server *server, struct fault *fault)
     struct tls_server_settings tls;
     enum result result = RESULT_OK;
 
-    server->certificates_stamp = certificates_stamp(server->config);
+    server->follow_stamp = follow_stamp(server->config);
+    server->config_stamp = follow_config_stamp(server->config_path);
     config_tls_server(server->config, &tls);
     if (tls.pair_count > 0)
         result = tls_server_new(&tls, &server->tls_server, fault);
@@ -211,7 +212,7 @@ static enum result start(struct server *server, struct fault *fault)
     server->started_ms = loop_wall_ms(server->loop);
     listeners_apply(server);
     server->is_listening = true;
-    certificates_follow(server);
+    follow_start(server);
     systemd_close_unused(&server->systemd);
     systemd_ready(&server->systemd);
     return RESULT_OK;
@@ -266,7 +267,7 @@ static void stop_watching(struct server *server)
     if (server->reload)
         job_cancel(server->reload);
     timer_cancel(&server->watchdog);
-    certificates_stop(server);
+    follow_stop(server);
 }
 
 /* Streams send what is left (421) and close; who does not go in time is cut off. */

@@ -61,6 +61,25 @@ class Follow(unittest.TestCase):
         self.assertEqual(len(relay.events("server.certificates_unreadable")), 1)
         self.assertEqual(len(relay.events("server.reloaded")), 0)
 
+    def test_the_configuration_itself_where_it_says_so(self):
+        """'ConfigMap ... reloaded live': a swapped smtpd.toml is applied, a broken one is not."""
+        relay = Relay(self, server="follow_file = true\n")
+
+        def swap(**changes):
+            old, relay.config_path = relay.config_path, relay.config_path + ".new"
+            relay.write_config(**changes)
+            os.rename(relay.config_path, old)
+            relay.config_path = old
+        swap(limits='message_size = "70KiB"\n')
+        world.wait_for(lambda: relay.event("server.reloaded"), "the reload")
+        with relay.raw() as raw:
+            self.assertIn(b"SIZE 71680", raw.say("EHLO c.test"))
+        swap(limits='message_size = "70 parsecs"\n')
+        world.wait_for(lambda: relay.event("server.reload_failed"), "the refusal")
+        with relay.raw() as raw:
+            self.assertIn(b"SIZE 71680", raw.say("EHLO c.test"))
+        self.assertEqual(len(relay.events("server.reload_failed")), 1)
+
     def test_users_that_were_added_may_log_in(self):
         """'users ... included': `smtpd user add` takes effect by itself."""
         relay = Relay(self)

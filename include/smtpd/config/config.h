@@ -89,6 +89,7 @@ struct config {
     const char *data_dir;
     int64_t grace_period_ms;
     const char *postmaster;
+    bool follow_file;
     const char *user;
     /* [tls] */
     struct value_list tls_certificate; /* const char * */

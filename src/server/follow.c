@@ -1,7 +1,8 @@
 /* Certificates, keys and trust anchors are read again when their files change (looked at
  * every ten seconds on the file pool): whoever renews them need not know that we run, and
  * Kubernetes swaps a link. A half-written pair is a failure that mends itself at a later
- * look; until then the old ones stay. */
+ * look; until then the old ones stay. smtpd.toml itself is followed where it says so: a
+ * person in the middle of editing it would be surprised. */
 #include "inner.h"
 
 #include "smtpd/base/log.h"
@@ -24,8 +25,11 @@ struct look {
     size_t pair_count;
     bool min_version_is_13;
     char *ca_file;
-    uint64_t stamp; /* known; then found */
+    char *config_path; /* NULL: not followed */
+    uint64_t stamp;    /* known; then found */
     bool is_changed;
+    uint64_t config_stamp;
+    bool config_is_changed;
     unsigned reloads; /* of the server when it began */
     enum result result;
     struct fault fault;
@@ -67,7 +71,19 @@ static uint64_t stamp_of(const struct tls_server_settings *settings, const char 
     return stamp;
 }
 
-uint64_t certificates_stamp(const struct config *config)
+uint64_t follow_config_stamp(const char *path)
+{
+    struct bytes text;
+    uint64_t stamp;
+
+    bytes_init(&text, STAMP_TEXT_MAX);
+    add_file(&text, path);
+    stamp = secure_short_hash(bytes_view(&text));
+    bytes_fini(&text);
+    return stamp;
+}
+
+uint64_t follow_stamp(const struct config *config)
 {
     struct tls_server_settings settings;
 
@@ -125,8 +141,11 @@ static struct look *look_new(const struct server *server)
     look->pair_count = settings.pair_count;
     look->min_version_is_13 = settings.min_version_is_13;
     look->ca_file = memory_text(server->config->ca_file);
-    look->stamp = server->certificates_stamp;
-    look->reloads = server->reloads;
+    look->stamp = server->follow_stamp;
+    if (server->config->follow_file)
+        look->config_path = memory_text(server->config_path);
+    look->config_stamp = server->config_stamp;
+    look->reloads = server->reloads + server->reloads_failed;
     return look;
 }
 
@@ -139,6 +158,7 @@ static void look_drop(void *input)
     free_paths(look->certificates, look->pair_count);
     free_paths(look->keys, look->pair_count);
     memory_free(look->ca_file);
+    memory_free(look->config_path);
     memory_free(look);
 }
 
@@ -148,7 +168,11 @@ static void look_run(void *input)
     struct tls_server_settings settings = {look->certificates, look->keys, look->pair_count,
                                            look->min_version_is_13};
     uint64_t stamp = stamp_of(&settings, look->ca_file);
+    uint64_t config_stamp =
+        look->config_path ? follow_config_stamp(look->config_path) : look->config_stamp;
 
+    look->config_is_changed = config_stamp != look->config_stamp;
+    look->config_stamp = config_stamp;
     look->is_changed = stamp != look->stamp;
     look->stamp = stamp;
     if (!look->is_changed)
@@ -182,11 +206,14 @@ static void on_looked(void *owner, void *input)
     struct server *server = owner;
     struct look *look = input;
     /* A reload that came in between has read the files itself. */
-    bool is_current = look->reloads == server->reloads && !server->is_draining;
+    bool is_current =
+        look->reloads == server->reloads + server->reloads_failed && !server->is_draining;
 
-    server->certificates_job = NULL;
-    if (is_current && look->is_changed) {
-        server->certificates_stamp = look->stamp;
+    server->follow_job = NULL;
+    if (is_current && look->config_is_changed) {
+        reload_start(server); /* it reads the other files too */
+    } else if (is_current && look->is_changed) {
+        server->follow_stamp = look->stamp;
         if (look->result == RESULT_OK)
             use(server, look);
         else
@@ -196,7 +223,7 @@ static void on_looked(void *owner, void *input)
     }
     look_drop(look);
     warn_of_expiry(server);
-    timer_start(&server->certificates_timer, FOLLOW_MS);
+    timer_start(&server->follow_timer, FOLLOW_MS);
 }
 
 static void on_timer(void *owner)
@@ -205,22 +232,22 @@ static void on_timer(void *owner)
     struct look *look = look_new(server);
 
     if (job_start(server->offload, POOL_FILE, look_run, on_looked, look_drop, look, server,
-                  &server->certificates_job) == RESULT_OK)
+                  &server->follow_job) == RESULT_OK)
         return;
     look_drop(look);
-    timer_start(&server->certificates_timer, FOLLOW_MS);
+    timer_start(&server->follow_timer, FOLLOW_MS);
 }
 
-void certificates_follow(struct server *server)
+void follow_start(struct server *server)
 {
-    timer_init(&server->certificates_timer, server->loop, on_timer, server);
+    timer_init(&server->follow_timer, server->loop, on_timer, server);
     warn_of_expiry(server);
-    timer_start(&server->certificates_timer, FOLLOW_MS);
+    timer_start(&server->follow_timer, FOLLOW_MS);
 }
 
-void certificates_stop(struct server *server)
+void follow_stop(struct server *server)
 {
-    timer_cancel(&server->certificates_timer);
-    if (server->certificates_job)
-        job_cancel(server->certificates_job);
+    timer_cancel(&server->follow_timer);
+    if (server->follow_job)
+        job_cancel(server->follow_job);
 }

@@ -31,5 +31,7 @@ VOLUME /var/lib/smtpd
 EXPOSE 2587 2465
 # The relay ends cleanly on SIGTERM: nothing stands between it and the runtime.
 STOPSIGNAL SIGTERM
+# Kubernetes does not look at it: there the probes of [admin] are asked.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=30s CMD ["smtpd", "health"]
 ENTRYPOINT ["smtpd"]
 CMD ["run"]

@@ -39,6 +39,7 @@ static command_fn command_check;
 static command_fn command_user;
 static command_fn command_queue;
 static command_fn command_status;
+static command_fn command_health;
 static command_fn command_document;
 static command_fn command_help;
 static command_fn command_version;
@@ -50,6 +51,7 @@ static const struct command commands[] = {
     {"user",     command_user,     "add|remove NAME, list",               "Users who may log in. The password is read from standard input."},
     {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server."},
     {"status",   command_status,   "",                                    "What the running server counts."},
+    {"health",   command_health,   "[--ready]",                           "Exit code 0: the server answers (and takes mail). For containers."},
     {"document", command_document, "example|manual|verbs",                "Print the example file or a page of the manual."},
     {"help",     command_help,     "",                                    "This page."},
     {"version",  command_version,  "",                                    "Print the version."},
@@ -344,6 +346,11 @@ static int command_queue(const struct words *words)
 static int command_status(const struct words *words)
 {
     return ask_server(words, cli_status);
+}
+
+static int command_health(const struct words *words)
+{
+    return ask_server(words, cli_health) == CLI_DONE ? CLI_DONE : CLI_FAILED;
 }
 
 /* ---- generated pages ---- */

@@ -2,7 +2,7 @@
 # tools.sh DIR
 #
 # Programs that only tests and measurements need, and that must not be installed on a developer's
-# machine: Postfix would replace its mail system, Knot would start a daemon. Their packages are
+# machine: Postfix would replace its mail system, Knot and Prometheus would start a daemon. Their packages are
 # downloaded, with those libraries of theirs that the machine lacks, and unpacked into DIR/root.
 # DIR/bin has a wrapper for each program: it finds the libraries. Nothing is installed, no root is
 # needed, and a second call finds everything there and reaches no network. A library that the
@@ -12,9 +12,9 @@ here=$(dirname "$(realpath "$0")")
 # shellcheck source=apt.sh
 . "$here/apt.sh"
 dir=$(realpath -m "$1")
-packages=(postfix knot knot-dnsutils)
+packages=(postfix knot knot-dnsutils haproxy prometheus python3-prometheus-client systemd)
 programs=(smtp-source smtp-sink postfix postconf postalias postmap postqueue postsuper
-    knotd knotc kdig)
+    knotd knotc kdig haproxy prometheus promtool systemd-analyze systemd-socket-activate)
 stamp=$dir/.unpacked
 
 is_complete() {
@@ -32,7 +32,7 @@ write_wrapper() { # PROGRAM PATH
 #!/bin/sh
 # Written by third_party/tools.sh
 root=\$(dirname "\$(dirname "\$(realpath "\$0")")")/root
-export LD_LIBRARY_PATH="\$root/usr/lib/postfix:\$root/usr/lib/$triplet:\$root/lib/$triplet\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
+export LD_LIBRARY_PATH="\$root/usr/lib/postfix:\$root/usr/lib/$triplet:\$root/lib/$triplet:\$root/usr/lib/$triplet/systemd:\$root/lib/systemd\${LD_LIBRARY_PATH:+:\$LD_LIBRARY_PATH}"
 [ "\${1:-}" != --unpacked-libraries ] || exec ldd "\$root/$2"
 exec "\$root/$2" "\$@"
 W

@@ -44,7 +44,7 @@ static void on_piece(void *owner, struct slice piece, enum result result)
     if (download->is_suspended) {
         download->is_suspended = false;
         MHD_resume_connection(download->request->connection);
-        request_turn(download->request->admin);
+        http_turn_soon(download->request->http);
     }
 }
 

@@ -1,4 +1,4 @@
-/* One request on the control socket, and the few ways to answer it. */
+/* One request, on the control socket or over TCP, and the few ways to answer it. */
 #ifndef SMTPD_ADMIN_REQUEST_H
 #define SMTPD_ADMIN_REQUEST_H
 
@@ -14,8 +14,10 @@ enum {
     REQUEST_PAGE_MAX = 1000
 };
 
+struct http;
 struct request {
     struct link link;
+    struct http *http;
     struct admin *admin;
     const struct admin_rooms *rooms;
     struct MHD_Connection *connection;
@@ -53,7 +55,11 @@ void request_answer_response(struct request *request, unsigned status,
 /* NULL: not given; "": given without a value. */
 const char *request_query(struct request *request, const char *name);
 const char *request_argument(const struct request *request); /* last part of the path */
-void request_turn(struct admin *admin); /* something was resumed: look soon */
+/* Copies `text`. */
+void request_answer_bytes(struct request *request, unsigned status, const char *type,
+                          struct slice text);
+void http_turn_soon(struct http *http); /* something was resumed: look soon */
+const struct admin_rooms *admin_rooms_of(const struct admin *admin);
 
 request_fn status_handle;
 request_fn queue_handle_list;
@@ -61,5 +67,8 @@ request_fn queue_handle_show;
 request_fn queue_handle_change;
 request_fn queue_handle_summary;
 request_fn message_handle;
+request_fn probe_handle_live;
+request_fn probe_handle_ready;
+request_fn probe_handle_startup;
 
 #endif

@@ -9,6 +9,9 @@ const struct request_route request_routes[] = {
     {"GET",  "/v1/summary",       queue_handle_summary},
     {"POST", "/v1/queue/change",  queue_handle_change},
     {"GET",  "/v1/message/",      message_handle},
+    {"GET",  "/livez",            probe_handle_live},
+    {"GET",  "/readyz",           probe_handle_ready},
+    {"GET",  "/startupz",         probe_handle_startup},
 };
 /* clang-format on */
 const size_t request_route_count = sizeof request_routes / sizeof *request_routes;

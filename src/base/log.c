@@ -99,18 +99,24 @@ static void use_descriptor(int fd, bool is_owned)
         fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? BATCH_BYTES : PIPE_BUF;
 }
 
+/* With the lock held. */
+static bool switch_descriptor(void)
+{
+    if (sink.next_fd < 0)
+        return false;
+    if (sink.owns_fd)
+        (void)close(sink.fd);
+    use_descriptor(sink.next_fd, sink.next_is_owned);
+    sink.next_fd = -1;
+    return true;
+}
+
 static bool take_new_descriptor(void)
 {
     bool is_new;
 
     lock();
-    is_new = sink.next_fd >= 0;
-    if (is_new) {
-        if (sink.owns_fd)
-            (void)close(sink.fd);
-        use_descriptor(sink.next_fd, sink.next_is_owned);
-        sink.next_fd = -1;
-    }
+    is_new = switch_descriptor();
     unlock();
     return is_new;
 }
@@ -236,10 +242,12 @@ static void *write_lines(void *argument)
     for (;;) {
         size_t length;
 
-        (void)take_new_descriptor();
         lock();
         while (!list_first(&sink.lines) && !sink.is_closing && sink.next_fd < 0)
             (void)pthread_cond_wait(&sink.work, &sink.lock);
+        /* Under the same lock as the batch: no line that came behind log_reopen() may go to
+         * the old output. */
+        (void)switch_descriptor();
         length = take_batch(batch);
         tell_room();
         if (length == 0 && sink.is_closing) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -155,6 +156,31 @@ int client_ask(const struct cli_context *context, const char *path, const json_t
         (void)fprintf(stderr,
                       "smtpd: the server closed the connection without an answer\n");
     bytes_fini(&text);
+    (void)close(fd);
+    return code;
+}
+
+int client_probe(const struct cli_context *context, const char *path, struct bytes *text,
+                 unsigned *status)
+{
+    struct timeval patience = {.tv_sec = 5};
+    int fd = connect_to(context->socket_path);
+    struct head head;
+    int code = CLI_FAILED;
+
+    if (fd < 0)
+        return CLI_NOT_RUNNING;
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (send_request(fd, path, NULL) && read_head(fd, text, &head) && read_rest(fd, text)) {
+        *status = head.status;
+        memmove(text->data, text->data + head.bytes, text->length - head.bytes);
+        text->length -= head.bytes;
+        code = CLI_DONE;
+    } else {
+        *status = 0;
+        (void)fprintf(stderr, "smtpd: the server does not answer\n");
+    }
     (void)close(fd);
     return code;
 }

@@ -11,6 +11,10 @@
  * be NULL (GET). */
 int client_ask(const struct cli_context *context, const char *path, const json_t *body,
                json_t **answer);
+/* The text of an answer, whatever its status. Waits for five seconds at most. */
+enum { CLIENT_PROBE_MAX = 1 << 20 };
+int client_probe(const struct cli_context *context, const char *path, struct bytes *text,
+                 unsigned *status);
 /* Copies the answer to stdout as it comes. */
 int client_copy(const struct cli_context *context, const char *path);
 /* Appends `text` to a query, percent-encoded (RFC 3986 2.1). */

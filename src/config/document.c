@@ -75,8 +75,7 @@ static enum result example_section(struct bytes *into, const struct option_secti
     enum result added = bytes_format(into, "[%s]\n", section->name);
 
     for (size_t i = 0; i < config_option_count && added == RESULT_OK; i++)
-        if (is_in_section(&config_options[i], section->name) &&
-            !(config_options[i].flags & OPTION_LAB))
+        if (is_in_section(&config_options[i], section->name))
             added = example_option(into, &config_options[i]);
     return added;
 }

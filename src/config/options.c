@@ -17,10 +17,12 @@ const struct option_section config_sections[] = {
     {"auth",       "Who may log in."},
     {"limits",     "What one client, one message, one process may take."},
     {"relay",      "Relaying without a log-in."},
+    {"proxy",      "Load balancers in front of the listeners."},
     {"submission", "What is mended in submitted messages (RFC 6409 8)."},
     {"queue",      "Keeping and retrying."},
     {"dns",        "Name servers."},
     {"delivery",   "Every destination, unless [[destination]] or [[route]] says otherwise."},
+    {"admin",      "Probes and metrics, over HTTP. Commands go over the control socket in data_dir only."},
     {"log",        "The event log."},
 };
 const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
@@ -34,6 +36,8 @@ const struct option config_options[] = {
      "How long SIGTERM waits for transactions and deliveries in hand."},
     {"server.postmaster", &type_mailbox, AT(postmaster), NULL, NULL, NULL, LIVE, NULL,
      "Gets mail for a postmaster who is no listed user (RFC 5321 4.5.1). Required with [[local]] or mode = \"relay\"."},
+    {"server.follow_file", &type_bool, AT(follow_file), "false", NULL, NULL, LIVE, NULL,
+     "Applies this file within ten seconds of a change, as at SIGHUP. For Kubernetes, where nobody can send one."},
     {"server.user", &type_text, AT(user), NULL, NULL, NULL, OPTION_RESTART, NULL,
      "Started as root, the process becomes this user once its ports are bound."},
 
@@ -69,10 +73,15 @@ const struct option config_options[] = {
     {"relay.trusted_networks", &type_network, AT(trusted_networks), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Clients that may relay without a log-in, on listeners with mode = \"relay\" only."},
 
+    {"proxy.trusted_networks", &type_network, AT(proxy_networks), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Load balancers that may say who a client is, on listeners with proxy_protocol = true."},
+
     {"submission.add_missing_headers", &type_bool, AT(add_missing_headers), "true", NULL, NULL, LIVE, NULL,
      "Adds Date and Message-ID to submitted messages that lack them."},
     {"submission.remove_bcc", &type_bool, AT(remove_bcc), "true", NULL, NULL, LIVE, NULL,
      "Removes Bcc from submitted messages."},
+    {"submission.hide_client", &type_bool, AT(hide_client), "false", NULL, NULL, LIVE, NULL,
+     "Leaves the name and address of a client that logged in out of Received. The log has them."},
 
     {"queue.retry", &type_duration, AT(retry), "1m, 5m, 15m, 30m, 1h, 2h, 4h", "1s", "7d", LIVE | OPTION_LIST, NULL,
      "Waits between attempts at one message, each with a tenth of jitter; the last one repeats."},
@@ -104,7 +113,7 @@ const struct option config_options[] = {
      "Certification authorities that \"verified\" trusts (PEM)."},
     {"delivery.allow_private_networks", &type_bool, AT(allow_private_networks), "false", NULL, NULL, LIVE, NULL,
      "Lets a mail exchanger found by DNS be on a loopback or private address. Routes always may."},
-    {"delivery.port", &type_count, AT(delivery_port), "25", "1", "65535", LIVE | OPTION_LAB, NULL,
+    {"delivery.port", &type_count, AT(delivery_port), "25", "1", "65535", LIVE, NULL,
      "Port of mail exchangers found by DNS; another than 25 is for labs."},
     {"delivery.connect_timeout", &type_duration, AT(connect_timeout_ms), "30s", "100ms", "10m", LIVE, NULL,
      "Time limit for connecting to one address."},
@@ -118,6 +127,9 @@ const struct option config_options[] = {
      "Time limit for the answer to the final dot (RFC 5321 4.5.3.2.6). A short one makes duplicates."},
     {"delivery.idle_timeout", &type_duration, AT(connection_idle_ms), "10s", "0ms", "10m", LIVE, NULL,
      "How long a connection is kept open for the next message."},
+
+    {"admin.listen", &type_endpoint, AT(admin_listen), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Addresses for /livez, /readyz, /startupz and /metrics, as \"0.0.0.0:8587\", without a log-in: let only those reach them who may. At most 16."},
 
     {"log.output", &type_path, AT(log_output), "stdout", NULL, NULL, LIVE, NULL,
      "\"stdout\", \"stderr\" or a file (opened again at SIGHUP)."},
@@ -135,6 +147,8 @@ static const struct option listen_rows[] = {
      "\"submission\": log in first, always. \"relay\" (port 25): mail for our own domains from everybody, and for all from trusted_networks."},
     {"tls", &type_choice, IN(config_listen, tls), "starttls", NULL, NULL, LIVE, "none|starttls|implicit",
      "\"starttls\" (587, 25), \"implicit\" (465: TLS from the first byte) or \"none\"."},
+    {"proxy_protocol", &type_bool, IN(config_listen, proxy_protocol), "false", NULL, NULL, LIVE, NULL,
+     "Every connection comes from a load balancer of proxy.trusted_networks and begins with a PROXY header (v1 or v2) that names the client."},
 };
 
 #define TRANSFER_ROWS(type)                                                                                              \
@@ -184,6 +198,17 @@ static const struct option local_rows[] = {
      "Local parts that exist; others get 550 5.1.1. \"*\" takes every one."},
 };
 
+static const struct option header_rule_rows[] = {
+    {"listener", &type_endpoint, IN(config_header_rule, listener), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Addresses of [[listen]] tables that the rule is for; none: all of them."},
+    {"user", &type_text, IN(config_header_rule, user), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Users that the rule is for; \"*\": whoever logged in; none: everybody."},
+    {"remove", &type_field_name, IN(config_header_rule, remove), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Header fields that are taken out, at most 32."},
+    {"add", &type_field, IN(config_header_rule, add), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Header fields that are put at the end of the header section, at most 8, behind the fields that were removed and the missing ones that were added."},
+};
+
 #define ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
 const struct option_table config_tables[] = {
     {"listen", AT(listen), sizeof(struct config_listen), 64, ROWS(listen_rows),
@@ -198,6 +223,9 @@ const struct option_table config_tables[] = {
     {"local", AT(local), sizeof(struct config_local), 1000, ROWS(local_rows),
      "Domains of our own, delivered into Maildirs.",
      "# [[local]]\n# domain = \"example.com\"\n# maildir = \"/var/mail/{domain}/{user}\"\n# users = [\"alice\", \"bob\"]\n"},
+    {"header_rule", AT(header_rule), sizeof(struct config_header_rule), 100, ROWS(header_rule_rows),
+     "Header fields removed and added, by listener and user.",
+     "# [[header_rule]]\n# user = [\"newsletter\"]\n# remove = [\"X-Mailer\"]\n# add = [\"Precedence: bulk\"]\n"},
 };
 /* clang-format on */
 const size_t config_table_count = sizeof config_tables / sizeof *config_tables;

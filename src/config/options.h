@@ -9,8 +9,7 @@ enum option_flags {
     OPTION_RESTART = 2, /* takes effect at the next start only */
     OPTION_SECRET = 4,  /* never printed */
     OPTION_REQUIRED = 8,
-    OPTION_LIST = 16, /* the value is a struct value_list of the type */
-    OPTION_LAB = 32   /* for tests and labs: not in the example file */
+    OPTION_LIST = 16 /* the value is a struct value_list of the type */
 };
 
 struct option {

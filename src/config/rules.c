@@ -54,6 +54,13 @@ static bool relay_has_postmaster(const struct config *config, const void *elemen
     return listen->mode != MODE_RELAY || config->postmaster;
 }
 
+static bool proxy_has_networks(const struct config *config, const void *element)
+{
+    const struct config_listen *listen = element;
+
+    return !listen->proxy_protocol || config->proxy_networks.count > 0;
+}
+
 static bool local_has_postmaster(const struct config *config, const void *element)
 {
     (void)element;
@@ -163,17 +170,61 @@ static bool dns_servers_fit(const struct config *config, const void *element)
     return config->dns_servers.count <= 6;
 }
 
+static bool admin_listeners_fit(const struct config *config, const void *element)
+{
+    (void)element;
+    return config->admin_listen.count <= 16;
+}
+
 /* clang-format off */
+static bool listens_on(const struct config_listen *listen, const struct endpoint *endpoint)
+{
+    const struct endpoint *address = listen->address.items;
+
+    for (size_t i = 0; i < listen->address.count; i++)
+        if (endpoint_equal(&address[i], endpoint))
+            return true;
+    return false;
+}
+
+static bool rule_listener_exists(const struct config *config, const void *element)
+{
+    const struct config_header_rule *rule = element;
+    const struct endpoint *wanted = rule->listener.items;
+    const struct config_listen *listen = LISTENS(config);
+
+    for (size_t i = 0; i < rule->listener.count; i++) {
+        bool is_found = false;
+
+        for (size_t k = 0; k < config->listen.count && !is_found; k++)
+            is_found = listens_on(&listen[k], &wanted[i]);
+        if (!is_found)
+            return false;
+    }
+    return true;
+}
+
+static bool rule_is_small(const struct config *config, const void *element)
+{
+    const struct config_header_rule *rule = element;
+
+    (void)config;
+    return rule->remove.count <= 32 && rule->add.count <= 8 &&
+           rule->remove.count + rule->add.count > 0;
+}
+
 const struct option_rule config_rules[] = {
     {NULL, "server.hostname", has_hostname, "our name must be fully qualified; set server.hostname, as \"relay.example.com\""},
     {NULL, "listen", has_listener, "nothing listens; add a [[listen]] table with an address, as \"0.0.0.0:587\""},
     {NULL, "tls.key", certificates_have_keys, "each certificate needs its key; give tls.certificate and tls.key the same number of files, in the same order"},
     {NULL, "queue.retry", retry_is_given, "needs between 1 and 32 durations"},
     {NULL, "dns.servers", dns_servers_fit, "at most 6 name servers are asked"},
+    {NULL, "admin.listen", admin_listeners_fit, "at most 16 addresses"},
     {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\""},
     {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in"},
     {"listen", "tls", clear_submission_is_meant, "submission without TLS works on loopback only, with auth.allow_clear_on_loopback = true; else use \"starttls\" or \"implicit\""},
     {"listen", "mode", relay_has_postmaster, "mode = \"relay\" needs server.postmaster (RFC 5321 4.5.1)"},
+    {"listen", "proxy_protocol", proxy_has_networks, "needs proxy.trusted_networks: the balancers that may say who a client is"},
     {"local", "domain", local_has_postmaster, "a local domain needs server.postmaster (RFC 5321 4.5.1)"},
     {"local", "domain", local_is_alone, "this domain has a [[local]] table already"},
     {"local", "users", postmaster_exists, "server.postmaster is in this domain and must be one of its users"},
@@ -182,6 +233,8 @@ const struct option_rule config_rules[] = {
     {"route", "user", route_has_one_password, "user needs exactly one of password_file, password_env and password, and none of them goes without user"},
     {"route", "tls", route_password_is_safe, "a password must not travel in clear: set tls = \"required\" or \"verified\" (or implicit_tls = true)"},
     {"route", "name", route_is_alone, "another route has this name; give each its own name"},
+    {"header_rule", "listener", rule_listener_exists, "no [[listen]] table has this address; write it as it stands there"},
+    {"header_rule", "remove", rule_is_small, "a rule removes at most 32 fields, adds at most 8, and does one of both"},
 };
 /* clang-format on */
 const size_t config_rule_count = sizeof config_rules / sizeof *config_rules;

@@ -6,7 +6,44 @@
 
 #include <string.h>
 
-void config_receive(const struct config *config, struct receive_settings *settings)
+static const char *const *listener_names(struct config *config,
+                                         const struct value_list *listener)
+{
+    const struct endpoint *endpoints = listener->items;
+    const char **names = arena_alloc(&config->arena, (listener->count + 1) * sizeof *names);
+    char text[IP_TEXT];
+
+    for (size_t i = 0; names && i < listener->count; i++) {
+        endpoint_print(&endpoints[i], text);
+        names[i] = arena_text(&config->arena, slice_of(text));
+        if (!names[i])
+            names[i] = ""; /* the arena is full: the rule fits nobody */
+    }
+    return names;
+}
+
+static void add_header_rules(struct config *config, struct receive_settings *settings)
+{
+    const struct config_header_rule *from = config->header_rule.items;
+    size_t count = config->header_rule.count;
+    struct header_rule *rules = arena_alloc(&config->arena, (count + 1) * sizeof *rules);
+
+    for (size_t i = 0; rules && i < count; i++)
+        rules[i] = (struct header_rule){
+            listener_names(config, &from[i].listener),
+            from[i].listener.count,
+            from[i].user.items,
+            from[i].user.count,
+            from[i].remove.items,
+            from[i].remove.count,
+            from[i].add.items,
+            from[i].add.count,
+        };
+    settings->header_rules = rules;
+    settings->header_rule_count = rules ? count : 0;
+}
+
+void config_receive(struct config *config, struct receive_settings *settings)
 {
     *settings = (struct receive_settings){
         .hostname = config->hostname,
@@ -16,9 +53,11 @@ void config_receive(const struct config *config, struct receive_settings *settin
         .idle_timeout_ms = config->idle_timeout_ms,
         .add_missing_headers = config->add_missing_headers,
         .remove_bcc = config->remove_bcc,
+        .hide_client = config->hide_client,
         .auth_in_clear_on_loopback = config->auth_in_clear_on_loopback,
         .has_users = config->users_file != NULL,
     };
+    add_header_rules(config, settings);
 }
 
 void config_rate(const struct config *config, struct rate_settings *settings)

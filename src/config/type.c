@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { FIELD_NAME_MAX = 76, FIELD_MAX = 900 }; /* bytes */
+
 static enum result wrong(struct type_context *context, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -207,6 +209,52 @@ static enum result mailbox_parse(struct type_context *context, struct slice text
     return keep_text(context, slice_of(address.text), value);
 }
 
+/* RFC 5322 2.2: visible ASCII but the colon. Our own trace is not to be touched. */
+static size_t field_name_length(struct slice text)
+{
+    size_t length = 0;
+
+    while (length < text.length && text.data[length] > ' ' && text.data[length] < 0x7f &&
+           text.data[length] != ':')
+        length++;
+    return slice_equal_text_fold(slice_part(text, 0, length), "Received") ? 0 : length;
+}
+
+static enum result field_name_parse(struct type_context *context, struct slice text,
+                                    void *value)
+{
+    if (text.length == 0 || text.length > FIELD_NAME_MAX ||
+        field_name_length(text) != text.length)
+        return wrong(
+            context,
+            "\"%.*s\" is not the name of a header field that may be changed; write "
+            "it as \"X-Mailer\"",
+            shown(text), text.data);
+    return keep_text(context, text, value);
+}
+
+static bool is_one_line(struct slice text)
+{
+    for (size_t i = 0; i < text.length; i++)
+        if ((unsigned char)text.data[i] < ' ' && text.data[i] != '\t')
+            return false;
+    return text.length <= FIELD_MAX;
+}
+
+static enum result field_parse(struct type_context *context, struct slice text, void *value)
+{
+    size_t name = field_name_length(text);
+
+    if (name == 0 || name > FIELD_NAME_MAX || name == text.length ||
+        text.data[name] != ':' || !is_one_line(text) ||
+        slice_trim(slice_from(text, name + 1)).length == 0)
+        return wrong(context,
+                     "\"%.*s\" is not a header field; write it as \"X-Tag: some text\", on "
+                     "one line of at most %d bytes",
+                     shown(text), text.data, FIELD_MAX);
+    return keep_text(context, text, value);
+}
+
 static enum result domain_parse(struct type_context *context, struct slice text,
                                 void *value)
 {
@@ -361,6 +409,8 @@ const struct option_type type_duration_or_off = {"duration or \"off\"", DURATION
 const struct option_type type_text = {"text", "any text", TEXT_BYTES, true, text_parse, text_print, NULL};
 const struct option_type type_path = {"path", "a file or folder", TEXT_BYTES, true, path_parse, text_print, NULL};
 const struct option_type type_mailbox = {"mailbox", "\"user@example.com\"", TEXT_BYTES, true, mailbox_parse, text_print, NULL};
+const struct option_type type_field_name = {"name of a header field", "\"X-Mailer\"", TEXT_BYTES, true, field_name_parse, text_print, NULL};
+const struct option_type type_field = {"header field", "\"X-Tag: some text\"", TEXT_BYTES, true, field_parse, text_print, NULL};
 const struct option_type type_domain = {"domain", "\"example.com\"", TEXT_BYTES, true, domain_parse, text_print, NULL};
 const struct option_type type_pattern = {"pattern", "\"example.com\", \"*.example.com\" (what is below it) or \"*\"", TEXT_BYTES, true, pattern_parse, text_print, NULL};
 const struct option_type type_host = {"host", "a host name or an IP address", TEXT_BYTES, true, host_parse, text_print, NULL};

@@ -34,6 +34,8 @@ extern const struct option_type type_duration_or_off; /* 0: "off" */
 extern const struct option_type type_text;            /* const char * */
 extern const struct option_type type_path;
 extern const struct option_type type_mailbox;
+extern const struct option_type type_field_name; /* const char * */
+extern const struct option_type type_field;
 extern const struct option_type type_domain;
 extern const struct option_type type_pattern;
 extern const struct option_type type_host;

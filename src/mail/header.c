@@ -201,7 +201,8 @@ enum result header_add_received(struct bytes *into, const struct trace *trace)
     char date[MOMENT_TEXT];
 
     folder.result = bytes_add_text(into, "Received:");
-    add_from(&folder, trace);
+    if (trace->peer_address)
+        add_from(&folder, trace);
     (void)snprintf(part, sizeof part, "by %.300s", trace->hostname);
     add_part(&folder, part);
     if (trace->tls_version) {

@@ -4,6 +4,7 @@
 
 #include "smtpd/base/list.h"
 #include "smtpd/base/map.h"
+#include "smtpd/net/proxy_protocol.h"
 #include "smtpd/net/stream.h"
 
 #include <uv.h>
@@ -33,5 +34,7 @@ enum result result_of_uv(int status);
 struct stream *stream_new(struct net *net);
 uv_tcp_t *stream_tcp(struct stream *stream);
 void stream_connected(struct stream *stream); /* reads the endpoints, sets options */
+/* Behind a balancer: the endpoints are those that its header names. */
+void stream_set_client(struct stream *stream, const struct proxy_header *header);
 
 #endif

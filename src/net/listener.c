@@ -4,7 +4,7 @@
  * of hanging in the backlog. */
 #include "smtpd/net/listener.h"
 
-#include "inner.h"
+#include "proxy_wait.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 
@@ -24,7 +24,11 @@ struct listener {
     listener_stream_fn *on_stream;
     void *owner;
     int spare_fd;
+    struct network *balancers;
+    size_t balancer_count;
+    struct proxy_waits *proxy_waits; /* NULL: none ever expected */
     int64_t complained_ms;
+    int64_t refused_ms;
     bool is_closed; /* by its owner, inside on_stream */
     bool is_accepting;
 };
@@ -45,34 +49,79 @@ static int open_socket(const struct sockaddr_storage *address, socklen_t length)
     return -1;
 }
 
-enum result listener_open(struct net *net, const struct endpoint *endpoint,
-                          struct listener **listener, struct fault *fault)
+enum result listener_open_socket(const struct endpoint *endpoint, int *fd,
+                                 struct endpoint *bound, struct fault *fault)
 {
     struct sockaddr_storage address;
     socklen_t length =
         ip_is_v4(&endpoint->ip) ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-    struct listener *opened;
     char text[IP_TEXT];
-    int fd;
 
     endpoint_to_sockaddr(endpoint, &address);
     endpoint_print(endpoint, text);
     errno = 0;
-    fd = open_socket(&address, length);
-    if (fd < 0)
+    *fd = open_socket(&address, length);
+    if (*fd < 0)
         return fault_set(fault, RESULT_IO, "cannot listen on %s: %s%s", text,
                          strerror(errno),
                          errno == EACCES ? " (ports below 1024 need root, or "
                                            "CAP_NET_BIND_SERVICE)"
                                          : "");
-    opened = NEW(struct listener);
-    opened->net = net;
-    opened->fd = fd;
-    opened->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    *bound = *endpoint;
     length = sizeof address;
-    if (getsockname(fd, (struct sockaddr *)&address, &length) == 0)
-        endpoint_from_sockaddr(&address, &opened->endpoint);
-    *listener = opened;
+    if (getsockname(*fd, (struct sockaddr *)&address, &length) == 0)
+        endpoint_from_sockaddr(&address, bound);
+    return RESULT_OK;
+}
+
+static struct listener *listener_new(struct net *net, int fd, const struct endpoint *bound)
+{
+    struct listener *listener = NEW(struct listener);
+
+    listener->net = net;
+    listener->fd = fd;
+    listener->endpoint = *bound;
+    listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return listener;
+}
+
+enum result listener_open(struct net *net, const struct endpoint *endpoint,
+                          struct listener **listener, struct fault *fault)
+{
+    struct endpoint bound;
+    int fd = -1;
+    enum result result = listener_open_socket(endpoint, &fd, &bound, fault);
+
+    if (result == RESULT_OK)
+        *listener = listener_new(net, fd, &bound);
+    return result;
+}
+
+static bool is_listening(int fd)
+{
+    int value = 0;
+    socklen_t length = sizeof value;
+
+    return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &value, &length) == 0 && value == 1;
+}
+
+enum result listener_adopt(struct net *net, int fd, struct listener **listener,
+                           struct fault *fault)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof address;
+    struct endpoint bound;
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || !is_listening(fd) ||
+        getsockname(fd, (struct sockaddr *)&address, &length) != 0 ||
+        (address.ss_family != AF_INET && address.ss_family != AF_INET6))
+        return fault_set(fault, RESULT_INVALID,
+                         "the inherited descriptor %d is no listening TCP socket", fd);
+    (void)fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    endpoint_from_sockaddr(&address, &bound);
+    *listener = listener_new(net, fd, &bound);
     return RESULT_OK;
 }
 
@@ -107,7 +156,7 @@ static void refuse_one(struct listener *listener)
     listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void take(struct listener *listener, int fd)
+static void take(struct listener *listener, int fd, const struct proxy_header *header)
 {
     struct stream *stream = stream_new(listener->net);
 
@@ -117,11 +166,75 @@ static void take(struct listener *listener, int fd)
         return;
     }
     stream_connected(stream);
+    if (header)
+        stream_set_client(stream, header);
     listener->on_stream(listener->owner, listener, stream);
+}
+
+static bool is_balancer(const struct listener *listener, const struct endpoint *peer)
+{
+    for (size_t i = 0; i < listener->balancer_count; i++)
+        if (network_contains(&listener->balancers[i], &peer->ip))
+            return true;
+    return false;
+}
+
+/* Who is no balancer could write any address it likes. */
+static void refuse_stranger(struct listener *listener, const struct endpoint *peer)
+{
+    int64_t now_ms = loop_now_ms(listener->net->loop);
+    char text[IP_TEXT];
+
+    if (listener->refused_ms && now_ms - listener->refused_ms < COMPLAIN_MS)
+        return;
+    listener->refused_ms = now_ms ? now_ms : 1;
+    ip_print(&peer->ip, text);
+    log_message(LOG_WARNING, "net.proxy_refused",
+                "%s is not in proxy.trusted_networks and may not connect to a listener "
+                "with proxy_protocol = true (said once a minute)",
+                text);
+}
+
+static void take_accepted(struct listener *listener, int fd,
+                          const struct sockaddr_storage *address)
+{
+    struct endpoint peer;
+
+    if (listener->balancer_count == 0) {
+        take(listener, fd, NULL);
+        return;
+    }
+    endpoint_from_sockaddr(address, &peer);
+    if (is_balancer(listener, &peer)) {
+        proxy_waits_take(listener->proxy_waits, fd, &peer);
+        return;
+    }
+    refuse_stranger(listener, &peer);
+    (void)close(fd);
+}
+
+static void on_header(void *owner, int fd, const struct proxy_header *header)
+{
+    take(owner, fd, header);
+}
+
+void listener_expect_proxy(struct listener *listener, const struct network *balancers,
+                           size_t count)
+{
+    memory_free(listener->balancers);
+    listener->balancers = NULL;
+    if (count > 0)
+        listener->balancers = memory_copy(balancers, count * sizeof *balancers);
+    listener->balancer_count = count;
+    if (count > 0 && !listener->proxy_waits)
+        listener->proxy_waits = proxy_waits_new(listener->net, on_header, listener);
 }
 
 static void listener_free(struct listener *listener)
 {
+    proxy_waits_free(listener->proxy_waits);
+    memory_free(listener->balancers);
+
     if (listener->spare_fd >= 0)
         (void)close(listener->spare_fd);
     if (listener->watch)
@@ -137,10 +250,13 @@ static void on_readable(void *owner)
 
     listener->is_accepting = true;
     for (int i = 0; i < ACCEPTS_A_TURN && !listener->is_closed; i++) {
-        int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage address;
+        socklen_t length = sizeof address;
+        int fd = accept4(listener->fd, (struct sockaddr *)&address, &length,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
-            take(listener, fd);
+            take_accepted(listener, fd, &address);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE)

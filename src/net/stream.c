@@ -87,6 +87,16 @@ void stream_connected(struct stream *stream)
         endpoint_from_sockaddr(&address, &stream->local);
 }
 
+void stream_set_client(struct stream *stream, const struct proxy_header *header)
+{
+    stream->has_proxy = true;
+    stream->proxy = stream->peer;
+    if (!header->has_client)
+        return;
+    stream->peer = header->client;
+    stream->local = header->server;
+}
+
 static void on_uv_closed(uv_handle_t *handle)
 {
     struct stream *stream = handle->data;
@@ -537,6 +547,11 @@ void stream_close(struct stream *stream)
 const struct endpoint *stream_peer(const struct stream *stream)
 {
     return &stream->peer;
+}
+
+const struct endpoint *stream_proxy(const struct stream *stream)
+{
+    return stream->has_proxy ? &stream->proxy : NULL;
 }
 
 const struct endpoint *stream_local(const struct stream *stream)

@@ -25,6 +25,8 @@ struct stream {
     struct fault fault;
     struct endpoint peer;
     struct endpoint local;
+    struct endpoint proxy;
+    bool has_proxy;
     struct tls_engine *engine;
     struct job *job;    /* a handshake step on the pool */
     struct bytes early; /* came while a step ran */

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { CACHE_BYTES = 64 << 20, IDS_RESERVED = 1000 };
+enum { CACHE_BYTES = 64 << 20, IDS_RESERVED = 1000, COMMIT_PATIENCE_US = 10000000 };
 
 static void default_lane(void *owner, const char *address, char lane[LANE_TEXT])
 {
@@ -131,6 +131,20 @@ uint64_t queue_next_id(struct queue *queue)
 bool queue_is_broken(const struct queue *queue)
 {
     return store_is_broken(queue->store);
+}
+
+enum result queue_can_commit(struct queue *queue)
+{
+    struct store_numbers numbers;
+
+    if (store_is_broken(queue->store))
+        return RESULT_IO;
+    store_read_numbers(queue->store, &numbers);
+    if (numbers.commit_runs_us > COMMIT_PATIENCE_US)
+        return RESULT_TIMEOUT;
+    return numbers.commit_failed_us > 0 && numbers.commit_failed_us < COMMIT_PATIENCE_US
+               ? RESULT_IO
+               : RESULT_OK;
 }
 
 enum result queue_has_room(struct queue *queue)

@@ -55,6 +55,8 @@ static void note_commit(struct store *store, bool is_ok, int64_t started_us,
         store->commit_us_max_before = numbers->commit_us_max;
         numbers->commit_us_max = 0;
     }
+    store->commit_began_us = 0;
+    store->commit_failed_us = is_ok ? 0 : ended_us;
     numbers->commits += is_ok ? 1 : 0;
     numbers->commits_failed += is_ok ? 0 : 1;
     numbers->batch_last = operations;
@@ -175,6 +177,13 @@ static void fill_batch(struct store *store, struct store_write *write, struct li
     }
 }
 
+static void note_begin(struct store *store, int64_t began_us)
+{
+    (void)pthread_mutex_lock(&store->lock);
+    store->commit_began_us = began_us;
+    (void)pthread_mutex_unlock(&store->lock);
+}
+
 static void run_batch(struct store *store)
 {
     struct list batch;
@@ -186,6 +195,7 @@ static void run_batch(struct store *store)
     struct link *link;
 
     list_init(&batch);
+    note_begin(store, started_us);
     if (code == 0) {
         fill_batch(store, &write, &batch);
         if (limit)
@@ -318,10 +328,15 @@ bool store_is_broken(const struct store *store)
 
 void store_read_numbers(struct store *store, struct store_numbers *numbers)
 {
+    int64_t at_us = now_us();
+
     (void)pthread_mutex_lock(&store->lock);
     *numbers = store->numbers;
+    numbers->commit_runs_us = store->commit_began_us ? at_us - store->commit_began_us : 0;
+    numbers->commit_failed_us =
+        store->commit_failed_us ? at_us - store->commit_failed_us + 1 : 0;
     if (store->commit_us_max_before > numbers->commit_us_max &&
-        now_us() - store->minute_started_us <= MINUTE_US)
+        at_us - store->minute_started_us <= MINUTE_US)
         numbers->commit_us_max = store->commit_us_max_before;
     (void)pthread_mutex_unlock(&store->lock);
 }

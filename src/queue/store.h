@@ -112,7 +112,9 @@ struct store_numbers {
     uint64_t commits_failed;
     uint64_t batch_last;
     int64_t commit_us_last;
-    int64_t commit_us_max; /* of the last minute, and the one before */
+    int64_t commit_us_max;    /* of the last minute, and the one before */
+    int64_t commit_runs_us;   /* how long the one that runs now does; 0: none */
+    int64_t commit_failed_us; /* since the last one failed, unless one succeeded; 0 */
 };
 void store_read_numbers(struct store *store, struct store_numbers *numbers);
 

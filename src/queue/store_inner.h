@@ -43,7 +43,9 @@ struct store {
     unsigned kept_count;
     struct store_numbers numbers;
     int64_t commit_us_max_before;
-    int64_t minute_started_us; /* ... to here */
+    int64_t minute_started_us;
+    int64_t commit_began_us;  /* 0: none runs */
+    int64_t commit_failed_us; /* 0: the last one succeeded; ... to here */
 
     atomic_uint references;
     atomic_uint_fast64_t id_limit; /* durable */

@@ -5,13 +5,13 @@
  * saves 256 KiB at most and costs a second parser. */
 #include "intake.h"
 
+#include "fix_ups.h"
 #include "smtpd/base/check.h"
 #include "smtpd/mail/header.h"
 #include "transaction.h"
 
 enum {
-    HEADER_PORTION = 4096, /* so much is added before the end is looked for */
-    MESSAGE_ID_LOGGED = 200
+    HEADER_PORTION = 4096 /* so much is added before the end is looked for */
 };
 
 /* ---- the trace field ---- */
@@ -32,6 +32,12 @@ static const char *protocol(const struct session *session)
                 [session->user != NULL];
 }
 
+static bool hides_client(const struct session *session)
+{
+    return session->user && session->mode == MODE_SUBMISSION &&
+           session->profile->settings.hide_client;
+}
+
 static void add_trace(struct session *session)
 {
     struct transaction *transaction = session->transaction;
@@ -40,7 +46,7 @@ static void add_trace(struct session *session)
     char id[ID_TEXT];
     struct trace trace = {
         .helo = session->helo,
-        .peer_address = peer,
+        .peer_address = hides_client(session) ? NULL : peer,
         .hostname = session->profile->settings.hostname,
         .protocol = protocol(session),
         .tls_version = tls ? tls->version : NULL,
@@ -111,79 +117,6 @@ static void write_body(struct session *session, struct slice body)
         fail(session, REPLY_QUEUE_FAILED);
 }
 
-static struct slice section_text(const struct transaction *transaction)
-{
-    return slice_from(bytes_view(&transaction->header), transaction->trace_bytes);
-}
-
-static bool has_field(struct slice section, const char *const *names)
-{
-    struct slice name;
-    struct slice field;
-
-    while (header_next_field(&section, &name, &field))
-        for (const char *const *each = names; *each; each++)
-            if (slice_equal_text_fold(name, *each))
-                return true;
-    return false;
-}
-
-/* Return-Path is written by whoever delivers last (RFC 5321 4.4); Bcc is what nobody else
- * may see (RFC 5322 3.6.3). */
-static enum result remove_fields(struct session *session)
-{
-    static const char *const never[] = {"Return-Path", NULL};
-    static const char *const hidden[] = {"Return-Path", "Bcc", "Resent-Bcc", NULL};
-    struct transaction *transaction = session->transaction;
-    bool hides = session->mode == MODE_SUBMISSION && session->profile->settings.remove_bcc;
-    const char *const *names = hides ? hidden : never;
-    struct bytes cleaned;
-    enum result result;
-
-    if (!has_field(section_text(transaction), names))
-        return RESULT_OK;
-    bytes_init(&cleaned, transaction->header.ceiling);
-    result = bytes_add(&cleaned, slice_part(bytes_view(&transaction->header), 0,
-                                            transaction->trace_bytes));
-    if (result == RESULT_OK)
-        result = header_copy_without(section_text(transaction), names, &cleaned);
-    bytes_fini(&transaction->header);
-    transaction->header = cleaned;
-    return result;
-}
-
-static void keep_message_id(struct transaction *transaction, struct slice section)
-{
-    struct header_scan scan;
-
-    header_scan(section, &scan);
-    if (scan.message_id.length > 0)
-        transaction->message_id = arena_text(
-            &transaction->arena, slice_part(scan.message_id, 0, MESSAGE_ID_LOGGED));
-}
-
-/* RFC 6409 8: a submission server completes what the author's program left out. */
-static enum result add_fields(struct session *session, const struct header_scan *scan)
-{
-    struct transaction *transaction = session->transaction;
-    int64_t wall_ms = loop_wall_ms(session->receive->rooms.loop);
-    size_t before = transaction->header.length;
-    enum result result = RESULT_OK;
-    char id[ID_TEXT];
-
-    if (session->mode != MODE_SUBMISSION || !session->profile->settings.add_missing_headers)
-        return RESULT_OK;
-    if (scan->date_count == 0)
-        result = header_add_date(&transaction->header, wall_ms);
-    if (result == RESULT_OK && scan->message_id_count == 0) {
-        id_print(transaction->envelope.id, id);
-        result = header_add_message_id(&transaction->header, id, wall_ms,
-                                       session->profile->settings.hostname);
-        keep_message_id(transaction, slice_from(bytes_view(&transaction->header), before));
-    }
-    return result;
-}
-
 /* The buffer holds the section without its empty line. */
 static void finish_header(struct session *session)
 {
@@ -191,14 +124,12 @@ static void finish_header(struct session *session)
     struct header_scan scan;
 
     transaction->has_header = true;
-    header_scan(section_text(transaction), &scan);
+    header_scan(transaction_section(transaction), &scan);
     if (scan.received_count >= session->profile->settings.received_hops) {
         fail(session, REPLY_LOOP); /* RFC 5321 6.3 */
         return;
     }
-    if (scan.message_id_count > 0)
-        keep_message_id(transaction, section_text(transaction));
-    if (remove_fields(session) != RESULT_OK || add_fields(session, &scan) != RESULT_OK ||
+    if (fix_ups_apply(session) != RESULT_OK ||
         framing_add_line(&transaction->header, SLICE_NONE) != RESULT_OK)
         fail(session, REPLY_HEADER_TOO_LARGE);
 }
@@ -214,7 +145,7 @@ static void take_portion(struct session *session, struct slice portion)
         fail(session, REPLY_HEADER_TOO_LARGE);
         return;
     }
-    section = section_text(transaction);
+    section = transaction_section(transaction);
     if (section_find(&transaction->section, section, &length) == SECTION_OPEN) {
         if (section.length > LIMIT_HEADER_SECTION)
             fail(session, REPLY_HEADER_TOO_LARGE);

@@ -34,6 +34,17 @@ static void add_tls(struct log_line *line, const struct session *session)
     log_object_end(line);
 }
 
+static void add_proxy(struct log_line *line, const struct stream *stream)
+{
+    const struct endpoint *proxy = stream_proxy(stream);
+    char text[IP_TEXT];
+
+    if (!proxy)
+        return;
+    ip_print(&proxy->ip, text);
+    log_text(line, "proxy", text);
+}
+
 static void add_reply(struct log_line *line, const struct reply *reply)
 {
     char status[16];
@@ -51,6 +62,7 @@ void journal_connected(const struct session *session)
     struct log_line line;
 
     start(&line, LOG_DEBUG, "receive.connected", session);
+    add_proxy(&line, session->stream);
     log_end(&line);
 }
 

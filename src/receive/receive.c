@@ -2,6 +2,7 @@
  * and how they all end. */
 #include "smtpd/receive/receive.h"
 
+#include "header_rules.h"
 #include "journal.h"
 #include "session.h"
 #include "smtpd/base/check.h"
@@ -17,6 +18,7 @@ void profile_unref(struct profile *profile)
     if (!profile || --profile->references > 0)
         return;
     access_unref(profile->access);
+    header_rules_free(profile->header_rules);
     memory_free((char *)(uintptr_t)profile->settings.hostname); /* our copy */
     memory_free(profile);
 }
@@ -42,6 +44,9 @@ void receive_apply(struct receive *receive, const struct receive_settings *setti
     profile->settings = *settings;
     profile->settings.hostname = memory_text(settings->hostname);
     profile->access = access_ref(access);
+    profile->header_rules =
+        header_rules_new(settings->header_rules, settings->header_rule_count);
+    profile->settings.header_rules = NULL; /* the settings' memory is not ours */
     profile_unref(receive->profile);
     receive->profile = profile;
 }

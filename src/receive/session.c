@@ -91,6 +91,7 @@ void session_free(struct session *session)
     bytes_fini(&session->input);
     memory_free(session->helo);
     memory_free(session->user);
+    memory_free(session->delayed_argument);
     memory_free(session);
     receive_on_session_freed(receive);
 }
@@ -181,12 +182,48 @@ static bool may_go_on(struct session *session)
     return true;
 }
 
+void session_reply_later(struct session *session, int64_t delay_ms, enum reply_name name,
+                         const char *argument)
+{
+    if (!session->stream)
+        return;
+    if (delay_ms <= 0) {
+        session_reply(session, name, argument);
+        return;
+    }
+    session_wait_for(session, WAIT_DELAY);
+    session->delay_ms = delay_ms;
+    session->delayed = name;
+    session->delayed_argument = memory_text(argument);
+    timer_start(&session->timer, delay_ms);
+}
+
+/* The one timer of a session came for its delay, or for its patience a little before. */
+static void end_delay(struct session *session, int64_t left_ms)
+{
+    char *argument = session->delayed_argument;
+
+    if (left_ms > 0) {
+        timer_start(&session->timer, left_ms);
+        return;
+    }
+    timer_start(&session->timer, session->profile->settings.idle_timeout_ms);
+    session->delayed_argument = NULL;
+    session_reply(session, session->delayed, argument);
+    memory_free(argument);
+    session_resume(session);
+}
+
 static void on_timer(void *owner)
 {
     struct session *session = owner;
     int64_t deadline = deadline_ms(session);
     int64_t left_ms = deadline - now_ms(session);
 
+    if (session->wait == WAIT_DELAY) {
+        end_delay(session, session->waiting_since_ms + session->delay_ms - now_ms(session));
+        return;
+    }
     if (deadline == 0 || (left_ms <= 0 && may_go_on(session)))
         left_ms = session->profile->settings.idle_timeout_ms;
     if (left_ms > 0)

@@ -15,11 +15,14 @@
 #include "smtpd/smtp/framing.h"
 #include "smtpd/smtp/reply.h"
 
+struct header_rules;
+
 /* Settings as they were when the session began. */
 struct profile {
     unsigned references;
     struct receive_settings settings; /* hostname is ours */
     struct access *access;
+    struct header_rules *header_rules;
 };
 void profile_unref(struct profile *profile);
 
@@ -59,7 +62,8 @@ enum session_wait {
     WAIT_TURN,      /* other sessions, after many commands at once */
     WAIT_AUTH,      /* the password pool */
     WAIT_ROOM,      /* the draft */
-    WAIT_COMMIT     /* the store */
+    WAIT_COMMIT,    /* the store */
+    WAIT_DELAY      /* nobody: a reply is held back (session_reply_later) */
 };
 
 /* A reply that is decided but not yet said. */
@@ -115,6 +119,9 @@ struct session {
     struct auth_dialogue *auth;
     struct transaction *transaction;
     struct refusal chunk_refusal; /* READ_CHUNK without has_chunk: said at its end */
+    int64_t delay_ms;             /* WAIT_DELAY: from waiting_since_ms on */
+    enum reply_name delayed;      /* said then, with ... */
+    char *delayed_argument;       /* NULL: none */
     bool has_chunk;               /* the chunk belongs to the transaction */
     uint64_t chunk_bytes;
     bool is_last_chunk;
@@ -128,6 +135,10 @@ void session_start(struct receive *receive, const struct receive_listener *liste
 /* Adds a reply; sent when the running callback ends. Counts bad commands: too many of them,
  * and the reply is a 421 and the end. */
 void session_reply(struct session *session, enum reply_name name, const char *argument);
+/* The same after `delay_ms`: until then no input is taken (a tarpit, a failed log-in).
+ * Copies the argument. The session's end cancels it. */
+void session_reply_later(struct session *session, int64_t delay_ms, enum reply_name name,
+                         const char *argument);
 /* A reply, then the end. `reason` is for the log. */
 void session_reply_close(struct session *session, enum reply_name name, const char *reason);
 void session_close(struct session *session, const char *reason);

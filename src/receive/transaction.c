@@ -66,6 +66,11 @@ void transaction_abandon(struct session *session)
 
 /* ---- recipients ---- */
 
+struct slice transaction_section(const struct transaction *transaction)
+{
+    return slice_from(bytes_view(&transaction->header), transaction->trace_bytes);
+}
+
 size_t transaction_recipients(const struct session *session)
 {
     return session->transaction ? session->transaction->recipient_count : 0;

@@ -39,6 +39,8 @@ bool transaction_open(struct session *session, const struct mail_command *comman
  */
 enum reply_name transaction_add(struct session *session, const struct address *address,
                                 const char *normal, const struct rcpt_command *command);
+/* The header section so far, behind our Received. */
+struct slice transaction_section(const struct transaction *transaction);
 size_t transaction_recipients(const struct session *session);
 
 /* Hands the message to the queue; the reply comes when it is durable. */

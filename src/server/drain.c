@@ -69,6 +69,7 @@ static void drain_start(struct server *server)
     server->is_draining = true;
     log_message(LOG_NOTICE, "server.draining", "leaving within %lld s",
                 (long long)(server->config->grace_period_ms / 1000));
+    systemd_stopping(&server->systemd);
     listeners_close(server);
     timer_init(&server->receive_deadline, server->loop, on_receive_deadline, server);
     timer_init(&server->deliver_deadline, server->loop, on_deliver_deadline, server);

@@ -3,9 +3,11 @@
 #define SMTPD_SERVER_INNER_H
 
 #include "smtpd/admin/admin.h"
+#include "smtpd/admin/public.h"
 #include "smtpd/base/list.h"
 #include "smtpd/net/listener.h"
 #include "smtpd/server/server.h"
+#include "systemd.h"
 
 struct server_listener {
     struct link link;
@@ -33,13 +35,22 @@ struct server {
     struct deliver *deliver;
     struct local *local;
     struct admin *admin;
+    struct admin_public *public;
     struct list listeners;
+    struct systemd systemd;
     struct signal_watch *on_term;
     struct signal_watch *on_int;
     struct signal_watch *on_hup;
     struct timer watchdog; /* is the store still able to commit? */
     int64_t started_ms;
+    bool is_listening;
     int exit_code;
+    /* files that are followed */
+    struct timer follow_timer;
+    struct job *follow_job;
+    uint64_t follow_stamp; /* of certificates and the like, as they were read */
+    uint64_t config_stamp; /* of smtpd.toml */
+    int64_t expiry_warned_ms;
     /* reload */
     struct job *reload;
     bool reload_again;
@@ -60,10 +71,19 @@ enum result MUST_CHECK listeners_open(struct server *server, const struct config
                                       struct fault *fault);
 /* Gives each its settings, closes what `server->config` does not want, starts new ones. */
 void listeners_apply(struct server *server);
-void listeners_close(struct server *server);
+void listeners_close(struct server *server); /* of SMTP: probes go on */
 
 /* reload.c */
+void reload_start(struct server *server); /* again behind one that runs */
 void reload_on_signal(void *owner, int signal_number);
+
+/* follow.c */
+/* What tells one state of the files of [tls] and of delivery.ca_file from the next.
+ * Blocking: at the start, or on the file pool. */
+uint64_t follow_stamp(const struct config *config);
+uint64_t follow_config_stamp(const char *path);
+void follow_start(struct server *server);
+void follow_stop(struct server *server);
 
 /* drain.c */
 void drain_on_signal(void *owner, int signal_number);

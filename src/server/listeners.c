@@ -44,11 +44,13 @@ static enum result open_one(struct server *server, const struct endpoint *endpoi
 {
     struct server_listener *opened;
     struct listener *listener = NULL;
-    enum result result;
+    enum result result = RESULT_OK;
 
     if (find(server, endpoint))
         return RESULT_OK;
-    result = listener_open(server->net, endpoint, &listener, fault);
+    listener = systemd_take(&server->systemd, endpoint);
+    if (!listener)
+        result = listener_open(server->net, endpoint, &listener, fault);
     if (result != RESULT_OK)
         return result;
     opened = NEW(struct server_listener);
@@ -62,7 +64,8 @@ enum result listeners_open(struct server *server, const struct config *config,
                            struct fault *fault)
 {
     const struct config_listen *listen = config->listen.items;
-    enum result result = RESULT_OK;
+    enum result result = admin_public_bind(server->public, config->admin_listen.items,
+                                           config->admin_listen.count, fault);
 
     for (size_t i = 0; i < config->listen.count && result == RESULT_OK; i++) {
         const struct endpoint *endpoints = listen[i].address.items;
@@ -70,8 +73,10 @@ enum result listeners_open(struct server *server, const struct config *config,
         for (size_t k = 0; k < listen[i].address.count && result == RESULT_OK; k++)
             result = open_one(server, &endpoints[k], fault);
     }
-    if (result != RESULT_OK)
+    if (result != RESULT_OK) {
         forget_new(server);
+        admin_public_forget_new(server->public);
+    }
     return result;
 }
 
@@ -100,6 +105,9 @@ static void apply_one(struct server *server, const struct config_listen *listen,
         .tls = listen->tls == RECEIVE_TLS_NONE ? NULL : tls_server_ref(server->tls_server),
         .name = known->name,
     };
+    listener_expect_proxy(known->listener, server->config->proxy_networks.items,
+                          listen->proxy_protocol ? server->config->proxy_networks.count
+                                                 : 0);
     if (!is_new)
         return;
     listener_start(known->listener, on_stream, known);
@@ -128,6 +136,8 @@ void listeners_apply(struct server *server)
         if (!known->is_wanted)
             forget(server, known);
     }
+    admin_public_apply(server->public, server->admin, server->config->admin_listen.items,
+                       server->config->admin_listen.count);
 }
 
 void listeners_close(struct server *server)

@@ -12,6 +12,8 @@ struct preparation { /* made on the file pool */
     struct config *config;
     struct tls_server *tls_server;
     struct tls_client *tls_client;
+    uint64_t follow_stamp;
+    uint64_t config_stamp;
     struct config_problems problems;
     struct fault fault;
 };
@@ -28,6 +30,7 @@ static enum result read_files(struct preparation *preparation)
     struct tls_server_settings tls;
     enum result result = RESULT_OK;
 
+    preparation->follow_stamp = follow_stamp(config);
     config_tls_server(config, &tls);
     if (tls.pair_count > 0)
         result = tls_server_new(&tls, &preparation->tls_server, &preparation->fault);
@@ -44,6 +47,7 @@ static void prepare(void *input)
 {
     struct preparation *preparation = input;
 
+    preparation->config_stamp = follow_config_stamp(preparation->path);
     preparation->config = config_load(preparation->path, &preparation->problems);
     if (preparation->config && read_files(preparation) != RESULT_OK) {
         config_free(preparation->config);
@@ -136,6 +140,8 @@ static void apply(struct server *server, struct preparation *preparation,
     tls_client_unref(server->tls_client);
     server->tls_server = preparation->tls_server;
     server->tls_client = preparation->tls_client;
+    server->follow_stamp = preparation->follow_stamp;
+    server->expiry_warned_ms = 0;
     preparation->tls_server = NULL;
     preparation->tls_client = NULL;
     if (resolver)
@@ -162,6 +168,7 @@ static void on_prepared(void *owner, void *input)
     struct resolver *resolver = NULL;
 
     server->reload = NULL;
+    server->config_stamp = preparation->config_stamp;
     if (preparation->config && !server->is_draining &&
         open_all(server, preparation, &resolver) == RESULT_OK)
         apply(server, preparation, resolver);
@@ -171,6 +178,8 @@ static void on_prepared(void *owner, void *input)
     if (server->reload_again) {
         server->reload_again = false;
         start(server);
+    } else if (!server->is_draining) {
+        systemd_ready(&server->systemd);
     }
 }
 
@@ -186,17 +195,22 @@ static void start(struct server *server)
                     "the file pool is full; reload again later");
     log_failure(server, preparation);
     drop(preparation);
+    systemd_ready(&server->systemd);
 }
 
-void reload_on_signal(void *owner, int signal_number)
+void reload_start(struct server *server)
 {
-    struct server *server = owner;
-
-    (void)signal_number;
     if (server->is_draining)
         return;
+    systemd_reloading(&server->systemd);
     if (server->reload)
         server->reload_again = true;
     else
         start(server);
+}
+
+void reload_on_signal(void *owner, int signal_number)
+{
+    (void)signal_number;
+    reload_start(owner);
 }

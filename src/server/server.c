@@ -65,6 +65,9 @@ static enum result open_net(struct server *server, struct fault *fault)
     server->offload = offload_new(server->loop);
     config_tls(server->config, &tls);
     server->net = net_new(server->loop, server->offload, &tls);
+    systemd_init(&server->systemd, server->loop);
+    if (systemd_inherit(&server->systemd, server->net, fault) != RESULT_OK)
+        return RESULT_INVALID;
     return listeners_open(server, server->config, fault);
 }
 
@@ -73,6 +76,8 @@ static enum result open_tls(struct server *server, struct fault *fault)
     struct tls_server_settings tls;
     enum result result = RESULT_OK;
 
+    server->follow_stamp = follow_stamp(server->config);
+    server->config_stamp = follow_config_stamp(server->config_path);
     config_tls_server(server->config, &tls);
     if (tls.pair_count > 0)
         result = tls_server_new(&tls, &server->tls_server, fault);
@@ -110,6 +115,7 @@ static void tell_facts(void *owner, struct admin_facts *facts)
         .version = SERVER_VERSION,
         .hostname = server->config->hostname,
         .started_ms = server->started_ms,
+        .is_listening = server->is_listening,
         .is_draining = server->is_draining,
         .listeners = (unsigned)server->listeners.count,
         .reloads = server->reloads,
@@ -205,6 +211,10 @@ static enum result start(struct server *server, struct fault *fault)
     timer_start(&server->watchdog, WATCHDOG_MS);
     server->started_ms = loop_wall_ms(server->loop);
     listeners_apply(server);
+    server->is_listening = true;
+    follow_start(server);
+    systemd_close_unused(&server->systemd);
+    systemd_ready(&server->systemd);
     return RESULT_OK;
 }
 
@@ -212,6 +222,7 @@ static enum result start(struct server *server, struct fault *fault)
 
 static void close_workers(struct server *server)
 {
+    admin_public_close(server->public);
     if (server->admin)
         admin_close(server->admin);
     if (server->receive) {
@@ -256,6 +267,7 @@ static void stop_watching(struct server *server)
     if (server->reload)
         job_cancel(server->reload);
     timer_cancel(&server->watchdog);
+    follow_stop(server);
 }
 
 /* Streams send what is left (421) and close; who does not go in time is cut off. */
@@ -274,6 +286,7 @@ static void say_last_words(struct server *server)
 static void stop(struct server *server)
 {
     stop_watching(server);
+    systemd_fini(&server->systemd);
     listeners_close(server);
     close_workers(server);
     say_last_words(server);
@@ -294,6 +307,7 @@ int server_run(struct config *config, const char *config_path)
     server->config = config;
     server->config_path = config_path;
     list_init(&server->listeners);
+    server->public = admin_public_new();
     if (start(server, &fault) == RESULT_OK) {
         log_message(LOG_NOTICE, "server.started", "smtpd %s, queue in %s", SERVER_VERSION,
                     config->data_dir);
@@ -305,6 +319,8 @@ int server_run(struct config *config, const char *config_path)
     }
     if (server->loop)
         stop(server);
+    else
+        admin_public_close(server->public);
     exit_code = server->exit_code;
     config_free(server->config);
     memory_free(server);

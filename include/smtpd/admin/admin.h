@@ -17,6 +17,7 @@ struct admin_facts { /* of the process, asked at each status */
     const char *version;
     const char *hostname;
     int64_t started_ms; /* wall */
+    bool is_listening;  /* the start has ended: clients are accepted */
     bool is_draining;
     unsigned listeners;
     unsigned reloads;

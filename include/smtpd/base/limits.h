@@ -60,6 +60,9 @@ enum limits {
     LIMIT_DNS_CNAMES = 8,      /* aliases followed inside one answer */
     LIMIT_DNS_NAME_JUMPS = 64, /* compression pointers within one name */
 
+    /* net */
+    LIMIT_PROXY_WAITING = 1024, /* connections of one listener without PROXY header yet */
+
     /* machine */
     LIMIT_MACHINE_STEPS = 64 /* moves without waiting */
 };

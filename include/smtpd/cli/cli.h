@@ -18,6 +18,8 @@ struct cli_context {
 
 /* argv[0] is the first word behind "smtpd status" or "smtpd queue". */
 int cli_status(const struct cli_context *context, int argc, char **argv);
+/* Exit codes 0 and 1 only, also when no server runs. */
+int cli_health(const struct cli_context *context, int argc, char **argv);
 int cli_queue(const struct cli_context *context, int argc, char **argv);
 
 #endif

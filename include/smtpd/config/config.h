@@ -44,6 +44,7 @@ struct config_listen {
     struct value_list address; /* struct endpoint */
     int mode;                  /* enum receive_mode */
     int tls;                   /* enum receive_tls */
+    bool proxy_protocol;
 };
 
 struct config_destination {
@@ -74,6 +75,14 @@ struct config_local {
     struct value_list users; /* const char * */
 };
 
+struct config_header_rule {
+    struct config_element element;
+    struct value_list listener; /* struct endpoint */
+    struct value_list user;     /* const char * */
+    struct value_list remove;
+    struct value_list add;
+};
+
 struct config {
     /* [server] */
     const char *hostname;
@@ -88,6 +97,7 @@ struct config {
     /* [auth] */
     const char *users_file;
     bool auth_in_clear_on_loopback;
+    bool follow_file; /* of [server] */
     /* [limits] */
     uint64_t message_size_bytes;
     unsigned recipients_per_message;
@@ -99,9 +109,12 @@ struct config {
     unsigned handshakes_per_address;
     /* [relay] */
     struct value_list trusted_networks; /* struct network */
+    /* [proxy] */
+    struct value_list proxy_networks; /* struct network */
     /* [submission] */
     bool add_missing_headers;
     bool remove_bcc;
+    bool hide_client;
     /* [queue] */
     struct value_list retry; /* int64_t, ms */
     int64_t expire_ms;
@@ -123,6 +136,8 @@ struct config {
     int64_t data_timeout_ms;
     int64_t final_dot_timeout_ms;
     int64_t connection_idle_ms;
+    /* [admin] */
+    struct value_list admin_listen; /* struct endpoint */
     /* [log] */
     const char *log_output;
     int log_level;
@@ -133,6 +148,7 @@ struct config {
     struct value_list destination; /* struct config_destination */
     struct value_list route;       /* struct config_route */
     struct value_list local;       /* struct config_local */
+    struct value_list header_rule; /* struct config_header_rule */
 
     /* Where each value came from, by index of the option table; and the memory of it all.
      */
@@ -182,7 +198,7 @@ enum result MUST_CHECK config_document_manual(struct bytes *into);
 
 /* The rooms' settings. Texts and lists live as long as the config; arrays made here come
  * from its arena. */
-void config_receive(const struct config *config, struct receive_settings *settings);
+void config_receive(struct config *config, struct receive_settings *settings);
 void config_rate(const struct config *config, struct rate_settings *settings);
 void config_access(struct config *config, struct access_settings *settings);
 void config_queue(const struct config *config, struct queue_settings *settings);

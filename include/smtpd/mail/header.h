@@ -37,9 +37,10 @@ enum result MUST_CHECK header_copy_without(struct slice section, const char *con
 /* RFC 5321 4.4. Texts may be NULL where not known. */
 struct trace {
     const char *helo;
-    const char *peer_name;    /* from reverse DNS, or NULL */
-    const char *peer_address; /* "192.0.2.1" or "IPv6:2001:db8::1" */
-    const char *hostname;     /* ours */
+    const char *peer_name; /* from reverse DNS, or NULL */
+    /* "192.0.2.1" or "IPv6:2001:db8::1"; NULL: the client is not named at all */
+    const char *peer_address;
+    const char *hostname; /* ours */
     const char *protocol; /* "ESMTP", "ESMTPS", "ESMTPSA", "UTF8SMTPSA"... RFC 3848, 6531 */
     const char *tls_version; /* comment, or NULL */
     const char *tls_cipher;

@@ -16,7 +16,20 @@ typedef void listener_stream_fn(void *owner, struct listener *listener,
  * The fault names the address and the reason. Port 0 is fine for tests. */
 enum result MUST_CHECK listener_open(struct net *net, const struct endpoint *endpoint,
                                      struct listener **listener, struct fault *fault);
+/* The same as a bare descriptor, for a library that accepts by itself. The caller closes it.
+ * `bound`: with the port that the kernel chose. */
+enum result MUST_CHECK listener_open_socket(const struct endpoint *endpoint, int *fd,
+                                            struct endpoint *bound, struct fault *fault);
+/* The same around a socket that the process was given, bound and listening. RESULT_INVALID:
+ * it is none. */
+enum result MUST_CHECK listener_adopt(struct net *net, int fd, struct listener **listener,
+                                      struct fault *fault);
 void listener_start(struct listener *listener, listener_stream_fn *on_stream, void *owner);
+/* From now on every connection must come from one of these networks and begin with a
+ * PROXY header (v1 or v2), which says who the client is; others are closed and logged. No
+ * networks: connections are what they seem. Copies. */
+void listener_expect_proxy(struct listener *listener, const struct network *balancers,
+                           size_t count);
 void listener_close(struct listener *listener); /* frees itself */
 const struct endpoint *listener_endpoint(const struct listener *listener); /* as bound */
 

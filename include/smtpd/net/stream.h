@@ -73,6 +73,8 @@ enum result MUST_CHECK stream_secure_client(struct stream *stream,
                                             const char *name, stream_secured_fn *on_end);
 
 const struct endpoint *stream_peer(const struct stream *stream);
+/* The balancer that said who the peer is; NULL: nobody did. */
+const struct endpoint *stream_proxy(const struct stream *stream);
 const struct endpoint *stream_local(const struct stream *stream);
 const struct tls_facts *stream_tls(const struct stream *stream);
 

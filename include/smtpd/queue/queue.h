@@ -61,6 +61,10 @@ enum result queue_has_room(struct queue *queue);
  * process should end and be started again; nothing acknowledged is lost. */
 bool queue_is_broken(const struct queue *queue);
 
+/* RESULT_OK; RESULT_IO: broken, or the last commit failed less than ten seconds ago (then
+ * it is worth another try); RESULT_TIMEOUT: a commit has been running for ten seconds. */
+enum result queue_can_commit(struct queue *queue);
+
 struct draft;
 typedef void draft_room_fn(void *owner);
 

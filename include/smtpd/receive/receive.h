@@ -18,6 +18,18 @@
 enum receive_mode { MODE_SUBMISSION, MODE_RELAY };
 enum receive_tls { RECEIVE_TLS_NONE, RECEIVE_TLS_STARTTLS, RECEIVE_TLS_IMPLICIT };
 
+/* Fields removed, then fields added, at the end of the header section. */
+struct header_rule {
+    const char *const *listeners; /* "0.0.0.0:587" as it was bound; none: every one */
+    size_t listener_count;
+    const char *const *users; /* "*": whoever logged in; none: everybody */
+    size_t user_count;
+    const char *const *remove; /* names of fields, any case */
+    size_t remove_count;
+    const char *const *add; /* "X-Tag: value" */
+    size_t add_count;
+};
+
 struct receive_settings {
     const char *hostname;
     uint64_t message_size_bytes;
@@ -26,6 +38,9 @@ struct receive_settings {
     int64_t idle_timeout_ms;
     bool add_missing_headers; /* Date, Message-ID: on submission listeners only */
     bool remove_bcc;          /* on submission listeners only */
+    bool hide_client;         /* no name and address in Received, for who logged in there */
+    const struct header_rule *header_rules; /* copied */
+    size_t header_rule_count;
     bool auth_in_clear_on_loopback;
     bool has_users; /* a users file is configured: AUTH is offered */
 };

@@ -263,6 +263,51 @@ TEST(session, waits_for_our_own_slow_disk)
     world_end(&w);
 }
 
+static struct session *first(const struct world *w)
+{
+    return CONTAINER_OF(list_first(&w->receive->sessions), struct session, link);
+}
+
+TEST(session, holds_a_reply_back_and_what_was_pipelined_behind_it)
+{
+    struct world w;
+
+    start(&w);
+    world_play(&w, "S: 220 *\n");
+    session_reply_later(first(&w), 200, REPLY_SYNTAX, "in a while");
+    world_play(&w, "C: NOOP\nC: QUIT\nS: <silence>\n+200ms\nS: 501 5.5.4 in a while\n"
+                   "S: 250 2.0.0 *\nS: 221 *\nS: <closed>\n");
+    world_end(&w);
+}
+
+TEST(session, forgets_a_reply_held_back_when_the_client_goes)
+{
+    struct world w;
+
+    start(&w);
+    world_play(&w, "S: 220 *\n");
+    session_reply_later(first(&w), 100, REPLY_SYNTAX, "in a while");
+    world_vanish(&w);
+    loop_run_for(w.loop, 200);
+    assert_int_equal(w.receive->sessions.count, 0);
+    world_end(&w);
+}
+
+TEST(session, is_patient_anew_behind_a_reply_held_back)
+{
+    struct world w;
+
+    world_prepare(&w);
+    w.settings.idle_timeout_ms = 150;
+    world_start(&w);
+    world_connect(&w, "192.0.2.9");
+    world_play(&w, "S: 220 *\n");
+    session_reply_later(first(&w), 250, REPLY_OK, NULL);
+    world_play(&w, "+300ms\nS: 250 *\n+50ms\nC: NOOP\nS: 250 *\n+200ms\nS: 421 4.4.2 *\n"
+                   "S: <closed>\n");
+    world_end(&w);
+}
+
 TEST(session, leaves_at_idle_points_when_drained)
 {
     struct world w;
@@ -346,6 +391,9 @@ int main(void)
         RUN(session, bears_no_command_that_comes_a_byte_at_a_time),
         RUN(session, bears_no_data_that_drips),
         RUN(session, waits_for_our_own_slow_disk),
+        RUN(session, holds_a_reply_back_and_what_was_pipelined_behind_it),
+        RUN(session, forgets_a_reply_held_back_when_the_client_goes),
+        RUN(session, is_patient_anew_behind_a_reply_held_back),
         RUN(session, leaves_at_idle_points_when_drained),
         RUN(session, tells_that_nobody_was_there),
         RUN(session, is_cut_by_abort),

@@ -94,6 +94,12 @@ const struct endpoint *stream_peer(const struct stream *stream)
     return &stream->peer;
 }
 
+const struct endpoint *stream_proxy(const struct stream *stream)
+{
+    (void)stream;
+    return NULL;
+}
+
 const struct tls_facts *stream_tls(const struct stream *stream)
 {
     return &stream->tls;

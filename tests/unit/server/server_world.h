@@ -100,6 +100,32 @@ void server_use_resolver(struct server *server, struct resolver *resolver)
     world_now->resolvers++;
 }
 
+/* No probes here: see tests/e2e/test_admin_listener.py. */
+enum result admin_public_bind(struct admin_public *admin_public,
+                              const struct endpoint *wanted, size_t count,
+                              struct fault *fault)
+{
+    (void)admin_public;
+    (void)wanted;
+    (void)count;
+    (void)fault;
+    return RESULT_OK;
+}
+
+void admin_public_forget_new(struct admin_public *admin_public)
+{
+    (void)admin_public;
+}
+
+void admin_public_apply(struct admin_public *admin_public, struct admin *admin,
+                        const struct endpoint *wanted, size_t count)
+{
+    (void)admin_public;
+    (void)admin;
+    (void)wanted;
+    (void)count;
+}
+
 /* ---- life ---- */
 
 /* In one step: the file may be being read. */
@@ -139,6 +165,7 @@ static UNUSED int set_up(void **state)
     server->offload = offload_new(server->loop);
     server->net = net_new(server->loop, server->offload, &tls);
     list_init(&server->listeners);
+    systemd_init(&server->systemd, server->loop);
     world_now = world;
     *state = world;
     return 0;

@@ -53,6 +53,8 @@ noaddr  MX 10 nowhere.mx
 txtonly TXT "no mail here"
 loop    MX 10 relay
 relay   A 127.0.0.1
+backup  MX 10 primary.elsewhere.example.
+backup  MX 20 relay
 alias   CNAME mx
 big     MX 5 mx1.mx
 """ + "\n".join(f"big MX {i + 10} a-rather-long-name-of-a-mail-exchanger-{i}.of-a-big-farm"
@@ -102,6 +104,16 @@ big     MX 5 mx1.mx
             send(self.relay, [recipient])
             event = self.event("deliver.bounced", recipient)
             self.assertEqual(event["reply"]["enhanced"], status, recipient)
+
+    def test_a_backup_waits_while_the_name_of_the_primary_cannot_be_looked_up(self):
+        """SERVFAIL or REFUSED for a host that is preferred to ourselves: 4.4.3, and no bounce."""
+        send(self.relay, ["p@backup.test"])
+        world.wait_for(lambda: [e for e in self.relay.events("deliver.dns_backoff")
+                                if e["domain"] == "backup.test"] or
+                       [e for e in self.relay.events("deliver.bounced")
+                        if e["recipient"] == "p@backup.test"], "the verdict")
+        self.assertNotIn("p@backup.test", bounced(self.relay))
+        self.assertIn(["p@backup.test"], [g["recipients"] for g in self.relay.queue()])
 
 
 class Faults(unittest.TestCase):

@@ -404,7 +404,15 @@ static void choose_batch(struct attempt *attempt)
 
 static void on_next_host(void *owner)
 {
-    next_host(owner);
+    struct attempt *attempt = owner;
+
+    if (attempt->hosts_tried > 0) {
+        next_host(attempt);
+        return;
+    }
+    /* It was an idle connection, to whatever host: all of them in order, and on new ones. */
+    attempt->hosts_tried = 1;
+    connect_next(attempt);
 }
 
 static void begin_transaction(struct attempt *attempt)
@@ -415,8 +423,6 @@ static void begin_transaction(struct attempt *attempt)
         attempt->lack = lack;
         connection_rest(attempt->connection);
         attempt->connection = NULL;
-        if (attempt->is_reused)
-            attempt->hosts_tried = 1; /* no further idle one: it may be the same host */
         loop_defer(attempt->deliver->rooms.loop, &attempt->again, on_next_host, attempt);
         return;
     }

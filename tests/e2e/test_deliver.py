@@ -1,5 +1,6 @@
 """Issue sentences of 'Delivery': routes, MX rules, connections, TLS, faults, what the hop lacks."""
 import os
+import socket
 import time
 import unittest
 
@@ -335,6 +336,29 @@ class NextHopLacks(unittest.TestCase):
         self.assertEqual(self.bounce_status(["PIPELINING"],
                                             "Subject: x\r\n\r\ngrüße\r\n".encode(),
                                             ["BODY=8BITMIME"]), "5.6.3")
+
+    def test_the_other_mail_exchanger_first_when_an_idle_connection_lacks_it(self):
+        """The connection that rests may be to any of the hosts: none is passed over for it."""
+        def close_behind_each(stage, argument, session):
+            if stage == "dot":
+                session.connection.shutdown(socket.SHUT_RD)
+            return None
+        port = world.free_port()
+        able = Hop(self, close_behind_each, host="127.0.0.11", port=port)
+        lacking = Hop(self, host="127.0.0.12", port=port, capabilities=("PIPELINING",))
+        dns = Dns(self, {"test": "x MX 10 a.x\nx MX 10 b.x\na.x A 127.0.0.11\nb.x A 127.0.0.12\n"})
+        relay = Relay(self, dns=dns, delivery=f"port = {port}\nconnections = 1\n")
+        sent = 0
+        while not lacking.messages and sent < 60:
+            send(relay, [f"plain{sent}@x.test"])
+            relay.wait_empty()
+            sent += 1
+        for i in range(12):
+            send(relay, [f"r{i}@x.test"], text="Subject: x\r\n\r\ngrüße\r\n".encode(),
+                 options=["BODY=8BITMIME"])
+            relay.wait_empty()
+        self.assertEqual(bounced(relay), set())
+        self.assertEqual(sum(m["recipients"][0].startswith("r") for m in able.messages), 12)
 
     def test_smtputf8_not_offered_bounces_5_6_7(self):
         self.assertEqual(self.bounce_status(["8BITMIME"], "Subject: grüße\r\n\r\nx\r\n".encode(),

@@ -576,6 +576,19 @@ static void on_mail_reply(struct attempt *attempt, const struct reply *reply)
                     false); /* RFC 5321 3.3: the answer for every recipient */
 }
 
+/* RFC 5321 4.5.3.1.10: 452 (some say 552) behind accepted ones is "too many in this one", if
+ * its enhanced code does not say something else: 452 4.2.2 is a full mailbox. */
+static bool is_too_many(const struct reply *reply)
+{
+    const struct enhanced_code *enhanced = &reply->enhanced;
+    bool is_protocol =
+        enhanced->subject == 5 && (enhanced->detail == 3 || !enhanced->detail);
+
+    if (reply->code == 552)
+        return is_protocol;
+    return reply->code == 452 && (enhanced->class_digit == 0 || is_protocol);
+}
+
 static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
                           uint32_t recipient)
 {
@@ -589,10 +602,7 @@ static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
         attempt->accepted_count++;
         return;
     }
-    /* RFC 5321 4.5.3.1.10: 452 (some say 552) behind accepted ones is "too many in this
-     * one". */
-    if (attempt->accepted_count > 0 &&
-        (reply->code == 452 || (reply->code == 552 && reply->enhanced.subject == 5))) {
+    if (attempt->accepted_count > 0 && is_too_many(reply)) {
         attempt->rest_waits = true;
         memory = host_memory(attempt->deliver, connection_host(attempt->connection));
         if (memory)

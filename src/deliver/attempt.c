@@ -39,6 +39,7 @@ struct attempt {
     struct connection *connection;
     bool is_ready;
     bool is_reused;
+    bool has_transacted;     /* this connection, in this attempt: it has worked */
     unsigned stale;          /* idle connections that were gone when used */
     bool goes_in_clear;      /* the same host again, without TLS */
     unsigned drops;          /* in the middle of a transaction */
@@ -128,6 +129,14 @@ static void set_open(struct attempt *attempt, enum verdict verdict, const struct
     }
 }
 
+static bool has_outcome(const struct attempt *attempt)
+{
+    for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
+        if (attempt->outcomes[i].verdict != VERDICT_OPEN)
+            return true;
+    return false;
+}
+
 static bool has_open(const struct attempt *attempt)
 {
     for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
@@ -193,8 +202,8 @@ static void hosts_exhausted(struct attempt *attempt)
         finish(attempt);
         return;
     }
-    if (attempt->drops > 0) {
-        finish(attempt);
+    if (attempt->drops > 0 || has_outcome(attempt)) {
+        finish(attempt); /* what is known must not be asked, or delivered, again */
         return;
     }
     give_up(attempt);
@@ -228,7 +237,7 @@ static void connect_next(struct attempt *attempt)
     struct destination *destination = attempt->destination;
 
     attempt->is_ready = false;
-    attempt->is_reused = false;
+    attempt->is_reused = attempt->has_transacted = false;
     if (attempt->hosts_tried == 0 && attempt->stale < STALE_MAX) {
         attempt->connection = connection_take_idle(destination, &events, attempt);
         if (attempt->connection) {
@@ -559,6 +568,7 @@ static void transaction_over(struct attempt *attempt)
     if (has_open(attempt) && (attempt->accepted_count > 0 || !attempt->rest_waits) &&
         attempt->batch_count > 0 &&
         attempt->outcomes[attempt->batch[0]].verdict != VERDICT_OPEN) {
+        attempt->has_transacted = true;
         begin_transaction(attempt);
         return;
     }
@@ -707,8 +717,10 @@ static void on_reply(void *owner, const struct reply *reply)
 
 static void broken_before_mail(struct attempt *attempt, bool wants_clear)
 {
-    if (attempt->is_reused) { /* closed while it was idle: nobody's fault */
-        attempt->stale++;
+    /* Closed while it was idle, or because the host takes no more on one connection: nobody's
+     * fault. Each connection that has transacted settled somebody: this ends. */
+    if (attempt->is_reused || attempt->has_transacted) {
+        attempt->stale += attempt->is_reused;
         drop_connection(attempt, false);
         connect_next(attempt);
         return;

@@ -277,6 +277,56 @@ class Transactions(unittest.TestCase):
         relay.wait_empty()
         books(self, relay, [hop], recipients)
 
+    def test_a_hop_that_takes_one_transaction_on_a_connection_gets_no_message_twice(self):
+        """It closes before MAIL of the further transaction: the rest goes on a new connection."""
+        used = set()
+
+        def answer(stage, argument, session):
+            if stage == "rcpt" and session.message and len(session.message["recipients"]) >= 3:
+                return "452 4.5.3 too many recipients"
+            if stage == "mail" and session.number in used:
+                return "DROP"
+            if stage == "dot":
+                used.add(session.number)
+            return None
+        hop = Hop(self, answer)
+        relay = Relay(self, hop=hop.port, queue='retry = ["1h"]\n')
+        recipients = [f"r{i}@x.test" for i in range(10)]
+        send(relay, recipients)
+        relay.wait_empty()
+        books(self, relay, [hop], recipients)
+        self.assertEqual(relay.events("deliver.destination_backoff"), [])
+
+    def test_what_was_delivered_stays_so_when_the_hop_goes_away_before_the_rest(self):
+        def answer(stage, argument, session):
+            if stage == "rcpt" and session.message and session.message["recipients"]:
+                return "452 4.5.3 too many recipients"
+            if stage == "mail" and hop.messages:
+                return "421 4.3.2 no more today"
+            return None
+        hop = Hop(self, answer)
+        relay = Relay(self, hop=hop.port, queue='retry = ["1h"]\n')
+        recipients = ["r0@x.test", "r1@x.test"]
+        send(relay, recipients)
+        world.wait_for(lambda: [g for g in relay.queue() if g["attempts"] == 1], "the deferral")
+        self.assertEqual(relay.queue()[0]["recipients"], ["r1@x.test"])
+        books(self, relay, [hop], recipients)
+
+    def test_452_about_a_mailbox_is_no_limit_on_recipients(self):
+        """452 4.2.2 (a full mailbox) behind an accepted recipient teaches nothing about the host."""
+        def answer(stage, argument, session):
+            if stage == "rcpt" and "<full" in argument:
+                return "452 4.2.2 over quota"
+            return None
+        hop = Hop(self, answer)
+        relay = Relay(self, hop=hop.port, queue='retry = ["1h"]\n')
+        send(relay, ["a@x.test", "full@x.test", "b@x.test"])
+        world.wait_for(lambda: [g for g in relay.queue() if g["attempts"] == 1], "the deferral")
+        send(relay, ["c@x.test", "d@x.test"])
+        world.wait_for(lambda: len(relay.queue()) == 1, "the second message")
+        self.assertEqual([m["recipients"] for m in hop.messages],
+                         [["a@x.test", "b@x.test"], ["c@x.test", "d@x.test"]])
+
     def test_mixed_answers_settle_each_recipient_alone(self):
         def answer(stage, argument, session):
             if stage == "rcpt" and "<no" in argument:

@@ -525,11 +525,8 @@ static void on_drained(void *owner)
 static void start_body(struct attempt *attempt)
 {
     close_body(attempt);
-    if (body_reader_open(attempt->deliver->rooms.queue, &attempt->lease->envelope,
-                         &attempt->body) != RESULT_OK) {
-        fail_reading(attempt);
-        return;
-    }
+    attempt->body =
+        body_reader_open_in_turn(attempt->deliver->rooms.queue, &attempt->lease->envelope);
     framing_stuffing_init(&attempt->stuffing);
     attempt->is_in_body = true;
     await_block(attempt);

@@ -299,11 +299,8 @@ static void on_opened(void *owner, void *input)
         end(delivery); /* stored before, or impossible */
         return;
     }
-    if (body_reader_open(delivery->queue, &delivery->envelope, &delivery->reader) ==
-        RESULT_OK)
-        body_reader_next(delivery->reader, on_piece, delivery);
-    else
-        on_piece(delivery, SLICE_NONE, RESULT_BUSY);
+    delivery->reader = body_reader_open_in_turn(delivery->queue, &delivery->envelope);
+    body_reader_next(delivery->reader, on_piece, delivery);
 }
 
 static void start(void *owner)

@@ -39,6 +39,7 @@ struct queue {
     struct list loads;
     struct list visits;
     struct list readers;
+    struct list window_turns; /* readers that wait for their window, first come first */
     struct rebuild *rebuild;
 };
 

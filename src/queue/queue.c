@@ -34,6 +34,7 @@ static struct queue *queue_new(struct loop *loop, struct offload *offload)
     list_init(&queue->loads);
     list_init(&queue->visits);
     list_init(&queue->readers);
+    list_init(&queue->window_turns);
     return queue;
 }
 

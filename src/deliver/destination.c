@@ -19,7 +19,8 @@ enum {
     PROBES = 2,        /* attempts that judge a destination after a back-off */
     OTHER_AT_ONCE = 8, /* local mailboxes, groups that fail at once */
     HOSTS_REMEMBERED = 100000,
-    FORGET_MS = 3600000
+    FORGET_MS = 3600000,
+    FORGET_LOOK = 16
 };
 
 /* ---- hosts ---- */
@@ -77,18 +78,26 @@ static void copy_plan(struct destination *destination, const struct plan *plan)
                          : NULL;
 }
 
+static bool is_forgotten(const struct destination *destination)
+{
+    const struct loop *loop = destination->deliver->rooms.loop;
+
+    return destination->lanes.count == 0 && destination->ready.count == 0 &&
+           destination->running == 0 && destination->loading == 0 &&
+           destination->connections == 0 &&
+           destination->until_ms <= deliver_now(destination->deliver) &&
+           loop_now_ms(loop) - destination->used_ms > FORGET_MS;
+}
+
+/* A few in turn for each new one: a pass over all of them would hold the loop. */
 static void forget_old(struct deliver *deliver)
 {
-    int64_t now_ms = loop_now_ms(deliver->rooms.loop);
-    struct link *next;
-
-    for (struct link *link = list_first(&deliver->all_destinations); link; link = next) {
+    for (int i = 0; i < FORGET_LOOK && deliver->all_destinations.count > 0; i++) {
+        struct link *link = list_pop_front(&deliver->all_destinations);
         struct destination *one = CONTAINER_OF(link, struct destination, link);
 
-        next = list_next(&deliver->all_destinations, link);
-        if (one->lanes.count == 0 && one->running == 0 && one->loading == 0 &&
-            one->connections == 0 && one->until_ms <= deliver_now(deliver) &&
-            now_ms - one->used_ms > FORGET_MS)
+        list_push_back(&deliver->all_destinations, link);
+        if (is_forgotten(one))
             destination_free(one);
     }
 }
@@ -109,6 +118,7 @@ struct destination *destination_get(struct deliver *deliver, const struct plan *
         destination->deliver = deliver;
         destination->key = slice_to_text(bytes_view(&key));
         list_init(&destination->lanes);
+        list_init(&destination->attached);
         list_init(&destination->ready);
         list_init(&destination->idle);
         if (map_set(deliver->destinations, bytes_view(&key), destination) != RESULT_OK) {
@@ -133,6 +143,8 @@ void destination_free(struct destination *destination)
 
     while ((link = list_first(&destination->idle)))
         connection_forget_idle(destination, link);
+    while ((link = list_first(&destination->attached)))
+        lane_attach(CONTAINER_OF(link, struct lane, attached), NULL);
     deferred_cancel(deliver->rooms.loop, &destination->run);
     list_remove(&deliver->all_destinations, &destination->link);
     (void)map_remove(deliver->destinations, slice_of(destination->key));

@@ -108,8 +108,9 @@ const char *verdict_class(const struct outcome *outcome); /* the "class" of log 
 /* ---- lanes, destinations ---- */
 
 struct lane {
-    struct link link;   /* in its destination, round robin */
-    struct link faulty; /* in deliver->faulty, while something holds it */
+    struct link link;     /* in its destination, round robin */
+    struct link faulty;   /* in deliver->faulty, while something holds it */
+    struct link attached; /* in destination->attached, while it names one */
     struct deliver *deliver;
     struct domain_queue *domain_queue;
     struct destination *destination; /* while it has due work there, or the last one */
@@ -139,8 +140,9 @@ struct destination {
     enum plan_kind kind;
     struct plan plan; /* copy of the hosts */
     struct list lanes;
-    struct list ready; /* struct work */
-    struct list idle;  /* struct connection */
+    struct list attached; /* lanes that name it: they may wait for hours */
+    struct list ready;    /* struct work */
+    struct list idle;     /* struct connection */
     unsigned loading;
     unsigned running;
     unsigned connections;
@@ -207,6 +209,7 @@ void destination_free(struct destination *destination);
 
 /* scheduler.c: lanes */
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault);
+void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 
 /* settle.c: takes work and outcomes (one per recipient of the lease, copied). */
 struct settle_facts {

@@ -82,6 +82,19 @@ void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const cha
     domain_queue_rest(lane->domain_queue, until_ms);
 }
 
+void lane_attach(struct lane *lane, struct destination *destination)
+{
+    if (lane->destination == destination)
+        return;
+    if (lane->destination) {
+        list_remove(&lane->destination->lanes, &lane->link);
+        list_remove(&lane->destination->attached, &lane->attached);
+    }
+    lane->destination = destination;
+    if (destination)
+        list_push_back(&destination->attached, &lane->attached);
+}
+
 static void lane_forget(struct lane *lane)
 {
     struct deliver *deliver = lane->deliver;
@@ -90,8 +103,7 @@ static void lane_forget(struct lane *lane)
         route_search_cancel(lane->search);
     if (lane->lookup)
         lookup_cancel(lane->lookup);
-    if (lane->destination)
-        list_remove(&lane->destination->lanes, &lane->link);
+    lane_attach(lane, NULL);
     list_remove(&deliver->faulty, &lane->faulty);
     plan_fini(&lane->plan);
     memory_free(lane);
@@ -120,9 +132,7 @@ static void join(struct lane *lane)
                   "too many destinations are known at once");
         return;
     }
-    if (lane->destination && lane->destination != destination)
-        list_remove(&lane->destination->lanes, &lane->link);
-    lane->destination = destination;
+    lane_attach(lane, destination);
     if (destination->until_ms > deliver_now(deliver)) {
         lane->was_tried = true; /* others were, and it would have gone the same way */
         lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);

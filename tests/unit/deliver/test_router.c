@@ -113,6 +113,47 @@ TEST(router, equal_preferences_take_turns_and_others_keep_their_place)
     plan_fini(&plan);
 }
 
+/* ---- destinations that are forgotten ---- */
+
+enum { MANY = LIMIT_DESTINATIONS / 2, TWO_HOURS_MS = 7200000 };
+
+static struct destination *get(struct deliver *deliver, unsigned number)
+{
+    struct plan plan = {.kind = PLAN_FAIL, .rule = -1};
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "d%u.test", number);
+    return destination_get(deliver, &plan, name);
+}
+
+TEST(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too)
+{
+    struct deliver deliver = {.rooms.loop = loop_new(),
+                              .destinations = map_new(LIMIT_DESTINATIONS)};
+    struct lane lane = {.deliver = &deliver}; /* waits for hours: no due work */
+    size_t before;
+
+    (void)state;
+    list_init(&deliver.all_destinations);
+    for (unsigned i = 0; i < MANY; i++)
+        assert_non_null(get(&deliver, i));
+    lane_attach(&lane, get(&deliver, 0));
+    for (struct link *link = list_first(&deliver.all_destinations); link;
+         link = list_next(&deliver.all_destinations, link))
+        CONTAINER_OF(link, struct destination, link)->used_ms -= TWO_HOURS_MS;
+    before = deliver.all_destinations.count;
+    assert_non_null(get(&deliver, MANY));
+    assert_true(deliver.all_destinations.count < before);
+    assert_true(deliver.all_destinations.count > before - 100);
+    assert_null(lane.destination);
+    assert_false(link_is_in_list(&lane.attached));
+    while (deliver.all_destinations.count > 0)
+        destination_free(
+            CONTAINER_OF(list_first(&deliver.all_destinations), struct destination, link));
+    map_free(deliver.destinations);
+    loop_free(deliver.rooms.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -122,6 +163,7 @@ int main(void)
             exchangers_are_sorted_by_preference_and_a_null_beside_others_is_nothing),
         RUN(router, more_exchangers_than_are_tried_are_cut_at_the_best),
         RUN(router, equal_preferences_take_turns_and_others_keep_their_place),
+        RUN(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

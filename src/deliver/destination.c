@@ -232,7 +232,8 @@ static bool take_one(struct destination *destination)
         struct lane *lane = CONTAINER_OF(link, struct lane, link);
         struct queue_entry entry;
 
-        if (domain_queue_take(lane->domain_queue, &entry)) {
+        /* The TTL is over, or the settings are others: it asks for its way again. */
+        if (lane_has_way(lane) && domain_queue_take(lane->domain_queue, &entry)) {
             list_push_back(&destination->lanes, &lane->link);
             lane->why = WHY_LEASED;
             load(destination, lane, &entry);

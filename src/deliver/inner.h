@@ -209,6 +209,7 @@ void destination_free(struct destination *destination);
 
 /* scheduler.c: lanes */
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault);
+bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 
 /* settle.c: takes work and outcomes (one per recipient of the lease, copied). */

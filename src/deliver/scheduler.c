@@ -82,6 +82,11 @@ void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const cha
     domain_queue_rest(lane->domain_queue, until_ms);
 }
 
+bool lane_has_way(const struct lane *lane)
+{
+    return lane->has_plan && lane->plan.expires_ms > deliver_now(lane->deliver);
+}
+
 void lane_attach(struct lane *lane, struct destination *destination)
 {
     if (lane->destination == destination)
@@ -185,6 +190,7 @@ static void plan_for_route(struct lane *lane, const struct route *route)
 
     plan_fini(plan);
     memset(plan, 0, sizeof *plan);
+    lane->has_plan = false; /* until there is an address */
     plan->kind = PLAN_HOSTS;
     plan->rule = -1;
     plan->is_route = true;
@@ -201,6 +207,7 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
 {
     struct lane *lane = owner;
     struct plan *plan = &lane->plan;
+    size_t at;
 
     lane->lookup = NULL;
     for (size_t i = 0; i < answer->address_count && i < LIMIT_HOST_ADDRESSES; i++)
@@ -213,6 +220,7 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
         join(lane);
         return;
     }
+    at = lane->dns_failures < 2 ? lane->dns_failures : 2;
     lane->dns_failures++;
     lane->was_tried = true;
     (void)snprintf(plan->text, sizeof plan->text,
@@ -220,7 +228,7 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
                    plan->hosts[0].name,
                    answer->text[0] ? answer->text : result_text(answer->result));
     log_dns(lane);
-    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[0], WHY_DNS, plan->text);
+    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[at], WHY_DNS, plan->text);
 }
 
 static void start_route(struct lane *lane, const struct route *route)
@@ -289,7 +297,7 @@ static void on_due(void *owner, struct domain_queue *domain_queue)
     }
     if (lane->search || lane->lookup)
         return;
-    if (lane->has_plan && lane->plan.expires_ms > deliver_now(deliver))
+    if (lane_has_way(lane))
         join(lane);
     else
         find_way(lane);
@@ -364,6 +372,18 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     return deliver;
 }
 
+static void release_ready(struct deliver *deliver)
+{
+    for (struct link *link = list_first(&deliver->all_destinations); link;
+         link = list_next(&deliver->all_destinations, link)) {
+        struct destination *destination = CONTAINER_OF(link, struct destination, link);
+        struct link *ready;
+
+        while ((ready = list_pop_front(&destination->ready)))
+            work_release(CONTAINER_OF(ready, struct work, link));
+    }
+}
+
 /* Plans are made anew at the next time a lane is due. */
 static void forget_plans(struct deliver *deliver)
 {
@@ -384,6 +404,11 @@ void deliver_apply(struct deliver *deliver, const struct deliver_settings *setti
     settings_unref(deliver->settings);
     deliver->settings = settings_new(settings, tls);
     forget_plans(deliver);
+    /* What was taken for the old ways goes back; lanes with due work ask for theirs again. */
+    release_ready(deliver);
+    for (struct link *link = list_first(&deliver->all_destinations); link;
+         link = list_next(&deliver->all_destinations, link))
+        destination_run_later(CONTAINER_OF(link, struct destination, link));
 }
 
 void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
@@ -423,18 +448,6 @@ void deliver_check_empty(struct deliver *deliver)
     if (deliver->is_draining && deliver->on_empty && deliver->attempts.count == 0 &&
         deliver->settling.count == 0 && deliver->statistics.attempts_running == 0)
         loop_defer(deliver->rooms.loop, &deliver->empty, tell_empty, deliver);
-}
-
-static void release_ready(struct deliver *deliver)
-{
-    for (struct link *link = list_first(&deliver->all_destinations); link;
-         link = list_next(&deliver->all_destinations, link)) {
-        struct destination *destination = CONTAINER_OF(link, struct destination, link);
-        struct link *ready;
-
-        while ((ready = list_pop_front(&destination->ready)))
-            work_release(CONTAINER_OF(ready, struct work, link));
-    }
 }
 
 void deliver_drain(struct deliver *deliver, loop_fn *on_empty, void *owner)

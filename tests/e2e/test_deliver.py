@@ -1,5 +1,6 @@
 """Issue sentences of 'Delivery': routes, MX rules, connections, TLS, faults, what the hop lacks."""
 import os
+import signal
 import socket
 import time
 import unittest
@@ -370,6 +371,41 @@ class Transactions(unittest.TestCase):
             self.assertTrue(raw.reply().startswith(b"250"))
         relay.wait_empty()
         self.assertTrue(hop.messages[0]["data"].endswith(b"\r\n\r\n" + body.encode()))
+
+
+class Reload(unittest.TestCase):
+    def reload_to(self, relay, hop):
+        mark = relay.log_mark()
+        relay.write_config(hop=hop.port)
+        relay.signal(signal.SIGHUP)
+        world.wait_for(lambda: relay.event("server.reloaded", mark), "the reload")
+
+    def test_mail_goes_the_new_way_though_a_connection_of_the_old_one_rests(self):
+        old, new = Hop(self), Hop(self)
+        relay = Relay(self, hop=old.port)
+        send(relay, ["a@x.test"])
+        relay.wait_empty()
+        self.reload_to(relay, new)
+        send(relay, ["b@x.test"])
+        relay.wait_empty()
+        self.assertEqual((old.delivered(), new.delivered()), ({"a@x.test": 1}, {"b@x.test": 1}))
+
+    def test_a_backlog_takes_the_new_way(self):
+        """Not only new mail: what waited for its turn when the file was read again."""
+        def slow(stage, argument, session):
+            if stage == "dot":
+                time.sleep(0.3)
+            return None
+        old, new = Hop(self, slow), Hop(self)
+        relay = Relay(self, hop=old.port, delivery="connections = 1\n")
+        recipients = [f"r{i}@x.test" for i in range(20)]
+        for recipient in recipients:
+            send(relay, [recipient])
+        world.wait_for(lambda: old.messages, "the first message")
+        self.reload_to(relay, new)
+        relay.wait_empty()
+        books(self, relay, [old, new], recipients)
+        self.assertGreater(len(new.messages), 10)
 
 
 class NextHopLacks(unittest.TestCase):

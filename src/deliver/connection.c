@@ -257,6 +257,11 @@ static int tls_failed(struct connection *connection, const char *text)
 {
     struct host_memory *host;
 
+    /* Too many handshakes here say nothing about the host: others could make us send in clear. */
+    if (connection->fault.code == RESULT_BUSY) {
+        broken(connection, RESULT_BUSY, text);
+        return STATE_BROKEN;
+    }
     if (connection->level == TLS_OPPORTUNISTIC) {
         host = host_memory(connection->deliver, connection->host.name);
         if (host)

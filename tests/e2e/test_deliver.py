@@ -510,6 +510,23 @@ class Tls(unittest.TestCase):
         self.assertEqual(event["event"], "deliver.delivered")
         self.assertFalse(broken.messages[0]["secure"])
 
+    def test_too_many_handshakes_here_are_no_reason_to_send_in_clear(self):
+        """A client that begins handshakes and never ends them cannot bring it about either."""
+        hop = Hop(self, tls=self.good)
+        relay = Relay(self, limits="handshakes_per_address = 1\n", extra=(
+            f'[[route]]\nmatch = "*"\nhost = "127.0.0.1"\nport = {hop.port}\n'
+            'tls = "opportunistic"\n'))
+        with socket.create_connection(("127.0.0.1", relay.smtps), 5) as silent:
+            silent.sendall(b"\x16\x03\x01")  # the handshake has begun
+            send(relay, ["t@x.test"])
+            event = world.wait_for(lambda: relay.events("deliver.delivered") or
+                                   relay.events("deliver.destination_backoff"), "an end")[0]
+        self.assertEqual(event["event"], "deliver.destination_backoff")
+        self.assertIn("handshakes", event["message"])
+        relay.command("queue", "retry", "--all")
+        relay.wait_empty()
+        self.assertTrue(hop.messages[0]["secure"])
+
     def test_required_never_goes_in_clear(self):
         hop = Hop(self)
         relay, event = self.deliver(hop, "required")

@@ -795,11 +795,19 @@ static void on_regrouped(void *owner, enum result result)
 {
     struct regroup *regroup = owner;
     struct destination *destination = regroup->destination;
+    struct fault fault;
 
     if (result != RESULT_OK)
-        lease_release(regroup->work->lease); /* it is due again, and tried again */
+        lease_release(regroup->work->lease);
     work_free(regroup->work);
     memory_free(regroup);
+    if (result == RESULT_OK) {
+        destination_works(destination);
+    } else { /* it is due again: not at once, or it would go round with a full disk */
+        (void)fault_set(&fault, result, "the queue cannot be written: %s",
+                        result_text(result));
+        destination_fault(destination, &fault);
+    }
     destination_ended(destination);
 }
 

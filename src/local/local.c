@@ -337,6 +337,7 @@ void local_deliver(void *owner_local, struct queue *queue, const struct lease *l
     delivery->results = NEW_ARRAY(enum result, count);
     delivery->message.boxes = NEW_ARRAY(struct maildir_box, count);
     delivery->message.box_count = count;
+    delivery->message.is_fresh = !lease->is_first_since_start && lease->group.attempts == 0;
     bytes_init(&delivery->piece, LIMIT_PIECE_BYTES);
     id_print(lease->envelope.id, id);
     (void)snprintf(delivery->message.name, sizeof delivery->message.name, "%s.%u.%.80s", id,

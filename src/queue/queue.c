@@ -101,6 +101,7 @@ void queue_close(struct queue *queue)
     rebuild_free(queue);
     visits_free(queue);
     readers_free(queue);
+    leases_free(queue); /* before the line: loads are readings */
     reading_line_free(queue->line);
     store_close(queue->store);
     drafts_free(queue);
@@ -109,7 +110,6 @@ void queue_close(struct queue *queue)
 
         operation->free(operation);
     }
-    leases_free(queue);
     waiting_free(queue->waiting);
     cache_free(queue->cache);
     lock_give_up(queue->lock);

@@ -172,7 +172,7 @@ void queue_statistics(struct queue *queue, struct queue_statistics *statistics)
     store_read_numbers(queue->store, &store);
     waiting_read_numbers(queue->waiting, &waiting);
     *statistics = (struct queue_statistics){
-        .groups_waiting = waiting.waiting + waiting.overflow,
+        .groups_waiting = waiting.waiting,
         .groups_leased = waiting.leased,
         .domain_queues = waiting.domain_queues,
         .drafts = queue->drafts.count,

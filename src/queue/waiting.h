@@ -81,7 +81,7 @@ void waiting_change_end(struct waiting *waiting, const struct waiting_changes *c
                         enum waiting_change_end end, int64_t next_ms);
 
 struct waiting_numbers {
-    uint64_t waiting;
+    uint64_t waiting; /* the overflow too */
     uint64_t leased;
     uint64_t domain_queues;
     uint64_t overflow;

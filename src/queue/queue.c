@@ -72,6 +72,17 @@ enum result queue_open(struct loop *loop, struct offload *offload,
     return RESULT_OK;
 }
 
+/* No retry is further away, jitter included. */
+static int64_t longest_wait(const struct queue_settings *settings)
+{
+    int64_t longest_ms = 0;
+
+    for (size_t i = 0; i < settings->retry_count && i < QUEUE_RETRY_MAX; i++)
+        if (settings->retry_ms[i] > longest_ms)
+            longest_ms = settings->retry_ms[i];
+    return longest_ms > 0 ? longest_ms + longest_ms / 10 : settings->expire_ms;
+}
+
 void queue_apply(struct queue *queue, const struct queue_settings *settings)
 {
     queue->min_free_space_bytes = settings->min_free_space_bytes;
@@ -80,6 +91,7 @@ void queue_apply(struct queue *queue, const struct queue_settings *settings)
     queue->pending_most =
         settings->pending_bytes ? settings->pending_bytes : LIMIT_PENDING_BYTES;
     waiting_set_expire(queue->waiting, settings->expire_ms);
+    queue->longest_wait_ms = longest_wait(settings);
 }
 
 void queue_set_lanes(struct queue *queue, queue_lane_fn *lane_of, void *owner)

@@ -117,12 +117,17 @@ static void drop(void *argument)
     memory_free(batch);
 }
 
+/* What is further away than any retry was written before the clock was put back. */
 static void add_found(struct queue *queue, const struct found *found)
 {
     struct waiting_key key = {found->lane, found->has_tenant ? found->tenant : NULL,
                               found->priority};
+    struct queue_entry entry = found->entry;
+    int64_t latest_ms = loop_wall_ms(queue->loop) + queue->longest_wait_ms;
 
-    waiting_add(queue->waiting, &key, &found->entry, false);
+    if (entry.next_attempt_ms > latest_ms)
+        entry.next_attempt_ms = latest_ms;
+    waiting_add(queue->waiting, &key, &entry, false);
 }
 
 static void log_corrupt(const struct batch *batch)

@@ -79,6 +79,24 @@ TEST(rebuild, keeps_the_time_of_the_next_attempt)
     assert_int_equal(world->due_count, 0);
 }
 
+/* The clock was two years ahead when it was written, and was put right since. */
+TEST(rebuild, nothing_waits_longer_than_the_longest_retry)
+{
+    struct world *world = *state;
+    const bool settled[] = {false};
+    struct settlement later = {.is_settled = settled,
+                               .next_attempt_ms =
+                                   loop_wall_ms(world->loop) + 2 * 8760 * (int64_t)HOUR_MS};
+    struct queue_entry entry;
+
+    world->settings.retry_ms[0] = 100;
+    (void)world_send(world, "r@a.test", "x\r\n");
+    assert_int_equal(world_settle(world, world_take(world, "a.test"), &later), RESULT_OK);
+    world_reopen(world);
+    world_wait_rebuilt(world);
+    assert_true(domain_queue_take(world_lane(world, "a.test"), &entry)); /* it is due */
+}
+
 TEST(rebuild, a_record_that_cannot_be_read_hides_no_other)
 {
     struct world *world = *state;
@@ -108,6 +126,7 @@ int main(void)
         REBUILD(a_scan_that_failed_half_way_puts_nothing_in_twice),
         REBUILD(does_not_count_mail_that_came_while_it_ran),
         REBUILD(keeps_the_time_of_the_next_attempt),
+        REBUILD(nothing_waits_longer_than_the_longest_retry),
         REBUILD(a_record_that_cannot_be_read_hides_no_other),
     };
 

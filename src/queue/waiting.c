@@ -59,8 +59,9 @@ int64_t waiting_from_wall(struct waiting *waiting, int64_t wall_ms)
     return wall_ms == NEVER_MS ? NEVER_MS : wall_ms - waiting->skew_ms;
 }
 
-int64_t waiting_to_wall(const struct waiting *waiting, int64_t our_ms)
+int64_t waiting_to_wall(struct waiting *waiting, int64_t our_ms)
 {
+    (void)waiting_now(waiting);
     return our_ms == NEVER_MS ? NEVER_MS : our_ms + waiting->skew_ms;
 }
 

@@ -75,7 +75,7 @@ struct slice waiting_id_slice(uint64_t id, uint32_t group, struct waiting_id *me
 
 int64_t waiting_now(struct waiting *waiting);
 int64_t waiting_from_wall(struct waiting *waiting, int64_t wall_ms);
-int64_t waiting_to_wall(const struct waiting *waiting, int64_t our_ms);
+int64_t waiting_to_wall(struct waiting *waiting, int64_t our_ms);
 /* Entries were added or moved: tells the timer. */
 void domain_queue_arm(struct domain_queue *domain_queue);
 void domain_queue_push(struct domain_queue *domain_queue, const struct entry *entry);

@@ -219,7 +219,7 @@ static void finish(struct route_search *search)
 {
     struct plan *plan = &search->plan;
     const char *failed = NULL;
-    const char *names[LIMIT_MX_HOSTS];
+    const char *names[LIMIT_MX_HOSTS] = {NULL};
     bool was_private = false;
     bool were_we_in_it;
 

@@ -20,7 +20,8 @@ enum {
     OTHER_AT_ONCE = 8, /* local mailboxes, groups that fail at once */
     HOSTS_REMEMBERED = 100000,
     FORGET_MS = 3600000,
-    FORGET_LOOK = 16
+    FORGET_LOOK = 16,
+    ROOM_LOOK_MS = 100
 };
 
 /* ---- hosts ---- */
@@ -147,6 +148,7 @@ void destination_free(struct destination *destination)
         lane_attach(CONTAINER_OF(link, struct lane, attached), NULL);
     deferred_cancel(deliver->rooms.loop, &destination->run);
     list_remove(&deliver->all_destinations, &destination->link);
+    list_remove(&deliver->stalled, &destination->stalled);
     (void)map_remove(deliver->destinations, slice_of(destination->key));
     plan_fini(&destination->plan);
     memory_free(destination->key);
@@ -267,17 +269,45 @@ static void start_one(struct work *work)
         attempt_start(work); /* PLAN_FAIL and PLAN_REGROUP are decided there */
 }
 
+/* No room: it is run again when there is some, whoever else has work for it or not. */
+static bool is_stalled(struct destination *destination)
+{
+    struct deliver *deliver = destination->deliver;
+
+    if (deliver_has_room(deliver))
+        return false;
+    if (!link_is_in_list(&destination->stalled))
+        list_push_back(&deliver->stalled, &destination->stalled);
+    if (!timer_is_waiting(&deliver->room))
+        timer_start(&deliver->room, ROOM_LOOK_MS);
+    return true;
+}
+
+void destination_on_room(void *owner)
+{
+    struct deliver *deliver = owner;
+    struct link *link;
+
+    while (deliver_has_room(deliver) && (link = list_pop_front(&deliver->stalled)))
+        destination_run_later(CONTAINER_OF(link, struct destination, stalled));
+    if (deliver->stalled.count > 0)
+        timer_start(&deliver->room, ROOM_LOOK_MS);
+}
+
 static void run(void *owner)
 {
     struct destination *destination = owner;
     struct deliver *deliver = destination->deliver;
 
-    if (deliver->is_draining || is_backing_off(destination))
+    if (deliver->is_draining || is_backing_off(destination) || is_stalled(destination))
         return;
     refill(destination);
-    while (destination->ready.count > 0 && destination->running < limit(destination) &&
-           deliver_has_room(deliver)) {
-        struct link *link = list_pop_front(&destination->ready);
+    while (destination->ready.count > 0 && destination->running < limit(destination)) {
+        struct link *link;
+
+        if (is_stalled(destination))
+            return;
+        link = list_pop_front(&destination->ready);
 
         start_one(CONTAINER_OF(link, struct work, link));
         refill(destination);

@@ -134,7 +134,8 @@ struct host_memory { /* by name or address, in deliver->hosts */
 };
 
 struct destination {
-    struct link link; /* of all */
+    struct link link;    /* of all */
+    struct link stalled; /* in deliver->stalled: it has work, and there was no room */
     struct deliver *deliver;
     char *key;
     enum plan_kind kind;
@@ -173,6 +174,8 @@ struct deliver {
     struct list attempts;
     struct list loading; /* struct work */
     struct list settling;
+    struct list stalled; /* destinations */
+    struct timer room;   /* for them */
     struct timer sweep;
     struct deliver_statistics statistics;
     bool is_draining;
@@ -187,12 +190,14 @@ int64_t deliver_now(const struct deliver *deliver); /* wall */
 void deliver_check_empty(struct deliver *deliver);
 void work_release(struct work *work); /* gives the lease back; frees */
 void work_free(struct work *work);
+/* For log lines that are never dropped, and for outcomes on their way to the disk. */
 bool deliver_has_room(const struct deliver *deliver);
 
 /* destination.c */
 struct destination *destination_get(struct deliver *deliver, const struct plan *plan,
                                     const char *lane);
 void destination_run_later(struct destination *destination);
+void destination_on_room(void *owner); /* of deliver->room: looks after the stalled ones */
 const struct destination_settings *
 destination_settings(const struct destination *destination);
 /* The whole destination is at fault: one back-off, nothing written. */

@@ -25,8 +25,7 @@ int64_t deliver_now(const struct deliver *deliver)
 
 bool deliver_has_room(const struct deliver *deliver)
 {
-    (void)deliver;
-    return log_has_room();
+    return deliver->settling.count < LIMIT_SETTLING_GROUPS && log_has_room();
 }
 
 /* ---- work ---- */
@@ -292,7 +291,7 @@ static void on_due(void *owner, struct domain_queue *domain_queue)
     }
     if (!deliver_has_room(deliver)) {
         lane_rest(lane, deliver_now(deliver) + NO_ROOM_MS, WHY_NO_ROOM,
-                  "the log has no room");
+                  "the log, or the way to the disk, has no room");
         return;
     }
     if (lane->search || lane->lookup)
@@ -365,6 +364,8 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->attempts);
     list_init(&deliver->loading);
     list_init(&deliver->settling);
+    list_init(&deliver->stalled);
+    timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
     timer_start(&deliver->sweep, SWEEP_MS);
     queue_set_lanes(rooms->queue, lane_name, deliver);
@@ -505,6 +506,7 @@ void deliver_free(struct deliver *deliver)
     map_free(deliver->hosts);
     map_free(deliver->destinations);
     timer_cancel(&deliver->sweep);
+    timer_cancel(&deliver->room);
     deferred_cancel(deliver->rooms.loop, &deliver->empty);
     queue_watch(deliver->rooms.queue, NULL, NULL, NULL);
     settings_unref(deliver->settings);

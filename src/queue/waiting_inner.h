@@ -58,6 +58,7 @@ struct waiting {
     struct map *leased;
     struct map *changing;
     struct heap overflow;
+    int64_t overflow_ms; /* loop clock: when it was looked at */
     loop_fn *on_overflow;
     void *overflow_owner;
 };

@@ -39,6 +39,7 @@ struct attempt {
     struct connection *connection;
     bool is_ready;
     bool is_reused;
+    bool has_transacted;     /* this connection, in this attempt: it has worked */
     unsigned stale;          /* idle connections that were gone when used */
     bool goes_in_clear;      /* the same host again, without TLS */
     unsigned drops;          /* in the middle of a transaction */
@@ -128,6 +129,14 @@ static void set_open(struct attempt *attempt, enum verdict verdict, const struct
     }
 }
 
+static bool has_outcome(const struct attempt *attempt)
+{
+    for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
+        if (attempt->outcomes[i].verdict != VERDICT_OPEN)
+            return true;
+    return false;
+}
+
 static bool has_open(const struct attempt *attempt)
 {
     for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
@@ -193,8 +202,8 @@ static void hosts_exhausted(struct attempt *attempt)
         finish(attempt);
         return;
     }
-    if (attempt->drops > 0) {
-        finish(attempt);
+    if (attempt->drops > 0 || has_outcome(attempt)) {
+        finish(attempt); /* what is known must not be asked, or delivered, again */
         return;
     }
     give_up(attempt);
@@ -228,7 +237,7 @@ static void connect_next(struct attempt *attempt)
     struct destination *destination = attempt->destination;
 
     attempt->is_ready = false;
-    attempt->is_reused = false;
+    attempt->is_reused = attempt->has_transacted = false;
     if (attempt->hosts_tried == 0 && attempt->stale < STALE_MAX) {
         attempt->connection = connection_take_idle(destination, &events, attempt);
         if (attempt->connection) {
@@ -404,7 +413,15 @@ static void choose_batch(struct attempt *attempt)
 
 static void on_next_host(void *owner)
 {
-    next_host(owner);
+    struct attempt *attempt = owner;
+
+    if (attempt->hosts_tried > 0) {
+        next_host(attempt);
+        return;
+    }
+    /* It was an idle connection, to whatever host: all of them in order, and on new ones. */
+    attempt->hosts_tried = 1;
+    connect_next(attempt);
 }
 
 static void begin_transaction(struct attempt *attempt)
@@ -415,8 +432,6 @@ static void begin_transaction(struct attempt *attempt)
         attempt->lack = lack;
         connection_rest(attempt->connection);
         attempt->connection = NULL;
-        if (attempt->is_reused)
-            attempt->hosts_tried = 1; /* no further idle one: it may be the same host */
         loop_defer(attempt->deliver->rooms.loop, &attempt->again, on_next_host, attempt);
         return;
     }
@@ -510,11 +525,8 @@ static void on_drained(void *owner)
 static void start_body(struct attempt *attempt)
 {
     close_body(attempt);
-    if (body_reader_open(attempt->deliver->rooms.queue, &attempt->lease->envelope,
-                         &attempt->body) != RESULT_OK) {
-        fail_reading(attempt);
-        return;
-    }
+    attempt->body =
+        body_reader_open_in_turn(attempt->deliver->rooms.queue, &attempt->lease->envelope);
     framing_stuffing_init(&attempt->stuffing);
     attempt->is_in_body = true;
     await_block(attempt);
@@ -553,6 +565,7 @@ static void transaction_over(struct attempt *attempt)
     if (has_open(attempt) && (attempt->accepted_count > 0 || !attempt->rest_waits) &&
         attempt->batch_count > 0 &&
         attempt->outcomes[attempt->batch[0]].verdict != VERDICT_OPEN) {
+        attempt->has_transacted = true;
         begin_transaction(attempt);
         return;
     }
@@ -570,6 +583,19 @@ static void on_mail_reply(struct attempt *attempt, const struct reply *reply)
                     false); /* RFC 5321 3.3: the answer for every recipient */
 }
 
+/* RFC 5321 4.5.3.1.10: 452 (some say 552) behind accepted ones is "too many in this one", if
+ * its enhanced code does not say something else: 452 4.2.2 is a full mailbox. */
+static bool is_too_many(const struct reply *reply)
+{
+    const struct enhanced_code *enhanced = &reply->enhanced;
+    bool is_protocol =
+        enhanced->subject == 5 && (enhanced->detail == 3 || !enhanced->detail);
+
+    if (reply->code == 552)
+        return is_protocol;
+    return reply->code == 452 && (enhanced->class_digit == 0 || is_protocol);
+}
+
 static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
                           uint32_t recipient)
 {
@@ -583,10 +609,7 @@ static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
         attempt->accepted_count++;
         return;
     }
-    /* RFC 5321 4.5.3.1.10: 452 (some say 552) behind accepted ones is "too many in this
-     * one". */
-    if (attempt->accepted_count > 0 &&
-        (reply->code == 452 || (reply->code == 552 && reply->enhanced.subject == 5))) {
+    if (attempt->accepted_count > 0 && is_too_many(reply)) {
         attempt->rest_waits = true;
         memory = host_memory(attempt->deliver, connection_host(attempt->connection));
         if (memory)
@@ -691,8 +714,10 @@ static void on_reply(void *owner, const struct reply *reply)
 
 static void broken_before_mail(struct attempt *attempt, bool wants_clear)
 {
-    if (attempt->is_reused) { /* closed while it was idle: nobody's fault */
-        attempt->stale++;
+    /* Closed while it was idle, or because the host takes no more on one connection: nobody's
+     * fault. Each connection that has transacted settled somebody: this ends. */
+    if (attempt->is_reused || attempt->has_transacted) {
+        attempt->stale += attempt->is_reused;
         drop_connection(attempt, false);
         connect_next(attempt);
         return;
@@ -770,11 +795,19 @@ static void on_regrouped(void *owner, enum result result)
 {
     struct regroup *regroup = owner;
     struct destination *destination = regroup->destination;
+    struct fault fault;
 
     if (result != RESULT_OK)
-        lease_release(regroup->work->lease); /* it is due again, and tried again */
+        lease_release(regroup->work->lease);
     work_free(regroup->work);
     memory_free(regroup);
+    if (result == RESULT_OK) {
+        destination_works(destination);
+    } else { /* it is due again: not at once, or it would go round with a full disk */
+        (void)fault_set(&fault, result, "the queue cannot be written: %s",
+                        result_text(result));
+        destination_fault(destination, &fault);
+    }
     destination_ended(destination);
 }
 

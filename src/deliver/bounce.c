@@ -250,8 +250,8 @@ struct bounce *bounce_start(struct deliver *deliver, const struct lease *lease,
     bounce->on_end = on_bounced;
     bounce->owner = owner;
     bytes_init(&bounce->original, 64 << 20);
-    if (is_any_due(bounce) && body_reader_open(deliver->rooms.queue, &lease->envelope,
-                                               &bounce->reader) == RESULT_OK) {
+    if (is_any_due(bounce)) {
+        bounce->reader = body_reader_open_in_turn(deliver->rooms.queue, &lease->envelope);
         bounce->wanted_bytes = wanted(bounce);
         body_reader_next(bounce->reader, on_piece, bounce);
     } else {

@@ -257,6 +257,11 @@ static int tls_failed(struct connection *connection, const char *text)
 {
     struct host_memory *host;
 
+    /* Too many handshakes here say nothing about the host: others could make us send in clear. */
+    if (connection->fault.code == RESULT_BUSY) {
+        broken(connection, RESULT_BUSY, text);
+        return STATE_BROKEN;
+    }
     if (connection->level == TLS_OPPORTUNISTIC) {
         host = host_memory(connection->deliver, connection->host.name);
         if (host)
@@ -774,6 +779,7 @@ void connection_rest(struct connection *connection)
     int64_t idle_ms = timeouts(connection)->idle;
 
     if (connection->is_told || connection->deliver->is_draining || idle_ms == 0 ||
+        connection->settings != connection->deliver->settings ||
         connection->messages >=
             destination_settings(connection->destination)->messages_per_connection) {
         connection_close(connection, true);
@@ -792,12 +798,20 @@ void connection_rest(struct connection *connection)
 struct connection *connection_take_idle(struct destination *destination,
                                         const struct connection_events *events, void *owner)
 {
-    struct link *link = list_pop_front(&destination->idle);
-    struct connection *connection;
+    struct connection *connection = NULL;
+    struct link *link;
 
-    if (!link)
+    /* One that was made under other settings may lead to another host, or be without TLS. */
+    while (!connection && (link = list_first(&destination->idle))) {
+        connection = CONTAINER_OF(link, struct connection, link);
+        if (connection->settings == destination->deliver->settings)
+            break;
+        connection_close(connection, true);
+        connection = NULL;
+    }
+    if (!connection)
         return NULL;
-    connection = CONTAINER_OF(link, struct connection, link);
+    list_remove(&destination->idle, &connection->link);
     connection->is_resting = false;
     connection->events = events;
     connection->owner = owner;

@@ -19,7 +19,9 @@ enum {
     PROBES = 2,        /* attempts that judge a destination after a back-off */
     OTHER_AT_ONCE = 8, /* local mailboxes, groups that fail at once */
     HOSTS_REMEMBERED = 100000,
-    FORGET_MS = 3600000
+    FORGET_MS = 3600000,
+    FORGET_LOOK = 16,
+    ROOM_LOOK_MS = 100
 };
 
 /* ---- hosts ---- */
@@ -77,18 +79,26 @@ static void copy_plan(struct destination *destination, const struct plan *plan)
                          : NULL;
 }
 
+static bool is_forgotten(const struct destination *destination)
+{
+    const struct loop *loop = destination->deliver->rooms.loop;
+
+    return destination->lanes.count == 0 && destination->ready.count == 0 &&
+           destination->running == 0 && destination->loading == 0 &&
+           destination->connections == 0 &&
+           destination->until_ms <= deliver_now(destination->deliver) &&
+           loop_now_ms(loop) - destination->used_ms > FORGET_MS;
+}
+
+/* A few in turn for each new one: a pass over all of them would hold the loop. */
 static void forget_old(struct deliver *deliver)
 {
-    int64_t now_ms = loop_now_ms(deliver->rooms.loop);
-    struct link *next;
-
-    for (struct link *link = list_first(&deliver->all_destinations); link; link = next) {
+    for (int i = 0; i < FORGET_LOOK && deliver->all_destinations.count > 0; i++) {
+        struct link *link = list_pop_front(&deliver->all_destinations);
         struct destination *one = CONTAINER_OF(link, struct destination, link);
 
-        next = list_next(&deliver->all_destinations, link);
-        if (one->lanes.count == 0 && one->running == 0 && one->loading == 0 &&
-            one->connections == 0 && one->until_ms <= deliver_now(deliver) &&
-            now_ms - one->used_ms > FORGET_MS)
+        list_push_back(&deliver->all_destinations, link);
+        if (is_forgotten(one))
             destination_free(one);
     }
 }
@@ -109,6 +119,7 @@ struct destination *destination_get(struct deliver *deliver, const struct plan *
         destination->deliver = deliver;
         destination->key = slice_to_text(bytes_view(&key));
         list_init(&destination->lanes);
+        list_init(&destination->attached);
         list_init(&destination->ready);
         list_init(&destination->idle);
         if (map_set(deliver->destinations, bytes_view(&key), destination) != RESULT_OK) {
@@ -133,8 +144,11 @@ void destination_free(struct destination *destination)
 
     while ((link = list_first(&destination->idle)))
         connection_forget_idle(destination, link);
+    while ((link = list_first(&destination->attached)))
+        lane_attach(CONTAINER_OF(link, struct lane, attached), NULL);
     deferred_cancel(deliver->rooms.loop, &destination->run);
     list_remove(&deliver->all_destinations, &destination->link);
+    list_remove(&deliver->stalled, &destination->stalled);
     (void)map_remove(deliver->destinations, slice_of(destination->key));
     plan_fini(&destination->plan);
     memory_free(destination->key);
@@ -220,7 +234,8 @@ static bool take_one(struct destination *destination)
         struct lane *lane = CONTAINER_OF(link, struct lane, link);
         struct queue_entry entry;
 
-        if (domain_queue_take(lane->domain_queue, &entry)) {
+        /* The TTL is over, or the settings are others: it asks for its way again. */
+        if (lane_has_way(lane) && domain_queue_take(lane->domain_queue, &entry)) {
             list_push_back(&destination->lanes, &lane->link);
             lane->why = WHY_LEASED;
             load(destination, lane, &entry);
@@ -254,17 +269,45 @@ static void start_one(struct work *work)
         attempt_start(work); /* PLAN_FAIL and PLAN_REGROUP are decided there */
 }
 
+/* No room: it is run again when there is some, whoever else has work for it or not. */
+static bool is_stalled(struct destination *destination)
+{
+    struct deliver *deliver = destination->deliver;
+
+    if (deliver_has_room(deliver))
+        return false;
+    if (!link_is_in_list(&destination->stalled))
+        list_push_back(&deliver->stalled, &destination->stalled);
+    if (!timer_is_waiting(&deliver->room))
+        timer_start(&deliver->room, ROOM_LOOK_MS);
+    return true;
+}
+
+void destination_on_room(void *owner)
+{
+    struct deliver *deliver = owner;
+    struct link *link;
+
+    while (deliver_has_room(deliver) && (link = list_pop_front(&deliver->stalled)))
+        destination_run_later(CONTAINER_OF(link, struct destination, stalled));
+    if (deliver->stalled.count > 0)
+        timer_start(&deliver->room, ROOM_LOOK_MS);
+}
+
 static void run(void *owner)
 {
     struct destination *destination = owner;
     struct deliver *deliver = destination->deliver;
 
-    if (deliver->is_draining || is_backing_off(destination))
+    if (deliver->is_draining || is_backing_off(destination) || is_stalled(destination))
         return;
     refill(destination);
-    while (destination->ready.count > 0 && destination->running < limit(destination) &&
-           deliver_has_room(deliver)) {
-        struct link *link = list_pop_front(&destination->ready);
+    while (destination->ready.count > 0 && destination->running < limit(destination)) {
+        struct link *link;
+
+        if (is_stalled(destination))
+            return;
+        link = list_pop_front(&destination->ready);
 
         start_one(CONTAINER_OF(link, struct work, link));
         refill(destination);

@@ -108,8 +108,9 @@ const char *verdict_class(const struct outcome *outcome); /* the "class" of log 
 /* ---- lanes, destinations ---- */
 
 struct lane {
-    struct link link;   /* in its destination, round robin */
-    struct link faulty; /* in deliver->faulty, while something holds it */
+    struct link link;     /* in its destination, round robin */
+    struct link faulty;   /* in deliver->faulty, while something holds it */
+    struct link attached; /* in destination->attached, while it names one */
     struct deliver *deliver;
     struct domain_queue *domain_queue;
     struct destination *destination; /* while it has due work there, or the last one */
@@ -133,14 +134,16 @@ struct host_memory { /* by name or address, in deliver->hosts */
 };
 
 struct destination {
-    struct link link; /* of all */
+    struct link link;    /* of all */
+    struct link stalled; /* in deliver->stalled: it has work, and there was no room */
     struct deliver *deliver;
     char *key;
     enum plan_kind kind;
     struct plan plan; /* copy of the hosts */
     struct list lanes;
-    struct list ready; /* struct work */
-    struct list idle;  /* struct connection */
+    struct list attached; /* lanes that name it: they may wait for hours */
+    struct list ready;    /* struct work */
+    struct list idle;     /* struct connection */
     unsigned loading;
     unsigned running;
     unsigned connections;
@@ -171,6 +174,8 @@ struct deliver {
     struct list attempts;
     struct list loading; /* struct work */
     struct list settling;
+    struct list stalled; /* destinations */
+    struct timer room;   /* for them */
     struct timer sweep;
     struct deliver_statistics statistics;
     bool is_draining;
@@ -185,12 +190,14 @@ int64_t deliver_now(const struct deliver *deliver); /* wall */
 void deliver_check_empty(struct deliver *deliver);
 void work_release(struct work *work); /* gives the lease back; frees */
 void work_free(struct work *work);
+/* For log lines that are never dropped, and for outcomes on their way to the disk. */
 bool deliver_has_room(const struct deliver *deliver);
 
 /* destination.c */
 struct destination *destination_get(struct deliver *deliver, const struct plan *plan,
                                     const char *lane);
 void destination_run_later(struct destination *destination);
+void destination_on_room(void *owner); /* of deliver->room: looks after the stalled ones */
 const struct destination_settings *
 destination_settings(const struct destination *destination);
 /* The whole destination is at fault: one back-off, nothing written. */
@@ -207,6 +214,8 @@ void destination_free(struct destination *destination);
 
 /* scheduler.c: lanes */
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault);
+bool lane_has_way(const struct lane *lane); /* its plan is not too old */
+void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 
 /* settle.c: takes work and outcomes (one per recipient of the lease, copied). */
 struct settle_facts {

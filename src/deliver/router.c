@@ -219,27 +219,27 @@ static void finish(struct route_search *search)
 {
     struct plan *plan = &search->plan;
     const char *failed = NULL;
-    const char *names[LIMIT_MX_HOSTS];
+    const char *names[LIMIT_MX_HOSTS] = {NULL};
     bool was_private = false;
     bool were_we_in_it;
 
+    were_we_in_it = drop_ourselves(search);
     for (size_t i = 0; i < plan->host_count; i++) {
         if (search->hosts[i].has_failed)
             failed = search->hosts[i].text;
         was_private |= search->hosts[i].was_private;
     }
-    were_we_in_it = drop_ourselves(search);
     drop_hosts_without_address(search);
     for (size_t i = 0; i < plan->host_count; i++)
         names[i] = plan->hosts[i].name;
     plan->kind = PLAN_HOSTS;
     plan->rule =
         settings_find_rule(search->settings, search->domain, names, plan->host_count);
-    if (plan->host_count == 0 && were_we_in_it)
+    if (plan->host_count == 0 && failed) /* we may be the backup of one that is there */
+        plan_verdict(plan, PLAN_DEFER, "4.4.3", failed);
+    else if (plan->host_count == 0 && were_we_in_it)
         plan_verdict(plan, PLAN_FAIL, "5.4.6",
                      "the mail exchangers of the domain are this server");
-    else if (plan->host_count == 0 && failed)
-        plan_verdict(plan, PLAN_DEFER, "4.4.3", failed);
     else if (plan->host_count == 0 && was_private)
         plan_verdict(plan, PLAN_FAIL, "5.4.4",
                      "the mail exchangers have private addresses only "

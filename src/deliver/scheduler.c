@@ -25,8 +25,7 @@ int64_t deliver_now(const struct deliver *deliver)
 
 bool deliver_has_room(const struct deliver *deliver)
 {
-    (void)deliver;
-    return log_has_room();
+    return deliver->settling.count < LIMIT_SETTLING_GROUPS && log_has_room();
 }
 
 /* ---- work ---- */
@@ -82,6 +81,24 @@ void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const cha
     domain_queue_rest(lane->domain_queue, until_ms);
 }
 
+bool lane_has_way(const struct lane *lane)
+{
+    return lane->has_plan && lane->plan.expires_ms > deliver_now(lane->deliver);
+}
+
+void lane_attach(struct lane *lane, struct destination *destination)
+{
+    if (lane->destination == destination)
+        return;
+    if (lane->destination) {
+        list_remove(&lane->destination->lanes, &lane->link);
+        list_remove(&lane->destination->attached, &lane->attached);
+    }
+    lane->destination = destination;
+    if (destination)
+        list_push_back(&destination->attached, &lane->attached);
+}
+
 static void lane_forget(struct lane *lane)
 {
     struct deliver *deliver = lane->deliver;
@@ -90,8 +107,7 @@ static void lane_forget(struct lane *lane)
         route_search_cancel(lane->search);
     if (lane->lookup)
         lookup_cancel(lane->lookup);
-    if (lane->destination)
-        list_remove(&lane->destination->lanes, &lane->link);
+    lane_attach(lane, NULL);
     list_remove(&deliver->faulty, &lane->faulty);
     plan_fini(&lane->plan);
     memory_free(lane);
@@ -120,9 +136,7 @@ static void join(struct lane *lane)
                   "too many destinations are known at once");
         return;
     }
-    if (lane->destination && lane->destination != destination)
-        list_remove(&lane->destination->lanes, &lane->link);
-    lane->destination = destination;
+    lane_attach(lane, destination);
     if (destination->until_ms > deliver_now(deliver)) {
         lane->was_tried = true; /* others were, and it would have gone the same way */
         lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
@@ -175,6 +189,7 @@ static void plan_for_route(struct lane *lane, const struct route *route)
 
     plan_fini(plan);
     memset(plan, 0, sizeof *plan);
+    lane->has_plan = false; /* until there is an address */
     plan->kind = PLAN_HOSTS;
     plan->rule = -1;
     plan->is_route = true;
@@ -191,6 +206,7 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
 {
     struct lane *lane = owner;
     struct plan *plan = &lane->plan;
+    size_t at;
 
     lane->lookup = NULL;
     for (size_t i = 0; i < answer->address_count && i < LIMIT_HOST_ADDRESSES; i++)
@@ -203,6 +219,7 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
         join(lane);
         return;
     }
+    at = lane->dns_failures < 2 ? lane->dns_failures : 2;
     lane->dns_failures++;
     lane->was_tried = true;
     (void)snprintf(plan->text, sizeof plan->text,
@@ -210,7 +227,7 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
                    plan->hosts[0].name,
                    answer->text[0] ? answer->text : result_text(answer->result));
     log_dns(lane);
-    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[0], WHY_DNS, plan->text);
+    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[at], WHY_DNS, plan->text);
 }
 
 static void start_route(struct lane *lane, const struct route *route)
@@ -274,12 +291,12 @@ static void on_due(void *owner, struct domain_queue *domain_queue)
     }
     if (!deliver_has_room(deliver)) {
         lane_rest(lane, deliver_now(deliver) + NO_ROOM_MS, WHY_NO_ROOM,
-                  "the log has no room");
+                  "the log, or the way to the disk, has no room");
         return;
     }
     if (lane->search || lane->lookup)
         return;
-    if (lane->has_plan && lane->plan.expires_ms > deliver_now(deliver))
+    if (lane_has_way(lane))
         join(lane);
     else
         find_way(lane);
@@ -347,11 +364,25 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->attempts);
     list_init(&deliver->loading);
     list_init(&deliver->settling);
+    list_init(&deliver->stalled);
+    timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
     timer_start(&deliver->sweep, SWEEP_MS);
     queue_set_lanes(rooms->queue, lane_name, deliver);
     queue_watch(rooms->queue, on_due, on_gone, deliver);
     return deliver;
+}
+
+static void release_ready(struct deliver *deliver)
+{
+    for (struct link *link = list_first(&deliver->all_destinations); link;
+         link = list_next(&deliver->all_destinations, link)) {
+        struct destination *destination = CONTAINER_OF(link, struct destination, link);
+        struct link *ready;
+
+        while ((ready = list_pop_front(&destination->ready)))
+            work_release(CONTAINER_OF(ready, struct work, link));
+    }
 }
 
 /* Plans are made anew at the next time a lane is due. */
@@ -374,6 +405,11 @@ void deliver_apply(struct deliver *deliver, const struct deliver_settings *setti
     settings_unref(deliver->settings);
     deliver->settings = settings_new(settings, tls);
     forget_plans(deliver);
+    /* What was taken for the old ways goes back; lanes with due work ask for theirs again. */
+    release_ready(deliver);
+    for (struct link *link = list_first(&deliver->all_destinations); link;
+         link = list_next(&deliver->all_destinations, link))
+        destination_run_later(CONTAINER_OF(link, struct destination, link));
 }
 
 void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
@@ -413,18 +449,6 @@ void deliver_check_empty(struct deliver *deliver)
     if (deliver->is_draining && deliver->on_empty && deliver->attempts.count == 0 &&
         deliver->settling.count == 0 && deliver->statistics.attempts_running == 0)
         loop_defer(deliver->rooms.loop, &deliver->empty, tell_empty, deliver);
-}
-
-static void release_ready(struct deliver *deliver)
-{
-    for (struct link *link = list_first(&deliver->all_destinations); link;
-         link = list_next(&deliver->all_destinations, link)) {
-        struct destination *destination = CONTAINER_OF(link, struct destination, link);
-        struct link *ready;
-
-        while ((ready = list_pop_front(&destination->ready)))
-            work_release(CONTAINER_OF(ready, struct work, link));
-    }
 }
 
 void deliver_drain(struct deliver *deliver, loop_fn *on_empty, void *owner)
@@ -482,6 +506,7 @@ void deliver_free(struct deliver *deliver)
     map_free(deliver->hosts);
     map_free(deliver->destinations);
     timer_cancel(&deliver->sweep);
+    timer_cancel(&deliver->room);
     deferred_cancel(deliver->rooms.loop, &deliver->empty);
     queue_watch(deliver->rooms.queue, NULL, NULL, NULL);
     settings_unref(deliver->settings);

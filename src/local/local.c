@@ -299,11 +299,8 @@ static void on_opened(void *owner, void *input)
         end(delivery); /* stored before, or impossible */
         return;
     }
-    if (body_reader_open(delivery->queue, &delivery->envelope, &delivery->reader) ==
-        RESULT_OK)
-        body_reader_next(delivery->reader, on_piece, delivery);
-    else
-        on_piece(delivery, SLICE_NONE, RESULT_BUSY);
+    delivery->reader = body_reader_open_in_turn(delivery->queue, &delivery->envelope);
+    body_reader_next(delivery->reader, on_piece, delivery);
 }
 
 static void start(void *owner)
@@ -340,6 +337,7 @@ void local_deliver(void *owner_local, struct queue *queue, const struct lease *l
     delivery->results = NEW_ARRAY(enum result, count);
     delivery->message.boxes = NEW_ARRAY(struct maildir_box, count);
     delivery->message.box_count = count;
+    delivery->message.is_fresh = !lease->is_first_since_start && lease->group.attempts == 0;
     bytes_init(&delivery->piece, LIMIT_PIECE_BYTES);
     id_print(lease->envelope.id, id);
     (void)snprintf(delivery->message.name, sizeof delivery->message.name, "%s.%u.%.80s", id,

@@ -25,9 +25,38 @@ static void fail(struct maildir_box *box, const char *what, const char *path)
     box->fd = -1;
 }
 
+static bool sync_path(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool is_synced = fd >= 0 && fsync(fd) == 0;
+    int error = errno;
+
+    if (fd >= 0)
+        (void)close(fd);
+    errno = error;
+    return is_synced;
+}
+
+/* The name of a new folder is durable when the folder around it is synced. */
 static bool make_one(const char *path)
 {
-    return mkdir(path, 0700) == 0 || errno == EEXIST;
+    char parent[PATH_BYTES];
+    char *last;
+    int error;
+
+    if (mkdir(path, 0700) != 0)
+        return errno == EEXIST;
+    if (!slice_copy_text(slice_of(path), parent, sizeof parent))
+        return false;
+    last = strrchr(parent, '/');
+    if (last)
+        *(last == parent ? last + 1 : last) = '\0';
+    if (sync_path(last ? parent : "."))
+        return true;
+    error = errno;
+    (void)rmdir(path); /* the next try makes and syncs it again */
+    errno = error;
+    return false;
 }
 
 /* Each part of the path before the last. */
@@ -79,6 +108,15 @@ static bool make_folders(struct maildir_box *box)
     return true;
 }
 
+static void sync_folder(struct maildir_box *box, const char *sub)
+{
+    char path[PATH_BYTES];
+
+    path_in(box, sub, "", path);
+    if (!sync_path(path))
+        fail(box, "sync", path);
+}
+
 /* A mail reader may have moved it to cur and added flags (":2,S"). */
 static bool is_in_cur(const struct maildir_box *box, const char *name)
 {
@@ -123,10 +161,14 @@ static void open_box(const struct maildir_message *message, struct maildir_box *
     if (!make_folders(box))
         return;
     path_in(box, "new", message->name, path);
-    if (access(path, F_OK) == 0 || is_in_cur(box, message->name)) {
-        box->is_there = true;
+    box->is_there = access(path, F_OK) == 0;
+    if (box->is_there) {
+        sync_folder(box, "new"); /* the try before may have ended between rename and sync */
         return;
     }
+    box->is_there = !message->is_fresh && is_in_cur(box, message->name);
+    if (box->is_there)
+        return;
     path_in(box, "tmp", message->name, path);
     (void)unlink(path); /* of a process that was killed */
     box->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -136,11 +178,40 @@ static void open_box(const struct maildir_message *message, struct maildir_box *
         write_all(box, head.data, head.length);
 }
 
+static const struct maildir_box *find_same(const struct maildir_message *message, size_t at)
+{
+    for (size_t i = 0; i < at; i++)
+        if (message->boxes[i].folder &&
+            strcmp(message->boxes[i].folder, message->boxes[at].folder) == 0)
+            return &message->boxes[i];
+    return NULL;
+}
+
+/* What came of the one copy holds for all that share it. */
+static void share_results(struct maildir_message *message)
+{
+    for (size_t i = 0; i < message->box_count; i++) {
+        struct maildir_box *box = &message->boxes[i];
+
+        if (!box->same)
+            continue;
+        box->result = box->same->result;
+        memcpy(box->text, box->same->text, sizeof box->text);
+    }
+}
+
 void maildir_open(struct maildir_message *message, struct slice head)
 {
-    for (size_t i = 0; i < message->box_count; i++)
-        if (message->boxes[i].result == RESULT_OK)
-            open_box(message, &message->boxes[i], head);
+    for (size_t i = 0; i < message->box_count; i++) {
+        struct maildir_box *box = &message->boxes[i];
+
+        if (box->result != RESULT_OK)
+            continue;
+        box->same = find_same(message, i);
+        if (!box->same)
+            open_box(message, box, head);
+    }
+    share_results(message);
 }
 
 static void write_to_all(struct maildir_message *message, const char *data, size_t length)
@@ -171,16 +242,6 @@ void maildir_write(struct maildir_message *message, struct slice piece)
     write_to_all(message, converted, length);
 }
 
-static void sync_folder(struct maildir_box *box, const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0 || fsync(fd) != 0)
-        fail(box, "sync", path);
-    if (fd >= 0)
-        (void)close(fd);
-}
-
 static void finish_box(const struct maildir_message *message, struct maildir_box *box)
 {
     char tmp[PATH_BYTES];
@@ -204,8 +265,7 @@ static void finish_box(const struct maildir_message *message, struct maildir_box
         fail(box, "move the message into", new);
         return;
     }
-    path_in(box, "new", "", new);
-    sync_folder(box, new);
+    sync_folder(box, "new");
 }
 
 void maildir_finish(struct maildir_message *message)
@@ -214,6 +274,7 @@ void maildir_finish(struct maildir_message *message)
         write_to_all(message, "\r", 1);
     for (size_t i = 0; i < message->box_count; i++)
         finish_box(message, &message->boxes[i]);
+    share_results(message);
 }
 
 void maildir_abandon(struct maildir_message *message)

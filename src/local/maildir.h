@@ -5,9 +5,10 @@
 #include "smtpd/base/bytes.h"
 
 struct maildir_box {
-    char *folder;  /* of the user */
-    int fd;        /* of the file in tmp; -1: none */
-    bool is_there; /* stored before a crash: nothing is written */
+    char *folder;                   /* of the user */
+    int fd;                         /* of the file in tmp; -1: none */
+    bool is_there;                  /* stored before a crash: nothing is written */
+    const struct maildir_box *same; /* an earlier one of the message with this folder */
     enum result result;
     char text[200]; /* why not */
 };
@@ -16,10 +17,12 @@ struct maildir_message {
     char name[128]; /* the same at each try: a repeat is seen */
     struct maildir_box *boxes;
     size_t box_count;
+    bool is_fresh; /* the first try: what a mail reader has seen is not searched */
     bool after_cr; /* CR LF becomes LF on the way */
 };
 
-/* Folders are made as needed (0700). `head` (LF lines) goes in front of each. */
+/* Folders are made as needed (0700), durably. `head` (LF lines) goes in front of each. Two
+ * boxes with one folder get one copy. */
 void maildir_open(struct maildir_message *message, struct slice head);
 void maildir_write(struct maildir_message *message, struct slice piece);
 /* fsync, rename into new, fsync of the folder. */

@@ -88,7 +88,7 @@ static size_t quoted_string_length(struct slice text)
             return 0;
         length += step;
     }
-    return length < text.length && length > 1 ? length + 1 : 0;
+    return length < text.length ? length + 1 : 0; /* RFC 5321 4.1.2: "" is one too */
 }
 
 static size_t local_part_length(struct slice text)

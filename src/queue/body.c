@@ -5,7 +5,9 @@
 
 struct body_reader {
     struct link link;
+    struct link turn; /* in queue->window_turns, while it waits for its window */
     struct queue *queue;
+    bool has_window;
     uint64_t id;
     uint64_t header_bytes;
     uint64_t total;
@@ -25,22 +27,38 @@ struct read_input { /* touched by the pool */
     enum result result;
 };
 
-enum result body_reader_open(struct queue *queue, const struct envelope *envelope,
-                             struct body_reader **opened)
+static bool has_room_for_window(const struct queue *queue)
 {
-    struct body_reader *reader;
+    return queue->outbound_bytes + LIMIT_PIECE_BYTES <= LIMIT_OUTBOUND_WINDOW_BYTES;
+}
 
-    if (queue->outbound_bytes + LIMIT_PIECE_BYTES > LIMIT_OUTBOUND_WINDOW_BYTES)
-        return RESULT_BUSY;
-    queue->outbound_bytes += LIMIT_PIECE_BYTES;
-    reader = NEW(struct body_reader);
+static void take_window(struct body_reader *reader)
+{
+    reader->has_window = true;
+    reader->queue->outbound_bytes += LIMIT_PIECE_BYTES;
+}
+
+struct body_reader *body_reader_open_in_turn(struct queue *queue,
+                                             const struct envelope *envelope)
+{
+    struct body_reader *reader = NEW(struct body_reader);
+
     reader->queue = queue;
     reader->id = envelope->id;
     reader->header_bytes = envelope->header_bytes;
     reader->total = envelope->header_bytes + envelope->body_bytes;
     reader->is_streamed = envelope->is_streamed;
     list_push_back(&queue->readers, &reader->link);
-    *opened = reader;
+    return reader;
+}
+
+enum result body_reader_open(struct queue *queue, const struct envelope *envelope,
+                             struct body_reader **opened)
+{
+    if (!has_room_for_window(queue))
+        return RESULT_BUSY;
+    *opened = body_reader_open_in_turn(queue, envelope);
+    take_window(*opened);
     return RESULT_OK;
 }
 
@@ -113,13 +131,11 @@ static void read_cold(struct body_reader *reader)
     reader->reading = reading_start(reader->queue->line, &read_kind, input, reader);
 }
 
-void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void *owner)
+static void read_on(void *owner)
 {
+    struct body_reader *reader = owner;
     size_t skip = 0;
 
-    let_go(reader);
-    reader->on_piece = on_piece;
-    reader->owner = owner;
     reader->ready = SLICE_NONE;
     if (reader->offset < reader->total) {
         reader->piece =
@@ -134,7 +150,36 @@ void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void 
     loop_defer(reader->queue->loop, &reader->deferred, tell, reader);
 }
 
-void body_reader_close(struct body_reader *reader)
+void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void *owner)
+{
+    struct queue *queue = reader->queue;
+
+    let_go(reader);
+    reader->on_piece = on_piece;
+    reader->owner = owner;
+    if (!reader->has_window) {
+        if (!has_room_for_window(queue) || queue->window_turns.count > 0) {
+            list_push_back(&queue->window_turns, &reader->turn);
+            return;
+        }
+        take_window(reader);
+    }
+    read_on(reader);
+}
+
+static void give_window_on(struct queue *queue)
+{
+    struct link *link;
+
+    while (has_room_for_window(queue) && (link = list_pop_front(&queue->window_turns))) {
+        struct body_reader *next = CONTAINER_OF(link, struct body_reader, turn);
+
+        take_window(next);
+        loop_defer(queue->loop, &next->deferred, read_on, next);
+    }
+}
+
+static void reader_free(struct body_reader *reader)
 {
     struct queue *queue = reader->queue;
 
@@ -142,9 +187,19 @@ void body_reader_close(struct body_reader *reader)
     if (reader->reading)
         reading_cancel(reader->reading);
     let_go(reader);
-    queue->outbound_bytes -= LIMIT_PIECE_BYTES;
+    list_remove(&queue->window_turns, &reader->turn);
+    if (reader->has_window)
+        queue->outbound_bytes -= LIMIT_PIECE_BYTES;
     list_remove(&queue->readers, &reader->link);
     memory_free(reader);
+}
+
+void body_reader_close(struct body_reader *reader)
+{
+    struct queue *queue = reader->queue;
+
+    reader_free(reader);
+    give_window_on(queue);
 }
 
 void readers_free(struct queue *queue)
@@ -152,5 +207,5 @@ void readers_free(struct queue *queue)
     struct link *link;
 
     while ((link = list_first(&queue->readers)))
-        body_reader_close(CONTAINER_OF(link, struct body_reader, link));
+        reader_free(CONTAINER_OF(link, struct body_reader, link));
 }

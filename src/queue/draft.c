@@ -339,6 +339,7 @@ void commits_go_on(struct queue *queue)
             queue->pending_bytes + commit->message.bytes > queue->pending_most)
             return;
         list_remove(&queue->held_back, link);
+        queue->receiving_bytes -= commit->message.bytes;
         commit_submit(commit);
     }
 }
@@ -358,6 +359,8 @@ static void commit_go(struct commit *commit)
     commit->operation.op.on_end = on_committed;
     commit->operation.op.owner = commit;
     list_push_back(&queue->held_back, &commit->operation.link);
+    /* In memory, and not pending yet: others write their drafts out for it. */
+    queue->receiving_bytes += commit->message.bytes;
     commits_go_on(queue);
 }
 

@@ -24,6 +24,7 @@ struct queue {
     void *lane_owner;
     uint64_t first_id; /* of this process: what is below was there before */
     uint64_t next_id;
+    int64_t longest_wait_ms; /* between two attempts */
     uint64_t min_free_space_bytes;
     uint64_t receiving_most;
     uint64_t pending_most;
@@ -39,6 +40,7 @@ struct queue {
     struct list loads;
     struct list visits;
     struct list readers;
+    struct list window_turns; /* readers that wait for their window, first come first */
     struct rebuild *rebuild;
 };
 

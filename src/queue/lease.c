@@ -379,6 +379,7 @@ static void on_regrouped(void *owner, struct store_op *op)
                                       lease->envelope.priority};
             struct queue_entry entry = lease->entry;
 
+            entry.next_attempt_ms = loop_wall_ms(queue->loop); /* it was due */
             entry.group = op->first_group + (uint32_t)i;
             waiting_add(queue->waiting, &key, &entry, false);
         }

@@ -209,18 +209,21 @@ void message_fini(struct message *message)
 void message_publish(struct message *message)
 {
     struct queue *queue = message->queue;
+    int64_t next_ms = loop_wall_ms(queue->loop);
     struct cache_message cached = {message->store.id,    message->pieces,
                                    message->piece_count, bytes_view(&message->envelope),
                                    message->records,     message->group_count};
 
+    /* Due now, even if the clock was put back since it came. */
+    if (next_ms > message->arrival_ms)
+        next_ms = message->arrival_ms;
     queue->messages_committed++;
     if (!message->store.was_draft) /* a streamed one has left memory on purpose */
         cache_add(queue->cache, &cached);
     for (size_t i = 0; i < message->group_count; i++) {
         struct waiting_key key = {message->lanes[i], message->tenant, message->priority};
         struct queue_entry entry = {message->store.id, (uint32_t)i,
-                                    (uint32_t)(message->arrival_ms / 1000),
-                                    message->arrival_ms};
+                                    (uint32_t)(message->arrival_ms / 1000), next_ms};
 
         waiting_add(queue->waiting, &key, &entry, true);
     }

@@ -9,7 +9,8 @@
 
 #include <string.h>
 
-enum { CACHE_BYTES = 64 << 20, IDS_RESERVED = 1000, COMMIT_PATIENCE_US = 10000000 };
+/* IDS_RESERVED: for sessions that were told yes, and for reports; half of what is raised. */
+enum { CACHE_BYTES = 64 << 20, IDS_RESERVED = 32768, COMMIT_PATIENCE_US = 10000000 };
 
 static void default_lane(void *owner, const char *address, char lane[LANE_TEXT])
 {
@@ -34,6 +35,7 @@ static struct queue *queue_new(struct loop *loop, struct offload *offload)
     list_init(&queue->loads);
     list_init(&queue->visits);
     list_init(&queue->readers);
+    list_init(&queue->window_turns);
     return queue;
 }
 
@@ -71,6 +73,17 @@ enum result queue_open(struct loop *loop, struct offload *offload,
     return RESULT_OK;
 }
 
+/* No retry is further away, jitter included. */
+static int64_t longest_wait(const struct queue_settings *settings)
+{
+    int64_t longest_ms = 0;
+
+    for (size_t i = 0; i < settings->retry_count && i < QUEUE_RETRY_MAX; i++)
+        if (settings->retry_ms[i] > longest_ms)
+            longest_ms = settings->retry_ms[i];
+    return longest_ms > 0 ? longest_ms + longest_ms / 10 : settings->expire_ms;
+}
+
 void queue_apply(struct queue *queue, const struct queue_settings *settings)
 {
     queue->min_free_space_bytes = settings->min_free_space_bytes;
@@ -79,6 +92,7 @@ void queue_apply(struct queue *queue, const struct queue_settings *settings)
     queue->pending_most =
         settings->pending_bytes ? settings->pending_bytes : LIMIT_PENDING_BYTES;
     waiting_set_expire(queue->waiting, settings->expire_ms);
+    queue->longest_wait_ms = longest_wait(settings);
 }
 
 void queue_set_lanes(struct queue *queue, queue_lane_fn *lane_of, void *owner)
@@ -100,6 +114,7 @@ void queue_close(struct queue *queue)
     rebuild_free(queue);
     visits_free(queue);
     readers_free(queue);
+    leases_free(queue); /* before the line: loads are readings */
     reading_line_free(queue->line);
     store_close(queue->store);
     drafts_free(queue);
@@ -108,7 +123,6 @@ void queue_close(struct queue *queue)
 
         operation->free(operation);
     }
-    leases_free(queue);
     waiting_free(queue->waiting);
     cache_free(queue->cache);
     lock_give_up(queue->lock);
@@ -185,7 +199,7 @@ void queue_statistics(struct queue *queue, struct queue_statistics *statistics)
     store_read_numbers(queue->store, &store);
     waiting_read_numbers(queue->waiting, &waiting);
     *statistics = (struct queue_statistics){
-        .groups_waiting = waiting.waiting + waiting.overflow,
+        .groups_waiting = waiting.waiting,
         .groups_leased = waiting.leased,
         .domain_queues = waiting.domain_queues,
         .drafts = queue->drafts.count,

@@ -8,7 +8,14 @@
 
 #include <string.h>
 
-enum { BATCH_ENVELOPES = 250, OVERFLOW_ENTRIES = 500, AGAIN_MS = 5000 };
+/* ADD_A_TURN: the loop, which puts them into the index, has its other work between. */
+enum {
+    BATCH_ENVELOPES = 250,
+    BATCH_GROUPS = 1000,
+    ADD_A_TURN = 100,
+    OVERFLOW_ENTRIES = 100,
+    AGAIN_MS = 5000
+};
 
 struct found {
     struct queue_entry entry;
@@ -26,6 +33,9 @@ struct rebuild {
     uint64_t next_id;
     uint64_t groups;
     bool is_over;
+    struct batch *adding; /* read, and on its way into the index */
+    size_t added;
+    struct deferred add;
 };
 
 struct batch { /* touched by the pool */
@@ -107,15 +117,21 @@ static void drop(void *argument)
     memory_free(batch);
 }
 
-static void add_found(struct queue *queue, const struct batch *batch)
+/* What is further away than any retry was written before the clock was put back. */
+static void add_found(struct queue *queue, const struct found *found)
 {
-    for (size_t i = 0; i < batch->count; i++) {
-        const struct found *found = &batch->found[i];
-        struct waiting_key key = {found->lane, found->has_tenant ? found->tenant : NULL,
-                                  found->priority};
+    struct waiting_key key = {found->lane, found->has_tenant ? found->tenant : NULL,
+                              found->priority};
+    struct queue_entry entry = found->entry;
+    int64_t latest_ms = loop_wall_ms(queue->loop) + queue->longest_wait_ms;
 
-        waiting_add(queue->waiting, &key, &found->entry, false);
-    }
+    if (entry.next_attempt_ms > latest_ms)
+        entry.next_attempt_ms = latest_ms;
+    waiting_add(queue->waiting, &key, &entry, false);
+}
+
+static void log_corrupt(const struct batch *batch)
+{
     if (batch->corrupt > 0)
         log_message(LOG_ERROR, "queue.unreadable",
                     "%zu records cannot be read and are left alone", batch->corrupt);
@@ -123,25 +139,51 @@ static void add_found(struct queue *queue, const struct batch *batch)
 
 static void scan_on(void *owner);
 
+static void on_batch_end(struct rebuild *rebuild)
+{
+    struct batch *batch = rebuild->adding;
+
+    rebuild->adding = NULL;
+    log_corrupt(batch);
+    rebuild->groups += batch->count;
+    rebuild->next_id = batch->scan.next_id;
+    rebuild->is_over = batch->scan.is_over;
+    drop(batch);
+    if (rebuild->is_over)
+        log_message(LOG_INFO, "queue.rebuilt",
+                    "the index holds %llu groups of before the start",
+                    (unsigned long long)rebuild->groups);
+    else
+        scan_on(rebuild);
+}
+
+static void add_some(void *owner)
+{
+    struct rebuild *rebuild = owner;
+    struct batch *batch = rebuild->adding;
+
+    for (int i = 0; i < ADD_A_TURN && rebuild->added < batch->count; i++)
+        add_found(rebuild->queue, &batch->found[rebuild->added++]);
+    if (rebuild->added < batch->count)
+        loop_defer(rebuild->queue->loop, &rebuild->add, add_some, rebuild);
+    else
+        on_batch_end(rebuild);
+}
+
 static void on_scanned(void *owner, void *argument)
 {
     struct rebuild *rebuild = owner;
     struct batch *batch = argument;
 
     rebuild->reading = NULL;
-    add_found(rebuild->queue, batch);
-    rebuild->groups += batch->count;
-    rebuild->next_id = batch->scan.next_id;
-    rebuild->is_over = batch->result == RESULT_OK && batch->scan.is_over;
-    if (rebuild->is_over)
-        log_message(LOG_INFO, "queue.rebuilt",
-                    "the index holds %llu groups of before the start",
-                    (unsigned long long)rebuild->groups);
-    else if (batch->result == RESULT_OK)
-        scan_on(rebuild);
-    else
-        timer_start(&rebuild->again, AGAIN_MS); /* the disk: later again, from here */
-    drop(batch);
+    if (batch->result != RESULT_OK) { /* the disk: later again, all of it */
+        drop(batch);
+        timer_start(&rebuild->again, AGAIN_MS);
+        return;
+    }
+    rebuild->adding = batch;
+    rebuild->added = 0;
+    add_some(rebuild);
 }
 
 static const struct reading_kind scan_kind = {scan_run, on_scanned, drop};
@@ -154,6 +196,10 @@ static void scan_on(void *owner)
     batch->scan.next_id = rebuild->next_id;
     batch->scan.before_id = rebuild->queue->first_id;
     batch->scan.most_envelopes = BATCH_ENVELOPES;
+    batch->scan.most_groups = BATCH_GROUPS;
+    /* Of a message that is half in the index a group may be leased, and regrouped: the scan
+     * would find the new ones once more. */
+    batch->scan.keeps_messages = true;
     batch->result = RESULT_IO;
     rebuild->reading = reading_start(rebuild->queue->line, &scan_kind, batch, rebuild);
 }
@@ -171,10 +217,13 @@ void rebuild_start(struct queue *queue)
 static void on_overflow_read(void *owner, void *argument)
 {
     struct rebuild *rebuild = owner;
+    struct batch *batch = argument;
 
     rebuild->overflow = NULL;
-    add_found(rebuild->queue, argument);
-    drop(argument);
+    log_corrupt(batch);
+    for (size_t i = 0; i < batch->count; i++)
+        add_found(rebuild->queue, &batch->found[i]);
+    drop(batch);
 }
 
 static const struct reading_kind overflow_kind = {overflow_run, on_overflow_read, drop};
@@ -203,6 +252,9 @@ void rebuild_free(struct queue *queue)
     if (rebuild->overflow)
         reading_cancel(rebuild->overflow);
     timer_cancel(&rebuild->again);
+    deferred_cancel(queue->loop, &rebuild->add);
+    if (rebuild->adding)
+        drop(rebuild->adding);
     memory_free(rebuild);
     queue->rebuild = NULL;
 }

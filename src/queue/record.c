@@ -35,6 +35,7 @@ struct writer {
     char data[RECORD_MAX];
     size_t length;
     bool is_full;
+    bool is_wrong; /* reading would refuse it */
 };
 
 static void put(struct writer *writer, const void *data, size_t length)
@@ -73,8 +74,25 @@ static void put_text(struct writer *writer, const char *text)
     put(writer, text, length + 1);
 }
 
+/* One that may not be NULL. */
+static void put_needed_text(struct writer *writer, const char *text)
+{
+    if (!text)
+        writer->is_wrong = true;
+    put_text(writer, text);
+}
+
+static void put_bounded(struct writer *writer, uint64_t value, unsigned bits)
+{
+    if (value >> bits)
+        writer->is_wrong = true;
+    put_number(writer, value, 8);
+}
+
 static enum result writer_end(const struct writer *writer, struct bytes *into)
 {
+    if (writer->is_wrong)
+        return RESULT_INVALID;
     if (writer->is_full)
         return RESULT_TOO_LARGE;
     return bytes_add(into, (struct slice){writer->data, writer->length});
@@ -88,6 +106,7 @@ enum result record_encode_envelope(const struct envelope *envelope, uint32_t gro
 
     writer.length = 0;
     writer.is_full = false;
+    writer.is_wrong = envelope->dsn_return > RETURN_HEADERS;
     flags |= envelope->smtputf8 ? FLAG_SMTPUTF8 : 0;
     flags |= envelope->has_8bit ? FLAG_8BIT : 0;
     flags |= envelope->has_dot_line ? FLAG_DOT_LINE : 0;
@@ -99,10 +118,10 @@ enum result record_encode_envelope(const struct envelope *envelope, uint32_t gro
     put_number(&writer, envelope->priority, 1);
     put_number(&writer, envelope->longest_line, 4);
     put_number(&writer, group_count, 4);
-    put_number(&writer, (uint64_t)envelope->arrival_ms, 8);
-    put_number(&writer, envelope->header_bytes, 8);
-    put_number(&writer, envelope->body_bytes, 8);
-    put_text(&writer, envelope->sender);
+    put_bounded(&writer, (uint64_t)envelope->arrival_ms, TIME_BITS);
+    put_bounded(&writer, envelope->header_bytes, SIZE_BITS);
+    put_bounded(&writer, envelope->body_bytes, SIZE_BITS);
+    put_needed_text(&writer, envelope->sender);
     put_text(&writer, envelope->envid);
     put_text(&writer, envelope->user);
     put_text(&writer, envelope->tenant);
@@ -123,7 +142,7 @@ enum result record_encode_group(const struct group *group, struct bytes *into)
     if (group->recipient_count == 0 || group->recipient_count > LIMIT_GROUP_RECIPIENTS)
         return RESULT_TOO_LARGE;
     writer.length = 0;
-    writer.is_full = false;
+    writer.is_full = writer.is_wrong = false;
     put_number(&writer, VERSION, 1);
     put_number(&writer, KIND_GROUP, 1);
     put_number(&writer,
@@ -132,18 +151,22 @@ enum result record_encode_group(const struct group *group, struct bytes *into)
                1);
     put_number(&writer, 0, 1);
     put_number(&writer, group->attempts, 4);
-    put_number(&writer, (uint64_t)group->next_attempt_ms, 8);
-    put_number(&writer, (uint64_t)group->not_before_ms, 8);
-    put_number(&writer, (uint64_t)group->last_attempt_ms, 8);
+    put_bounded(&writer, (uint64_t)group->next_attempt_ms, TIME_BITS);
+    put_bounded(&writer, (uint64_t)group->not_before_ms, TIME_BITS);
+    put_bounded(&writer, (uint64_t)group->last_attempt_ms, TIME_BITS);
     put_number(&writer, group->last_code, 2);
     put_number(&writer, group->recipient_count, 2);
-    put_text(&writer, group->lane);
-    put_text(&writer, group->last_status);
-    put_text(&writer, group->last_text);
-    put_text(&writer, group->last_host);
+    put_needed_text(&writer, group->lane);
+    put_needed_text(&writer, group->last_status);
+    put_needed_text(&writer, group->last_text);
+    put_needed_text(&writer, group->last_host);
+    if (group->lane && strlen(group->lane) >= LANE_TEXT)
+        writer.is_wrong = true;
     for (uint32_t i = 0; i < group->recipient_count; i++) {
+        if (group->recipients[i].address && !group->recipients[i].address[0])
+            writer.is_wrong = true;
         put_number(&writer, group->recipients[i].notify, 1);
-        put_text(&writer, group->recipients[i].address);
+        put_needed_text(&writer, group->recipients[i].address);
         put_text(&writer, group->recipients[i].orcpt);
     }
     return writer_end(&writer, into);

@@ -12,7 +12,8 @@
 /* One page run holds it, whatever the page size (docs/queue.md). */
 enum { RECORD_MAX = LIMIT_CHUNK_BYTES };
 
-/* Appends. RESULT_TOO_LARGE above RECORD_MAX: the caller's texts passed their limits. */
+/* Appends. RESULT_TOO_LARGE above RECORD_MAX: the caller's texts passed their limits.
+ * RESULT_INVALID: decoding would refuse it, and the message would be lost in the queue. */
 enum result MUST_CHECK record_encode_envelope(const struct envelope *envelope,
                                               uint32_t group_count, struct bytes *into);
 /* Texts of the result point into `record` and live as long. */

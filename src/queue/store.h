@@ -142,15 +142,18 @@ struct store_piece {
 enum result MUST_CHECK store_read_piece(struct store *store,
                                         const struct store_piece *piece);
 
-/* Groups in order of id, in one read transaction of at most `most_envelopes`. The slices
- * live during the call. `envelope` is empty when it is missing. */
+/* Groups in order of id, in one read transaction of at most `most_envelopes` and
+ * `most_groups`. The slices live during the call. `envelope` is empty when it is missing. */
 typedef void store_scan_fn(void *owner, uint64_t id, uint32_t group, struct slice envelope,
                            struct slice record);
 struct store_scan {
-    uint64_t next_id;   /* in: from here; out: where the next scan goes on */
+    uint64_t next_id; /* in: from here; out: where the next scan goes on */
+    uint32_t next_group;
     uint64_t before_id; /* ends here */
     size_t most_envelopes;
-    bool is_over; /* out */
+    size_t most_groups;  /* 0: as many as there are */
+    bool keeps_messages; /* whole: it ends above most_groups, with the next message */
+    bool is_over;        /* out */
     store_scan_fn *fn;
     void *owner;
 };

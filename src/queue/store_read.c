@@ -161,12 +161,13 @@ static struct slice find_envelope(struct store *store, MDB_txn *txn, uint64_t id
 /* From where the cursor stands, up to the limits of the scan. */
 static int scan_on(struct store *store, MDB_cursor *cursor, struct store_scan *scan)
 {
-    struct store_group_key text = store_key(scan->next_id, 0);
+    struct store_group_key text = store_key(scan->next_id, scan->next_group);
     MDB_val key = {sizeof text.text, text.text};
     MDB_val data;
     struct slice envelope = {NULL, 0};
     uint64_t id = 0;
     size_t envelopes = 0;
+    size_t groups = 0;
     int code = mdb_cursor_get(cursor, &key, &data, MDB_SET_RANGE);
 
     while (code == 0 && key.mv_size == STORE_KEY_CHUNK &&
@@ -174,8 +175,12 @@ static int scan_on(struct store *store, MDB_cursor *cursor, struct store_scan *s
         bool is_next = envelopes == 0 || store_key_id(&key) != id;
 
         id = store_key_id(&key);
-        if (is_next && envelopes++ == scan->most_envelopes) {
+        bool is_full = scan->most_groups && groups++ >= scan->most_groups;
+
+        if ((is_next && envelopes++ == scan->most_envelopes) ||
+            (is_full && (is_next || !scan->keeps_messages))) {
             scan->next_id = id;
+            scan->next_group = store_key_number(&key);
             return 0;
         }
         if (is_next)

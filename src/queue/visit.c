@@ -5,7 +5,11 @@
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 
-enum { BATCH_ENVELOPES = 64, BATCH_BYTES = 64 << 20 };
+enum {
+    BATCH_ENVELOPES = 64,
+    BATCH_GROUPS = 64,
+    BATCH_BYTES = 2 * BATCH_GROUPS * RECORD_MAX
+};
 
 struct queue_visit {
     struct link link;
@@ -15,6 +19,7 @@ struct queue_visit {
     void *owner;
     struct reading *reading;
     uint64_t next_id;
+    uint32_t next_group;
 };
 
 struct view { /* offsets into the bytes */
@@ -115,6 +120,7 @@ static void on_batch(void *owner, void *argument)
 
     visit->reading = NULL;
     visit->next_id = batch->scan.next_id;
+    visit->next_group = batch->scan.next_group;
     for (size_t i = 0; i < batch->count; i++) {
         if (show(visit, batch, &batch->views[i]))
             continue;
@@ -135,8 +141,10 @@ static void start_batch(struct queue_visit *visit)
     struct batch *batch = NEW(struct batch);
 
     batch->scan.next_id = visit->next_id;
+    batch->scan.next_group = visit->next_group;
     batch->scan.before_id = UINT64_MAX;
     batch->scan.most_envelopes = BATCH_ENVELOPES;
+    batch->scan.most_groups = BATCH_GROUPS;
     batch->result = RESULT_IO;
     bytes_init(&batch->bytes, BATCH_BYTES);
     visit->reading = reading_start(visit->queue->line, &kind, batch, visit);

@@ -13,7 +13,10 @@
 
 #include <string.h>
 
-enum { DUE_A_TURN = 1000, SWEEP_MS = 1000, SWEEP_QUEUES = 20000, EXPIRY_SCAN = 1024 };
+/* What is done in one turn of the loop takes a fraction of a millisecond. A sweep over many
+ * domain queues is many short ones. */
+enum { DUE_A_TURN = 32, EXPIRY_SCAN = 1024 };
+enum { SWEEP_MS = 1000, SWEEP_STEP_MS = 20, SWEEP_QUEUES = 500 };
 enum { CLOCK_LOOK_MS = 10000 };
 
 static const int64_t EMPTY_GOES_MS = 3600000;
@@ -59,8 +62,9 @@ int64_t waiting_from_wall(struct waiting *waiting, int64_t wall_ms)
     return wall_ms == NEVER_MS ? NEVER_MS : wall_ms - waiting->skew_ms;
 }
 
-int64_t waiting_to_wall(const struct waiting *waiting, int64_t our_ms)
+int64_t waiting_to_wall(struct waiting *waiting, int64_t our_ms)
 {
+    (void)waiting_now(waiting);
     return our_ms == NEVER_MS ? NEVER_MS : our_ms + waiting->skew_ms;
 }
 
@@ -340,9 +344,12 @@ static void on_sweep(void *owner)
         waiting->sweep_oldest_s = UINT32_MAX;
         waiting->sweep_at = 0;
     }
-    if (waiting->overflow.count > 0 && waiting->on_overflow)
+    if (waiting->overflow.count > 0 && waiting->on_overflow &&
+        now_ms - waiting->overflow_ms >= SWEEP_MS) {
+        waiting->overflow_ms = now_ms;
         waiting->on_overflow(waiting->overflow_owner);
-    timer_start(&waiting->sweep, SWEEP_MS);
+    }
+    timer_start(&waiting->sweep, waiting->sweep_at > 0 ? SWEEP_STEP_MS : SWEEP_MS);
 }
 
 void waiting_on_overflow(struct waiting *waiting, loop_fn *fn, void *owner)

@@ -61,9 +61,9 @@ void waiting_end_lease(struct domain_queue *domain_queue, uint64_t id, uint32_t 
 struct waiting_change {
     uint64_t id;
     uint32_t group;
-    bool is_parked; /* taken while the change was written; `entry` and `domain_queue` say
-                       what */
-    struct queue_entry entry;
+    bool is_parked; /* taken while the change was written; what follows says what */
+    uint32_t arrival_s;
+    int64_t next_ms; /* of the index's own clock: the wall's may step meanwhile */
     struct domain_queue *domain_queue;
     bool may_expire;
 };
@@ -81,7 +81,7 @@ void waiting_change_end(struct waiting *waiting, const struct waiting_changes *c
                         enum waiting_change_end end, int64_t next_ms);
 
 struct waiting_numbers {
-    uint64_t waiting;
+    uint64_t waiting; /* the overflow too */
     uint64_t leased;
     uint64_t domain_queues;
     uint64_t overflow;

@@ -58,6 +58,7 @@ struct waiting {
     struct map *leased;
     struct map *changing;
     struct heap overflow;
+    int64_t overflow_ms; /* loop clock: when it was looked at */
     loop_fn *on_overflow;
     void *overflow_owner;
 };
@@ -75,7 +76,7 @@ struct slice waiting_id_slice(uint64_t id, uint32_t group, struct waiting_id *me
 
 int64_t waiting_now(struct waiting *waiting);
 int64_t waiting_from_wall(struct waiting *waiting, int64_t wall_ms);
-int64_t waiting_to_wall(const struct waiting *waiting, int64_t our_ms);
+int64_t waiting_to_wall(struct waiting *waiting, int64_t our_ms);
 /* Entries were added or moved: tells the timer. */
 void domain_queue_arm(struct domain_queue *domain_queue);
 void domain_queue_push(struct domain_queue *domain_queue, const struct entry *entry);

@@ -22,8 +22,7 @@ static void *find(const struct map *map, uint64_t id, uint32_t group)
     return map_get(map, waiting_id_slice(id, group, &memory));
 }
 
-static struct queue_entry outer_entry(const struct waiting *waiting,
-                                      const struct entry *entry)
+static struct queue_entry outer_entry(struct waiting *waiting, const struct entry *entry)
 {
     return (struct queue_entry){entry->id, entry->group, entry->arrival_s,
                                 waiting_to_wall(waiting, entry->next_ms)};
@@ -52,7 +51,8 @@ bool waiting_lease(struct domain_queue *domain_queue, size_t at, struct queue_en
 
     if (change) {
         change->is_parked = true;
-        change->entry = outer_entry(waiting, &entry);
+        change->arrival_s = entry.arrival_s;
+        change->next_ms = entry.next_ms;
         change->may_expire = entry.may_expire;
         change->domain_queue = domain_queue;
         return false;
@@ -138,12 +138,12 @@ bool waiting_change_begin(struct waiting *waiting, struct waiting_change *change
 static void end_parked(struct waiting *waiting, const struct waiting_change *change,
                        enum waiting_change_end end, int64_t next_ms)
 {
-    struct entry entry = {.id = change->entry.id, .arrival_s = change->entry.arrival_s};
+    struct entry entry = {.id = change->id, .arrival_s = change->arrival_s};
 
-    entry.group = change->entry.group & 0x7fffffffU;
+    entry.group = change->group & 0x7fffffffU;
     entry.may_expire = change->may_expire;
-    entry.next_ms = waiting_from_wall(
-        waiting, end == WAITING_RETRIED ? next_ms : change->entry.next_attempt_ms);
+    entry.next_ms =
+        end == WAITING_RETRIED ? waiting_from_wall(waiting, next_ms) : change->next_ms;
     if (end != WAITING_REMOVED)
         domain_queue_push(change->domain_queue, &entry);
     unpin(change->domain_queue);

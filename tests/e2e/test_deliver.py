@@ -1,5 +1,7 @@
 """Issue sentences of 'Delivery': routes, MX rules, connections, TLS, faults, what the hop lacks."""
 import os
+import signal
+import socket
 import time
 import unittest
 
@@ -53,6 +55,8 @@ noaddr  MX 10 nowhere.mx
 txtonly TXT "no mail here"
 loop    MX 10 relay
 relay   A 127.0.0.1
+backup  MX 10 primary.elsewhere.example.
+backup  MX 20 relay
 alias   CNAME mx
 big     MX 5 mx1.mx
 """ + "\n".join(f"big MX {i + 10} a-rather-long-name-of-a-mail-exchanger-{i}.of-a-big-farm"
@@ -102,6 +106,16 @@ big     MX 5 mx1.mx
             send(self.relay, [recipient])
             event = self.event("deliver.bounced", recipient)
             self.assertEqual(event["reply"]["enhanced"], status, recipient)
+
+    def test_a_backup_waits_while_the_name_of_the_primary_cannot_be_looked_up(self):
+        """SERVFAIL or REFUSED for a host that is preferred to ourselves: 4.4.3, and no bounce."""
+        send(self.relay, ["p@backup.test"])
+        world.wait_for(lambda: [e for e in self.relay.events("deliver.dns_backoff")
+                                if e["domain"] == "backup.test"] or
+                       [e for e in self.relay.events("deliver.bounced")
+                        if e["recipient"] == "p@backup.test"], "the verdict")
+        self.assertNotIn("p@backup.test", bounced(self.relay))
+        self.assertIn(["p@backup.test"], [g["recipients"] for g in self.relay.queue()])
 
 
 class Faults(unittest.TestCase):
@@ -264,6 +278,56 @@ class Transactions(unittest.TestCase):
         relay.wait_empty()
         books(self, relay, [hop], recipients)
 
+    def test_a_hop_that_takes_one_transaction_on_a_connection_gets_no_message_twice(self):
+        """It closes before MAIL of the further transaction: the rest goes on a new connection."""
+        used = set()
+
+        def answer(stage, argument, session):
+            if stage == "rcpt" and session.message and len(session.message["recipients"]) >= 3:
+                return "452 4.5.3 too many recipients"
+            if stage == "mail" and session.number in used:
+                return "DROP"
+            if stage == "dot":
+                used.add(session.number)
+            return None
+        hop = Hop(self, answer)
+        relay = Relay(self, hop=hop.port, queue='retry = ["1h"]\n')
+        recipients = [f"r{i}@x.test" for i in range(10)]
+        send(relay, recipients)
+        relay.wait_empty()
+        books(self, relay, [hop], recipients)
+        self.assertEqual(relay.events("deliver.destination_backoff"), [])
+
+    def test_what_was_delivered_stays_so_when_the_hop_goes_away_before_the_rest(self):
+        def answer(stage, argument, session):
+            if stage == "rcpt" and session.message and session.message["recipients"]:
+                return "452 4.5.3 too many recipients"
+            if stage == "mail" and hop.messages:
+                return "421 4.3.2 no more today"
+            return None
+        hop = Hop(self, answer)
+        relay = Relay(self, hop=hop.port, queue='retry = ["1h"]\n')
+        recipients = ["r0@x.test", "r1@x.test"]
+        send(relay, recipients)
+        world.wait_for(lambda: [g for g in relay.queue() if g["attempts"] == 1], "the deferral")
+        self.assertEqual(relay.queue()[0]["recipients"], ["r1@x.test"])
+        books(self, relay, [hop], recipients)
+
+    def test_452_about_a_mailbox_is_no_limit_on_recipients(self):
+        """452 4.2.2 (a full mailbox) behind an accepted recipient teaches nothing about the host."""
+        def answer(stage, argument, session):
+            if stage == "rcpt" and "<full" in argument:
+                return "452 4.2.2 over quota"
+            return None
+        hop = Hop(self, answer)
+        relay = Relay(self, hop=hop.port, queue='retry = ["1h"]\n')
+        send(relay, ["a@x.test", "full@x.test", "b@x.test"])
+        world.wait_for(lambda: [g for g in relay.queue() if g["attempts"] == 1], "the deferral")
+        send(relay, ["c@x.test", "d@x.test"])
+        world.wait_for(lambda: len(relay.queue()) == 1, "the second message")
+        self.assertEqual([m["recipients"] for m in hop.messages],
+                         [["a@x.test", "b@x.test"], ["c@x.test", "d@x.test"]])
+
     def test_mixed_answers_settle_each_recipient_alone(self):
         def answer(stage, argument, session):
             if stage == "rcpt" and "<no" in argument:
@@ -309,6 +373,41 @@ class Transactions(unittest.TestCase):
         self.assertTrue(hop.messages[0]["data"].endswith(b"\r\n\r\n" + body.encode()))
 
 
+class Reload(unittest.TestCase):
+    def reload_to(self, relay, hop):
+        mark = relay.log_mark()
+        relay.write_config(hop=hop.port)
+        relay.signal(signal.SIGHUP)
+        world.wait_for(lambda: relay.event("server.reloaded", mark), "the reload")
+
+    def test_mail_goes_the_new_way_though_a_connection_of_the_old_one_rests(self):
+        old, new = Hop(self), Hop(self)
+        relay = Relay(self, hop=old.port)
+        send(relay, ["a@x.test"])
+        relay.wait_empty()
+        self.reload_to(relay, new)
+        send(relay, ["b@x.test"])
+        relay.wait_empty()
+        self.assertEqual((old.delivered(), new.delivered()), ({"a@x.test": 1}, {"b@x.test": 1}))
+
+    def test_a_backlog_takes_the_new_way(self):
+        """Not only new mail: what waited for its turn when the file was read again."""
+        def slow(stage, argument, session):
+            if stage == "dot":
+                time.sleep(0.3)
+            return None
+        old, new = Hop(self, slow), Hop(self)
+        relay = Relay(self, hop=old.port, delivery="connections = 1\n")
+        recipients = [f"r{i}@x.test" for i in range(20)]
+        for recipient in recipients:
+            send(relay, [recipient])
+        world.wait_for(lambda: old.messages, "the first message")
+        self.reload_to(relay, new)
+        relay.wait_empty()
+        books(self, relay, [old, new], recipients)
+        self.assertGreater(len(new.messages), 10)
+
+
 class NextHopLacks(unittest.TestCase):
     def bounce_status(self, capabilities, text, options=()):
         hop = Hop(self, capabilities=capabilities)
@@ -323,6 +422,29 @@ class NextHopLacks(unittest.TestCase):
         self.assertEqual(self.bounce_status(["PIPELINING"],
                                             "Subject: x\r\n\r\ngrüße\r\n".encode(),
                                             ["BODY=8BITMIME"]), "5.6.3")
+
+    def test_the_other_mail_exchanger_first_when_an_idle_connection_lacks_it(self):
+        """The connection that rests may be to any of the hosts: none is passed over for it."""
+        def close_behind_each(stage, argument, session):
+            if stage == "dot":
+                session.connection.shutdown(socket.SHUT_RD)
+            return None
+        port = world.free_port()
+        able = Hop(self, close_behind_each, host="127.0.0.11", port=port)
+        lacking = Hop(self, host="127.0.0.12", port=port, capabilities=("PIPELINING",))
+        dns = Dns(self, {"test": "x MX 10 a.x\nx MX 10 b.x\na.x A 127.0.0.11\nb.x A 127.0.0.12\n"})
+        relay = Relay(self, dns=dns, delivery=f"port = {port}\nconnections = 1\n")
+        sent = 0
+        while not lacking.messages and sent < 60:
+            send(relay, [f"plain{sent}@x.test"])
+            relay.wait_empty()
+            sent += 1
+        for i in range(12):
+            send(relay, [f"r{i}@x.test"], text="Subject: x\r\n\r\ngrüße\r\n".encode(),
+                 options=["BODY=8BITMIME"])
+            relay.wait_empty()
+        self.assertEqual(bounced(relay), set())
+        self.assertEqual(sum(m["recipients"][0].startswith("r") for m in able.messages), 12)
 
     def test_smtputf8_not_offered_bounces_5_6_7(self):
         self.assertEqual(self.bounce_status(["8BITMIME"], "Subject: grüße\r\n\r\nx\r\n".encode(),
@@ -387,6 +509,23 @@ class Tls(unittest.TestCase):
         _, event = self.deliver(broken, "opportunistic")
         self.assertEqual(event["event"], "deliver.delivered")
         self.assertFalse(broken.messages[0]["secure"])
+
+    def test_too_many_handshakes_here_are_no_reason_to_send_in_clear(self):
+        """A client that begins handshakes and never ends them cannot bring it about either."""
+        hop = Hop(self, tls=self.good)
+        relay = Relay(self, limits="handshakes_per_address = 1\n", extra=(
+            f'[[route]]\nmatch = "*"\nhost = "127.0.0.1"\nport = {hop.port}\n'
+            'tls = "opportunistic"\n'))
+        with socket.create_connection(("127.0.0.1", relay.smtps), 5) as silent:
+            silent.sendall(b"\x16\x03\x01")  # the handshake has begun
+            send(relay, ["t@x.test"])
+            event = world.wait_for(lambda: relay.events("deliver.delivered") or
+                                   relay.events("deliver.destination_backoff"), "an end")[0]
+        self.assertEqual(event["event"], "deliver.destination_backoff")
+        self.assertIn("handshakes", event["message"])
+        relay.command("queue", "retry", "--all")
+        relay.wait_empty()
+        self.assertTrue(hop.messages[0]["secure"])
 
     def test_required_never_goes_in_clear(self):
         hop = Hop(self)

@@ -553,6 +553,8 @@ class Dns:
         self.folder = tempfile.mkdtemp(prefix="smtpd-dns-")
         case.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.port = free_port(kind=socket.SOCK_DGRAM)
+        while not self._is_free_for_tcp():
+            self.port = free_port(kind=socket.SOCK_DGRAM)
         self.address = f"127.0.0.1:{self.port}"
         for folder in ("zones", "run", "db"):
             os.mkdir(os.path.join(self.folder, folder))
@@ -571,6 +573,14 @@ class Dns:
                                         stderr=self.log, stdin=subprocess.DEVNULL)
         case.addCleanup(self.close)
         wait_for(self._answers, "knotd to answer")
+
+    def _is_free_for_tcp(self):
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", self.port))
+            except OSError:
+                return False
+        return True
 
     def _write(self, name, records):
         with open(os.path.join(self.folder, "zones", name + ".zone"), "w") as file:

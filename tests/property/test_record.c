@@ -315,6 +315,77 @@ TEST(property, bytes_behind_a_record_are_refused)
     bytes_fini(&record);
 }
 
+/* Whatever is written can be read: else it is refused before anything is promised. */
+static void check_group(const struct group *group, bool is_fine)
+{
+    struct recipient read[LIMIT_GROUP_RECIPIENTS];
+    struct group again;
+    struct bytes record;
+    enum result result;
+
+    bytes_init(&record, RECORD_MAX);
+    result = record_encode_group(group, &record);
+    assert_int_equal(result, is_fine ? RESULT_OK : RESULT_INVALID);
+    if (is_fine)
+        assert_int_equal(record_decode_group(bytes_view(&record), 0, &again, read),
+                         RESULT_OK);
+    bytes_fini(&record);
+}
+
+static void check_envelope(const struct envelope *envelope, bool is_fine)
+{
+    struct envelope again;
+    struct bytes record;
+    uint32_t count;
+    enum result result;
+
+    bytes_init(&record, RECORD_MAX);
+    result = record_encode_envelope(envelope, 1, &record);
+    assert_int_equal(result, is_fine ? RESULT_OK : RESULT_INVALID);
+    if (is_fine)
+        assert_int_equal(record_decode_envelope(bytes_view(&record), 0, &again, &count),
+                         RESULT_OK);
+    bytes_fini(&record);
+}
+
+TEST(property, what_reading_would_refuse_is_not_written)
+{
+    const int64_t latest = (INT64_C(1) << 53) - 1;
+    const uint64_t largest = (UINT64_C(1) << 48) - 1;
+    char lane[LANE_TEXT + 1];
+    struct recipient one = {.address = "a@b.test"};
+    struct recipient none = {.address = ""};
+    struct group group = {.lane = "b.test",
+                          .last_status = "",
+                          .last_text = "",
+                          .last_host = "",
+                          .recipients = &one,
+                          .recipient_count = 1};
+    struct group wrong;
+    struct envelope envelope = {.sender = "a@b.test"};
+    struct envelope odd;
+
+    (void)state;
+    memset(lane, 'x', sizeof lane);
+    lane[LANE_TEXT - 1] = '\0';
+    check_group(&group, true);
+    wrong = group, wrong.lane = lane, check_group(&wrong, true);
+    lane[LANE_TEXT - 1] = 'x', lane[LANE_TEXT] = '\0', check_group(&wrong, false);
+    wrong = group, wrong.lane = NULL, check_group(&wrong, false);
+    wrong = group, wrong.last_host = NULL, check_group(&wrong, false);
+    wrong = group, wrong.recipients = &none, check_group(&wrong, false);
+    wrong = group, wrong.next_attempt_ms = latest, check_group(&wrong, true);
+    wrong = group, wrong.next_attempt_ms = latest + 1, check_group(&wrong, false);
+    wrong = group, wrong.not_before_ms = -1, check_group(&wrong, false);
+    wrong = group, wrong.last_attempt_ms = -1, check_group(&wrong, false);
+    check_envelope(&envelope, true);
+    odd = envelope, odd.sender = NULL, check_envelope(&odd, false);
+    odd = envelope, odd.arrival_ms = -1, check_envelope(&odd, false);
+    odd = envelope, odd.header_bytes = largest, check_envelope(&odd, true);
+    odd = envelope, odd.header_bytes = largest + 1, check_envelope(&odd, false);
+    odd = envelope, odd.body_bytes = largest + 1, check_envelope(&odd, false);
+}
+
 static int set_up(void **state)
 {
     const char *wanted = getenv("SMTPD_SEED");
@@ -333,6 +404,7 @@ int main(void)
         RUN(property, a_cut_record_is_refused),
         RUN(property, a_record_with_changed_bytes_is_refused_or_has_one_meaning),
         RUN(property, bytes_behind_a_record_are_refused),
+        RUN(property, what_reading_would_refuse_is_not_written),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

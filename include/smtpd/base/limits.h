@@ -45,6 +45,8 @@ enum limits {
 
     /* deliver */
     LIMIT_READY_GROUPS = 200,
+    LIMIT_SETTLING_GROUPS =
+        5000, /* outcomes that wait for their commit: then no new attempt */
     LIMIT_OUTBOUND_WINDOW_BYTES = 134217728,
     LIMIT_MX_HOSTS = 20,
     LIMIT_HOST_ADDRESSES = 10,

@@ -231,10 +231,13 @@ void lease_regroup(struct lease *lease, queue_end_fn *on_end, void *owner);
  * or body_reader_close(). Anything but RESULT_OK: the message cannot be read (logged). */
 typedef void body_piece_fn(void *owner, struct slice piece, enum result result);
 struct body_reader;
-/* RESULT_BUSY: all outbound windows together are used up: no new attempt now. */
+/* RESULT_BUSY: all outbound windows together are used up. */
 enum result MUST_CHECK body_reader_open(struct queue *queue,
                                         const struct envelope *envelope,
                                         struct body_reader **opened);
+/* Never busy: the first piece comes when a window is free, first come first served. */
+struct body_reader *body_reader_open_in_turn(struct queue *queue,
+                                             const struct envelope *envelope);
 void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void *owner);
 void body_reader_close(struct body_reader *reader); /* at any time */
 

@@ -113,6 +113,81 @@ TEST(router, equal_preferences_take_turns_and_others_keep_their_place)
     plan_fini(&plan);
 }
 
+/* ---- destinations that are forgotten ---- */
+
+enum { MANY = LIMIT_DESTINATIONS / 2, TWO_HOURS_MS = 7200000 };
+
+static struct destination *get(struct deliver *deliver, unsigned number)
+{
+    struct plan plan = {.kind = PLAN_FAIL, .rule = -1};
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "d%u.test", number);
+    return destination_get(deliver, &plan, name);
+}
+
+TEST(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too)
+{
+    struct deliver deliver = {.rooms.loop = loop_new(),
+                              .destinations = map_new(LIMIT_DESTINATIONS)};
+    struct lane lane = {.deliver = &deliver}; /* waits for hours: no due work */
+    size_t before;
+
+    (void)state;
+    list_init(&deliver.all_destinations);
+    list_init(&deliver.stalled);
+    for (unsigned i = 0; i < MANY; i++)
+        assert_non_null(get(&deliver, i));
+    lane_attach(&lane, get(&deliver, 0));
+    for (struct link *link = list_first(&deliver.all_destinations); link;
+         link = list_next(&deliver.all_destinations, link))
+        CONTAINER_OF(link, struct destination, link)->used_ms -= TWO_HOURS_MS;
+    before = deliver.all_destinations.count;
+    assert_non_null(get(&deliver, MANY));
+    assert_true(deliver.all_destinations.count < before);
+    assert_true(deliver.all_destinations.count > before - 100);
+    assert_null(lane.destination);
+    assert_false(link_is_in_list(&lane.attached));
+    while (deliver.all_destinations.count > 0)
+        destination_free(
+            CONTAINER_OF(list_first(&deliver.all_destinations), struct destination, link));
+    map_free(deliver.destinations);
+    loop_free(deliver.rooms.loop);
+}
+
+/* Nothing is started while the outcomes of others fill the way to the disk, and nobody needs
+ * to come by for it to go on. */
+TEST(router, a_destination_with_work_goes_on_by_itself_when_there_is_room)
+{
+    struct deliver deliver = {.rooms.loop = loop_new(), .destinations = map_new(8)};
+    static struct link settling[LIMIT_SETTLING_GROUPS];
+    struct work work = {.entry = {0}};
+    struct destination *destination;
+
+    (void)state;
+    list_init(&deliver.all_destinations);
+    list_init(&deliver.settling);
+    list_init(&deliver.stalled);
+    timer_init(&deliver.room, deliver.rooms.loop, destination_on_room, &deliver);
+    for (size_t i = 0; i < LIMIT_SETTLING_GROUPS; i++)
+        list_push_back(&deliver.settling, &settling[i]);
+    destination = get(&deliver, 0);
+    list_push_back(&destination->ready, &work.link);
+    destination_run_later(destination);
+    loop_run_for(deliver.rooms.loop, 5);
+    assert_int_equal(destination->ready.count, 1);
+    assert_int_equal(destination->running, 0);
+    assert_true(link_is_in_list(&destination->stalled));
+    (void)list_pop_front(&deliver.settling);
+    (void)list_pop_front(&destination->ready);
+    for (int ms = 0; ms < 10000 && link_is_in_list(&destination->stalled); ms++)
+        loop_run_for(deliver.rooms.loop, 1);
+    assert_false(link_is_in_list(&destination->stalled)); /* it was run again */
+    destination_free(destination);
+    map_free(deliver.destinations);
+    loop_free(deliver.rooms.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -122,6 +197,8 @@ int main(void)
             exchangers_are_sorted_by_preference_and_a_null_beside_others_is_nothing),
         RUN(router, more_exchangers_than_are_tried_are_cut_at_the_best),
         RUN(router, equal_preferences_take_turns_and_others_keep_their_place),
+        RUN(router, a_destination_with_work_goes_on_by_itself_when_there_is_room),
+        RUN(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

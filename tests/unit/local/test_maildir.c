@@ -5,16 +5,37 @@
 #include "test.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+/* fsync() stands here, in front of the library's: which folders were synced is noted. */
+enum { SYNCED_MOST = 64 };
+static ino_t synced[SYNCED_MOST];
+static size_t synced_count;
+static ino_t refused; /* its sync fails */
+
+int fsync(int fd)
+{
+    struct stat about;
+
+    if (fstat(fd, &about) == 0 && about.st_ino == refused) {
+        errno = EIO;
+        return -1;
+    }
+    if (synced_count < SYNCED_MOST)
+        synced[synced_count++] = about.st_ino;
+    return (int)syscall(SYS_fsync, fd);
+}
 
 struct world {
     char folder[64];
     char box[96];
-    struct maildir_box boxes[1];
+    struct maildir_box boxes[2];
     struct maildir_message message;
 };
 
@@ -26,6 +47,8 @@ static int set_up(void **state)
     assert_non_null(mkdtemp(world->folder));
     (void)snprintf(world->box, sizeof world->box, "%s/a.test/bob", world->folder);
     *state = world;
+    synced_count = 0;
+    refused = 0;
     return 0;
 }
 
@@ -156,6 +179,96 @@ TEST(maildir, a_folder_that_cannot_be_made_is_said)
     assert_true(world->boxes[0].text[0]);
 }
 
+static ino_t inode_of(const char *folder, const char *sub)
+{
+    char path[192];
+    struct stat about;
+
+    (void)snprintf(path, sizeof path, "%s%s", folder, sub);
+    assert_int_equal(stat(path, &about), 0);
+    return about.st_ino;
+}
+
+static bool was_synced(ino_t inode)
+{
+    for (size_t i = 0; i < synced_count; i++)
+        if (synced[i] == inode)
+            return true;
+    return false;
+}
+
+/* The message is on the disk only when the way to it is. */
+TEST(maildir, the_folders_around_new_ones_are_synced)
+{
+    struct world *world = *state;
+
+    store(world, "x\r\n", "");
+    assert_true(was_synced(inode_of(world->folder, "")));
+    assert_true(was_synced(inode_of(world->folder, "/a.test")));
+    assert_true(was_synced(inode_of(world->box, "")));
+    assert_true(was_synced(inode_of(world->box, "/new")));
+}
+
+/* It may stand in `new` only in memory: a sync that failed, or a kill before it. */
+TEST(maildir, a_repeat_is_stored_only_when_the_folder_is_synced)
+{
+    struct world *world = *state;
+
+    store(world, "x\r\n", "");
+    refused = inode_of(world->box, "/new");
+    store(world, "x\r\n", "");
+    assert_int_equal(world->boxes[0].result, RESULT_IO);
+    refused = 0;
+    synced_count = 0;
+    store(world, "x\r\n", "");
+    assert_int_equal(world->boxes[0].result, RESULT_OK);
+    assert_true(was_synced(inode_of(world->box, "/new")));
+    assert_int_equal(count_files(world, "new"), 1);
+}
+
+/* bob and BOB of one message. */
+TEST(maildir, two_recipients_with_one_folder_get_one_copy_and_one_result)
+{
+    struct world *world = *state;
+    struct maildir_message *message = message_of(world);
+
+    world->boxes[1] = world->boxes[0];
+    message->box_count = 2;
+    maildir_open(message, SLICE("X: y\n"));
+    maildir_write(message, SLICE("text\r\n"));
+    maildir_finish(message);
+    assert_int_equal(world->boxes[0].result, RESULT_OK);
+    assert_int_equal(world->boxes[1].result, RESULT_OK);
+    assert_int_equal(count_files(world, "new"), 1);
+    assert_int_equal(count_files(world, "tmp"), 0);
+    refused = inode_of(world->box, "/new");
+    message = message_of(world);
+    world->boxes[1] = world->boxes[0];
+    message->box_count = 2;
+    maildir_open(message, SLICE("X: y\n"));
+    assert_int_equal(world->boxes[1].result, RESULT_IO);
+    assert_string_equal(world->boxes[1].text, world->boxes[0].text);
+}
+
+/* A mailbox may hold a million of them. */
+TEST(maildir, what_was_read_is_not_searched_at_a_first_try)
+{
+    struct world *world = *state;
+    struct maildir_message *message;
+    char from[192];
+    char to[192];
+
+    store(world, "x\r\n", "");
+    (void)snprintf(from, sizeof from, "%s/new/aaaaaaaaaaaab.0.relay.test", world->box);
+    (void)snprintf(to, sizeof to, "%s/cur/aaaaaaaaaaaab.0.relay.test:2,S", world->box);
+    assert_int_equal(rename(from, to), 0);
+    message = message_of(world);
+    message->is_fresh = true;
+    maildir_open(message, SLICE("X: y\n"));
+    assert_false(world->boxes[0].is_there);
+    maildir_abandon(message);
+}
+
 #define MAILDIR(name) cmocka_unit_test_setup_teardown(maildir_##name, set_up, tear_down)
 
 int main(void)
@@ -164,6 +277,10 @@ int main(void)
         MAILDIR(a_message_appears_in_new_with_line_feeds_and_for_its_owner_alone),
         MAILDIR(a_repeat_is_not_stored_twice),
         MAILDIR(a_repeat_after_it_was_read_is_seen_in_cur),
+        MAILDIR(the_folders_around_new_ones_are_synced),
+        MAILDIR(a_repeat_is_stored_only_when_the_folder_is_synced),
+        MAILDIR(two_recipients_with_one_folder_get_one_copy_and_one_result),
+        MAILDIR(what_was_read_is_not_searched_at_a_first_try),
         MAILDIR(what_is_given_up_leaves_nothing),
         MAILDIR(a_folder_that_cannot_be_made_is_said),
     };

@@ -28,7 +28,7 @@ static const char *const good_mailboxes[] = {
     "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "a@[ipv6:::1]", "a@[IPv6:::ffff:192.0.2.1]",
     "a@my_host.example", "a@x--y.example", "a@1.example", "a@xn--bcher-kva.example",
     "\303\251@b.example", "a@b\303\274cher.example", "\"\303\251 x\"@b.example",
-    "\360\237\230\200@b.example",
+    "\360\237\230\200@b.example", "\"\"@c.example",
 };
 
 static const char *const bad_mailboxes[] = {

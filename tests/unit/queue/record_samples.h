@@ -61,6 +61,26 @@ static enum result decode_group(struct slice record)
     return record_decode_group(record, 0, &group, read);
 }
 
+/* Another text in the place of the one at `at`. */
+static void remake_text(struct bytes *record, size_t at, const char *text)
+{
+    size_t before = (size_t)(unsigned char)record->data[at] |
+                    (size_t)(unsigned char)record->data[at + 1] << 8;
+    size_t length = text ? strlen(text) : 0xffff;
+    char number[2] = {(char)length, (char)(length >> 8)};
+    struct bytes made;
+
+    bytes_init(&made, RECORD_MAX);
+    assert_int_equal(bytes_add(&made, slice_part(bytes_view(record), 0, at)), RESULT_OK);
+    assert_int_equal(bytes_add(&made, (struct slice){number, 2}), RESULT_OK);
+    if (text)
+        assert_int_equal(bytes_add(&made, (struct slice){text, length + 1}), RESULT_OK);
+    assert_int_equal(bytes_add(&made, slice_from(bytes_view(record), at + 2 + before + 1)),
+                     RESULT_OK);
+    bytes_fini(record);
+    *record = made;
+}
+
 /* A record with one byte replaced is refused. */
 static void refuses(struct bytes *record, size_t at, int byte)
 {

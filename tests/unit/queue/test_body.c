@@ -51,6 +51,50 @@ TEST(body, windows_are_bounded_and_come_back)
     memory_free(body);
 }
 
+static void note_piece(void *owner, struct slice piece, enum result result)
+{
+    size_t *count = owner;
+
+    assert_int_equal(result, RESULT_OK);
+    assert_true(piece.length > 0);
+    ++*count;
+}
+
+/* No window is no answer about the message: its turn comes. */
+TEST(body, readers_wait_for_a_window_in_turn)
+{
+    struct world *world = *state;
+    char *body = world_bytes(BODY);
+    struct lease *lease = big_lease(world, body);
+    struct body_reader *readers[4096];
+    struct body_reader *waiting[3];
+    size_t pieces[3] = {0};
+    size_t count = 0;
+
+    while (body_reader_open(world->queue, &lease->envelope, &readers[count]) == RESULT_OK)
+        count++;
+    for (size_t i = 0; i < 3; i++) {
+        waiting[i] = body_reader_open_in_turn(world->queue, &lease->envelope);
+        body_reader_next(waiting[i], note_piece, &pieces[i]);
+    }
+    loop_run_for(world->loop, 5);
+    assert_int_equal(pieces[0], 0);
+    body_reader_close(waiting[1]); /* it gives its turn up */
+    body_reader_close(readers[--count]);
+    world_wait_above(world, &pieces[0], 0);
+    assert_int_equal(pieces[2], 0);
+    assert_true(world_numbers(world).outbound_window_bytes <= LIMIT_OUTBOUND_WINDOW_BYTES);
+    body_reader_close(waiting[0]);
+    world_wait_above(world, &pieces[2], 0);
+    assert_int_equal(pieces[1], 0);
+    body_reader_close(waiting[2]);
+    while (count > 0)
+        body_reader_close(readers[--count]);
+    assert_int_equal(world_numbers(world).outbound_window_bytes, 0);
+    lease_release(lease);
+    memory_free(body);
+}
+
 TEST(body, a_reader_closed_while_it_reads_tells_nothing)
 {
     struct world *world = *state;
@@ -106,6 +150,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         BODY_TEST(is_the_same_from_the_cache_and_from_the_disk),
         BODY_TEST(windows_are_bounded_and_come_back),
+        BODY_TEST(readers_wait_for_a_window_in_turn),
         BODY_TEST(a_reader_closed_while_it_reads_tells_nothing),
         BODY_TEST(that_is_gone_from_the_disk_is_said_to_be),
     };

@@ -188,9 +188,13 @@ TEST(draft, commits_wait_above_the_pending_budget_and_then_all_end_well)
     }
     assert_true(world_numbers(world).pending_bytes < 400000);
     assert_true(world->queue->held_back.count > 0);
+    /* All of them are in memory, and in one of the two budgets. */
+    assert_true(world_numbers(world).pending_bytes + world_numbers(world).receiving_bytes >=
+                1000000);
     world_wait_above(world, &world->ends, 9);
     assert_int_equal(world->last, RESULT_OK);
     assert_int_equal(world_numbers(world).pending_bytes, 0);
+    assert_int_equal(world_numbers(world).receiving_bytes, 0);
     assert_int_equal(domain_queue_count(world_lane(world, "a.test")), 10);
     memory_free(body);
 }

@@ -236,6 +236,24 @@ TEST(lease, those_that_are_out_at_the_end_wait_again_after_a_start)
     lease_release(lease);
 }
 
+/* The end of the queue comes in the middle of reading a record. */
+TEST(lease, loads_that_run_at_the_end_tell_nothing)
+{
+    struct world *world = *state;
+    struct queue_entry entry;
+    size_t before;
+
+    (void)world_send(world, "r@a.test", "x\r\n");
+    world_reopen(world); /* cold */
+    assert_true(domain_queue_take(world_lane(world, "a.test"), &entry));
+    before = world->ends;
+    (void)queue_lease_load(world_lane(world, "a.test"), &entry, world_on_lease, world);
+    world_reopen(world);
+    loop_run_for(world->loop, 30);
+    assert_int_equal(world->ends, before);
+    lease_release(world_take(world, "a.test"));
+}
+
 #define LEASE(name) cmocka_unit_test_setup_teardown(lease_##name, set_up, tear_down)
 
 int main(void)
@@ -251,6 +269,7 @@ int main(void)
         LEASE(a_cancelled_load_gives_the_entry_back),
         LEASE(regrouped_it_becomes_groups_of_the_lanes_of_now),
         LEASE(those_that_are_out_at_the_end_wait_again_after_a_start),
+        LEASE(loads_that_run_at_the_end_tell_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

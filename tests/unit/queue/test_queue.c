@@ -28,6 +28,21 @@ TEST(queue, below_the_minimum_of_free_space_there_is_no_room)
     assert_int_equal(queue_has_room(world->queue), RESULT_OK);
 }
 
+/* A limit that cannot be raised: sessions that had their yes, and reports, still find ids. */
+TEST(queue, there_is_no_room_while_there_are_ids_for_every_session)
+{
+    struct world *world = *state;
+    uint64_t last = 0;
+
+    world_fail_commits(EDQUOT, 1000000);
+    while (queue_has_room(world->queue) == RESULT_OK)
+        last = queue_next_id(world->queue);
+    assert_int_equal(queue_has_room(world->queue), RESULT_NO_SPACE);
+    for (int i = 0; i < 30000; i++)
+        assert_int_equal(queue_next_id(world->queue), ++last);
+    world_fail_commits(0, 0);
+}
+
 TEST(queue, a_resting_lane_is_due_again_not_before_its_time_unless_woken)
 {
     struct world *world = *state;
@@ -145,6 +160,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         QUEUE(one_folder_has_one_queue),
         QUEUE(below_the_minimum_of_free_space_there_is_no_room),
+        QUEUE(there_is_no_room_while_there_are_ids_for_every_session),
         QUEUE(a_resting_lane_is_due_again_not_before_its_time_unless_woken),
         QUEUE(what_came_too_long_ago_is_taken_as_expired),
         QUEUE(nothing_expires_untried_right_after_a_start),

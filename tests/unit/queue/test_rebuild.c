@@ -21,6 +21,36 @@ TEST(rebuild, finds_more_groups_than_one_batch_reads)
     assert_int_equal(domain_queue_count(world_lane(world, "b.test")), MESSAGES);
 }
 
+/* mdb_cursor_get() stands here, in front of the library's: a scan may fail half-way. */
+static _Atomic int steps_to_failure;
+
+int mdb_cursor_get(MDB_cursor *cursor, MDB_val *key, MDB_val *data, MDB_cursor_op op)
+{
+    int (*get)(MDB_cursor *, MDB_val *, MDB_val *, MDB_cursor_op) = NULL;
+
+    if (op == MDB_NEXT && atomic_load(&steps_to_failure) > 0 &&
+        atomic_fetch_sub(&steps_to_failure, 1) == 1)
+        return EIO;
+    *(void **)&get = dlsym(RTLD_NEXT, "mdb_cursor_get");
+    return get(cursor, key, data, op);
+}
+
+/* Two entries of one group would be two attempts at a time: the message comes twice. */
+TEST(rebuild, a_scan_that_failed_half_way_puts_nothing_in_twice)
+{
+    struct world *world = *state;
+
+    for (int i = 0; i < 10; i++)
+        (void)world_send(world, "r@a.test", "x\r\n");
+    world_close(world);
+    atomic_store(&steps_to_failure, 5);
+    world_open(world);
+    world_wait_rebuilt(world);
+    assert_int_equal(atomic_load(&steps_to_failure), 0);
+    assert_int_equal(domain_queue_count(world_lane(world, "a.test")), 10);
+    assert_int_equal(world_numbers(world).rebuilt_groups, 10);
+}
+
 TEST(rebuild, does_not_count_mail_that_came_while_it_ran)
 {
     struct world *world = *state;
@@ -49,6 +79,24 @@ TEST(rebuild, keeps_the_time_of_the_next_attempt)
     assert_int_equal(world->due_count, 0);
 }
 
+/* The clock was two years ahead when it was written, and was put right since. */
+TEST(rebuild, nothing_waits_longer_than_the_longest_retry)
+{
+    struct world *world = *state;
+    const bool settled[] = {false};
+    struct settlement later = {.is_settled = settled,
+                               .next_attempt_ms =
+                                   loop_wall_ms(world->loop) + 2 * 8760 * (int64_t)HOUR_MS};
+    struct queue_entry entry;
+
+    world->settings.retry_ms[0] = 100;
+    (void)world_send(world, "r@a.test", "x\r\n");
+    assert_int_equal(world_settle(world, world_take(world, "a.test"), &later), RESULT_OK);
+    world_reopen(world);
+    world_wait_rebuilt(world);
+    assert_true(domain_queue_take(world_lane(world, "a.test"), &entry)); /* it is due */
+}
+
 TEST(rebuild, a_record_that_cannot_be_read_hides_no_other)
 {
     struct world *world = *state;
@@ -75,8 +123,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         REBUILD(finds_more_groups_than_one_batch_reads),
+        REBUILD(a_scan_that_failed_half_way_puts_nothing_in_twice),
         REBUILD(does_not_count_mail_that_came_while_it_ran),
         REBUILD(keeps_the_time_of_the_next_attempt),
+        REBUILD(nothing_waits_longer_than_the_longest_retry),
         REBUILD(a_record_that_cannot_be_read_hides_no_other),
     };
 

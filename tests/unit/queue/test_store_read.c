@@ -258,6 +258,32 @@ static void a_scan_goes_on_where_the_last_one_ended(void **state)
     assert_true(scan.is_over);
 }
 
+static void a_scan_gives_so_many_groups_and_may_keep_messages_whole(void **state)
+{
+    struct world *world = *state;
+    struct seen seen;
+    struct store_scan scan = scan_from(&seen, 0, UINT64_MAX, 10);
+
+    fill_for_scan(world);
+    scan.most_groups = 3;
+    assert_int_equal(store_scan_groups(world->store, &scan), RESULT_OK);
+    assert_string_equal(seen.text, "1.0=g0 1.2=g2 2.0=g0 ");
+    assert_false(scan.is_over);
+    assert_int_equal(scan.next_id, 2);
+    assert_int_equal(scan.next_group, 1);
+    seen.text[0] = 0;
+    assert_int_equal(store_scan_groups(world->store, &scan), RESULT_OK);
+    assert_string_equal(seen.text, "2.1=g1 300.0=g0 ");
+    assert_true(scan.is_over);
+    scan = scan_from(&seen, 0, UINT64_MAX, 10);
+    scan.most_groups = 3;
+    scan.keeps_messages = true;
+    assert_int_equal(store_scan_groups(world->store, &scan), RESULT_OK);
+    assert_string_equal(seen.text, "1.0=g0 1.2=g2 2.0=g0 2.1=g1 ");
+    assert_int_equal(scan.next_id, 300);
+    assert_int_equal(scan.next_group, 0);
+}
+
 static void a_scan_ends_before_the_id_that_it_is_told(void **state)
 {
     struct world *world = *state;
@@ -381,6 +407,7 @@ int main(void)
         RUN_STORE(reading_pins_no_page_so_the_file_does_not_grow),
         RUN_STORE(a_scan_gives_every_group_in_order_of_its_id),
         RUN_STORE(a_scan_goes_on_where_the_last_one_ended),
+        RUN_STORE(a_scan_gives_so_many_groups_and_may_keep_messages_whole),
         RUN_STORE(a_scan_ends_before_the_id_that_it_is_told),
         RUN_STORE(a_group_without_its_envelope_is_scanned_with_an_empty_one),
         RUN_STORE(closing_waits_for_readers_and_lets_none_in_afterwards),

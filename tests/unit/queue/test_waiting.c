@@ -388,6 +388,25 @@ static void nobody_needs_to_hear_of_what_is_forgotten(void **state)
     assert_int_equal(waiting_queue_count(world->waiting), 0);
 }
 
+static void a_turn_of_the_loop_announces_only_a_few(void **state)
+{
+    struct world *world = *state;
+    struct timer *timer = world->loop.timers[0];
+    char lane[] = "a0.test";
+
+    for (int i = 0; i < 40; i++) {
+        lane[0] = (char)('a' + i / 10);
+        lane[1] = (char)('0' + i % 10);
+        (void)world_add(world, lane, 0);
+    }
+    world->loop.is_running = true;
+    timer->fn(timer->owner);
+    world->loop.is_running = false;
+    assert_in_range(world->due_count, 1, 32);
+    sim_run(&world->loop, 0);
+    assert_int_equal(world->due_count, 40);
+}
+
 /* ---- overflow ---- */
 
 static void above_the_ceiling_entries_wait_in_the_overflow(void **state)
@@ -475,6 +494,7 @@ int main(void)
         RUN_WAITING(entries_are_taken_in_order_of_their_time_and_only_when_due),
         RUN_WAITING(what_is_due_is_counted_up_to_a_limit),
         RUN_WAITING(the_oldest_arrival_is_known_whatever_was_taken),
+        RUN_WAITING(a_turn_of_the_loop_announces_only_a_few),
         RUN_WAITING(lane_tenant_and_priority_make_a_domain_queue),
         RUN_WAITING(a_lane_is_found_whatever_its_tenant_and_priority),
         RUN_WAITING(a_walk_meets_every_domain_queue_once),

@@ -339,7 +339,7 @@ class Events(unittest.TestCase):
         cannot be configured yet."""
         missing = {name: row.fields - {field for e in self.seen if e["event"] == name for field in e}
                    for name, row in self.page.items() if name not in NOT_SEEN}
-        expected = {"session", "user", "tenant", "peer", "tls", "reply"}
+        expected = {"destination", "session", "user", "tenant", "peer", "tls", "reply"}
         for name, fields in missing.items():
             with self.subTest(name=name):
                 self.assertLessEqual(fields, expected if name.startswith("deliver.") else set())

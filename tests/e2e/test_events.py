@@ -210,8 +210,8 @@ class Events(unittest.TestCase):
         assert relay.wait_exit() == 0
         relay.start()
         cls.wait(relay, "queue.rebuilt")
+        kept.append(relay.raw())
         for line in ("EHLO c.test", "MAIL FROM:<a@b.test>", "RCPT TO:<r@x.test>", "DATA"):
-            kept.append(relay.raw()) if line.startswith("EHLO") else None
             kept[-1].say(line)
         kept[-1].send(b"A: b\r\n\r\n" + (b"a-private-text" * 5 + b"\r\n") * 20000)
         world.wait_for(lambda: relay.status()["queue"]["drafts"] == 1, "the draft")

@@ -10,7 +10,7 @@ import unittest
 import queue_file
 import world
 from test_deliver import send
-from world import PASSWORD, USER, Hop, Raw, Relay, message
+from world import PASSWORD, USER, Hop, Raw, Relay
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 HOP_PASSWORD, OTHER_PASSWORD = "Kq7-word-of-the-hop", "Kq8-next-word-of-the-hop"

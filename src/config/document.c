@@ -292,6 +292,38 @@ static void print_elements(const struct config *config, const struct option_tabl
     }
 }
 
+static bool is_same_text(const void *before, const void *after)
+{
+    const char *a;
+    const char *b;
+
+    memcpy(&a, before, sizeof a);
+    memcpy(&b, after, sizeof b);
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* Secrets print alike, whatever they are; that one changed must be told all the same. */
+static void note_other_secret(const struct config *before, const struct config *after,
+                              const struct option_table *table, struct bytes *into)
+{
+    struct value_list old;
+    struct value_list new;
+
+    memcpy(&old, (const char *)before + table->offset, sizeof old);
+    memcpy(&new, (const char *)after + table->offset, sizeof new);
+    for (size_t n = 0; n < old.count && n < new.count; n++) {
+        for (size_t i = 0; i < table->row_count; i++) {
+            size_t at = n * table->element_bytes + table->rows[i].offset;
+
+            if (!(table->rows[i].flags & OPTION_SECRET) ||
+                is_same_text((const char *)old.items + at, (const char *)new.items + at))
+                continue;
+            if (bytes_format(into, " (another %s)", table->rows[i].key) != RESULT_OK)
+                return;
+        }
+    }
+}
+
 void config_compare(const struct config *before, const struct config *after,
                     config_change_fn *each, void *owner)
 {
@@ -308,6 +340,7 @@ void config_compare(const struct config *before, const struct config *after,
     for (size_t i = 0; i < config_table_count; i++) {
         print_elements(before, &config_tables[i], &comparison.before);
         print_elements(after, &config_tables[i], &comparison.after);
+        note_other_secret(before, after, &config_tables[i], &comparison.after);
         report_if_different(&comparison, config_tables[i].name, false);
     }
     bytes_fini(&comparison.before);

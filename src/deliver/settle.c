@@ -26,6 +26,7 @@ struct settle {
     struct destination *destination;
     struct domain_queue *domain_queue;
     struct queue_entry entry;
+    bool is_swept; /* it was taken as expired */
     char expired_text[300];
     struct bounce *bounce;
     const struct report *reports;
@@ -84,7 +85,8 @@ static void log_common(struct log_line *line, const struct settle *settle)
     log_text(line, "sender", envelope->sender);
     log_text(line, "user", envelope->user);
     log_text(line, "tenant", envelope->tenant);
-    log_text(line, "destination", settle->destination_key);
+    log_text(line, "destination",
+             settle->destination_key[0] ? settle->destination_key : NULL);
     log_text(line, "peer", settle->peer[0] ? settle->peer : NULL);
     log_number(line, "size", (int64_t)(envelope->header_bytes + envelope->body_bytes));
     log_number(line, "attempts", settle->lease->group.attempts + 1);
@@ -237,7 +239,10 @@ static void expire_deferred(struct settle *settle)
     const struct deliver_settings *values = &settle->deliver->settings->values;
     struct schedule schedule = {values->retry_ms, values->retry_count, values->expire_ms};
 
-    if (!schedule_is_expired(&schedule, settle->lease->envelope.arrival_ms,
+    /* The index knows the second of the arrival only: what it called expired may be so in
+     * less than a second, and is no deferral, which would count as an attempt. */
+    if (!settle->is_swept &&
+        !schedule_is_expired(&schedule, settle->lease->envelope.arrival_ms,
                              deliver_now(settle->deliver)))
         return;
     for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++) {
@@ -392,6 +397,7 @@ void settle_expired(struct lane *lane, struct destination *destination,
     struct settle *settle = settle_new(lane->deliver, destination);
 
     (void)snprintf(settle->expired_text, sizeof settle->expired_text, "%s", lane->fault);
+    settle->is_swept = true;
     settle->load = queue_lease_load(lane->domain_queue, entry, on_expired_loaded, settle);
 }
 

@@ -417,7 +417,6 @@ bool verbs_is_fault(enum reply_name name)
         [REPLY_PIPELINED] = true,
         [REPLY_BAD_SENDER] = true,
         [REPLY_RELAY_DENIED] = true,
-        [REPLY_SENDER_DENIED] = true,
         [REPLY_NO_RECIPIENTS] = true,
     };
 

@@ -95,12 +95,15 @@ static void log_failure(struct server *server, const struct preparation *prepara
     bytes_fini(&text);
 }
 
-/* What needs a restart stays as it is, whatever the new file says. */
+/* What needs a restart stays as it is, whatever the new file says; and so it is told at
+ * every reload until the restart, and not when the file says again what is in effect. */
 static void keep_fixed(struct config *config, const struct config *before)
 {
     config->data_dir = arena_text(&config->arena, slice_of(before->data_dir));
     config->user = before->user ? arena_text(&config->arena, slice_of(before->user)) : NULL;
     config->allow_network_filesystem = before->allow_network_filesystem;
+    config->handshakes = before->handshakes;
+    config->handshakes_per_address = before->handshakes_per_address;
 }
 
 static bool same_dns(const struct config *a, const struct config *b)

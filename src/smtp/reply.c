@@ -255,7 +255,6 @@ static const struct reply_row rows[REPLY_NAME_COUNT] = {
     [REPLY_NEEDS_SMTPUTF8]         = {"needs-smtputf8", 553, "5.6.7", "That address needs SMTPUTF8 in MAIL"},
     [REPLY_UNKNOWN_RECIPIENT]      = {"unknown-recipient", 550, "5.1.1", "No such user here"},
     [REPLY_RELAY_DENIED]           = {"relay-denied", 550, "5.7.1", "Relaying denied: log in first, or send to a domain of this server"},
-    [REPLY_SENDER_DENIED]          = {"sender-denied", 553, "5.7.1", "You may not send as this address"},
     [REPLY_TOO_MANY_RECIPIENTS]    = {"too-many-recipients", 452, "4.5.3", "Too many recipients: send the rest in another message"},
     [REPLY_NO_RECIPIENTS]          = {"no-recipients", 554, "5.5.1", "No valid recipients"},
     [REPLY_TOO_LARGE]              = {"too-large", 552, "5.3.4", "The message is larger than this server takes"},
@@ -265,7 +264,6 @@ static const struct reply_row rows[REPLY_NAME_COUNT] = {
     [REPLY_LOOP]                   = {"loop", 554, "5.4.6", "Too many Received lines: the message is in a loop"},
     [REPLY_BARE_LINE_END]          = {"bare-line-end", 550, "5.5.2", "The message has a bare CR or LF (RFC 5321 2.3.8)"},
     [REPLY_HAS_NUL]                = {"has-nul", 550, "5.6.0", "The message has a NUL byte"},
-    [REPLY_LINE_LENGTH]            = {"line-length", 550, "5.6.0", "The message has a line that is too long"},
     [REPLY_OUT_OF_MEMORY]          = {"out-of-memory", 452, "4.3.1", "This message needs more memory than a session has"},
 };
 /* clang-format on */

@@ -1,5 +1,6 @@
 /* LD_PRELOAD: counts, delays and fails the syncs of the queue's data file. SHIM_FILE holds one
- * line, read at every sync: "DELAY_MS FAIL" (FAIL: 0 none, 1 the data sync, 2 the meta write).
+ * line, read at every sync: "DELAY_MS FAIL" (FAIL: 0 none, 1 the data sync, 2 the meta write, 3 no
+ * room is left, as some file systems find out at the data sync only).
  * SHIM_LOG gets a line per sync that returned: "sync" or "meta", with a time in ns. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -58,9 +59,9 @@ static int before(const char *what, int which)
 
         nanosleep(&pause, NULL);
     }
-    if (fail == which) {
+    if (fail == which || (fail == 3 && which == 1)) {
         note("failed");
-        errno = EIO;
+        errno = fail == 3 ? ENOSPC : EIO;
         return -1;
     }
     (void)what;

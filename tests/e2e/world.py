@@ -513,7 +513,7 @@ class HopSession:
                 return self.say("rcpt", text, "503 5.5.1 MAIL first")
             said = self.say("rcpt", text, "250 2.1.5 recipient fine")
             if said and said.startswith("250"):
-                self.message["recipients"].append(text[text.index("<") + 1:text.rindex(">")])
+                self.message["recipients"].append(text[text.index("<") + 1:text.index(">")])
                 self.message["rcpts"].append(text)
             return said
         if verb == "DATA":

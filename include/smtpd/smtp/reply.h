@@ -99,7 +99,6 @@ enum reply_name {
     REPLY_NEEDS_SMTPUTF8,         /* 553 5.6.7 */
     REPLY_UNKNOWN_RECIPIENT,      /* 550 5.1.1 */
     REPLY_RELAY_DENIED,           /* 550 5.7.1 */
-    REPLY_SENDER_DENIED,          /* 553 5.7.1 */
     REPLY_TOO_MANY_RECIPIENTS,    /* 452 4.5.3 */
     REPLY_NO_RECIPIENTS,          /* 554 5.5.1 */
     REPLY_TOO_LARGE,              /* 552 5.3.4 */
@@ -109,7 +108,6 @@ enum reply_name {
     REPLY_LOOP,                   /* 554 5.4.6 */
     REPLY_BARE_LINE_END,          /* 550 5.5.2 */
     REPLY_HAS_NUL,                /* 550 5.6.0 */
-    REPLY_LINE_LENGTH,            /* 550 5.6.0 a line above the limit */
     REPLY_OUT_OF_MEMORY,          /* 452 4.3.1: a session's ceiling */
     REPLY_NAME_COUNT
 };

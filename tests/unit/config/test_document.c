@@ -109,6 +109,23 @@ TEST(document, differences_are_told_option_by_option)
     config_free(third);
 }
 
+TEST(document, another_secret_is_told_and_not_shown)
+{
+#define ROUTE(password)                                                                    \
+    "[[route]]\nmatch = [\"x.test\"]\nhost = \"127.0.0.1\"\nuser = \"u\"\n"                \
+    "password = \"" password "\"\n"
+    struct config *first = load_good(GOOD ROUTE("first-word"));
+    struct config *second = load_good(GOOD ROUTE("second-word"));
+    struct changes changes = {0};
+
+    config_compare(first, second, on_change, &changes);
+    assert_int_equal(changes.count, 1);
+    assert_memory_equal(changes.last, "route: ", 7);
+    assert_null(strstr(changes.last, "-word"));
+    config_free(first);
+    config_free(second);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -116,6 +133,7 @@ int main(void)
         RUN(document, the_manual_names_every_option),
         RUN(document, effective_values_are_a_file_that_says_the_same),
         RUN(document, differences_are_told_option_by_option),
+        RUN(document, another_secret_is_told_and_not_shown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

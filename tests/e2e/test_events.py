@@ -1,0 +1,373 @@
+"""'Events as DESIGN.md §5 lists them, as JSON lines; no secret and no message text in any log':
+relays go through what can happen to them until every event of docs/events.md was seen; then each
+line is held against the page: its name, its level, its fields."""
+import base64
+import os
+import re
+import signal
+import unittest
+
+import queue_file
+import world
+from test_deliver import send
+from world import PASSWORD, USER, Hop, Raw, Relay
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+HOP_PASSWORD, OTHER_PASSWORD = "Kq7-word-of-the-hop", "Kq8-next-word-of-the-hop"
+# None of these may stand in any log, in any form.
+TEXTS = ("a-private-subject", "a-private-text", "a-private-field", "a-private-file-name")
+EVERY_LINE = {"time", "node", "level", "event"}
+OBJECTS = {"reply": {"code", "enhanced", "text"}, "tls": {"version", "cipher", "verified"},
+           "delays": {"receive", "queue", "connect", "transfer"}}
+# Not brought about here, each for a reason.
+NOT_SEEN = {
+    "queue.lock_without_pid": "a write of a few bytes into a file that was just opened must fail",
+    "deliver.report_too_large": "the limits of what is reported are below those of a message",
+}
+
+
+class Event:
+    """A row of the page."""
+
+    def __init__(self, cells):
+        self.name = re.match(r"`([a-z_.]+)`", cells[0]).group(1)
+        self.is_final = "*final*" in cells[0]
+        self.levels = set(cells[1].split(", "))
+        always, _, sometimes = cells[3].partition("[")
+        self.always = set(re.findall(r"`(\w+)`", always))
+        self.fields = self.always | set(re.findall(r"`(\w+)`", sometimes))
+
+
+def read_page():
+    with open(os.path.join(ROOT, "docs", "events.md")) as file:
+        rows = [line.strip("|\n").split("|") for line in file if line.startswith("| `")]
+    events = [Event([cell.strip() for cell in row]) for row in rows]
+    return {event.name: event for event in events}
+
+
+def private_message(subject="s"):
+    return (f"From: a@b.test\r\nX-Field: a-private-field\r\nSubject: a-private-subject {subject}\r\n"
+            f"Message-ID: <{subject}@b.test>\r\nContent-Disposition: inline; "
+            "filename=a-private-file-name\r\n\r\na-private-text\r\n")
+
+
+def forms_of(secret):
+    """As it is, and as a log-in says it."""
+    raw = secret.encode()
+    return [secret] + [base64.b64encode(prefix + raw).decode() for prefix in
+                       (b"", b"\0app\0", b"\0hopuser\0")]
+
+
+class Events(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.case = unittest.TestCase()
+        cls.page = read_page()
+        cls.relays = []
+        try:
+            waits = [cls.a_clock_that_steps(), cls.a_relay_at_work()]
+            cls.a_relay_that_leaves_and_returns()
+            cls.a_disk_that_fails()
+            cls.a_record_that_is_damaged()
+            cls.too_few_descriptors()
+            for wait in waits:
+                wait()
+            cls.seen = []
+            for relay in cls.relays:
+                if relay.process:
+                    relay.stop()
+                cls.seen += relay.events()
+        except BaseException:
+            cls.case.doCleanups()
+            raise
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.case.doCleanups()
+
+    # ---- what happens ----
+
+    @classmethod
+    def relay(cls, *changes, **settings):
+        """`changes`: (old, new) texts of the file."""
+        relay = Relay(cls.case, start=False, **settings)
+        with open(relay.config_path) as file:
+            text = file.read()
+        for old, new in changes:
+            assert old in text, old
+            text = text.replace(old, new)
+        with open(relay.config_path, "w") as file:
+            file.write(text)
+        relay.start()
+        cls.relays.append(relay)
+        return relay
+
+    @staticmethod
+    def wait(relay, name, mark=0):
+        return world.wait_for(lambda: relay.event(name, mark), name)
+
+    @classmethod
+    def a_relay_at_work(cls):
+        def answer(stage, argument, session):
+            if stage == "rcpt" and "later" in argument:
+                return "450 4.2.1 later"
+            return "550 5.1.1 nobody" if stage == "rcpt" and "no" in argument else None
+        plain_hop = Hop(cls.case, answer)
+        hop = Hop(cls.case, capabilities=("PIPELINING", "AUTH PLAIN LOGIN"),
+                  tls=world.make_certificate(cls.relays[0].folder, "hop"))
+        routes = "".join(
+            f'[[route]]\nname = "{name}"\nmatch = ["{name}.test"]\nhost = "127.0.0.1"\n'
+            f'port = {port}\n{more}\n' for name, port, more in (
+                ("secret", hop.port, 'tls = "required"\nuser = "hopuser"\n'
+                                     f'password = "{HOP_PASSWORD}"'),
+                ("plain", plain_hop.port, 'tls = "off"'),
+                ("dead", world.free_port(), 'tls = "off"')))
+        relay = cls.relay(extra=routes, queue='retry = ["1s"]\nexpire = "10s"\n')
+        cls.submit(relay)
+        for to in ("r@secret.test", "r@plain.test", "no@plain.test", "later@plain.test",
+                   "r@nowhere.test"):
+            send(relay, [to], text=private_message(to.split("@")[0]), sender="alice@local.test")
+        send(relay, ["no@plain.test"], text=private_message(), sender="no-report@plain.test")
+        for name in ("delivered", "bounced", "deferred", "report_queued", "report_failed",
+                     "dns_backoff"):
+            cls.wait(relay, "deliver." + name)
+        send(relay, ["r@dead.test"], text=private_message("dead"), sender="alice@local.test")
+        cls.wait(relay, "deliver.destination_backoff")
+        relay.command("queue", "remove", "--domain", "dead.test")
+        cls.wait(relay, "queue.removed")
+        cls.reload(relay)
+        with open(relay.users, "a") as file:
+            file.write("this is no line of a users file " + PASSWORD + "\n")
+
+        def wait():
+            cls.wait(relay, "policy.users_unreadable")
+            cls.wait(relay, "deliver.expired")
+        return wait
+
+    @classmethod
+    def submit(cls, relay):
+        """Good and bad log-ins, passwords in wrong places, good and bad messages."""
+        with relay.client() as client:
+            client.sendmail("a@b.test", ["alice@local.test"], private_message("submitted"))
+        good = base64.b64encode(f"\0{USER}\0{PASSWORD}".encode()).decode()
+        with Raw(relay.submission) as raw:
+            raw.say("EHLO c.test")
+            raw.say("AUTH PLAIN " + good)  # in clear
+            raw.starttls(relay.tls_context())
+            raw.say("EHLO c.test")
+            for line in (f"AUTH PLAIN {good} more", f"AUTH {good}", PASSWORD, f"{PASSWORD} x",
+                         "AUTH LOGIN", base64.b64encode(PASSWORD.encode()).decode(),
+                         base64.b64encode(b"wrong").decode(), f"MAIL FROM:<{PASSWORD}>",
+                         "AUTH PLAIN " + base64.b64encode(f"\0{USER}\0wrong".encode()).decode(),
+                         "AUTH PLAIN " + good, f"MAIL FROM:<a@b.test> AUTH={PASSWORD}"):
+                raw.say(line)
+        with relay.raw() as raw:
+            for line in ("EHLO c.test", "MAIL FROM:<a@b.test>", "RCPT TO:<nobody@local.test>",
+                         "RCPT TO:<alice@local.test>", "DATA"):
+                raw.say(line)
+            raw.send("Subject: a-private-subject\r\n\r\na-private-text\nwith a bare LF\r\n.\r\n")
+            assert raw.reply().startswith(b"550")
+
+    @classmethod
+    def reload(cls, relay):
+        with open(relay.config_path) as file:
+            good = file.read()
+
+        def again(text, event):
+            with open(relay.config_path, "w") as file:
+                file.write(text)
+            mark = relay.log_mark()
+            relay.signal(signal.SIGHUP)
+            cls.wait(relay, event, mark)
+        again(good.replace("[limits]", "[limits]\nconnections = 0"), "server.reload_failed")
+        other = good.replace(HOP_PASSWORD, OTHER_PASSWORD) \
+            .replace("[limits]", '[limits]\nmessage_size = "1MiB"\nhandshakes = 7')
+        again(other, "server.reloaded")
+        away = os.path.join(relay.folder, "no", "such", "folder", "log")
+        again(other.replace(relay.log_path, away), "server.log_failed")
+        again(good, "server.reloaded")
+
+    @classmethod
+    def a_relay_that_leaves_and_returns(cls):
+        hop = Hop(cls.case, lambda stage, argument, session: "HANG" if stage == "dot" else None)
+        relay = cls.relay(('"6s"', '"2s"'), hop=hop.port, limits="connections = 3\n")
+        relay.stop()
+        folder = relay.folder
+        ca = world.make_certificate(folder, "ca", host="ca.test")
+        expired = world.make_certificate(folder, "expired", ca=ca, days=-1)
+        os.replace(expired[0], relay.certificate)
+        os.replace(expired[1], relay.key)
+        relay.start()
+        send(relay, ["stuck@x.test"], text=private_message())
+        world.wait_for(lambda: any(line == "DATA" for _, line in hop.commands), "DATA at the hop")
+        kept = [relay.raw() for _ in range(3)]
+        with relay.raw() as refused:
+            assert refused.greeting.startswith(b"421")
+        for line in ("EHLO c.test", "MAIL FROM:<a@b.test>", "RCPT TO:<r@x.test>", "DATA"):
+            kept[0].say(line)
+        world.wait_for(lambda: relay.status()["deliver"]["attempts_running"] == 1, "the attempt")
+        relay.signal(signal.SIGTERM)
+        assert relay.wait_exit() == 0
+        relay.start()
+        cls.wait(relay, "queue.rebuilt")
+        kept.append(relay.raw())
+        for line in ("EHLO c.test", "MAIL FROM:<a@b.test>", "RCPT TO:<r@x.test>", "DATA"):
+            kept[-1].say(line)
+        kept[-1].send(b"A: b\r\n\r\n" + (b"a-private-text" * 5 + b"\r\n") * 20000)
+        world.wait_for(lambda: relay.status()["queue"]["drafts"] == 1, "the draft")
+        relay.kill()
+        relay.start()
+        for raw in kept:
+            raw.close()
+
+    @classmethod
+    def a_disk_that_fails(cls):
+        preload, folder = world.preload(cls.case, "shim.c")
+        plan = os.path.join(folder, "plan")
+
+        def set_plan(text):
+            with open(plan, "w") as file:
+                file.write(text)
+        set_plan("0 0")
+        relay = cls.relay(hop=world.free_port(),
+                          env={"LD_PRELOAD": preload, "SHIM_FILE": plan})
+
+        def data():
+            with relay.raw() as raw:
+                for line in ("EHLO c.test", "MAIL FROM:<a@b.test>", "RCPT TO:<r@x.test>", "DATA"):
+                    raw.say(line)
+                raw.send(private_message() + ".\r\n")
+                return raw.reply()
+        set_plan("0 3")
+        assert data().startswith(b"452 4.3.1")
+        set_plan("0 0")
+        assert data().startswith(b"250")
+        set_plan("0 1")
+        assert data().startswith(b"451 4.3.0")
+        assert relay.wait_exit() == 1
+
+    @classmethod
+    def a_record_that_is_damaged(cls):
+        relay = cls.relay(hop=world.free_port(), queue='retry = ["1h"]\n')
+        send(relay, ["r@x.test"], text=private_message())
+        relay.stop()
+        assert queue_file.change_records(cls.queue_folder(relay), "group",
+                                         lambda record: b"\x07" + record[1:]) == 1
+        relay.start()
+        cls.wait(relay, "queue.unreadable")
+
+    @staticmethod
+    def queue_folder(relay):
+        return next(folder for folder, _, names in os.walk(relay.data) if "data.mdb" in names)
+
+    @classmethod
+    def too_few_descriptors(cls):
+        relay = cls.relay(wrapper=["prlimit", "--nofile=100:100"])
+        kept = []
+
+        def is_said():
+            kept.append(Raw(relay.relay_port))
+            return relay.event("net.no_descriptors")
+        world.wait_for(is_said, "net.no_descriptors")
+        for raw in kept:
+            raw.close()
+        world.wait_for(lambda: relay.status()["receive"]["connections_open"] == 0, "them to go")
+
+    @classmethod
+    def a_clock_that_steps(cls):
+        preload, folder = world.preload(cls.case, "clock.c")
+        path = os.path.join(folder, "step")
+        relay = cls.relay(env={"LD_PRELOAD": preload, "CLOCK_FILE": path})
+        with open(path, "w") as file:
+            file.write("7200")
+        relay.command("user", "add", "second", stdin=PASSWORD + "\n")
+
+        def wait():
+            cls.wait(relay, "policy.users_loaded")
+            # The offset is looked at when somebody asks for the time, at most every 10 s.
+            world.wait_for(lambda: relay.status() and relay.event("loop.clock_stepped"), "the step")
+        return wait
+
+    # ---- what was seen ----
+
+    def test_every_event_of_the_page_was_seen(self):
+        """'Events as DESIGN.md §5 lists them': all of the page, but those named above."""
+        self.assertEqual({e["event"] for e in self.seen}, set(self.page) - set(NOT_SEEN))
+
+    def test_the_page_and_the_program_name_the_same_events(self):
+        """'Events as DESIGN.md §5 lists them': none is left out of the page."""
+        names = set()
+        for folder, _, files in os.walk(os.path.join(ROOT, "src")):
+            for name in files if not folder.endswith("config") else ():
+                with open(os.path.join(folder, name)) as file:
+                    names |= set(re.findall(
+                        r'"((?:receive|deliver|queue|loop|net|tls|policy|local|server)\.[a-z_]+)"',
+                        file.read()))
+        self.assertEqual(names, set(self.page))
+
+    def test_each_line_has_the_level_and_the_fields_of_the_page(self):
+        """'Events ..., as JSON lines': the fields that the page lists, and no others."""
+        for event in self.seen:
+            row = self.page[event["event"]]
+            fields = set(event) - EVERY_LINE
+            with self.subTest(event=event):
+                self.assertLessEqual(EVERY_LINE, set(event))
+                self.assertRegex(event["time"], r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
+                self.assertEqual(event["node"], "relay.test")
+                self.assertIn(event["level"], row.levels)
+                self.assertLessEqual(row.always, fields)
+                self.assertLessEqual(fields, row.fields)
+                self.look_at_values(event)
+
+    def look_at_values(self, event):
+        for name in set(event) & {"id", "session", "of"}:
+            self.assertRegex(event[name], r"\A[a-z2-7]{13}\Z")
+        for name in set(event) & set(OBJECTS):
+            self.assertTrue(event[name])
+            self.assertLessEqual(set(event[name]), OBJECTS[name])
+        for name in set(event) & {"size", "attempts", "recipients", "messages", "bytes", "failures",
+                                  "lanes"}:
+            self.assertIsInstance(event[name], int)
+            self.assertGreaterEqual(event[name], 0)
+        for name in set(event) & {"message", "peer", "destination", "reason", "listener"}:
+            self.assertTrue(event[name], name)
+        if "reply" in event:
+            self.assertIn(event["reply"]["code"], range(200, 600))
+
+    def test_the_fields_that_are_not_always_there_were_seen_too(self):
+        """'Events ... list[ed]': every field of the page is one that a line can have. A tenant
+        cannot be configured yet."""
+        missing = {name: row.fields - {field for e in self.seen if e["event"] == name for field in e}
+                   for name, row in self.page.items() if name not in NOT_SEEN}
+        expected = {"destination", "session", "user", "tenant", "peer", "tls", "reply"}
+        for name, fields in missing.items():
+            with self.subTest(name=name):
+                self.assertLessEqual(fields, expected if name.startswith("deliver.") else set())
+        ends = [e for e in self.seen if e["event"] == "deliver.delivered"]
+        self.assertTrue(any(set(OBJECTS["tls"]) == set(e.get("tls", ())) for e in ends))
+        self.assertTrue(any("peer" in e and "reply" in e and "session" in e for e in ends))
+        self.assertTrue(any(e.get("user") == USER for e in ends))
+
+    def test_no_secret_and_no_message_text_in_any_log(self):
+        """'no secret and no message text in any log': all logs, and what went to stderr."""
+        secrets = list(TEXTS)
+        for secret in (PASSWORD, HOP_PASSWORD, OTHER_PASSWORD):
+            secrets += forms_of(secret)
+        for relay in self.relays:
+            for path in (relay.log_path, os.path.join(relay.folder, "stderr")):
+                with open(path, errors="replace") as file:
+                    text = file.read()
+                for secret in secrets:
+                    with self.subTest(secret=secret, path=path):
+                        self.assertNotIn(secret, text)
+
+    def test_a_changed_secret_is_told_without_it(self):
+        """'no secret ... in any log': a new password of a route is a change, its value is none."""
+        changed = [e for e in self.seen if e["event"] == "server.option_changed"]
+        self.assertIn("route", {e["option"] for e in changed})
+        route = next(e for e in changed if e["option"] == "route")
+        self.assertIn("hopuser", route["before"] + route["after"])
+
+
+if __name__ == "__main__":
+    world.main()

@@ -384,8 +384,9 @@ enum result stream_write(struct stream *stream, struct slice bytes)
 {
     enum result result = RESULT_OK;
 
-    if (stream->is_broken || stream->is_closing)
-        return RESULT_OK; /* on_closed tells */
+    /* on_closed tells; in a handshake the engine may be the pool's, and nothing is said. */
+    if (stream->is_broken || stream->is_closing || stream->is_securing)
+        return RESULT_OK;
     if (stream->engine) {
         result = tls_engine_write(stream->engine, bytes);
         take_engine_output(stream);
@@ -552,12 +553,12 @@ static void end_handshake(struct stream *stream, const struct fault *fault)
     stream->on_secured = NULL;
     if (fault) {
         stream->net->statistics.handshakes_failed++;
+        flush(stream); /* the alert, as far as it goes */
         stream->fault = *fault;
         stream->is_broken = true;
         stream->closed_was_told = true;
         (void)uv_read_stop((uv_stream_t *)&stream->tcp);
         stream->is_reading = false;
-        flush(stream); /* the alert, as far as it goes */
         on_secured(stream->owner, &stream->fault);
         return;
     }
@@ -757,16 +758,15 @@ void stream_close(struct stream *stream)
     stream->is_closing = true;
     count_out(stream);
     deferred_cancel(stream->net->loop, &stream->broken);
-    if (stream->is_broken) {
+    /* In a handshake there are no last words, and its step must not come back to the owner. */
+    if (stream->is_broken || stream->is_securing) {
         close_handle(stream);
         return;
     }
-    if (stream->engine && !stream->is_securing) {
+    if (stream->engine) {
         tls_engine_say_goodbye(stream->engine);
         take_engine_output(stream);
     }
-    if (stream->timer.loop)
-        timer_cancel(&stream->timer); /* of a handshake */
     timer_init(&stream->timer, stream->net->loop, on_close_timeout, stream);
     timer_start(&stream->timer, CLOSE_MS);
     flush_later(stream);

@@ -58,7 +58,8 @@ typedef void stream_secured_fn(void *owner, const struct fault *fault); /* NULL:
 
 /* Starts the handshake behind what was written before. Bytes read from now on are TLS;
  * bytes that on_bytes gave before are the owner's to forget (RFC 3207 4.2). `on_end` runs
- * once; after a failure the stream is of no more use: close it. RESULT_BUSY: the caps of
+ * once; after a failure the stream is of no more use: close it. Until then nothing can be
+ * said: what is written is dropped, and a close is an abort. RESULT_BUSY: the caps of
  * tls_settings are reached, nothing was started. */
 enum result MUST_CHECK stream_secure_server(struct stream *stream,
                                             struct tls_server *server,

@@ -7,6 +7,29 @@
 
 #define LISTENS(config) ((const struct config_listen *)(config)->listen.items)
 
+static bool has_twice(const struct config_listen *mine, const struct config_listen *other)
+{
+    const struct endpoint *ours = mine->address.items;
+    const struct endpoint *theirs = other->address.items;
+
+    for (size_t i = 0; i < mine->address.count; i++)
+        for (size_t k = 0; k < (mine == other ? i : other->address.count); k++)
+            if (endpoint_equal(&ours[i], &theirs[k]))
+                return true;
+    return false;
+}
+
+/* Else the last one would silently set the mode and the TLS of all. */
+static bool listens_once(const struct config *config, const void *element)
+{
+    const struct config_listen *mine = element;
+
+    for (const struct config_listen *other = LISTENS(config); other <= mine; other++)
+        if (has_twice(mine, other))
+            return false;
+    return true;
+}
+
 static bool has_listener(const struct config *config, const void *element)
 {
     (void)element;
@@ -220,6 +243,7 @@ const struct option_rule config_rules[] = {
     {NULL, "queue.retry", retry_is_given, "needs between 1 and 32 durations"},
     {NULL, "dns.servers", dns_servers_fit, "at most 6 name servers are asked"},
     {NULL, "admin.listen", admin_listeners_fit, "at most 16 addresses"},
+    {"listen", "address", listens_once, "an address stands here twice; each is listened on once, with one mode and one tls"},
     {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\""},
     {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in"},
     {"listen", "tls", clear_submission_is_meant, "submission without TLS works on loopback only, with auth.allow_clear_on_loopback = true; else use \"starttls\" or \"implicit\""},

@@ -21,7 +21,13 @@ enum { FILE_MAX = 16 << 20, CONFIG_ARENA = 64 << 20, PASSWORD_FILE_MAX = 4096 };
 struct loader {
     struct config *config;
     struct config_problems *problems;
+    bool *is_bad; /* per option of the sections: its value was complained about */
 };
+
+static size_t problem_count(const struct loader *loader)
+{
+    return loader->problems->count + loader->problems->left_out;
+}
 
 static void complain(struct loader *loader, struct toml_place place, const char *format,
                      ...) __attribute__((format(printf, 3, 4)));
@@ -147,6 +153,14 @@ static bool check_bound(struct loader *loader, const struct option *option,
     return wrong_sign < 0 ? order >= 0 : order <= 0;
 }
 
+/* A number is no path, and true is no name, though both could be written as a text. */
+static bool kind_fits(const struct option *option, const struct toml_node *node)
+{
+    if (toml_node_kind(node) == TOML_KIND_INTEGER)
+        return option->type->compare != NULL;
+    return toml_node_kind(node) != TOML_KIND_BOOLEAN || option->type == &type_bool;
+}
+
 /* Parses one node into `value`; complains by itself. */
 static bool read_item(struct loader *loader, const char *name, const struct option *option,
                       const struct toml_node *node, void *value)
@@ -156,9 +170,11 @@ static bool read_item(struct loader *loader, const char *name, const struct opti
     struct slice text;
     char buffer[32];
 
-    if (scalar_text(node, buffer, sizeof buffer, &text) != RESULT_OK) {
-        complain(loader, place, "%s: expected a %s: %s", name, option->type->name,
-                 option->type->how);
+    if (!kind_fits(option, node) ||
+        scalar_text(node, buffer, sizeof buffer, &text) != RESULT_OK) {
+        complain(loader, place, "%s: expected a %s: %s%s", name, option->type->name,
+                 option->choices ? "in quotes, one of " : option->type->how,
+                 option->choices ? option->choices : "");
         return false;
     }
     if (option->type->parse(&context, text, value) != RESULT_OK) {
@@ -237,10 +253,12 @@ static void read_section(struct loader *loader, const char *section,
         option = option_find(config_options, config_option_count, name);
         if (option) {
             size_t index = (size_t)(option - config_options);
+            size_t before = problem_count(loader);
 
             loader->config->lines[index] = place.line;
             loader->config->columns[index] = place.column;
             read_value(loader, name, option, item, loader->config);
+            loader->is_bad[index] = problem_count(loader) > before;
             continue;
         }
         for (size_t k = 0; k < config_option_count; k++)
@@ -305,6 +323,7 @@ static void read_element(struct loader *loader, const struct option_table *table
 {
     struct arena *arena = &loader->config->arena;
     struct config_element *place_of = element;
+    size_t before = problem_count(loader);
     size_t i;
 
     place_of->line = toml_node_place(node).line;
@@ -318,6 +337,7 @@ static void read_element(struct loader *loader, const struct option_table *table
         if (table->rows[i].flags & OPTION_REQUIRED && place_of->lines[i] == 0)
             complain(loader, toml_node_place(node), "[[%s]] needs \"%s\" (%s)", table->name,
                      table->rows[i].key, table->rows[i].type->how);
+    place_of->is_bad = problem_count(loader) > before;
 }
 
 static void read_table(struct loader *loader, const struct option_table *table,
@@ -504,10 +524,28 @@ static struct toml_place rule_place(const struct loader *loader,
     return place;
 }
 
+/* Rules look at values: where one is bad, another complaint would only be noise. */
+static bool looks_at_bad(const struct loader *loader, const struct option_rule *rule,
+                         const void *element)
+{
+    const char *keys[] = {rule->table ? NULL : rule->key, rule->also};
+
+    if (element && ((const struct config_element *)element)->is_bad)
+        return true;
+    for (int i = 0; i < 2; i++) {
+        const struct option *option =
+            keys[i] ? option_find(config_options, config_option_count, keys[i]) : NULL;
+
+        if (option && loader->is_bad[option - config_options])
+            return true;
+    }
+    return false;
+}
+
 static void check_rule(struct loader *loader, const struct option_rule *rule,
                        const struct option_table *table, const void *element)
 {
-    if (!rule->holds(loader->config, element))
+    if (!looks_at_bad(loader, rule, element) && !rule->holds(loader->config, element))
         complain(loader, rule_place(loader, rule, table, element), "%s%s%s: %s",
                  table ? table->name : "", table ? "." : "", rule->key, rule->sentence);
 }
@@ -540,8 +578,9 @@ static int by_place(const void *a, const void *b)
     const struct config_problem *left = a;
     const struct config_problem *right = b;
 
+    /* What is missing has no place: it comes last. */
     if (left->line != right->line)
-        return left->line < right->line ? -1 : 1;
+        return left->line - 1U < right->line - 1U ? -1 : 1;
     return (left->column > right->column) - (left->column < right->column);
 }
 
@@ -587,9 +626,7 @@ static void finish(struct loader *loader)
     routes = loader->config->route.items;
     for (size_t i = 0; i < loader->config->route.count; i++)
         finish_route(loader, &routes[i]);
-    /* Rules look at values: with a bad one about, they would only add noise. */
-    if (loader->problems->count == 0)
-        check_rules(loader);
+    check_rules(loader);
     qsort(loader->problems->items, loader->problems->count, sizeof *loader->problems->items,
           by_place);
 }
@@ -597,7 +634,7 @@ static void finish(struct loader *loader)
 /* What can be understood, with whatever problems; NULL: it is no TOML. */
 static struct config *read_text(struct slice text, struct config_problems *problems)
 {
-    struct loader loader = {config_new(), problems};
+    struct loader loader = {.config = config_new(), .problems = problems};
     struct toml_error error;
     struct toml_document *document = toml_read(text.data, text.length, &error);
 
@@ -607,6 +644,8 @@ static struct config *read_text(struct slice text, struct config_problems *probl
         config_free(loader.config);
         return NULL;
     }
+    loader.is_bad =
+        arena_alloc(&loader.config->arena, config_option_count * sizeof *loader.is_bad);
     set_defaults(&loader, config_options, config_option_count, loader.config);
     read_root(&loader, toml_root(document));
     finish(&loader);

@@ -90,6 +90,8 @@ TEST(rules, every_rule_names_a_known_option)
             }
         if (strcmp(rule->key, "listen") != 0 && !option_find(rows, count, rule->key))
             fail_msg("%s.%s is no option", rule->table ? rule->table : "", rule->key);
+        if (rule->also && !option_find(config_options, config_option_count, rule->also))
+            fail_msg("%s is no option", rule->also);
     }
 }
 

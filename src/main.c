@@ -9,6 +9,7 @@
 #include "smtpd/server/server.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -276,9 +277,23 @@ static bool read_password(char password[LIMIT_PASSWORD + 2], size_t *length)
     return false;
 }
 
-static int user_add(const char *path, const char *name)
+/* Root's first user makes the file: the server, which becomes server.user, must read it. */
+static bool give_to_server(const char *path, const char *server_user)
+{
+    const struct passwd *user =
+        geteuid() == 0 && server_user ? getpwnam(server_user) : NULL;
+
+    if (!user || chown(path, (uid_t)-1, user->pw_gid) == 0)
+        return true;
+    (void)fprintf(stderr, "smtpd: cannot give %s to the group of %s: %s\n", path,
+                  server_user, strerror(errno));
+    return false;
+}
+
+static int user_add(const char *path, const char *name, const char *server_user)
 {
     char password[LIMIT_PASSWORD + 2];
+    bool is_first = access(path, F_OK) != 0;
     bool was_there = false;
     size_t length = 0;
     struct fault fault;
@@ -293,6 +308,8 @@ static int user_add(const char *path, const char *name)
         (void)fprintf(stderr, "smtpd: %s\n", fault.text);
         return CLI_FAILED;
     }
+    if (is_first && !give_to_server(path, server_user))
+        return CLI_FAILED;
     (void)printf("%s %s in %s\n", was_there ? "changed" : "added", name, path);
     return CLI_DONE;
 }
@@ -303,8 +320,9 @@ static void print_name(void *owner, const char *name)
     (void)printf("%s\n", name);
 }
 
-static int user_change(const char *path, const struct words *words)
+static int user_change(const struct config *config, const struct words *words)
 {
+    const char *path = config->users_file;
     const char *what = words->count > 0 ? words->items[0] : "";
     struct fault fault;
     enum result result;
@@ -312,7 +330,7 @@ static int user_change(const char *path, const struct words *words)
     if (strcmp(what, "list") == 0 && words->count == 1)
         result = users_file_list(path, print_name, NULL, &fault);
     else if (strcmp(what, "add") == 0 && words->count == 2)
-        return user_add(path, words->items[1]);
+        return user_add(path, words->items[1], config->user);
     else if (strcmp(what, "remove") == 0 && words->count == 2)
         result = users_file_remove(path, words->items[1], &fault);
     else
@@ -331,7 +349,7 @@ static int command_user(const struct words *words)
     if (!config)
         return CLI_FAILED;
     if (config->users_file) {
-        code = user_change(config->users_file, words);
+        code = user_change(config, words);
     } else {
         (void)fprintf(stderr, "smtpd: %s names no auth.users_file\n", words->config_path);
         code = CLI_FAILED;

@@ -62,6 +62,7 @@ struct stream {
     bool is_securing;
     bool is_counted; /* among the running handshakes */
     bool is_broken;  /* nothing can be sent or read any more */
+    bool is_ended;   /* the peer says no more; it may still listen */
     bool closed_was_told;
     bool wants_drained;
     bool is_closing; /* the owner is gone */
@@ -259,10 +260,29 @@ static void break_stream(struct stream *stream, enum result code, const char *te
         loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
 }
 
+/* The peer's last byte was read. What it asked for may still be answered (RFC 9293 3.6: a
+ * connection is closed one way at a time), so that is no break, but in a handshake. */
+static void end_input(struct stream *stream)
+{
+    static const char words[] = "the peer closed the connection";
+
+    if (stream->is_securing) {
+        break_stream(stream, RESULT_CLOSED, words);
+        return;
+    }
+    if (stream->is_broken || stream->is_ended)
+        return;
+    stream->is_ended = true;
+    (void)fault_set(&stream->fault, RESULT_CLOSED, "%s", words);
+    if (stream->is_reading)
+        (void)uv_read_stop((uv_stream_t *)&stream->tcp);
+    stream->is_reading = false;
+    loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
+}
+
 static void break_uv(struct stream *stream, int status)
 {
-    break_stream(stream, result_of_uv(status),
-                 status == UV_EOF ? "the peer closed the connection" : uv_strerror(status));
+    break_stream(stream, result_of_uv(status), uv_strerror(status));
 }
 
 /* ---- writing ---- */
@@ -439,10 +459,12 @@ static void read_engine(struct stream *stream)
 
         if (result == RESULT_AGAIN)
             break;
+        if (result == RESULT_CLOSED) {
+            end_input(stream);
+            break;
+        }
         if (result != RESULT_OK) {
-            break_stream(stream, result,
-                         result == RESULT_CLOSED ? "the peer closed the connection"
-                                                 : "the TLS connection is broken");
+            break_stream(stream, result, "the TLS connection is broken");
             return;
         }
         on_plain(stream, (struct slice){plain, length});
@@ -474,6 +496,10 @@ static void on_read(uv_stream_t *uv_stream, ssize_t count, const uv_buf_t *buffe
             close_handle(stream); /* the peer is gone too */
         return;
     }
+    if (count == UV_EOF) {
+        end_input(stream);
+        return;
+    }
     if (count < 0) {
         break_uv(stream, (int)count);
         return;
@@ -497,7 +523,7 @@ static void on_read(uv_stream_t *uv_stream, ssize_t count, const uv_buf_t *buffe
 
 static void start_reading(struct stream *stream)
 {
-    if (stream->is_reading || stream->is_broken || stream->is_uv_closed)
+    if (stream->is_reading || stream->is_broken || stream->is_ended || stream->is_uv_closed)
         return;
     if (uv_read_start((uv_stream_t *)&stream->tcp, give_buffer, on_read) == 0)
         stream->is_reading = true;
@@ -507,7 +533,7 @@ void stream_start(struct stream *stream, const struct stream_events *events, voi
 {
     stream->events = events;
     stream->owner = owner;
-    if (stream->is_broken && !stream->closed_was_told)
+    if ((stream->is_broken || stream->is_ended) && !stream->closed_was_told)
         loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
     start_reading(stream);
 }
@@ -694,7 +720,8 @@ static void secure(struct stream *stream, struct tls_engine *engine,
     bytes_init(&stream->early, EARLY_MAX);
     timer_init(&stream->timer, stream->net->loop, on_handshake_timeout, stream);
     timer_start(&stream->timer, HANDSHAKE_MS);
-    if (stream->is_broken) {
+    if (stream->is_broken || stream->is_ended) {
+        stream->closed_was_told = false; /* not to this end of the handshake */
         loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
         return;
     }
@@ -732,7 +759,8 @@ static void on_shut(uv_shutdown_t *request, int status)
 {
     struct stream *stream = request->handle->data;
 
-    if (status < 0 && !stream->is_uv_closed)
+    /* Whoever said no more before hears our last words, and then there is nobody to wait for. */
+    if ((status < 0 || stream->is_ended) && !stream->is_uv_closed)
         close_handle(stream);
 }
 
@@ -748,7 +776,8 @@ static void finish_close(struct stream *stream)
         close_handle(stream);
         return;
     }
-    start_reading(stream);
+    if (!stream->is_ended)
+        start_reading(stream);
 }
 
 void stream_close(struct stream *stream)

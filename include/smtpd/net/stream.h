@@ -32,8 +32,9 @@ void net_statistics(const struct net *net, struct net_statistics *statistics);
 struct stream_events {
     /* `bytes` lives during the call only. The owner takes all of it. */
     void (*on_bytes)(void *owner, struct slice bytes);
-    /* The peer closed (RESULT_CLOSED) or the connection broke. Called once; then the owner
-     * calls stream_close(). */
+    /* The peer said its last (RESULT_CLOSED: it may still listen, and what is written goes
+     * out) or the connection broke. Called once; sooner or later the owner calls
+     * stream_close(). */
     void (*on_closed)(void *owner, const struct fault *why);
     /* Unsent output fell to zero after stream_write() had said RESULT_AGAIN. May be NULL.
      */

@@ -9,6 +9,7 @@
 #include "smtpd/server/server.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,11 +28,25 @@ struct words { /* what is left of the command line, and the flags that go everyw
 
 typedef int command_fn(const struct words *words);
 
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+static bool wants_help(const struct words *words)
+{
+    for (int i = 0; i < words->count; i++)
+        if (is_help(words->items[i]))
+            return true;
+    return false;
+}
+
 struct command {
     const char *name;
     command_fn *run;
     const char *arguments;
     const char *sentence;
+    const char *details; /* NULL: none */
 };
 
 static command_fn command_run;
@@ -46,15 +61,24 @@ static command_fn command_version;
 
 /* clang-format off */
 static const struct command commands[] = {
-    {"run",      command_run,      "",                                    "Run the server in the foreground."},
-    {"check",    command_check,    "[FILE] [--effective]",                "Check the configuration: every error with line and column."},
-    {"user",     command_user,     "add|remove NAME, list",               "Users who may log in. The password is read from standard input."},
-    {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server."},
-    {"status",   command_status,   "",                                    "What the running server counts."},
-    {"health",   command_health,   "[--ready]",                           "Exit code 0: the server answers (and takes mail). For containers."},
-    {"document", command_document, "example|manual|verbs",                "Print the example file or a page of the manual."},
-    {"help",     command_help,     "",                                    "This page."},
-    {"version",  command_version,  "",                                    "Print the version."},
+    {"run",      command_run,      "",                                    "Run the server in the foreground.",
+     "It says on standard output what happens ([log]). SIGTERM ends it within\n"
+     "server.grace_period, SIGHUP applies the changed file: all of it or nothing.\n"},
+    {"check",    command_check,    "[FILE] [--effective]",                "Check the configuration: every error with line and column.",
+     "Certificates, keys and the users file are read too: run it as root or as the\n"
+     "server's user. --effective prints every value with the line it comes from,\n"
+     "secrets masked. --json prints the errors as a list.\n"},
+    {"user",     command_user,     "add|remove NAME, list",               "Users who may log in. The password is read from standard input.",
+     "add asks for the password on a terminal and else reads one line; a user who is\n"
+     "there already gets the new one. The file is auth.users_file; a running server\n"
+     "takes up the change within 10 s.\n"},
+    {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server.", NULL},
+    {"status",   command_status,   "",                                    "What the running server counts.",
+     "--json prints every counter; docs/control.md names them.\n"},
+    {"health",   command_health,   "[--ready]",                           "Exit code 0: the server answers (and takes mail). For containers.", NULL},
+    {"document", command_document, "example|manual|verbs",                "Print the example file or a page of the manual.", NULL},
+    {"help",     command_help,     "",                                    "This page.", NULL},
+    {"version",  command_version,  "",                                    "Print the version.", NULL},
 };
 /* clang-format on */
 
@@ -71,6 +95,16 @@ static void print_usage(FILE *to)
             "  --json          machine-readable answers (check, queue, status)\n\n"
             "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
             "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
+}
+
+static int print_command_usage(const struct command *command)
+{
+    (void)printf("usage: smtpd %s%s%s\n\n%s\n", command->name,
+                 command->arguments[0] ? " " : "", command->arguments, command->sentence);
+    if (command->details)
+        (void)printf("\n%s", command->details);
+    (void)printf("\nFlags that go everywhere, exit codes, signals: smtpd help\n");
+    return CLI_DONE;
 }
 
 static int usage_error(const char *before, const char *word, const char *behind)
@@ -243,9 +277,23 @@ static bool read_password(char password[LIMIT_PASSWORD + 2], size_t *length)
     return false;
 }
 
-static int user_add(const char *path, const char *name)
+/* Root's first user makes the file: the server, which becomes server.user, must read it. */
+static bool give_to_server(const char *path, const char *server_user)
+{
+    const struct passwd *user =
+        geteuid() == 0 && server_user ? getpwnam(server_user) : NULL;
+
+    if (!user || chown(path, (uid_t)-1, user->pw_gid) == 0)
+        return true;
+    (void)fprintf(stderr, "smtpd: cannot give %s to the group of %s: %s\n", path,
+                  server_user, strerror(errno));
+    return false;
+}
+
+static int user_add(const char *path, const char *name, const char *server_user)
 {
     char password[LIMIT_PASSWORD + 2];
+    bool is_first = access(path, F_OK) != 0;
     bool was_there = false;
     size_t length = 0;
     struct fault fault;
@@ -260,6 +308,8 @@ static int user_add(const char *path, const char *name)
         (void)fprintf(stderr, "smtpd: %s\n", fault.text);
         return CLI_FAILED;
     }
+    if (is_first && !give_to_server(path, server_user))
+        return CLI_FAILED;
     (void)printf("%s %s in %s\n", was_there ? "changed" : "added", name, path);
     return CLI_DONE;
 }
@@ -270,8 +320,9 @@ static void print_name(void *owner, const char *name)
     (void)printf("%s\n", name);
 }
 
-static int user_change(const char *path, const struct words *words)
+static int user_change(const struct config *config, const struct words *words)
 {
+    const char *path = config->users_file;
     const char *what = words->count > 0 ? words->items[0] : "";
     struct fault fault;
     enum result result;
@@ -279,7 +330,7 @@ static int user_change(const char *path, const struct words *words)
     if (strcmp(what, "list") == 0 && words->count == 1)
         result = users_file_list(path, print_name, NULL, &fault);
     else if (strcmp(what, "add") == 0 && words->count == 2)
-        return user_add(path, words->items[1]);
+        return user_add(path, words->items[1], config->user);
     else if (strcmp(what, "remove") == 0 && words->count == 2)
         result = users_file_remove(path, words->items[1], &fault);
     else
@@ -298,7 +349,7 @@ static int command_user(const struct words *words)
     if (!config)
         return CLI_FAILED;
     if (config->users_file) {
-        code = user_change(config->users_file, words);
+        code = user_change(config, words);
     } else {
         (void)fprintf(stderr, "smtpd: %s names no auth.users_file\n", words->config_path);
         code = CLI_FAILED;
@@ -335,11 +386,11 @@ static int ask_server(const struct words *words,
 static int command_queue(const struct words *words)
 {
     struct cli_context nowhere = {NULL, false};
-    char *help[] = {(char *)(uintptr_t) "help"};
 
-    if (words->count > 0 &&
-        (strcmp(words->items[0], "help") == 0 || strcmp(words->items[0], "--help") == 0))
-        return cli_queue(&nowhere, 1, help);
+    /* How it is used is known without a server. */
+    if (words->count == 0 || wants_help(words) || strcmp(words->items[0], "help") == 0)
+        return cli_queue(&nowhere, words->count ? 1 : 0,
+                         (char *[]){(char *)(uintptr_t) "help"});
     return ask_server(words, cli_queue);
 }
 
@@ -400,7 +451,7 @@ static bool take_flags(struct words *words, int argc, char **argv)
 
 static const struct command *find_command(const char *name)
 {
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+    if (is_help(name))
         name = "help";
     if (strcmp(name, "--version") == 0)
         name = "version";
@@ -408,6 +459,13 @@ static const struct command *find_command(const char *name)
         if (strcmp(commands[i].name, name) == 0)
             return &commands[i];
     return NULL;
+}
+
+static int run_command(const struct command *command, const struct words *words)
+{
+    if (command->run != command_queue && wants_help(words))
+        return print_command_usage(command);
+    return command->run(words);
 }
 
 int main(int argc, char **argv)
@@ -428,7 +486,7 @@ int main(int argc, char **argv)
         command = words.count > 0 ? find_command(words.items[0]) : NULL;
         words.count -= words.count > 0;
         words.items++;
-        code = command ? command->run(&words)
+        code = command ? run_command(command, &words)
                        : usage_error("smtpd: no command \"", argv[1], "\"");
         words.items--;
     }

@@ -114,12 +114,33 @@ void request_answer(struct request *request, unsigned status, json_t *json)
     request_answer_response(request, status, response);
 }
 
+json_t *request_text(const char *text)
+{
+    json_t *json = json_string(text);
+    struct slice left = slice_of(text);
+    char *clean;
+
+    for (int i = 0; !json && i < 3 && left.length > 0; i++) {
+        left.length--;
+        json = json_stringn(left.data, left.length);
+    }
+    if (json)
+        return json;
+    clean = memory_text(text);
+    for (char *at = clean; *at; at++)
+        if ((unsigned char)*at > 0x7f)
+            *at = '?';
+    json = json_string(clean);
+    memory_free(clean);
+    return json;
+}
+
 void request_answer_error(struct request *request, unsigned status, const char *text)
 {
     char line[512];
 
     if (!request->http->settings.is_plain) {
-        request_answer(request, status, json_pack("{s:s}", "error", text));
+        request_answer(request, status, json_pack("{s:o}", "error", request_text(text)));
         return;
     }
     (void)snprintf(line, sizeof line, "%s\n", text);

@@ -27,7 +27,7 @@ static json_t *recipients_json(const struct group *group)
     json_t *recipients = json_array();
 
     for (uint32_t i = 0; i < group->recipient_count; i++)
-        (void)json_array_append_new(recipients, json_string(group->recipients[i].address));
+        (void)json_array_append_new(recipients, request_text(group->recipients[i].address));
     return recipients;
 }
 
@@ -41,7 +41,7 @@ static const char *state_name(struct queue *queue, const struct envelope *envelo
 
 static json_t *text_or_null(const char *text)
 {
-    return text && text[0] ? json_string(text) : json_null();
+    return text && text[0] ? request_text(text) : json_null();
 }
 
 static json_t *group_json(struct queue *queue, const struct envelope *envelope,
@@ -53,9 +53,9 @@ static json_t *group_json(struct queue *queue, const struct envelope *envelope,
     id_print(envelope->id, id);
     size = (json_int_t)envelope->header_bytes + (json_int_t)envelope->body_bytes;
     return json_pack(
-        "{s:s,s:i,s:s,s:s,s:o,s:I,s:I,s:i,s:s,s:I,s:o,s:o,s:{s:i,s:o,s:o,s:o,s:I}}", "id",
-        id, "group", (int)group->number, "lane", group->lane, "sender", envelope->sender,
-        "recipients", recipients_json(group), "arrival_ms",
+        "{s:s,s:i,s:o,s:o,s:o,s:I,s:I,s:i,s:s,s:I,s:o,s:o,s:{s:i,s:o,s:o,s:o,s:I}}", "id",
+        id, "group", (int)group->number, "lane", request_text(group->lane), "sender",
+        request_text(envelope->sender), "recipients", recipients_json(group), "arrival_ms",
         (json_int_t)envelope->arrival_ms, "next_attempt_ms",
         (json_int_t)group->next_attempt_ms, "attempts", (int)group->attempts, "state",
         state_name(queue, envelope, group), "size", size, "user",
@@ -105,9 +105,9 @@ static json_t *why_json(const struct listing *listing, const struct envelope *en
                        group->last_text[0] ? "; the last answer was: " : "",
                        group->last_text);
     }
-    return json_pack("{s:s,s:s,s:o,s:I}", "kind", why_name(why.kind), "text", why.text,
-                     "destination", text_or_null(why.destination), "until_ms",
-                     (json_int_t)why.until_ms);
+    return json_pack("{s:s,s:o,s:o,s:I}", "kind", why_name(why.kind), "text",
+                     request_text(why.text), "destination", text_or_null(why.destination),
+                     "until_ms", (json_int_t)why.until_ms);
 }
 
 /* ---- list and show ---- */
@@ -407,11 +407,12 @@ void queue_handle_summary(struct request *request)
             break;
         deliver_why(request->rooms->deliver, domain_queue_lane(all[i]), &why);
         (void)json_array_append_new(
-            lanes,
-            json_pack("{s:s,s:I,s:I,s:s,s:s,s:I}", "lane", domain_queue_lane(all[i]),
-                      "groups", (json_int_t)domain_queue_count(all[i]), "oldest_ms",
-                      (json_int_t)domain_queue_oldest_ms(all[i]), "why", why_name(why.kind),
-                      "text", why.text, "until_ms", (json_int_t)why.until_ms));
+            lanes, json_pack("{s:o,s:I,s:I,s:s,s:o,s:I}", "lane",
+                             request_text(domain_queue_lane(all[i])), "groups",
+                             (json_int_t)domain_queue_count(all[i]), "oldest_ms",
+                             (json_int_t)domain_queue_oldest_ms(all[i]), "why",
+                             why_name(why.kind), "text", request_text(why.text), "until_ms",
+                             (json_int_t)why.until_ms));
     }
     memory_free(all);
     request_answer(request, MHD_HTTP_OK,

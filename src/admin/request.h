@@ -52,6 +52,9 @@ void request_answer_error(struct request *request, unsigned status, const char *
 /* Takes a streaming response. */
 void request_answer_response(struct request *request, unsigned status,
                              struct MHD_Response *response);
+/* A JSON string of any text: a fault in words may be cut in the middle of a character, which
+ * is no UTF-8 any more, and jansson refuses the whole object for it. */
+json_t *request_text(const char *text);
 /* NULL: not given; "": given without a value. */
 const char *request_query(struct request *request, const char *name);
 const char *request_argument(const struct request *request); /* last part of the path */

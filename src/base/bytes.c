@@ -146,6 +146,20 @@ bool slice_copy_text(struct slice a, char *into, size_t into_bytes)
     return true;
 }
 
+void slice_copy_start(struct slice a, char *into, size_t into_bytes)
+{
+    size_t length = a.length;
+
+    if (length >= into_bytes) {
+        length = into_bytes - 1;
+        while (length > 0 && ((unsigned char)a.data[length] & 0xc0) == 0x80)
+            length--;
+    }
+    if (length > 0)
+        memcpy(into, a.data, length);
+    into[length] = '\0';
+}
+
 char *slice_to_text(struct slice a)
 {
     char *text = memory_new(a.length + 1);

@@ -116,10 +116,28 @@ static struct toml_place rule_place(const struct loader *loader,
     return place;
 }
 
+/* Rules look at values: where one is bad, another complaint would only be noise. */
+static bool looks_at_bad(const struct loader *loader, const struct option_rule *rule,
+                         const void *element)
+{
+    const char *keys[] = {rule->table ? NULL : rule->key, rule->also};
+
+    if (element && ((const struct config_element *)element)->is_bad)
+        return true;
+    for (int i = 0; i < 2; i++) {
+        const struct option *option =
+            keys[i] ? option_find(config_options, config_option_count, keys[i]) : NULL;
+
+        if (option && loader->is_bad[option - config_options])
+            return true;
+    }
+    return false;
+}
+
 static void check_rule(struct loader *loader, const struct option_rule *rule,
                        const struct option_table *table, const void *element)
 {
-    if (!rule->holds(loader->config, element))
+    if (!looks_at_bad(loader, rule, element) && !rule->holds(loader->config, element))
         complain(loader, rule_place(loader, rule, table, element), "%s%s%s: %s",
                  table ? table->name : "", table ? "." : "", rule->key, rule->sentence);
 }
@@ -189,16 +207,14 @@ static void finish(struct loader *loader)
     routes = loader->config->route.items;
     for (size_t i = 0; i < loader->config->route.count; i++)
         finish_route(loader, &routes[i]);
-    /* Rules look at values: with a bad one about, they would only add noise. */
-    if (loader->problems->count == 0)
-        check_rules(loader);
+    check_rules(loader);
     problems_sort(loader->problems);
 }
 
 /* What can be understood, with whatever problems; NULL: it is no TOML. */
 static struct config *read_text(struct slice text, struct config_problems *problems)
 {
-    struct loader loader = {config_new(), problems};
+    struct loader loader = {.config = config_new(), .problems = problems};
     struct toml_error error;
     struct toml_document *document = toml_read(text.data, text.length, &error);
 
@@ -208,6 +224,8 @@ static struct config *read_text(struct slice text, struct config_problems *probl
         config_free(loader.config);
         return NULL;
     }
+    loader.is_bad =
+        arena_alloc(&loader.config->arena, config_option_count * sizeof *loader.is_bad);
     tree_read(&loader, toml_root(document));
     finish(&loader);
     toml_document_free(document);

@@ -43,6 +43,7 @@ struct option_rule {
     const char *key;   /* where to point at */
     bool (*holds)(const struct config *config, const void *element);
     const char *sentence; /* what is wrong, and what would be right */
+    const char *also;     /* an option of the sections that it looks at, or NULL */
 };
 
 extern const struct option config_options[];

@@ -79,8 +79,9 @@ static int by_place(const void *a, const void *b)
     const struct config_problem *left = a;
     const struct config_problem *right = b;
 
+    /* What is missing has no place: it comes last. */
     if (left->line != right->line)
-        return left->line < right->line ? -1 : 1;
+        return left->line - 1U < right->line - 1U ? -1 : 1;
     return (left->column > right->column) - (left->column < right->column);
 }
 
@@ -106,4 +107,9 @@ void config_problems_print(const struct config_problems *problems, const char *p
     if (problems->left_out && added == RESULT_OK)
         added = bytes_format(into, "%s: and %zu more\n", path, problems->left_out);
     (void)added;
+}
+
+size_t problems_so_far(const struct loader *loader)
+{
+    return loader->problems->count + loader->problems->left_out;
 }

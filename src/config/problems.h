@@ -9,6 +9,7 @@
 struct loader {
     struct config *config;
     struct config_problems *problems;
+    bool *is_bad; /* per option of the sections: its value was complained about */
 };
 
 void complain(struct loader *loader, struct toml_place place, const char *format, ...)
@@ -25,6 +26,7 @@ void nearest_offer(struct nearest *nearest, const char *name);
 void complain_unknown(struct loader *loader, struct toml_place place, const char *section,
                       const char *key, const struct nearest *nearest);
 
+size_t problems_so_far(const struct loader *loader);
 void problems_sort(struct config_problems *problems); /* by place */
 
 #endif

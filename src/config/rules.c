@@ -7,6 +7,29 @@
 
 #define LISTENS(config) ((const struct config_listen *)(config)->listen.items)
 
+static bool has_twice(const struct config_listen *mine, const struct config_listen *other)
+{
+    const struct endpoint *ours = mine->address.items;
+    const struct endpoint *theirs = other->address.items;
+
+    for (size_t i = 0; i < mine->address.count; i++)
+        for (size_t k = 0; k < (mine == other ? i : other->address.count); k++)
+            if (endpoint_equal(&ours[i], &theirs[k]))
+                return true;
+    return false;
+}
+
+/* Else the last one would silently set the mode and the TLS of all. */
+static bool listens_once(const struct config *config, const void *element)
+{
+    const struct config_listen *mine = element;
+
+    for (const struct config_listen *other = LISTENS(config); other <= mine; other++)
+        if (has_twice(mine, other))
+            return false;
+    return true;
+}
+
 static bool has_listener(const struct config *config, const void *element)
 {
     (void)element;
@@ -74,7 +97,7 @@ static bool local_is_alone(const struct config *config, const void *element)
     size_t i;
 
     for (i = 0; i < config->local.count; i++)
-        if (&other[i] != mine && &other[i] < mine &&
+        if (&other[i] < mine && !other[i].element.is_bad &&
             strcmp(other[i].domain, mine->domain) == 0)
             return false;
     return true;
@@ -153,7 +176,8 @@ static bool route_is_alone(const struct config *config, const void *element)
     size_t i;
 
     for (i = 0; i < config->route.count; i++)
-        if (&other[i] < mine && strcmp(other[i].name, mine->name) == 0)
+        if (&other[i] < mine && !other[i].element.is_bad &&
+            strcmp(other[i].name, mine->name) == 0)
             return false;
     return true;
 }
@@ -214,27 +238,28 @@ static bool rule_is_small(const struct config *config, const void *element)
 }
 
 const struct option_rule config_rules[] = {
-    {NULL, "server.hostname", has_hostname, "our name must be fully qualified; set server.hostname, as \"relay.example.com\""},
-    {NULL, "listen", has_listener, "nothing listens; add a [[listen]] table with an address, as \"0.0.0.0:587\""},
-    {NULL, "tls.key", certificates_have_keys, "each certificate needs its key; give tls.certificate and tls.key the same number of files, in the same order"},
-    {NULL, "queue.retry", retry_is_given, "needs between 1 and 32 durations"},
-    {NULL, "dns.servers", dns_servers_fit, "at most 6 name servers are asked"},
-    {NULL, "admin.listen", admin_listeners_fit, "at most 16 addresses"},
-    {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\""},
-    {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in"},
-    {"listen", "tls", clear_submission_is_meant, "submission without TLS works on loopback only, with auth.allow_clear_on_loopback = true; else use \"starttls\" or \"implicit\""},
-    {"listen", "mode", relay_has_postmaster, "mode = \"relay\" needs server.postmaster (RFC 5321 4.5.1)"},
-    {"listen", "proxy_protocol", proxy_has_networks, "needs proxy.trusted_networks: the balancers that may say who a client is"},
-    {"local", "domain", local_has_postmaster, "a local domain needs server.postmaster (RFC 5321 4.5.1)"},
-    {"local", "domain", local_is_alone, "this domain has a [[local]] table already"},
-    {"local", "users", postmaster_exists, "server.postmaster is in this domain and must be one of its users"},
-    {"local", "maildir", maildir_names_user, "must contain {user}, as \"/var/mail/{domain}/{user}\""},
-    {"local", "users", users_are_names, "a user is a local part: no blank, \"/\", \"@\" or leading dot"},
-    {"route", "user", route_has_one_password, "user needs exactly one of password_file, password_env and password, and none of them goes without user"},
-    {"route", "tls", route_password_is_safe, "a password must not travel in clear: set tls = \"required\" or \"verified\" (or implicit_tls = true)"},
-    {"route", "name", route_is_alone, "another route has this name; give each its own name"},
-    {"header_rule", "listener", rule_listener_exists, "no [[listen]] table has this address; write it as it stands there"},
-    {"header_rule", "remove", rule_is_small, "a rule removes at most 32 fields, adds at most 8, and does one of both"},
+    {NULL, "server.hostname", has_hostname, "our name must be fully qualified; set server.hostname, as \"relay.example.com\"", NULL},
+    {NULL, "listen", has_listener, "nothing listens; add a [[listen]] table with an address, as \"0.0.0.0:587\"", NULL},
+    {NULL, "tls.key", certificates_have_keys, "each certificate needs its key; give tls.certificate and tls.key the same number of files, in the same order", "tls.certificate"},
+    {NULL, "queue.retry", retry_is_given, "needs between 1 and 32 durations", NULL},
+    {NULL, "dns.servers", dns_servers_fit, "at most 6 name servers are asked", NULL},
+    {NULL, "admin.listen", admin_listeners_fit, "at most 16 addresses", NULL},
+    {"listen", "address", listens_once, "an address stands here twice; each is listened on once, with one mode and one tls", NULL},
+    {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\"", "tls.certificate"},
+    {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in", "auth.users_file"},
+    {"listen", "tls", clear_submission_is_meant, "submission without TLS works on loopback only, with auth.allow_clear_on_loopback = true; else use \"starttls\" or \"implicit\"", "auth.allow_clear_on_loopback"},
+    {"listen", "mode", relay_has_postmaster, "mode = \"relay\" needs server.postmaster (RFC 5321 4.5.1)", "server.postmaster"},
+    {"listen", "proxy_protocol", proxy_has_networks, "needs proxy.trusted_networks: the balancers that may say who a client is", "proxy.trusted_networks"},
+    {"local", "domain", local_has_postmaster, "a local domain needs server.postmaster (RFC 5321 4.5.1)", "server.postmaster"},
+    {"local", "domain", local_is_alone, "this domain has a [[local]] table already", NULL},
+    {"local", "users", postmaster_exists, "server.postmaster is in this domain and must be one of its users", "server.postmaster"},
+    {"local", "maildir", maildir_names_user, "must contain {user}, as \"/var/mail/{domain}/{user}\"", NULL},
+    {"local", "users", users_are_names, "a user is a local part: no blank, \"/\", \"@\" or leading dot", NULL},
+    {"route", "user", route_has_one_password, "user needs exactly one of password_file, password_env and password, and none of them goes without user", NULL},
+    {"route", "tls", route_password_is_safe, "a password must not travel in clear: set tls = \"required\" or \"verified\" (or implicit_tls = true)", NULL},
+    {"route", "name", route_is_alone, "another route has this name; give each its own name", NULL},
+    {"header_rule", "listener", rule_listener_exists, "no [[listen]] table has this address; write it as it stands there", NULL},
+    {"header_rule", "remove", rule_is_small, "a rule removes at most 32 fields, adds at most 8, and does one of both", NULL},
 };
 /* clang-format on */
 const size_t config_rule_count = sizeof config_rules / sizeof *config_rules;

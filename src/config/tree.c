@@ -51,6 +51,14 @@ static bool check_bound(struct loader *loader, const struct option *option,
     return wrong_sign < 0 ? order >= 0 : order <= 0;
 }
 
+/* A number is no path, and true is no name, though both could be written as a text. */
+static bool kind_fits(const struct option *option, const struct toml_node *node)
+{
+    if (toml_node_kind(node) == TOML_KIND_INTEGER)
+        return option->type->compare != NULL;
+    return toml_node_kind(node) != TOML_KIND_BOOLEAN || option->type == &type_bool;
+}
+
 /* Parses one node into `value`; complains by itself. */
 static bool read_item(struct loader *loader, const char *name, const struct option *option,
                       const struct toml_node *node, void *value)
@@ -60,9 +68,11 @@ static bool read_item(struct loader *loader, const char *name, const struct opti
     struct slice text;
     char buffer[32];
 
-    if (scalar_text(node, buffer, sizeof buffer, &text) != RESULT_OK) {
-        complain(loader, place, "%s: expected a %s: %s", name, option->type->name,
-                 option->type->how);
+    if (!kind_fits(option, node) ||
+        scalar_text(node, buffer, sizeof buffer, &text) != RESULT_OK) {
+        complain(loader, place, "%s: expected a %s: %s%s", name, option->type->name,
+                 option->choices ? "in quotes, one of " : option->type->how,
+                 option->choices ? option->choices : "");
         return false;
     }
     if (option->type->parse(&context, text, value) != RESULT_OK) {
@@ -141,10 +151,12 @@ static void read_section(struct loader *loader, const char *section,
         option = option_find(config_options, config_option_count, name);
         if (option) {
             size_t index = (size_t)(option - config_options);
+            size_t before = problems_so_far(loader);
 
             loader->config->lines[index] = place.line;
             loader->config->columns[index] = place.column;
             read_value(loader, name, option, item, loader->config);
+            loader->is_bad[index] = problems_so_far(loader) > before;
             continue;
         }
         for (size_t k = 0; k < config_option_count; k++)
@@ -209,6 +221,7 @@ static void read_element(struct loader *loader, const struct option_table *table
 {
     struct arena *arena = &loader->config->arena;
     struct config_element *place_of = element;
+    size_t before = problems_so_far(loader);
     size_t i;
 
     place_of->line = toml_node_place(node).line;
@@ -222,6 +235,7 @@ static void read_element(struct loader *loader, const struct option_table *table
         if (table->rows[i].flags & OPTION_REQUIRED && place_of->lines[i] == 0)
             complain(loader, toml_node_place(node), "[[%s]] needs \"%s\" (%s)", table->name,
                      table->rows[i].key, table->rows[i].type->how);
+    place_of->is_bad = problems_so_far(loader) > before;
 }
 
 static void read_table(struct loader *loader, const struct option_table *table,

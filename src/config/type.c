@@ -343,7 +343,9 @@ static void choice_print(const struct option *option, const void *value, struct 
 static enum result endpoint_option_parse(struct type_context *context, struct slice text,
                                          void *value)
 {
-    if (endpoint_parse(text, value) != RESULT_OK)
+    struct endpoint *endpoint = value;
+
+    if (endpoint_parse(text, endpoint) != RESULT_OK || endpoint->port == 0)
         return wrong(
             context,
             "\"%.*s\" is not an address with a port; write \"0.0.0.0:587\" or \"[::]:587\"",
@@ -358,7 +360,7 @@ static enum result dns_server_parse(struct type_context *context, struct slice t
 
     endpoint->port = 53;
     if (ip_parse(text, &endpoint->ip) == RESULT_OK ||
-        endpoint_parse(text, endpoint) == RESULT_OK)
+        (endpoint_parse(text, endpoint) == RESULT_OK && endpoint->port > 0))
         return RESULT_OK;
     return wrong(context,
                  "\"%.*s\" is not an address; write \"192.0.2.1\" or \"127.0.0.1:5353\"",

@@ -20,7 +20,7 @@ struct said *said_words(struct arena *arena, unsigned code, const char *status,
         return NULL;
     said->code = (uint16_t)code;
     (void)snprintf(said->status, sizeof said->status, "%s", status);
-    (void)snprintf(said->text, sizeof said->text, "%s", text);
+    slice_copy_start(slice_of(text), said->text, sizeof said->text);
     (void)snprintf(said->host, sizeof said->host, "%s", host ? host : "");
     return said;
 }

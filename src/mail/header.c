@@ -164,7 +164,8 @@ static void add_part(struct folder *folder, const char *part)
     folder->column = folds ? 8 + length : folder->column + 1 + length;
 }
 
-/* Nothing that a client says may end the field or its comments. */
+/* Nothing that a client says may end the field or its comments, or bring 8-bit bytes into the
+ * header of a message that has none: a next hop may not take them (RFC 5322 2.2). */
 static void clean(const char *text, char *into, size_t into_bytes)
 {
     size_t length = 0;
@@ -173,7 +174,7 @@ static void clean(const char *text, char *into, size_t into_bytes)
         unsigned char byte = (unsigned char)*text;
 
         into[length++] =
-            byte <= 0x20 || byte == 0x7f || strchr("()\\;\"", byte) ? '_' : *text;
+            byte <= 0x20 || byte >= 0x7f || strchr("()\\;\"", byte) ? '_' : *text;
     }
     into[length] = '\0';
 }

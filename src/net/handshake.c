@@ -75,12 +75,12 @@ static void end_handshake(struct stream *stream, const struct fault *fault)
     stream->on_secured = NULL;
     if (fault) {
         stream->net->statistics.handshakes_failed++;
+        stream_flush(stream); /* the alert, as far as it goes */
         stream->fault = *fault;
         stream->is_broken = true;
         stream->closed_was_told = true;
         (void)uv_read_stop((uv_stream_t *)&stream->tcp);
         stream->is_reading = false;
-        stream_flush(stream); /* the alert, as far as it goes */
         on_secured(stream->owner, &stream->fault);
         return;
     }
@@ -182,7 +182,8 @@ static void secure(struct stream *stream, struct tls_engine *engine,
     bytes_init(&stream->early, EARLY_MAX);
     timer_init(&stream->timer, stream->net->loop, on_handshake_timeout, stream);
     timer_start(&stream->timer, HANDSHAKE_MS);
-    if (stream->is_broken) {
+    if (stream->is_broken || stream->is_ended) {
+        stream->closed_was_told = false; /* not to this end of the handshake */
         stream_tell_closed_later(stream);
         return;
     }

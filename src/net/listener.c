@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, COMPLAIN_MS = 60000, ACCEPTS_A_TURN = 64 };
+enum { BACKLOG = 4096, COMPLAIN_MS = 60000, ACCEPTS_A_TURN = 64, PAUSE_MS = 100 };
 
 struct listener {
     struct net *net;
@@ -23,7 +23,8 @@ struct listener {
     struct watch *watch;
     listener_stream_fn *on_stream;
     void *owner;
-    int spare_fd;
+    int spare_fd;       /* -1: lost to another thread; taken again when there is one */
+    struct timer pause; /* nothing can be accepted just now */
     struct network *balancers;
     size_t balancer_count;
     struct proxy_waits *proxy_waits; /* NULL: none ever expected */
@@ -47,6 +48,14 @@ static int open_socket(const struct sockaddr_storage *address, socklen_t length)
         return fd;
     (void)close(fd);
     return -1;
+}
+
+static void on_pause_over(void *owner);
+
+static void take_spare(struct listener *listener)
+{
+    if (listener->spare_fd < 0)
+        listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 enum result listener_open_socket(const struct endpoint *endpoint, int *fd,
@@ -81,7 +90,9 @@ static struct listener *listener_new(struct net *net, int fd, const struct endpo
     listener->net = net;
     listener->fd = fd;
     listener->endpoint = *bound;
-    listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    listener->spare_fd = -1;
+    timer_init(&listener->pause, net->loop, on_pause_over, listener);
+    take_spare(listener);
     return listener;
 }
 
@@ -138,22 +149,24 @@ static void complain(struct listener *listener)
 }
 
 /* The client hears why, in the one place that speaks without the room smtp: there is no
- * descriptor for a session. */
-static void refuse_one(struct listener *listener)
+ * descriptor for a session. False: there was not even one for that. */
+static bool refuse_one(struct listener *listener)
 {
     static const char words[] = "421 4.3.2 Too many connections here: try again later\r\n";
     int fd;
 
     complain(listener);
     if (listener->spare_fd < 0)
-        return;
+        return false;
     (void)close(listener->spare_fd);
+    listener->spare_fd = -1;
     fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
         (void)send(fd, words, sizeof words - 1, MSG_NOSIGNAL);
         (void)close(fd);
     }
-    listener->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    take_spare(listener);
+    return fd >= 0;
 }
 
 static void take(struct listener *listener, int fd, const struct proxy_header *header)
@@ -232,6 +245,7 @@ void listener_expect_proxy(struct listener *listener, const struct network *bala
 
 static void listener_free(struct listener *listener)
 {
+    timer_cancel(&listener->pause);
     proxy_waits_free(listener->proxy_waits);
     memory_free(listener->balancers);
 
@@ -241,6 +255,15 @@ static void listener_free(struct listener *listener)
         watch_stop(listener->watch);
     (void)close(listener->fd);
     memory_free(listener);
+}
+
+/* Clients wait and cannot be taken: looking again at once would only burn the processor. */
+static void pause_accepting(struct listener *listener)
+{
+    if (listener->watch)
+        watch_stop(listener->watch);
+    listener->watch = NULL;
+    timer_start(&listener->pause, PAUSE_MS);
 }
 
 /* A bounded number in one turn: the sessions that are there have their turn too. */
@@ -256,24 +279,37 @@ static void on_readable(void *owner)
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
 
         if (fd >= 0) {
+            take_spare(listener);
             take_accepted(listener, fd, &address);
             continue;
         }
-        if (errno == EMFILE || errno == ENFILE)
-            refuse_one(listener);
-        else if (errno != ECONNABORTED && errno != EINTR)
-            break; /* EAGAIN: nobody waits */
+        if (errno == ECONNABORTED || errno == EINTR)
+            continue;
+        if ((errno == EMFILE || errno == ENFILE) && refuse_one(listener))
+            continue;
+        if (errno != EAGAIN && errno != EWOULDBLOCK) /* else: nobody waits */
+            pause_accepting(listener);
+        break;
     }
     listener->is_accepting = false;
     if (listener->is_closed)
         listener_free(listener);
 }
 
+static void on_pause_over(void *owner)
+{
+    struct listener *listener = owner;
+
+    take_spare(listener);
+    listener->watch = watch_start(listener->net->loop, listener->fd, WATCH_READABLE,
+                                  on_readable, listener);
+}
+
 void listener_start(struct listener *listener, listener_stream_fn *on_stream, void *owner)
 {
     listener->on_stream = on_stream;
     listener->owner = owner;
-    if (!listener->watch)
+    if (!listener->watch && !timer_is_waiting(&listener->pause))
         listener->watch = watch_start(listener->net->loop, listener->fd, WATCH_READABLE,
                                       on_readable, listener);
 }

@@ -203,10 +203,29 @@ void stream_tell_closed_later(struct stream *stream)
     loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
 }
 
+/* The peer's last byte was read. What it asked for may still be answered (RFC 9293 3.6: a
+ * connection is closed one way at a time), so that is no break, but in a handshake. */
+static void end_input(struct stream *stream)
+{
+    static const char words[] = "the peer closed the connection";
+
+    if (stream->is_securing) {
+        stream_break(stream, RESULT_CLOSED, words);
+        return;
+    }
+    if (stream->is_broken || stream->is_ended)
+        return;
+    stream->is_ended = true;
+    (void)fault_set(&stream->fault, RESULT_CLOSED, "%s", words);
+    if (stream->is_reading)
+        (void)uv_read_stop((uv_stream_t *)&stream->tcp);
+    stream->is_reading = false;
+    loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
+}
+
 static void break_uv(struct stream *stream, int status)
 {
-    stream_break(stream, result_of_uv(status),
-                 status == UV_EOF ? "the peer closed the connection" : uv_strerror(status));
+    stream_break(stream, result_of_uv(status), uv_strerror(status));
 }
 
 /* ---- writing ---- */
@@ -328,8 +347,9 @@ enum result stream_write(struct stream *stream, struct slice bytes)
 {
     enum result result = RESULT_OK;
 
-    if (stream->is_broken || stream->is_closing)
-        return RESULT_OK; /* on_closed tells */
+    /* on_closed tells; in a handshake the engine may be the pool's, and nothing is said. */
+    if (stream->is_broken || stream->is_closing || stream->is_securing)
+        return RESULT_OK;
     if (stream->engine) {
         result = tls_engine_write(stream->engine, bytes);
         stream_take_engine_output(stream);
@@ -382,10 +402,12 @@ static void read_engine(struct stream *stream)
 
         if (result == RESULT_AGAIN)
             break;
+        if (result == RESULT_CLOSED) {
+            end_input(stream);
+            break;
+        }
         if (result != RESULT_OK) {
-            stream_break(stream, result,
-                         result == RESULT_CLOSED ? "the peer closed the connection"
-                                                 : "the TLS connection is broken");
+            stream_break(stream, result, "the TLS connection is broken");
             return;
         }
         on_plain(stream, (struct slice){plain, length});
@@ -417,6 +439,10 @@ static void on_read(uv_stream_t *uv_stream, ssize_t count, const uv_buf_t *buffe
             close_handle(stream); /* the peer is gone too */
         return;
     }
+    if (count == UV_EOF) {
+        end_input(stream);
+        return;
+    }
     if (count < 0) {
         break_uv(stream, (int)count);
         return;
@@ -440,7 +466,7 @@ static void on_read(uv_stream_t *uv_stream, ssize_t count, const uv_buf_t *buffe
 
 void stream_start_reading(struct stream *stream)
 {
-    if (stream->is_reading || stream->is_broken || stream->is_uv_closed)
+    if (stream->is_reading || stream->is_broken || stream->is_ended || stream->is_uv_closed)
         return;
     if (uv_read_start((uv_stream_t *)&stream->tcp, give_buffer, on_read) == 0)
         stream->is_reading = true;
@@ -450,7 +476,7 @@ void stream_start(struct stream *stream, const struct stream_events *events, voi
 {
     stream->events = events;
     stream->owner = owner;
-    if (stream->is_broken && !stream->closed_was_told)
+    if ((stream->is_broken || stream->is_ended) && !stream->closed_was_told)
         stream_tell_closed_later(stream);
     stream_start_reading(stream);
 }
@@ -501,7 +527,8 @@ static void on_shut(uv_shutdown_t *request, int status)
 {
     struct stream *stream = request->handle->data;
 
-    if (status < 0 && !stream->is_uv_closed)
+    /* Whoever said no more before hears our last words, and then there is nobody to wait for. */
+    if ((status < 0 || stream->is_ended) && !stream->is_uv_closed)
         close_handle(stream);
 }
 
@@ -517,7 +544,8 @@ static void finish_close(struct stream *stream)
         close_handle(stream);
         return;
     }
-    stream_start_reading(stream);
+    if (!stream->is_ended)
+        stream_start_reading(stream);
 }
 
 void stream_close(struct stream *stream)
@@ -527,16 +555,15 @@ void stream_close(struct stream *stream)
     stream->is_closing = true;
     handshake_count_out(stream);
     deferred_cancel(stream->net->loop, &stream->broken);
-    if (stream->is_broken) {
+    /* In a handshake there are no last words, and its step must not come back to the owner. */
+    if (stream->is_broken || stream->is_securing) {
         close_handle(stream);
         return;
     }
-    if (stream->engine && !stream->is_securing) {
+    if (stream->engine) {
         tls_engine_say_goodbye(stream->engine);
         stream_take_engine_output(stream);
     }
-    if (stream->timer.loop)
-        timer_cancel(&stream->timer); /* of a handshake */
     timer_init(&stream->timer, stream->net->loop, on_close_timeout, stream);
     timer_start(&stream->timer, CLOSE_MS);
     flush_later(stream);

@@ -99,7 +99,8 @@ static enum result read_file(const char *path, struct bytes *text,
 
     if (fd < 0)
         return fault_set(fault, errno == ENOENT ? RESULT_NOT_FOUND : RESULT_IO,
-                         "cannot open the users file %s: %s", path, strerror(errno));
+                         "cannot open the users file %s: %s%s", path, strerror(errno),
+                         errno == ENOENT ? " (smtpd user add NAME makes it)" : "");
     if (fstat(fd, &status) != 0) {
         result =
             fault_set(fault, RESULT_IO, "cannot look at %s: %s", path, strerror(errno));

@@ -401,6 +401,8 @@ void session_resume(struct session *session)
         session->line_began_ms = session->waiting_since_ms;
     start_window(session);
     process_kept(session);
+    if (session->has_ended && session->wait == WAIT_NOTHING)
+        session_close(session, "the client closed");
     if (session->stream && session->is_paused && session->wait == WAIT_NOTHING) {
         session->is_paused = false;
         stream_resume(session->stream);
@@ -417,10 +419,19 @@ static void on_drained(void *owner)
         session_resume(session);
 }
 
+/* A client that closes its side behind its last word is answered: else a message that is being
+ * committed would be accepted without its 250, and come again. */
 static void on_closed(void *owner, const struct fault *why)
 {
-    session_close(owner, why && why->code != RESULT_CLOSED ? result_text(why->code)
-                                                           : "the client closed");
+    struct session *session = owner;
+
+    if (why && why->code == RESULT_CLOSED && session->wait != WAIT_NOTHING &&
+        session->wait != WAIT_HANDSHAKE) {
+        session->has_ended = true;
+        return;
+    }
+    session_close(session, why && why->code != RESULT_CLOSED ? result_text(why->code)
+                                                             : "the client closed");
 }
 
 /* ---- TLS ---- */

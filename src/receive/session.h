@@ -96,6 +96,8 @@ struct session {
     bool is_extended; /* EHLO, not HELO */
     bool is_paused;   /* the stream gives no bytes */
     bool is_behind;   /* the stream has more than 64 KiB unsent */
+    bool
+        has_ended; /* the client says no more; it is answered and closed when we are done */
     bool drops_input; /* what was read behind this command is forgotten */
     unsigned bad_commands;
 

@@ -7,8 +7,11 @@
 
 void privileges_raise_limits(void);
 /* Makes data_dir (0700) if it is missing. As root with a user name (NULL: none) it becomes
- * that user's, and the process becomes that user, keeping CAP_NET_BIND_SERVICE. */
-enum result MUST_CHECK privileges_drop(const char *data_dir, const char *user_name,
-                                       struct fault *fault);
+ * that user's, the log (a file, or NULL) too, so that it can be opened again, and the process
+ * becomes that user, keeping CAP_NET_BIND_SERVICE. */
+enum result MUST_CHECK privileges_drop(const char *data_dir, const char *log_file,
+                                       const char *user_name, struct fault *fault);
+/* `smtpd check` as root: files are looked at as that user from here on. */
+enum result MUST_CHECK privileges_look_as(const char *user_name, struct fault *fault);
 
 #endif

@@ -184,6 +184,14 @@ static void watch_signals(struct server *server)
     server->on_hup = signal_watch_start(server->loop, SIGHUP, reload_on_signal, server);
 }
 
+static const char *log_file(const struct config *config)
+{
+    bool is_file = config->log_output && strcmp(config->log_output, "stdout") != 0 &&
+                   strcmp(config->log_output, "stderr") != 0;
+
+    return is_file ? config->log_output : NULL;
+}
+
 static enum result start(struct server *server, struct fault *fault)
 {
     struct log_settings log;
@@ -196,7 +204,8 @@ static enum result start(struct server *server, struct fault *fault)
     if (result == RESULT_OK)
         result = open_net(server, fault);
     if (result == RESULT_OK)
-        result = privileges_drop(server->config->data_dir, server->config->user, fault);
+        result = privileges_drop(server->config->data_dir, log_file(server->config),
+                                 server->config->user, fault);
     if (result == RESULT_OK)
         result = open_tls(server, fault);
     if (result == RESULT_OK)
@@ -357,6 +366,8 @@ void server_check(const struct config *config, struct config_problems *problems)
     struct tls_client *client = NULL;
     struct fault fault;
 
+    if (privileges_look_as(config->user, &fault) != RESULT_OK)
+        add_problem(problems, fault.text);
     config_tls_server(config, &settings);
     if (settings.pair_count > 0 && tls_server_new(&settings, &server, &fault) != RESULT_OK)
         add_problem(problems, fault.text);

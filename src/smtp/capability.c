@@ -75,6 +75,10 @@ enum result capability_offer(struct bytes *into, const char *hostname, const cha
 
     (void)snprintf(texts[count], sizeof texts[count], "%.250s greets %.100s", hostname,
                    peer);
+    /* The client may not know UTF-8, and would get back what it said. */
+    for (char *at = texts[count]; *at; at++)
+        if ((unsigned char)*at > 0x7f)
+            *at = '?';
     lines[count] = slice_of(texts[count]);
     count++;
     for (size_t i = 0; i < KEYWORDS; i++) {

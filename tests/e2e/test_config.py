@@ -63,6 +63,23 @@ class Check(unittest.TestCase):
         self.assertEqual(code, 1)
         self.assertRegex(err, r":2:\d+: not TOML 1\.0")
 
+    def test_a_missing_users_file_is_named_with_the_command_that_makes_it(self):
+        os.remove(self.users)
+        code, out, errors = self.check(self.good())
+        self.assertEqual(code, 1)
+        self.assertIn(self.users, errors + out)
+        self.assertIn("smtpd user add NAME", errors + out)
+
+    def test_an_address_is_listened_on_once_and_has_a_port(self):
+        again = '[[listen]]\naddress = ["127.0.0.1:2588", "127.0.0.1:2587"]\ntls = "none"\n'
+        code, _, err = self.check(self.good() + again)
+        self.assertEqual(code, 1)
+        self.assertIn("smtpd.toml:11:1: listen.address: ", err)
+        self.assertIn("twice", err)
+        code, _, err = self.check(self.good().replace(":2587", ":0"))
+        self.assertEqual(code, 1)
+        self.assertIn("smtpd.toml:8:11: listen.address: ", err)
+
     def test_errors_as_json(self):
         code, out, _ = self.check('[server]\nhostnam = "relay.test"\n', "--json")
         self.assertEqual(code, 1)
@@ -155,6 +172,14 @@ class Usage(unittest.TestCase):
         self.assertEqual(self.run_words("frobnicate").returncode, 2)
         self.assertEqual(self.run_words().returncode, 2)
         self.assertEqual(self.run_words("queue", "--help").returncode, 0)
+        for words in (["run"], ["check"], ["user"], ["user", "add"], ["queue", "list"], ["status"],
+                      ["document"], ["help"], ["version"]):
+            for flag in ("--help", "-h"):
+                done = self.run_words(*words, flag, "--config", "/nowhere/smtpd.toml")
+                self.assertEqual((done.returncode, done.stderr), (0, ""), words)
+                self.assertIn("usage: smtpd " + (words[0] if words[0] != "help" else ""),
+                              done.stdout)
+        self.assertIn("SELECTION", self.run_words("queue").stderr)
         # 3: the server does not run.
         self.assertEqual(self.run_words("status", "--socket", "/nowhere/sock").returncode, 3)
 

@@ -39,6 +39,21 @@ class Restart(unittest.TestCase):
             self.assertLess(relay.rss_kb() - before, 160 * 1024)
 
 
+class LongWords(unittest.TestCase):
+    def test_a_long_foreign_reply_hides_no_message_from_the_commands(self):
+        # More than is kept, at both alignments: one of them is cut within a character.
+        for lead in ("", "x"):
+            words = f"451 4.3.0 {lead}" + "\u00e9" * 450
+            hop = Hop(self, lambda stage, *_, words=words: words if stage == "mail" else None)
+            relay = Relay(self, hop=hop.port, queue='retry = ["1h"]\n')
+            id = send(relay, ["w@x.test"])
+            world.wait_for(lambda: any(g["attempts"] for g in relay.queue()), "an attempt")
+            self.assertEqual([g["id"] for g in relay.queue()], [id])
+            self.assertIn("\u00e9\u00e9", relay.queue()[0]["last"]["text"])
+            self.assertIn("\u00e9\u00e9", relay.command("queue", "why", id))
+            self.assertIn("1 done", relay.command("queue", "remove", id))
+
+
 class FullDisk(unittest.TestCase):
     """A full disk answers 452 4.3.1 and recovers by itself when there is room."""
 

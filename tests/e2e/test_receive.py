@@ -240,6 +240,15 @@ class Submission(unittest.TestCase):
         raw.send("Received: from a by b; now\r\n" * 11 + "Subject: round\r\n\r\nx\r\n.\r\n")
         self.assertTrue(raw.reply().startswith(b"554 5.4.6"))
 
+    def test_a_client_that_closes_its_side_behind_the_dot_gets_its_250(self):
+        mail = (b"EHLO c.test\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@local.test>\r\nDATA\r\n"
+                b"Subject: half\r\n\r\n" + b"x" * 70 + b"\r\n.\r\n")
+        with self.relay.raw() as raw:
+            raw.send(mail)
+            raw.socket.shutdown(socket.SHUT_WR)
+            replies = raw.file.read().splitlines()
+        self.assertRegex(replies[-1], rb"^250 2\.0\.0 OK: queued as ")
+
     def test_a_client_that_vanishes_in_mid_data_leaves_no_trace(self):
         before = self.relay.status()["queue"]["messages_committed"]
         raw = self.logged_in()

@@ -1,6 +1,9 @@
 """Issue sentences of 'Running it': events, control socket, selections, SIGTERM, SIGHUP."""
+import contextlib
 import json
 import os
+import pwd
+import shutil
 import signal
 import smtplib
 import socket
@@ -13,6 +16,85 @@ import unittest
 import world
 from test_deliver import send
 from world import Hop, Relay, message
+
+
+@unittest.skipUnless(os.geteuid() == 0, "becoming another user needs root")
+class Rights(unittest.TestCase):
+    """DESIGN 4: 'Started as root, the process drops to its user and keeps
+    CAP_NET_BIND_SERVICE.'"""
+
+    def setUp(self):
+        # The leak checker cannot look into a process that changed its user.
+        options = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
+        self.relay = Relay(self, server='user = "nobody"', start=False,
+                           env={"ASAN_OPTIONS": options.lstrip(":")})
+        os.chmod(self.relay.folder, 0o755)
+        shutil.chown(self.relay.key, "nobody")
+
+    def free_low_port(self):
+        for port in range(700, 1000):
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+        self.skipTest("no port below 1024 is free")
+
+    def test_every_thread_is_the_user_and_has_no_right_but_to_bind_low_ports(self):
+        self.relay.start()
+        user = pwd.getpwnam("nobody")
+        capabilities = []
+        for thread in os.listdir(f"/proc/{self.relay.process.pid}/task"):
+            with open(f"/proc/{self.relay.process.pid}/task/{thread}/status") as file:
+                status = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+            self.assertEqual(status["Uid"].split(), 4 * [str(user.pw_uid)])
+            self.assertEqual(status["Gid"].split(), 4 * [str(user.pw_gid)])
+            capabilities.append(int(status["CapEff"], 16) | int(status["CapPrm"], 16))
+        self.assertEqual(set(capabilities), {0, 1 << 10})
+
+    def test_a_reload_binds_a_low_port_and_opens_the_log_again(self):
+        self.relay.start()
+        port = self.free_low_port()
+        self.relay.write_config(extra=f'[[listen]]\naddress = "127.0.0.1:{port}"\n')
+        os.rename(self.relay.log_path, self.relay.log_path + ".1")
+        open(self.relay.log_path, "w").close()
+        shutil.chown(self.relay.log_path, "nobody")
+        self.relay.signal(signal.SIGHUP)
+        world.wait_for(lambda: self.relay.event("server.reloaded"), "the reload")
+        self.assertTrue(self.relay.raw(port).say("QUIT").startswith(b"221"))
+
+    def test_the_log_that_root_made_is_opened_again_at_a_reload(self):
+        self.relay.start()
+        self.relay.signal(signal.SIGHUP)
+        world.wait_for(lambda: self.relay.event("server.reloaded"), "the reload")
+        self.assertFalse(self.relay.events("server.log_failed"))
+        self.assertEqual(os.stat(self.relay.log_path).st_uid, pwd.getpwnam("nobody").pw_uid)
+
+    def test_a_log_that_is_a_link_is_not_given_away(self):
+        target = os.path.join(self.relay.folder, "roots")
+        open(target, "w").close()
+        os.symlink(target, self.relay.log_path)
+        self.relay.start()
+        self.assertEqual(os.stat(target).st_uid, 0)
+
+    def test_the_first_user_makes_a_file_that_the_server_can_read(self):
+        status = os.stat(self.relay.users)
+        self.assertEqual((status.st_uid, status.st_gid), (0, pwd.getpwnam("nobody").pw_gid))
+        self.assertEqual(stat.S_IMODE(status.st_mode), 0o640)
+
+    def test_check_looks_with_the_eyes_of_the_user(self):
+        def check():
+            done = subprocess.run([world.BINARY, "check", self.relay.config_path], text=True,
+                                  env=self.relay.env, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, timeout=world.PATIENCE)
+            return done.returncode, done.stdout
+
+        self.assertEqual(check()[0], 0)
+        shutil.chown(self.relay.key, "root")
+        os.chmod(self.relay.key, 0o600)
+        code, words = check()
+        self.assertEqual(code, 1)
+        self.assertIn(self.relay.key, words)
+        self.relay.write_config(server='user = "no-such-user"')
+        self.assertIn("no-such-user", check()[1])
 
 
 class Queue(unittest.TestCase):

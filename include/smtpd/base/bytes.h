@@ -40,6 +40,8 @@ enum result MUST_CHECK slice_to_u64(struct slice a, uint64_t most, uint64_t *val
 /* Copies into `into` with a NUL; false (and an empty text) if it does not fit or holds a
  * NUL. */
 bool slice_copy_text(struct slice a, char *into, size_t into_bytes);
+/* Copies the start that fits, with a NUL; no half of a character in UTF-8 is left at its end. */
+void slice_copy_start(struct slice a, char *into, size_t into_bytes);
 char *slice_to_text(struct slice a); /* on the heap, NUL-terminated */
 
 struct bytes {

@@ -30,6 +30,7 @@ struct config_element {
     unsigned column;
     unsigned *lines; /* per row of its table; 0: the default */
     unsigned *columns;
+    bool is_bad; /* something in it was complained about: its values may be missing */
 };
 
 struct config_transfer { /* [delivery], and what [[destination]] and [[route]] may change */

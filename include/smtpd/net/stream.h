@@ -32,8 +32,9 @@ void net_statistics(const struct net *net, struct net_statistics *statistics);
 struct stream_events {
     /* `bytes` lives during the call only. The owner takes all of it. */
     void (*on_bytes)(void *owner, struct slice bytes);
-    /* The peer closed (RESULT_CLOSED) or the connection broke. Called once; then the owner
-     * calls stream_close(). */
+    /* The peer said its last (RESULT_CLOSED: it may still listen, and what is written goes
+     * out) or the connection broke. Called once; sooner or later the owner calls
+     * stream_close(). */
     void (*on_closed)(void *owner, const struct fault *why);
     /* Unsent output fell to zero after stream_write() had said RESULT_AGAIN. May be NULL.
      */
@@ -58,7 +59,8 @@ typedef void stream_secured_fn(void *owner, const struct fault *fault); /* NULL:
 
 /* Starts the handshake behind what was written before. Bytes read from now on are TLS;
  * bytes that on_bytes gave before are the owner's to forget (RFC 3207 4.2). `on_end` runs
- * once; after a failure the stream is of no more use: close it. RESULT_BUSY: the caps of
+ * once; after a failure the stream is of no more use: close it. Until then nothing can be
+ * said: what is written is dropped, and a close is an abort. RESULT_BUSY: the caps of
  * tls_settings are reached, nothing was started. */
 enum result MUST_CHECK stream_secure_server(struct stream *stream,
                                             struct tls_server *server,

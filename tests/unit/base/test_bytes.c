@@ -280,6 +280,28 @@ TEST(base64, what_no_encoder_writes_is_refused_and_adds_nothing)
     bytes_fini(&bytes);
 }
 
+TEST(slice, a_copied_start_ends_behind_a_whole_character)
+{
+    static const struct {
+        const char *from;
+        const char *start; /* in 5 bytes with the NUL */
+    } rows[] = {{"", ""},
+                {"abcd", "abcd"},
+                {"abcde", "abcd"},
+                {"abc\xc3\xa9", "abc"},
+                {"ab\xc3\xa9z", "ab\xc3\xa9"},
+                {"abc\xe2\x82\xac", "abc"},
+                {"a\xf0\x9f\x93\xa7", "a"},
+                {"\xf0\x9f\x93\xa7z", "\xf0\x9f\x93\xa7"}};
+
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char into[5];
+
+        slice_copy_start(slice_of(rows[i].from), into, sizeof into);
+        assert_string_equal(into, rows[i].start);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +313,7 @@ int main(void)
         RUN(slice, words_come_one_by_one_and_then_empty),
         RUN(slice, a_number_is_digits_only_and_at_most_the_most),
         RUN(slice, a_text_copy_must_fit_with_its_nul_and_hold_none),
+        RUN(slice, a_copied_start_ends_behind_a_whole_character),
         RUN(slice, a_text_on_the_heap_ends_with_a_nul),
         RUN(bytes, a_buffer_grows_to_its_ceiling_and_not_past_it),
         RUN(bytes, a_call_that_does_not_fit_changes_nothing),

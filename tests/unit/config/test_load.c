@@ -51,9 +51,13 @@ TEST(load, all_problems_come_at_once_and_the_rest_is_counted)
 {
     struct bytes text;
 
-    assert_null(
-        load("[server]\ngrace_period = true\n[limits]\nmessage_size = []\nfoo = 1\n"));
-    assert_int_equal(problems.count, 3);
+    /* A bad value, a wrong kind, an unknown key, and what a rule says. */
+    assert_null(load("[server]\nhostname = \"a.test\"\ngrace_period = true\n"
+                     "[limits]\nmessage_size = []\nfoo = 1\n"));
+    assert_int_equal(problems.count, 4);
+    assert_int_equal(problems.items[0].line, 3);
+    assert_int_equal(problems.items[3].line, 0); /* what has no place comes last */
+    assert_non_null(strstr(problems.items[3].text, "nothing listens"));
     bytes_init(&text, 1 << 20);
     assert_int_equal(bytes_add_text(&text, "[limits]\n"), RESULT_OK);
     for (int i = 0; i < 150; i++)
@@ -63,6 +67,34 @@ TEST(load, all_problems_come_at_once_and_the_rest_is_counted)
     assert_int_equal(problems.count, CONFIG_PROBLEMS_MAX);
     assert_true(problems.left_out >= 50);
     bytes_fini(&text);
+}
+
+TEST(load, a_rule_is_silent_about_what_was_complained_about_already)
+{
+    static const char bad_users[] =
+        "[server]\nhostname = \"relay.test\"\n[auth]\nusers_file = true\n"
+        "allow_clear_on_loopback = true\n"
+        "[[listen]]\naddress = \"127.0.0.1:2587\"\ntls = \"none\"\n";
+
+    assert_null(load(bad_users));
+    assert_int_equal(problems.count, 1);
+    /* The second listener needs a certificate, whatever is wrong with the first one; local
+     * domains and routes that lack what they need are not looked into. */
+    refused(GOOD "[[listen]]\nadress = 1\n[[listen]]\naddress = \"127.0.0.1:465\"\n", 13, 1,
+            "tls.certificate");
+    refused(GOOD "[[local]]\n[[local]]\nmaildir = \"/x\"\n[[route]]\nuser = \"u\"\n", 14, 1,
+            "needs \"host\"");
+    refused(GOOD "[[local]]\n[[local]]\ndomain = \"a.test\"\nmaildir = \"/x\"\n"
+                 "users = \"*\"\n",
+            14, 1, "{user}");
+}
+
+TEST(load, a_value_of_another_kind_is_refused)
+{
+    refused(GOOD "[log]\noutput = true\n", 12, 10, "expected a path");
+    refused(GOOD "[log]\noutput = 5\n", 12, 10, "expected a path");
+    refused(GOOD "[submission]\nremove_bcc = 1\n", 12, 14, "true or false");
+    refused(GOOD "[tls]\nmin_version = 1.2\n", 12, 15, "in quotes, one of 1.2|1.3");
 }
 
 TEST(load, problems_are_printed_as_an_editor_wants_them)
@@ -142,6 +174,8 @@ int main(void)
         RUN(load, an_unknown_key_names_the_nearest),
         RUN(load, a_file_that_is_not_toml_is_refused_with_its_place),
         RUN(load, all_problems_come_at_once_and_the_rest_is_counted),
+        RUN(load, a_rule_is_silent_about_what_was_complained_about_already),
+        RUN(load, a_value_of_another_kind_is_refused),
         RUN(load, problems_are_printed_as_an_editor_wants_them),
         RUN(load, a_missing_file_is_a_problem_of_the_file),
         RUN(load, a_secret_comes_from_a_file_or_the_environment),

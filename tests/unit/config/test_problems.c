@@ -3,7 +3,7 @@
 
 #include "problems.h"
 
-static struct loader loader = {NULL, &problems};
+static struct loader loader = {.problems = &problems};
 
 static void forget_problems(void)
 {
@@ -31,7 +31,7 @@ TEST(problems, a_long_one_is_cut)
 TEST(problems, they_are_sorted_by_place)
 {
     static const struct toml_place places[] = {{3, 1}, {1, 9}, {3, 0}, {0, 0}, {1, 10}};
-    static const struct toml_place sorted[] = {{0, 0}, {1, 9}, {1, 10}, {3, 0}, {3, 1}};
+    static const struct toml_place sorted[] = {{1, 9}, {1, 10}, {3, 0}, {3, 1}, {0, 0}};
 
     forget_problems();
     for (size_t i = 0; i < 5; i++)

@@ -23,6 +23,15 @@ TEST(rules, submission_needs_users_and_protection)
             "tls.certificate");
 }
 
+TEST(rules, an_address_is_listened_on_once)
+{
+    refused(GOOD "[[listen]]\naddress = [\"127.0.0.1:2588\", \"127.0.0.1:2587\"]\n"
+                 "tls = \"none\"\n",
+            12, 1, "twice");
+    refused(GOOD "[[listen]]\naddress = [\"[::1]:2588\", \"[::1]:2588\"]\ntls = \"none\"\n",
+            12, 1, "twice");
+}
+
 TEST(rules, each_certificate_has_its_key)
 {
     refused(GOOD "[tls]\ncertificate = [\"a\", \"b\"]\nkey = \"a\"\n", 13, 1,
@@ -81,6 +90,8 @@ TEST(rules, every_rule_names_a_known_option)
             }
         if (strcmp(rule->key, "listen") != 0 && !option_find(rows, count, rule->key))
             fail_msg("%s.%s is no option", rule->table ? rule->table : "", rule->key);
+        if (rule->also && !option_find(config_options, config_option_count, rule->also))
+            fail_msg("%s is no option", rule->also);
     }
 }
 
@@ -89,6 +100,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN(rules, a_relay_needs_a_name_and_a_listener),
         RUN(rules, submission_needs_users_and_protection),
+        RUN(rules, an_address_is_listened_on_once),
         RUN(rules, each_certificate_has_its_key),
         RUN(rules, relay_mode_and_local_domains_need_a_postmaster),
         RUN(rules, a_local_domain_stands_once_and_its_users_are_names),

@@ -56,6 +56,27 @@ TEST(outcome, a_reply_is_kept_with_its_status_or_the_one_its_code_implies)
     arena_clear(&arena);
 }
 
+/* The queue's commands and reports want whole characters of a reply longer than is kept. */
+TEST(outcome, a_long_reply_is_cut_between_two_characters)
+{
+    struct arena arena;
+    char text[2 * GROUP_REPLY_TEXT] = "x";
+    struct said *said;
+
+    for (size_t i = 1; i + 2 < sizeof text; i += 2)
+        memcpy(text + i, "\xc3\xa9", 3);
+    arena_init(&arena, 1 << 16);
+    said = said_words(&arena, 451, "4.0.0", text, NULL);
+    assert_int_equal(strlen(said->text), GROUP_REPLY_TEXT - 1);
+    text[0] = '\xc3'; /* now the characters stand so that one is halved */
+    text[1] = '\xa9';
+    for (size_t i = 2; i + 2 < sizeof text; i += 2)
+        memcpy(text + i, "\xc3\xa9", 3);
+    said = said_words(&arena, 451, "4.0.0", text, NULL);
+    assert_int_equal(strlen(said->text), GROUP_REPLY_TEXT - 2);
+    arena_clear(&arena);
+}
+
 TEST(outcome, classes_name_what_it_was_about)
 {
     static const struct {
@@ -91,6 +112,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN(outcome, codes_decide),
         RUN(outcome, a_reply_is_kept_with_its_status_or_the_one_its_code_implies),
+        RUN(outcome, a_long_reply_is_cut_between_two_characters),
         RUN(outcome, classes_name_what_it_was_about),
     };
 

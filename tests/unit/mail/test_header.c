@@ -250,6 +250,21 @@ TEST(received, cannot_be_ended_or_commented_by_the_client)
     bytes_fini(&into);
 }
 
+TEST(received, stays_ascii_whatever_the_client_calls_itself)
+{
+    struct trace trace = usual;
+    struct bytes into;
+
+    trace.helo = "b\303\274ro\377";
+    trace.peer_name = "h\200";
+    trace.tls_version = NULL;
+    trace.recipient = NULL;
+    add_received(&trace, &into, COLUMNS);
+    assert_true(slice_equal_text(slice_part(bytes_view(&into), 0, 44),
+                                 "Received: from b__ro_ (h_ [192.0.2.1]) by mx"));
+    bytes_fini(&into);
+}
+
 TEST(received, holds_the_longest_words_and_says_when_there_is_no_room)
 {
     struct trace trace = usual;
@@ -300,6 +315,7 @@ int main(void)
         RUN(received, says_who_how_and_when),
         RUN(received, leaves_out_what_is_not_known),
         RUN(received, cannot_be_ended_or_commented_by_the_client),
+        RUN(received, stays_ascii_whatever_the_client_calls_itself),
         RUN(received, holds_the_longest_words_and_says_when_there_is_no_room),
         RUN(added, date_and_message_id_are_fields),
     };

@@ -1,6 +1,7 @@
 /* Handshakes between two real streams: who is told what, and when. */
 #include "secured_pair.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 /* RFC 3207 4.2: what was injected in clear behind STARTTLS must not come out of the TLS. */
@@ -142,6 +143,101 @@ TEST(handshake, the_caps_on_handshakes_refuse)
     close_both(&both);
 }
 
+/* A pool that does nothing until it is let go. */
+struct blocker {
+    pthread_mutex_t lock;
+    unsigned ended;
+};
+
+static void run_blocked(void *input)
+{
+    struct blocker *blocker = input;
+
+    CHECK(pthread_mutex_lock(&blocker->lock) == 0);
+    CHECK(pthread_mutex_unlock(&blocker->lock) == 0);
+}
+
+static void on_unblocked(void *owner, void *input)
+{
+    (void)input;
+    ((struct blocker *)owner)->ended++;
+}
+
+/* The owner is gone after its close: a step of the handshake that still runs or waits on the
+ * pool must not come back to it. */
+TEST(handshake, after_a_close_in_the_handshake_nothing_comes_back)
+{
+    static struct blocker blocker = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    struct pool_statistics pool;
+    struct tls_pair both;
+    struct pair *pair = &both.pair;
+
+    open_both(&both, NULL);
+    offload_statistics(pair->offload, POOL_CRYPTO, &pool);
+    CHECK(pthread_mutex_lock(&blocker.lock) == 0);
+    for (unsigned i = 0; i < pool.threads; i++)
+        assert_int_equal(job_start(pair->offload, POOL_CRYPTO, run_blocked, on_unblocked,
+                                   NULL, &blocker, &blocker, NULL),
+                         RESULT_OK);
+    assert_int_equal(stream_secure_server(pair->server.stream, both.server, end_on_secured),
+                     RESULT_OK);
+    (void)stream_write(pair->client.stream, SLICE("this is no TLS, and will fail\r\n"));
+    loop_run_for(pair->loop, 20);
+    end_close(&pair->server);
+    CHECK(pthread_mutex_unlock(&blocker.lock) == 0);
+    PAIR_UNTIL(pair, blocker.ended == pool.threads && pair->client.closed == 1);
+    loop_run_for(pair->loop, 50);
+    assert_int_equal(pair->server.secured, 0);
+    close_both(&both);
+}
+
+/* While a step runs on the pool the engine is the pool's alone. */
+TEST(handshake, what_is_said_in_the_handshake_is_dropped_and_harms_nothing)
+{
+    struct tls_pair both;
+    struct pair *pair = &both.pair;
+
+    open_both(&both, NULL);
+    assert_int_equal(stream_secure_server(pair->server.stream, both.server, end_on_secured),
+                     RESULT_OK);
+    assert_int_equal(stream_write(pair->server.stream, SLICE("421 bye\r\n")), RESULT_OK);
+    assert_int_equal(stream_secure_client(pair->client.stream, both.client,
+                                          TLS_OPPORTUNISTIC, "hop.test", end_on_secured),
+                     RESULT_OK);
+    PAIR_UNTIL(pair, pair->client.secured == 1 && pair->server.secured == 1);
+    assert_int_equal(pair->server.fault.code, RESULT_OK);
+    (void)stream_write(pair->server.stream, SLICE("now"));
+    PAIR_UNTIL(pair, pair->client.got.length == 3);
+    close_both(&both);
+}
+
+/* RFC 8446 6: why a handshake failed is said, or the client's operator sees a mere close. */
+TEST(handshake, a_client_of_an_old_version_gets_an_alert)
+{
+    enum { HELLO = 50, ALERT = 21, PROTOCOL_VERSION = 70 };
+    /* TLS 1.1: record, handshake, version, random, no session, one suite, no compression. */
+    char hello[HELLO] = {22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 2};
+    struct tls_pair both;
+    struct pair *pair = &both.pair;
+
+    hello[45] = 2;
+    hello[46] = (char)0xc0;
+    hello[47] = 0x14;
+    hello[48] = 1;
+    open_both(&both, NULL);
+    assert_int_equal(stream_secure_server(pair->server.stream, both.server, end_on_secured),
+                     RESULT_OK);
+    (void)stream_write(pair->client.stream, (struct slice){hello, HELLO});
+    PAIR_UNTIL(pair, pair->server.secured == 1);
+    assert_int_equal(pair->server.fault.code, RESULT_TLS);
+    end_close(&pair->server);
+    PAIR_UNTIL(pair, pair->client.closed == 1);
+    assert_int_equal(pair->client.got.length, 7);
+    assert_int_equal(pair->client.got.data[0], ALERT);
+    assert_int_equal(pair->client.got.data[6], PROTOCOL_VERSION);
+    close_both(&both);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +246,9 @@ int main(void)
         RUN(handshake, aborting_while_a_step_runs_on_the_pool_is_safe),
         RUN(handshake, closing_while_a_step_waits_for_the_pool_tells_nobody),
         RUN(handshake, the_caps_on_handshakes_refuse),
+        RUN(handshake, after_a_close_in_the_handshake_nothing_comes_back),
+        RUN(handshake, what_is_said_in_the_handshake_is_dropped_and_harms_nothing),
+        RUN(handshake, a_client_of_an_old_version_gets_an_alert),
     };
 
     return cmocka_run_group_tests(tests, make_certificates, remove_certificates);

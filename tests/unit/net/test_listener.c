@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 TEST(listener, a_taken_port_is_a_fault_that_names_it)
@@ -42,6 +43,74 @@ TEST(listener, nothing_is_accepted_before_the_start)
     listener_start(second, pair_on_stream, &pair);
     PAIR_UNTIL(&pair, pair.server.stream);
     listener_close(second);
+    pair_close(&pair);
+}
+
+static unsigned accept_count;
+
+/* In the place of the C library's. */
+int accept4(int fd, __SOCKADDR_ARG address, socklen_t *restrict length, int flags)
+{
+    accept_count++;
+    return (int)syscall(SYS_accept4, fd, address.__sockaddr__, length, flags);
+}
+
+static int connect_to(const struct pair *pair)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    address.sin_port = htons(listener_endpoint(pair->listener)->port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+static void let_descriptors_be(rlim_t count)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = count;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* The spare descriptor may be lost to another thread between its close and its return. */
+TEST(listener, a_lost_spare_descriptor_is_taken_again_and_nothing_spins)
+{
+    struct tls_settings tls = {0, 0};
+    struct rlimit before;
+    struct pair pair;
+    char said[64] = "";
+    int fds[2];
+    int highest;
+    unsigned tries;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    pair_init(&pair, &tls);
+    fds[0] = connect_to(&pair);
+    let_descriptors_be(3); /* no descriptor can be made: the spare one is lost */
+    loop_run_for(pair.loop, 20);
+    accept_count = 0;
+    loop_run_for(pair.loop, 1000);
+    tries = accept_count;
+    assert_null(pair.server.stream);
+    let_descriptors_be(before.rlim_cur);
+    PAIR_UNTIL(&pair, pair.server.stream); /* and the client that waited is taken */
+    assert_true(tries < 200); /* once a pause; a spinning loop tries 64 times a turn */
+    fds[1] = connect_to(&pair);
+    highest = dup(0);
+    let_descriptors_be((rlim_t)highest);
+    (void)close(highest);
+    while (dup(0) >= 0)
+        ;
+    loop_run_for(pair.loop, 50);
+    assert_true(recv(fds[1], said, sizeof said - 1, MSG_DONTWAIT) > 0);
+    assert_memory_equal(said, "421 4.3.2", 9);
+    let_descriptors_be(before.rlim_cur);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
     pair_close(&pair);
 }
 
@@ -88,6 +157,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN(listener, a_taken_port_is_a_fault_that_names_it),
         RUN(listener, nothing_is_accepted_before_the_start),
+        RUN(listener, a_lost_spare_descriptor_is_taken_again_and_nothing_spins),
         RUN(listener, out_of_descriptors_a_client_hears_421),
     };
 

@@ -1,6 +1,12 @@
 /* Streams over real loopback sockets. */
 #include "pair.h"
 
+#include <errno.h>
+#include <signal.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 enum { MEGABYTE = 1 << 20 };
 
 TEST(stream, what_one_end_writes_the_other_gets)
@@ -77,6 +83,41 @@ TEST(stream, the_last_words_arrive_although_the_peer_still_talks)
     pair_close(&pair);
 }
 
+/* RFC 9293 3.6: a connection is closed one way at a time. */
+TEST(stream, a_peer_that_says_no_more_is_still_answered)
+{
+    struct pair pair;
+    struct endpoint to;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    char *block = memory_new(MEGABYTE);
+    size_t got = 0;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    pair_init(&pair, &(struct tls_settings){0, 0});
+    to = *listener_endpoint(pair.listener);
+    address.sin_port = htons(to.port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(send(fd, "ask", 3, 0), 3);
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    PAIR_UNTIL(&pair, pair.server.closed == 1 && pair.server.got.length == 3);
+    assert_int_equal(pair.server.fault.code, RESULT_CLOSED);
+    (void)stream_write(pair.server.stream, (struct slice){block, MEGABYTE});
+    end_close(&pair.server);
+    while (got < MEGABYTE) {
+        ssize_t count = recv(fd, block, MEGABYTE, MSG_DONTWAIT);
+
+        loop_run_for(pair.loop, 1);
+        assert_true(count != 0 && (count > 0 || errno == EAGAIN));
+        got += count > 0 ? (size_t)count : 0;
+    }
+    assert_int_equal(recv(fd, block, 1, 0), 0);
+    assert_int_equal(pair.server.closed, 1);
+    (void)close(fd);
+    memory_free(block);
+    pair_close(&pair);
+}
+
 static void on_bytes_abort(void *owner, struct slice bytes)
 {
     struct end *end = owner;
@@ -141,10 +182,12 @@ int main(void)
         RUN(stream, much_output_says_again_and_drains),
         RUN(stream, a_close_sends_what_is_unsent_and_the_peer_hears_it_once),
         RUN(stream, the_last_words_arrive_although_the_peer_still_talks),
+        RUN(stream, a_peer_that_says_no_more_is_still_answered),
         RUN(stream, it_may_be_aborted_inside_on_bytes),
         RUN(stream, it_knows_both_ends),
         RUN(stream, writing_to_a_broken_stream_is_silent_and_told_once),
     };
 
+    (void)signal(SIGPIPE, SIG_IGN); /* as the server does */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

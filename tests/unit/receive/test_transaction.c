@@ -136,7 +136,8 @@ TEST(transaction, leaves_no_trace_of_a_client_that_vanishes)
     world_end(&w);
 }
 
-TEST(transaction, stays_accepted_when_the_client_vanishes_behind_the_dot)
+/* Else it would be accepted without a 250, and come again. */
+TEST(transaction, is_answered_when_the_client_closed_its_side_behind_the_dot)
 {
     struct world w;
     struct receive_statistics statistics;
@@ -145,6 +146,23 @@ TEST(transaction, stays_accepted_when_the_client_vanishes_behind_the_dot)
     w.queue.holds_commits = true;
     world_play(&w, DATA "C: A: b\nC:\nC: x\nC: .\n");
     world_vanish(&w);
+    world_on_commit_end(w.queue.held);
+    world_play(&w, "S: 250 2.0.0 *\nS: <closed>\n");
+    receive_statistics(w.receive, &statistics);
+    assert_int_equal(statistics.messages_accepted, 1);
+    assert_int_equal(statistics.connections_open, 0);
+    world_end(&w);
+}
+
+TEST(transaction, stays_accepted_when_the_client_vanishes_behind_the_dot)
+{
+    struct world w;
+    struct receive_statistics statistics;
+
+    start_relay(&w);
+    w.queue.holds_commits = true;
+    world_play(&w, DATA "C: A: b\nC:\nC: x\nC: .\n");
+    world_break(&w);
     loop_run_for(w.loop, 2);
     world_on_commit_end(w.queue.held);
     receive_statistics(w.receive, &statistics);
@@ -175,6 +193,7 @@ int main(void)
         RUN(transaction, bounds_the_memory_of_recipients),
         RUN(transaction, says_what_the_queue_said),
         RUN(transaction, leaves_no_trace_of_a_client_that_vanishes),
+        RUN(transaction, is_answered_when_the_client_closed_its_side_behind_the_dot),
         RUN(transaction, stays_accepted_when_the_client_vanishes_behind_the_dot),
         RUN(transaction, is_forgotten_by_rset_and_ehlo),
     };

@@ -445,6 +445,14 @@ static UNUSED void world_vanish(struct world *w)
     w->stream->events->on_closed(w->stream->owner, &why);
 }
 
+/* Not a close of the client's side alone: nobody hears us any more. */
+static UNUSED void world_break(struct world *w)
+{
+    static const struct fault why = {RESULT_IO, "no route"};
+
+    w->stream->events->on_closed(w->stream->owner, &why);
+}
+
 /* From a fresh connection to a log-in under TLS. */
 static UNUSED void world_log_in(struct world *w)
 {

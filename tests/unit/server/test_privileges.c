@@ -86,12 +86,13 @@ TEST(privileges, the_data_folder_is_made_for_its_owner_alone)
     struct fault fault;
     mode_t mask = umask(0);
 
-    assert_int_equal(privileges_drop(folder->data, NULL, &fault), RESULT_OK);
+    assert_int_equal(privileges_drop(folder->data, NULL, NULL, &fault), RESULT_OK);
     assert_int_equal(stat(folder->data, &facts), 0);
     assert_true(S_ISDIR(facts.st_mode));
     assert_int_equal(facts.st_mode & 07777, 0700);
     assert_int_equal(facts.st_uid, geteuid());
-    assert_int_equal(privileges_drop(folder->data, NULL, &fault), RESULT_OK); /* is there */
+    assert_int_equal(privileges_drop(folder->data, NULL, NULL, &fault),
+                     RESULT_OK); /* is there */
     (void)umask(mask);
 }
 
@@ -100,7 +101,7 @@ TEST(privileges, a_data_folder_that_cannot_be_made_is_named)
     struct fault fault = {0};
 
     (void)state;
-    assert_int_equal(privileges_drop("/nowhere/at/all", NULL, &fault), RESULT_IO);
+    assert_int_equal(privileges_drop("/nowhere/at/all", NULL, NULL, &fault), RESULT_IO);
     assert_non_null(strstr(fault.text, "server.data_dir /nowhere/at/all"));
 }
 
@@ -108,7 +109,7 @@ static int become_unknown(const struct folder *folder)
 {
     struct fault fault = {0};
 
-    if (privileges_drop(folder->data, "no-such-user", &fault) != RESULT_NOT_FOUND)
+    if (privileges_drop(folder->data, NULL, "no-such-user", &fault) != RESULT_NOT_FOUND)
         return 1;
     if (!strstr(fault.text, "\"no-such-user\""))
         return 2;
@@ -144,7 +145,7 @@ static int become_nobody(const struct folder *folder)
 
     if (!can_bind(9))
         return 99; /* this machine does not let root itself */
-    if (!nobody || privileges_drop(folder->data, "nobody", &fault) != RESULT_OK)
+    if (!nobody || privileges_drop(folder->data, NULL, "nobody", &fault) != RESULT_OK)
         return 1;
     if (getresuid(&uid[0], &uid[1], &uid[2]) != 0 ||
         getresgid(&gid[0], &gid[1], &gid[2]) != 0)

@@ -101,6 +101,18 @@ static void check_offer(const struct capabilities *ours, const char *expected)
     bytes_fini(&into);
 }
 
+TEST(offer, greets_in_ascii_whatever_the_client_calls_itself)
+{
+    struct capabilities ours = {0};
+    struct bytes into;
+
+    bytes_init(&into, 4096);
+    assert_int_equal(capability_offer(&into, "mx.example", "b\303\274ro\377", &ours),
+                     RESULT_OK);
+    assert_true(slice_equal_text(bytes_view(&into), "250 mx.example greets b??ro?\r\n"));
+    bytes_fini(&into);
+}
+
 TEST(offer, is_one_reply_with_a_line_for_each_capability)
 {
     struct capabilities ours = {.pipelining = true,
@@ -164,6 +176,7 @@ int main(void)
         RUN(read, takes_a_size_and_forgives_a_bad_one),
         RUN(read, takes_the_mechanisms_of_auth_in_both_spellings),
         RUN(read, adds_up_over_the_lines),
+        RUN(offer, greets_in_ascii_whatever_the_client_calls_itself),
         RUN(offer, is_one_reply_with_a_line_for_each_capability),
         RUN(offer, leaves_out_what_we_have_not),
         RUN(offer, stays_one_reply_whatever_the_client_is_called),

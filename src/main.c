@@ -1,5 +1,6 @@
 /* The command line: which word goes to which room, and the exit codes 0 (done), 1 (failed),
  * 2 (usage), 3 (the server does not run). */
+#include "smtpd/admin/admin.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 #include "smtpd/cli/cli.h"
@@ -52,7 +53,7 @@ static const struct command commands[] = {
     {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server."},
     {"status",   command_status,   "",                                    "What the running server counts."},
     {"health",   command_health,   "[--ready]",                           "Exit code 0: the server answers (and takes mail). For containers."},
-    {"document", command_document, "example|manual|verbs",                "Print the example file or a page of the manual."},
+    {"document", command_document, "example|manual|verbs|metrics",        "Print the example file or a page of the manual."},
     {"help",     command_help,     "",                                    "This page."},
     {"version",  command_version,  "",                                    "Print the version."},
 };
@@ -368,11 +369,13 @@ static int command_document(const struct words *words)
         result = config_document_manual(&text);
     else if (strcmp(page, "verbs") == 0)
         result = receive_document_verbs(&text);
+    else if (strcmp(page, "metrics") == 0)
+        result = admin_document_metrics(&text);
     if (result == RESULT_OK)
         (void)fwrite(text.data, 1, text.length, stdout);
     bytes_fini(&text);
     if (result == RESULT_NOT_FOUND)
-        return usage_error("usage: smtpd document example|manual|verbs", "", "");
+        return usage_error("usage: smtpd document example|manual|verbs|metrics", "", "");
     return result == RESULT_OK && fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
 

@@ -2,6 +2,7 @@
  * host or a destination spends no attempt of a message and writes no record. */
 #include "inner.h"
 
+#include "busiest.h"
 #include "connection.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -134,6 +135,7 @@ void destination_free(struct destination *destination)
     while ((link = list_first(&destination->idle)))
         connection_forget_idle(destination, link);
     deferred_cancel(deliver->rooms.loop, &destination->run);
+    busiest_forget(deliver->busiest, destination);
     list_remove(&deliver->all_destinations, &destination->link);
     (void)map_remove(deliver->destinations, slice_of(destination->key));
     plan_fini(&destination->plan);

@@ -198,7 +198,7 @@ void intake_take(struct session *session, struct slice piece)
     transaction->bytes += piece.length;
     if (transaction->bytes > limit + INTAKE_EXCESS_BYTES) {
         fail(session, REPLY_TOO_LARGE);
-        session->receive->statistics.messages_rejected++;
+        receive_count_rejected(session->receive, REPLY_TOO_LARGE);
         session_reply_close(session, REPLY_TOO_LARGE, "the message has no end");
         return;
     }

@@ -36,11 +36,9 @@ static int64_t now_ms(const struct session *session)
 static void count_reply(struct session *session, enum reply_name name,
                         const struct reply *reply)
 {
-    struct receive_statistics *statistics = &session->receive->statistics;
-
-    statistics->replies_2xx += reply_is_positive(reply);
-    statistics->replies_4xx += reply_is_transient(reply);
-    statistics->replies_5xx += reply_is_permanent(reply);
+    receive_count_reply(session->receive, name, reply);
+    if (reply->code >= 400 && session->borrowed_recipient)
+        session->receive->statistics.recipients_rejected++;
     /* A failed log-in has an event of its own. */
     if (reply->code >= 400 && name != REPLY_AUTH_FAILED)
         journal_rejected(session, reply);
@@ -107,6 +105,8 @@ void session_close(struct session *session, const char *reason)
         return;
     session_flush(session);
     journal_disconnected(session, reason);
+    receive_count_session(session->receive,
+                          session->is_secured ? stream_tls(session->stream) : NULL);
     stream_close(session->stream);
     session->stream = NULL;
     timer_cancel(&session->timer);

@@ -37,7 +37,17 @@ struct receive {
     void *on_empty_owner;
     struct deferred empty;
     struct receive_statistics statistics;
+    uint64_t replies[REPLY_NAME_COUNT];
+    uint64_t rejections[REPLY_NAME_COUNT]; /* of messages, by the reply */
 };
+
+/* statistics.c */
+void receive_statistics_init(struct receive *receive);
+void receive_count_reply(struct receive *receive, enum reply_name name,
+                         const struct reply *reply);
+void receive_count_rejected(struct receive *receive, enum reply_name name);
+struct tls_facts;
+void receive_count_session(struct receive *receive, const struct tls_facts *tls);
 
 void receive_on_session_freed(struct receive *receive);
 

@@ -174,7 +174,7 @@ enum reply_name transaction_add(struct session *session, const struct address *a
 void transaction_end(struct session *session, enum reply_name reply, const char *argument)
 {
     if (reply != REPLY_QUEUED)
-        session->receive->statistics.messages_rejected++;
+        receive_count_rejected(session->receive, reply);
     session->state = STATE_GREETED;
     session_reply(session, reply, argument); /* the log still sees the transaction */
     transaction_abandon(session);
@@ -188,6 +188,10 @@ static void note_accepted(struct session *session)
     statistics->messages_accepted++;
     statistics->recipients_accepted += session->transaction->recipient_count;
     statistics->bytes_accepted += session->transaction->bytes;
+    histogram_add(&statistics->final_dot,
+                  loop_clock_us() - session->transaction->final_dot_us);
+    histogram_add(&statistics->whole, 1000 * (loop_now_ms(session->receive->rooms.loop) -
+                                              session->transaction->began_ms));
     session->messages++;
     session->bad_commands = 0;
 }
@@ -229,6 +233,7 @@ void transaction_commit(struct session *session)
     transaction->envelope.has_dot_line = facts->has_dot_line;
     transaction->envelope.longest_line = facts->longest_line;
     transaction->draft = NULL;
+    transaction->final_dot_us = loop_clock_us();
     session_wait_for(session, WAIT_COMMIT);
     transaction->commit = draft_commit(draft, &submission, on_committed, session);
     bytes_release(&transaction->header);

@@ -30,6 +30,7 @@ struct transaction {
     enum reply_name failure;
     uint64_t bytes; /* of the message, as the client sent it */
     const char *message_id;
+    int64_t final_dot_us; /* loop_clock_us() */
     int64_t began_ms;
 };
 

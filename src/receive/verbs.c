@@ -80,6 +80,7 @@ static void verb_ehlo(struct session *session, struct slice rest)
         return;
     }
     session->receive->statistics.replies_2xx++;
+    session->receive->replies[REPLY_HELLO]++;
 }
 
 static void verb_helo(struct session *session, struct slice rest)

@@ -120,6 +120,7 @@ static void tell_facts(void *owner, struct admin_facts *facts)
         .listeners = (unsigned)server->listeners.count,
         .reloads = server->reloads,
         .reloads_failed = server->reloads_failed,
+        .tls_server = server->tls_server,
     };
 }
 
@@ -134,6 +135,7 @@ static enum result open_control(struct server *server, struct fault *fault)
         .receive = server->receive,
         .deliver = server->deliver,
         .facts = tell_facts,
+        .listeners = listeners_tell,
         .owner = server,
     };
     char *path = memory_format("%s/control.sock", server->config->data_dir);

@@ -285,6 +285,11 @@ const char *reply_name_text(enum reply_name name)
     return rows[name].name;
 }
 
+uint16_t reply_name_code(enum reply_name name)
+{
+    return rows[name].code;
+}
+
 static enum result add_reply_line(struct bytes *into, const char *head, struct slice text)
 {
     char line[LIMIT_REPLY_TEXT + 64];

@@ -117,6 +117,7 @@ enum reply_name {
 void reply_named(struct reply *reply, enum reply_name name, const char *argument);
 /* For the manual and the tests: the row's stable identifier, e.g. "queued". */
 const char *reply_name_text(enum reply_name name);
+uint16_t reply_name_code(enum reply_name name);
 
 /* Adds the line(s) of a reply with CR LF. Enhanced code left out where the reply has none.
  */

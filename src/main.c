@@ -40,6 +40,7 @@ static command_fn command_check;
 static command_fn command_user;
 static command_fn command_queue;
 static command_fn command_status;
+static command_fn command_dkim;
 static command_fn command_health;
 static command_fn command_document;
 static command_fn command_help;
@@ -51,6 +52,7 @@ static const struct command commands[] = {
     {"check",    command_check,    "[FILE] [--effective]",                "Check the configuration: every error with line and column."},
     {"user",     command_user,     "add|remove NAME, list",               "Users who may log in. The password is read from standard input."},
     {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server."},
+    {"dkim",     command_dkim,     "keygen DOMAIN SELECTOR, check ...",   "Keys that sign mail, and their records in the DNS."},
     {"status",   command_status,   "",                                    "What the running server counts."},
     {"health",   command_health,   "[--ready]",                           "Exit code 0: the server answers (and takes mail). For containers."},
     {"document", command_document, "example|manual|verbs|metrics",        "Print the example file or a page of the manual."},
@@ -69,7 +71,7 @@ static void print_usage(FILE *to)
         to, "\n"
             "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
             "  --socket PATH   control socket, where the configuration cannot be read\n"
-            "  --json          machine-readable answers (check, queue, status)\n\n"
+            "  --json          machine-readable answers (check, queue, status, dkim)\n\n"
             "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
             "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
 }
@@ -352,6 +354,32 @@ static int command_status(const struct words *words)
 static int command_health(const struct words *words)
 {
     return ask_server(words, cli_health) == CLI_DONE ? CLI_DONE : CLI_FAILED;
+}
+
+/* ---- dkim ---- */
+
+/* keygen with --directory needs no configuration; what else needs one says so itself. */
+static int command_dkim(const struct words *words)
+{
+    struct config_problems *problems = NEW(struct config_problems);
+    struct config *config = config_load(words->config_path, problems);
+    struct resolver_settings resolver;
+    struct sign_settings signing;
+    struct cli_dkim context = {.wants_json = words->wants_json};
+    int code;
+
+    if (config) {
+        config_sign(config, &signing);
+        config_resolver(config, &resolver);
+        context.signing = &signing;
+        context.resolver = &resolver;
+    }
+    code = cli_dkim(&context, words->count, words->items);
+    if (code == CLI_FAILED && !config)
+        print_problems(problems, words->config_path, stderr);
+    config_free(config);
+    memory_free(problems);
+    return code;
 }
 
 /* ---- generated pages ---- */

@@ -3,7 +3,7 @@
  * the verb table's to say. What is here: bytes in, replies out, TLS, patience, the end.
  *
  *   [handshake] -> greeting -> READ_COMMANDS <-> READ_AUTH
- *                                   |    \____ READ_DATA, READ_CHUNK -> WAIT_COMMIT -> back
+ *                                   |    \____ READ_DATA, READ_CHUNK -> [WAIT_SIGN] -> WAIT_COMMIT -> back
  *                                   +-- STARTTLS: WAIT_HANDSHAKE -> back, knowing nothing
  *
  * Replies are gathered in one buffer of the room while a callback runs and written when it
@@ -125,6 +125,12 @@ void session_reply_close(struct session *session, enum reply_name name, const ch
 {
     say(session, name, NULL);
     session_close(session, reason);
+}
+
+bool session_may_relay(const struct session *session)
+{
+    return session->user || (session->mode == MODE_RELAY &&
+                             access_is_trusted(session->profile->access, &session->peer));
 }
 
 void session_leave_if_idle(struct session *session)

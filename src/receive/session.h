@@ -72,6 +72,7 @@ enum session_wait {
     WAIT_TURN,      /* other sessions, after many commands at once */
     WAIT_AUTH,      /* the password pool */
     WAIT_ROOM,      /* the draft */
+    WAIT_SIGN,      /* the crypto pool: signatures */
     WAIT_COMMIT,    /* the store */
     WAIT_DELAY      /* nobody: a reply is held back (session_reply_later) */
 };
@@ -162,6 +163,8 @@ void session_resume(struct session *session);
 /* What comes next are commands / data: the clock of the client's patience starts anew. */
 void session_read(struct session *session, enum session_reading reading);
 void session_flush(struct session *session);
+/* The client logged in, or stands in a network that may relay without. */
+bool session_may_relay(const struct session *session);
 /* Replies 421 and closes if the session waits for a command. */
 void session_leave_if_idle(struct session *session);
 /* STARTTLS: 220, then the handshake, then a session that knows nothing. */

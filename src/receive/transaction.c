@@ -57,6 +57,7 @@ void transaction_abandon(struct session *session)
         draft_discard(transaction->draft);
     if (transaction->commit)
         commit_cancel(transaction->commit);
+    transaction_leave_unsigned(transaction);
     bytes_fini(&transaction->header);
     arena_clear(&transaction->arena);
     memory_free(transaction->recipients);
@@ -216,7 +217,7 @@ static void on_committed(void *owner, enum result result)
         session_free(session); /* the client went while the commit ran */
 }
 
-void transaction_commit(struct session *session)
+static void commit(struct session *session)
 {
     struct transaction *transaction = session->transaction;
     const struct framing_facts *facts = &session->framing.facts;
@@ -237,4 +238,57 @@ void transaction_commit(struct session *session)
     session_wait_for(session, WAIT_COMMIT);
     transaction->commit = draft_commit(draft, &submission, on_committed, session);
     bytes_release(&transaction->header);
+}
+
+static enum result put_in_front(struct transaction *transaction, struct slice fields)
+{
+    struct bytes whole;
+    enum result result;
+
+    bytes_init(&whole, transaction->header.length + fields.length);
+    result = bytes_add(&whole, fields);
+    if (result == RESULT_OK)
+        result = bytes_add(&whole, bytes_view(&transaction->header));
+    bytes_fini(&transaction->header);
+    transaction->header = whole;
+    return result;
+}
+
+/* The client may have gone meanwhile: then the signing was cancelled, and this is not called.
+ */
+static void on_signed(void *owner, enum result result, struct slice fields)
+{
+    struct session *session = owner;
+    struct transaction *transaction = session->transaction;
+
+    transaction->signing = NULL;
+    if (result == RESULT_OK)
+        result = put_in_front(transaction, fields);
+    if (result == RESULT_OK) {
+        commit(session);
+        return;
+    }
+    transaction_end(session, REPLY_SIGNING_FAILED, NULL);
+    session_resume(session);
+}
+
+void transaction_commit(struct session *session)
+{
+    struct transaction *transaction = session->transaction;
+
+    if (!transaction->signing) {
+        commit(session);
+        return;
+    }
+    session_wait_for(session, WAIT_SIGN);
+    signing_finish(transaction->signing, transaction_section(transaction),
+                   transaction->envelope.id, on_signed, session);
+}
+
+void transaction_leave_unsigned(struct transaction *transaction)
+{
+    if (transaction->signing)
+        signing_cancel(transaction->signing);
+    transaction->signing = NULL;
+    transaction->signature_count = 0;
 }

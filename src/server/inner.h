@@ -30,6 +30,7 @@ struct server {
     struct auth *auth;
     struct rate *rate;
     struct access *access;
+    struct signer *signer;
     struct tls_server *tls_server;
     struct tls_client *tls_client;
     struct receive *receive;

@@ -15,6 +15,7 @@
 #include "smtpd/deliver/deliver.h"
 #include "smtpd/local/local.h"
 #include "smtpd/receive/receive.h"
+#include "smtpd/sign/keys.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/smtpd/smtpd.toml"
 
@@ -68,6 +69,14 @@ struct config_route {
     const char *secret; /* the password, from wherever; NULL: none */
 };
 
+struct config_dkim {
+    struct config_element element;
+    const char *domain;
+    const char *selector;
+    const char *key;
+    bool subdomains;
+};
+
 struct config_local {
     struct config_element element;
     const char *domain;
@@ -93,7 +102,8 @@ struct config {
     /* [tls] */
     struct value_list tls_certificate; /* const char * */
     struct value_list tls_key;
-    int tls_min_version; /* 0: 1.2, 1: 1.3 */
+    int tls_min_version;  /* 0: 1.2, 1: 1.3 */
+    int canonicalization; /* of [signing]; bit 0: simple body, bit 1: simple header */
     /* [auth] */
     const char *users_file;
     /* [limits] */
@@ -109,6 +119,9 @@ struct config {
     struct value_list trusted_networks; /* struct network */
     /* [proxy] */
     struct value_list proxy_networks; /* struct network */
+    /* [signing] */
+    const char *key_directory;
+    int64_t signature_expire_ms; /* 0: never */
     /* [queue] */
     struct value_list retry; /* int64_t, ms */
     int64_t expire_ms;
@@ -149,6 +162,7 @@ struct config {
     struct value_list route;       /* struct config_route */
     struct value_list local;       /* struct config_local */
     struct value_list header_rule; /* struct config_header_rule */
+    struct value_list dkim;        /* struct config_dkim */
 
     /* Where each value came from, by index of the option table; and the memory of it all.
      */
@@ -206,6 +220,7 @@ void config_tls(const struct config *config, struct tls_settings *settings);
 void config_tls_server(const struct config *config, struct tls_server_settings *settings);
 void config_resolver(const struct config *config, struct resolver_settings *settings);
 void config_deliver(struct config *config, struct deliver_settings *settings);
+void config_sign(struct config *config, struct sign_settings *settings);
 void config_local(struct config *config, struct local_settings *settings);
 void config_log(const struct config *config, struct log_settings *settings);
 

@@ -14,6 +14,7 @@
 #include "smtpd/policy/auth.h"
 #include "smtpd/policy/rate.h"
 #include "smtpd/queue/queue.h"
+#include "smtpd/sign/signer.h"
 
 enum receive_mode { MODE_SUBMISSION, MODE_RELAY };
 enum receive_tls { RECEIVE_TLS_NONE, RECEIVE_TLS_STARTTLS, RECEIVE_TLS_IMPLICIT };
@@ -68,6 +69,7 @@ struct receive_rooms {
     struct queue *queue;
     struct auth *auth;
     struct rate *rate;
+    struct signer *signer;
 };
 
 struct receive *receive_new(const struct receive_rooms *rooms);

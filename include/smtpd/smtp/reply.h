@@ -106,6 +106,7 @@ enum reply_name {
     REPLY_HEADER_TOO_LARGE,       /* 552 5.3.4 */
     REPLY_NO_SPACE,               /* 452 4.3.1 */
     REPLY_QUEUE_FAILED,           /* 451 4.3.0 */
+    REPLY_SIGNING_FAILED,         /* 451 4.7.5 (RFC 3463 3.8) */
     REPLY_LOOP,                   /* 554 5.4.6 */
     REPLY_BARE_LINE_END,          /* 550 5.5.2 */
     REPLY_HAS_NUL,                /* 550 5.6.0 */

@@ -1,5 +1,6 @@
 /* The command line: which word goes to which room, and the exit codes 0 (done), 1 (failed),
  * 2 (usage), 3 (the server does not run). */
+#include "smtpd/admin/admin.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 #include "smtpd/cli/cli.h"
@@ -54,6 +55,7 @@ static command_fn command_check;
 static command_fn command_user;
 static command_fn command_queue;
 static command_fn command_status;
+static command_fn command_dkim;
 static command_fn command_health;
 static command_fn command_document;
 static command_fn command_help;
@@ -73,10 +75,11 @@ static const struct command commands[] = {
      "there already gets the new one. The file is auth.users_file; a running server\n"
      "takes up the change within 10 s.\n"},
     {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server.", NULL},
+    {"dkim",     command_dkim,     "keygen DOMAIN SELECTOR, check ...",   "Keys that sign mail, and their records in the DNS.", NULL},
     {"status",   command_status,   "",                                    "What the running server counts.",
      "--json prints every counter; docs/control.md names them.\n"},
     {"health",   command_health,   "[--ready]",                           "Exit code 0: the server answers (and takes mail). For containers.", NULL},
-    {"document", command_document, "example|manual|verbs",                "Print the example file or a page of the manual.", NULL},
+    {"document", command_document, "example|manual|verbs|metrics",                "Print the example file or a page of the manual.", NULL},
     {"help",     command_help,     "",                                    "This page.", NULL},
     {"version",  command_version,  "",                                    "Print the version.", NULL},
 };
@@ -92,7 +95,7 @@ static void print_usage(FILE *to)
         to, "\n"
             "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
             "  --socket PATH   control socket, where the configuration cannot be read\n"
-            "  --json          machine-readable answers (check, queue, status)\n\n"
+            "  --json          machine-readable answers (check, queue, status, dkim)\n\n"
             "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
             "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
 }
@@ -404,6 +407,32 @@ static int command_health(const struct words *words)
     return ask_server(words, cli_health) == CLI_DONE ? CLI_DONE : CLI_FAILED;
 }
 
+/* ---- dkim ---- */
+
+/* keygen with --directory needs no configuration; what else needs one says so itself. */
+static int command_dkim(const struct words *words)
+{
+    struct config_problems *problems = NEW(struct config_problems);
+    struct config *config = config_load(words->config_path, problems);
+    struct resolver_settings resolver;
+    struct sign_settings signing;
+    struct cli_dkim context = {.wants_json = words->wants_json};
+    int code;
+
+    if (config) {
+        config_sign(config, &signing);
+        config_resolver(config, &resolver);
+        context.signing = &signing;
+        context.resolver = &resolver;
+    }
+    code = cli_dkim(&context, words->count, words->items);
+    if (code == CLI_FAILED && !config)
+        print_problems(problems, words->config_path, stderr);
+    config_free(config);
+    memory_free(problems);
+    return code;
+}
+
 /* ---- generated pages ---- */
 
 static int command_document(const struct words *words)
@@ -419,11 +448,13 @@ static int command_document(const struct words *words)
         result = config_document_manual(&text);
     else if (strcmp(page, "verbs") == 0)
         result = receive_document_verbs(&text);
+    else if (strcmp(page, "metrics") == 0)
+        result = admin_document_metrics(&text);
     if (result == RESULT_OK)
         (void)fwrite(text.data, 1, text.length, stdout);
     bytes_fini(&text);
     if (result == RESULT_NOT_FOUND)
-        return usage_error("usage: smtpd document example|manual|verbs", "", "");
+        return usage_error("usage: smtpd document example|manual|verbs|metrics", "", "");
     return result == RESULT_OK && fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
 }
 

@@ -2,6 +2,7 @@
 #include "smtpd/admin/admin.h"
 
 #include "http.h"
+#include "sample.h"
 #include "smtpd/base/memory.h"
 
 #include <errno.h>
@@ -15,12 +16,18 @@
 struct admin {
     struct admin_rooms rooms;
     struct http *http;
+    struct sample *sample;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 };
 
 const struct admin_rooms *admin_rooms_of(const struct admin *admin)
 {
     return &admin->rooms;
+}
+
+const struct sample *admin_sample_of(const struct admin *admin)
+{
+    return admin->sample;
 }
 
 /* RFC-less but decisive: who is at the other end of the socket. */
@@ -87,6 +94,7 @@ enum result admin_open(const struct admin_rooms *rooms, const char *socket_path,
         return fault_set(fault, RESULT_IO, "the HTTP library does not start on %s",
                          socket_path);
     }
+    opened->sample = sample_new(rooms->loop, rooms->offload);
     *admin = opened;
     return RESULT_OK;
 }
@@ -101,6 +109,7 @@ void admin_close(struct admin *admin)
     if (!admin)
         return;
     http_close(admin->http);
+    sample_free(admin->sample);
     (void)unlink(admin->path);
     memory_free(admin);
 }

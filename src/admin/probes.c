@@ -19,8 +19,7 @@ void probe_handle_live(struct request *request)
     answer(request, true, "ok");
 }
 
-/* NULL: ready. */
-static const char *not_ready(const struct admin_rooms *rooms)
+const char *probe_not_ready(const struct admin_rooms *rooms)
 {
     struct admin_facts facts = {0};
     enum result commits = queue_can_commit(rooms->queue);
@@ -46,7 +45,7 @@ static const char *not_ready(const struct admin_rooms *rooms)
 
 void probe_handle_ready(struct request *request)
 {
-    const char *why_not = not_ready(request->rooms);
+    const char *why_not = probe_not_ready(request->rooms);
 
     answer(request, !why_not, why_not ? why_not : "ok");
 }

@@ -34,6 +34,7 @@ static const struct request_route routes[] = {
     {"GET", "/livez",    probe_handle_live},
     {"GET", "/readyz",   probe_handle_ready},
     {"GET", "/startupz", probe_handle_startup},
+    {"GET", "/metrics",  metrics_handle},
 };
 /* clang-format on */
 

@@ -73,5 +73,12 @@ request_fn message_handle;
 request_fn probe_handle_live;
 request_fn probe_handle_ready;
 request_fn probe_handle_startup;
+request_fn metrics_handle;
+
+/* NULL: ready. */
+const char *probe_not_ready(const struct admin_rooms *rooms);
+
+struct sample;
+const struct sample *admin_sample_of(const struct admin *admin);
 
 #endif

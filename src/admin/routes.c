@@ -12,6 +12,7 @@ const struct request_route request_routes[] = {
     {"GET",  "/livez",            probe_handle_live},
     {"GET",  "/readyz",           probe_handle_ready},
     {"GET",  "/startupz",         probe_handle_startup},
+    {"GET",  "/metrics",          metrics_handle},
 };
 /* clang-format on */
 const size_t request_route_count = sizeof request_routes / sizeof *request_routes;

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+enum { DOCUMENT_VALUE_MAX = 1 << 20 };
+
 static bool is_in_section(const struct option *option, const char *section)
 {
     size_t length = strlen(section);
@@ -198,12 +200,28 @@ enum result config_document_manual(struct bytes *into)
 
 /* ---- the effective values ---- */
 
+static bool has_value(const struct option *option, const void *base)
+{
+    struct bytes text;
+    bool is_there;
+
+    bytes_init(&text, DOCUMENT_VALUE_MAX);
+    option_print(option, base, &text);
+    is_there = !slice_equal_text(bytes_view(&text), "\"\"");
+    bytes_fini(&text);
+    return is_there;
+}
+
 static enum result effective_row(struct bytes *into, const struct option *option,
                                  const void *base, unsigned line, const char *path)
 {
     const char *dot = strchr(option->key, '.');
     size_t start = into->length;
-    enum result added = bytes_format(into, "%s = ", dot ? dot + 1 : option->key);
+    /* Nothing stands there, and "" need not be a value: a comment, so that what is printed
+     * can be read again. */
+    bool is_missing = line == 0 && !has_value(option, base);
+    enum result added =
+        bytes_format(into, "%s%s = ", is_missing ? "# " : "", dot ? dot + 1 : option->key);
     size_t width;
 
     option_print(option, base, into);

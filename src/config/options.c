@@ -19,6 +19,7 @@ const struct option_section config_sections[] = {
     {"relay",      "Relaying without a log-in."},
     {"proxy",      "Load balancers in front of the listeners."},
     {"submission", "What is mended in submitted messages (RFC 6409 8)."},
+    {"signing",    "DKIM signatures; see docs/signing.md. Keys: [[dkim]] or a folder of them."},
     {"queue",      "Keeping and retrying."},
     {"dns",        "Name servers."},
     {"delivery",   "Every destination, unless [[destination]] or [[route]] says otherwise."},
@@ -82,6 +83,13 @@ const struct option config_options[] = {
      "Removes Bcc from submitted messages."},
     {"submission.hide_client", &type_bool, AT(hide_client), "false", NULL, NULL, LIVE, NULL,
      "Leaves the name and address of a client that logged in out of Received. The log has them."},
+
+    {"signing.key_directory", &type_path, AT(key_directory), NULL, NULL, NULL, LIVE, NULL,
+     "A folder of DKIM keys, DOMAIN/SELECTOR.key, as smtpd dkim keygen writes them. Read again when it changes."},
+    {"signing.canonicalization", &type_choice, AT(canonicalization), "relaxed/relaxed", NULL, NULL, LIVE, "relaxed/relaxed|relaxed/simple|simple/relaxed|simple/simple",
+     "Which changes on the way signatures bear, of the header section and of the body (RFC 6376 3.4)."},
+    {"signing.expire", &type_duration_or_off, AT(signature_expire_ms), "off", NULL, NULL, LIVE, NULL,
+     "How long signatures are good; it should be longer than queue.expire."},
 
     {"queue.retry", &type_duration, AT(retry), "1m, 5m, 15m, 30m, 1h, 2h, 4h", "1s", "7d", LIVE | OPTION_LIST, NULL,
      "Waits between attempts at one message, each with a tenth of jitter; the last one repeats."},
@@ -209,6 +217,17 @@ static const struct option header_rule_rows[] = {
      "Header fields that are put at the end of the header section, at most 8, behind the fields that were removed and the missing ones that were added."},
 };
 
+static const struct option dkim_rows[] = {
+    {"domain", &type_domain, IN(config_dkim, domain), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "The domain of the author (From) whose mail is signed, and that signs."},
+    {"selector", &type_domain, IN(config_dkim, selector), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "The name of the key in the DNS: SELECTOR._domainkey.DOMAIN."},
+    {"key", &type_path, IN(config_dkim, key), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "The private key (PEM), RSA or Ed25519. Read again when it changes."},
+    {"subdomains", &type_bool, IN(config_dkim, subdomains), "false", NULL, NULL, LIVE, NULL,
+     "Signs for what is below the domain too, where that has no key of its own."},
+};
+
 #define ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
 const struct option_table config_tables[] = {
     {"listen", AT(listen), sizeof(struct config_listen), 64, ROWS(listen_rows),
@@ -220,6 +239,9 @@ const struct option_table config_tables[] = {
     {"route", AT(route), sizeof(struct config_route), 1000, ROWS(route_rows),
      "Next hops set by hand.",
      "# [[route]]\n# match = [\"*\"]\n# host = \"smarthost.example.net\"\n# port = 587\n# tls = \"verified\"\n# user = \"relay\"\n# password_file = \"/etc/smtpd/smarthost.password\"\n"},
+    {"dkim", AT(dkim), sizeof(struct config_dkim), 1000, ROWS(dkim_rows),
+     "DKIM keys. Several of one domain make several signatures.",
+     "# [[dkim]]\n# domain = \"example.com\"\n# selector = \"s1\"\n# key = \"/etc/smtpd/dkim/example.com/s1.key\"\n"},
     {"local", AT(local), sizeof(struct config_local), 1000, ROWS(local_rows),
      "Domains of our own, delivered into Maildirs.",
      "# [[local]]\n# domain = \"example.com\"\n# maildir = \"/var/mail/{domain}/{user}\"\n# users = [\"alice\", \"bob\"]\n"},

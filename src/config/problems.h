@@ -2,6 +2,7 @@
 #ifndef SMTPD_CONFIG_PROBLEMS_H
 #define SMTPD_CONFIG_PROBLEMS_H
 
+#include "smtpd/base/nearest.h"
 #include "smtpd/config/config.h"
 #include "tomlc.h"
 
@@ -15,13 +16,6 @@ struct loader {
 void complain(struct loader *loader, struct toml_place place, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The known name that a mistyped one is nearest to. */
-struct nearest {
-    const char *wanted;
-    const char *name; /* NULL: none was offered */
-    unsigned distance;
-};
-void nearest_offer(struct nearest *nearest, const char *name);
 /* A key of `section` (NULL: a section or repeated table itself). */
 void complain_unknown(struct loader *loader, struct toml_place place, const char *section,
                       const char *key, const struct nearest *nearest);

@@ -239,6 +239,25 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
     add_own_addresses(config, settings);
 }
 
+void config_sign(struct config *config, struct sign_settings *settings)
+{
+    const struct config_dkim *from = config->dkim.items;
+    struct sign_key_settings *keys =
+        arena_alloc(&config->arena, (config->dkim.count + 1) * sizeof *keys);
+
+    *settings = (struct sign_settings){
+        .keys = keys,
+        .key_count = keys ? config->dkim.count : 0,
+        .key_directory = config->key_directory,
+        .relaxed_header = !(config->canonicalization & 2),
+        .relaxed_body = !(config->canonicalization & 1),
+        .expire_ms = config->signature_expire_ms,
+    };
+    for (size_t i = 0; keys && i < settings->key_count; i++)
+        keys[i] = (struct sign_key_settings){from[i].domain, from[i].selector, from[i].key,
+                                             from[i].subdomains};
+}
+
 void config_local(struct config *config, struct local_settings *settings)
 {
     const struct config_local *from = config->local.items;

@@ -3,6 +3,7 @@
 
 #include "options.h"
 #include "smtpd/base/moment.h"
+#include "smtpd/base/quota.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -399,6 +400,25 @@ static void network_option_print(const struct option *option, const void *value,
     add(into, text);
 }
 
+static enum result rate_parse(struct type_context *context, struct slice text, void *value)
+{
+    if (quota_parse(text, value) != RESULT_OK)
+        return wrong(context,
+                     "\"%.*s\" is not a rate; write a number (at least 1) and a time, as "
+                     "\"10/m\", \"1000/h\", \"5000/d\" or \"20/10m\"",
+                     shown(text), text.data);
+    return RESULT_OK;
+}
+
+static void rate_print(const struct option *option, const void *value, struct bytes *into)
+{
+    char text[QUOTA_TEXT];
+
+    (void)option;
+    quota_print(value, text);
+    add(into, text);
+}
+
 #define TEXT_BYTES sizeof(const char *)
 #define DURATIONS "a number and a unit: \"250ms\", \"30s\", \"5m\", \"2h\", \"4d\""
 
@@ -420,4 +440,5 @@ const struct option_type type_choice = {"choice", "one of the words given", size
 const struct option_type type_endpoint = {"address and port", "\"0.0.0.0:587\" or \"[::]:587\"", sizeof(struct endpoint), true, endpoint_option_parse, endpoint_option_print, NULL};
 const struct option_type type_dns_server = {"address", "\"192.0.2.1\" or \"127.0.0.1:5353\"", sizeof(struct endpoint), true, dns_server_parse, endpoint_option_print, NULL};
 const struct option_type type_network = {"network", "\"192.0.2.0/24\", \"2001:db8::/32\" or one address", sizeof(struct network), true, network_option_parse, network_option_print, NULL};
+const struct option_type type_rate = {"rate", "a number and a time: \"10/m\", \"1000/h\", \"5000/d\", \"20/10m\"", sizeof(struct quota), true, rate_parse, rate_print, NULL};
 /* clang-format on */

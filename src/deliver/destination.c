@@ -2,6 +2,7 @@
  * host or a destination spends no attempt of a message and writes no record. */
 #include "inner.h"
 
+#include "busiest.h"
 #include "connection.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -147,6 +148,7 @@ void destination_free(struct destination *destination)
     while ((link = list_first(&destination->attached)))
         lane_attach(CONTAINER_OF(link, struct lane, attached), NULL);
     deferred_cancel(deliver->rooms.loop, &destination->run);
+    busiest_forget(deliver->busiest, destination);
     list_remove(&deliver->all_destinations, &destination->link);
     list_remove(&deliver->stalled, &destination->stalled);
     (void)map_remove(deliver->destinations, slice_of(destination->key));

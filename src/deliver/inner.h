@@ -103,7 +103,7 @@ struct said *said_reply(struct arena *arena, const struct reply *reply, const ch
 struct said *said_words(struct arena *arena, unsigned code, const char *status,
                         const char *text, const char *host);
 enum verdict verdict_of(const struct reply *reply);
-const char *verdict_class(const struct outcome *outcome); /* the "class" of log lines */
+enum deliver_class verdict_class(const struct outcome *outcome);
 
 /* ---- lanes, destinations ---- */
 
@@ -152,6 +152,11 @@ struct destination {
     char fault[300];
     struct deferred run;
     int64_t used_ms; /* monotonic */
+    struct {
+        uint32_t slot; /* from 1; 0: no name */
+        uint32_t minute;
+        uint32_t settled; /* in that minute */
+    } busy;               /* of busiest.c */
 };
 
 struct work { /* a lease on its way */
@@ -178,6 +183,8 @@ struct deliver {
     struct timer room;   /* for them */
     struct timer sweep;
     struct deliver_statistics statistics;
+    struct busiest *busiest;
+    unsigned sweeps;
     bool is_draining;
     loop_fn *on_empty;
     void *on_empty_owner;

@@ -39,29 +39,54 @@ struct said *said_reply(struct arena *arena, const struct reply *reply, const ch
     return said;
 }
 
-const char *verdict_class(const struct outcome *outcome)
+/* clang-format off */
+static const char *const class_names[CLASS_COUNT] = {
+    [CLASS_DELIVERED] = "delivered",
+    [CLASS_RELAYED] = "relayed",
+    [CLASS_EXPIRED] = "message-expired",
+    [CLASS_ROUTING] = "routing-errors",
+    [CLASS_BAD_MAILBOX] = "bad-mailbox",
+    [CLASS_QUOTA] = "quota-issues",
+    [CLASS_INACTIVE_MAILBOX] = "inactive-mailbox",
+    [CLASS_PROTOCOL] = "protocol-errors",
+    [CLASS_CONTENT] = "content-related",
+    [CLASS_POLICY] = "policy-related",
+    [CLASS_OTHER] = "other",
+};
+/* clang-format on */
+
+const char *deliver_class_name(enum deliver_class class)
+{
+    return class_names[class];
+}
+
+/* RFC 3463 3: the subject tells what it is about. */
+static enum deliver_class class_of_status(const char *status)
+{
+    switch (status[0] ? status[2] : '\0') {
+    case '1':
+        return CLASS_BAD_MAILBOX;
+    case '2':
+        return status[4] == '2' ? CLASS_QUOTA : CLASS_INACTIVE_MAILBOX;
+    case '5':
+        return CLASS_PROTOCOL;
+    case '6':
+        return CLASS_CONTENT;
+    case '7':
+        return CLASS_POLICY;
+    default:
+        return CLASS_OTHER;
+    }
+}
+
+enum deliver_class verdict_class(const struct outcome *outcome)
 {
     if (outcome->is_expired)
-        return "message-expired";
+        return CLASS_EXPIRED;
     if (outcome->verdict == VERDICT_DELIVERED)
-        return outcome->is_relayed ? "relayed" : "delivered";
+        return outcome->is_relayed ? CLASS_RELAYED : CLASS_DELIVERED;
     if (!outcome->said)
-        return "other";
-    if (!outcome->said->is_remote)
-        return "routing-errors";
-    /* RFC 3463 3: the subject tells what it is about. */
-    switch (outcome->said->status[2]) {
-    case '1':
-        return "bad-mailbox";
-    case '2':
-        return outcome->said->status[4] == '2' ? "quota-issues" : "inactive-mailbox";
-    case '5':
-        return "protocol-errors";
-    case '6':
-        return "content-related";
-    case '7':
-        return "policy-related";
-    default:
-        return "other";
-    }
+        return CLASS_OTHER;
+    return outcome->said->is_remote ? class_of_status(outcome->said->status)
+                                    : CLASS_ROUTING;
 }

@@ -2,6 +2,7 @@
  * written on it, so that `smtpd queue why` can say it. */
 #include "inner.h"
 
+#include "busiest.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -11,6 +12,7 @@
 
 enum {
     SWEEP_MS = 5000,
+    SWEEPS_A_MINUTE = 12,
     SWEEP_LANES = 100,
     SWEEP_ENTRIES = 50,
     NO_ROOM_MS = 1000,
@@ -342,6 +344,8 @@ static void on_sweep(void *owner)
     size_t most = deliver->faulty.count < SWEEP_LANES ? deliver->faulty.count : SWEEP_LANES;
 
     timer_start(&deliver->sweep, SWEEP_MS);
+    if (++deliver->sweeps % SWEEPS_A_MINUTE == 0)
+        busiest_review(deliver->busiest);
     while (most-- > 0 && !deliver->is_draining && deliver_has_room(deliver)) {
         struct link *link = list_pop_front(&deliver->faulty);
 
@@ -352,11 +356,21 @@ static void on_sweep(void *owner)
 
 /* ---- the door ---- */
 
+static void count_init(struct deliver_statistics *statistics)
+{
+    histogram_init(&statistics->delay_queue, &histogram_long);
+    histogram_init(&statistics->delay_connect, &histogram_long);
+    histogram_init(&statistics->delay_transfer, &histogram_long);
+    histogram_init(&statistics->time_in_queue, &histogram_long);
+}
+
 struct deliver *deliver_new(const struct deliver_rooms *rooms)
 {
     struct deliver *deliver = NEW(struct deliver);
 
     deliver->rooms = *rooms;
+    deliver->busiest = busiest_new();
+    count_init(&deliver->statistics);
     deliver->destinations = map_new(LIMIT_DESTINATIONS);
     deliver->hosts = map_new(HOSTS_MAX);
     list_init(&deliver->all_destinations);
@@ -485,6 +499,7 @@ unsigned deliver_abort(struct deliver *deliver)
         work_free(work);
     }
     settle_abort(deliver);
+    deliver->statistics.possible_duplicates += behind_dot;
     return behind_dot;
 }
 
@@ -510,6 +525,7 @@ void deliver_free(struct deliver *deliver)
     deferred_cancel(deliver->rooms.loop, &deliver->empty);
     queue_watch(deliver->rooms.queue, NULL, NULL, NULL);
     settings_unref(deliver->settings);
+    busiest_free(deliver->busiest);
     memory_free(deliver);
 }
 
@@ -525,6 +541,11 @@ void deliver_statistics(const struct deliver *deliver,
          link = list_next(&deliver->all_destinations, link))
         statistics->destinations_backing_off +=
             CONTAINER_OF(link, struct destination, link)->until_ms > deliver_now(deliver);
+}
+
+void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busiest)
+{
+    busiest_read(deliver->busiest, deliver_now(deliver), busiest);
 }
 
 void deliver_why(const struct deliver *deliver, const char *lane_text, struct why *why)

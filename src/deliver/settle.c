@@ -3,6 +3,7 @@
  * stays in memory and is tried again: nothing is delivered twice because of it. */
 #include "inner.h"
 
+#include "busiest.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -43,6 +44,8 @@ struct settle {
     int64_t connect_ms;
     int64_t transfer_ms;
     int64_t started_ms;
+    bool was_tried; /* by an attempt: it has the times above */
+    struct busiest_mark mark;
 };
 
 static void submit(void *owner);
@@ -122,7 +125,7 @@ static void log_recipient(const struct settle *settle, uint32_t at)
                     event_of(settle, outcome));
     log_text(&line, "recipient", settle->lease->group.recipients[at].address);
     log_common(&line, settle);
-    log_text(&line, "class", verdict_class(outcome));
+    log_text(&line, "class", deliver_class_name(verdict_class(outcome)));
     log_reply(&line, outcome->said);
     log_end(&line);
 }
@@ -145,7 +148,7 @@ static void log_deferral(const struct settle *settle)
     log_text(&line, "recipient", group->recipients[first].address);
     log_number(&line, "recipients", count);
     log_common(&line, settle);
-    log_text(&line, "class", verdict_class(&settle->outcomes[first]));
+    log_text(&line, "class", deliver_class_name(verdict_class(&settle->outcomes[first])));
     log_seconds(&line, "next_attempt_in",
                 settle->settlement.next_attempt_ms - deliver_now(settle->deliver));
     log_reply(&line, settle->outcomes[first].said);
@@ -169,20 +172,58 @@ static void log_reports(const struct settle *settle)
     }
 }
 
-static void count(const struct settle *settle)
+static size_t tls_version(const struct settle *settle)
+{
+    if (!settle->has_tls)
+        return 0;
+    return strcmp(settle->tls.version, "TLSv1.3") == 0 ? 2 : 1;
+}
+
+static void count_recipient(struct settle *settle, const struct outcome *outcome,
+                            struct deliver_result *at_destination)
 {
     struct deliver_statistics *statistics = &settle->deliver->statistics;
+    enum deliver_class class = verdict_class(outcome);
 
-    for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++) {
-        const struct outcome *outcome = &settle->outcomes[i];
-
-        statistics->recipients_delivered += outcome->verdict == VERDICT_DELIVERED;
-        statistics->recipients_deferred += outcome->verdict == VERDICT_DEFERRED;
-        statistics->recipients_failed +=
-            outcome->verdict == VERDICT_FAILED && !outcome->is_expired;
-        statistics->recipients_expired += outcome->is_expired;
+    if (outcome->verdict == VERDICT_DEFERRED) {
+        statistics->recipients_deferred++;
+        statistics->deferred_by_class[class]++;
+        at_destination->deferred++;
+        return;
     }
+    histogram_add(&statistics->time_in_queue, 1000 * (deliver_now(settle->deliver) -
+                                                      settle->lease->envelope.arrival_ms));
+    if (outcome->verdict == VERDICT_DELIVERED) {
+        statistics->recipients_delivered++;
+        at_destination->delivered++;
+        if (outcome->is_local)
+            statistics->delivered_local++;
+        else
+            statistics->delivered_by_tls[tls_version(settle)]++;
+        return;
+    }
+    statistics->recipients_failed += !outcome->is_expired;
+    statistics->recipients_expired += outcome->is_expired;
+    statistics->failed_by_class[class]++;
+    at_destination->failed++;
+}
+
+static void count(struct settle *settle)
+{
+    struct deliver_statistics *statistics = &settle->deliver->statistics;
+    struct deliver_result *at_destination =
+        busiest_result(settle->deliver->busiest, settle->mark);
+
+    for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++)
+        count_recipient(settle, &settle->outcomes[i], at_destination);
     statistics->reports_queued += settle->report_count;
+    if (!settle->was_tried)
+        return;
+    histogram_add(&statistics->delay_queue,
+                  1000 * (settle->started_ms - settle->lease->envelope.arrival_ms));
+    if (settle->connect_ms > 0)
+        histogram_add(&statistics->delay_connect, 1000 * settle->connect_ms);
+    histogram_add(&statistics->delay_transfer, 1000 * settle->transfer_ms);
 }
 
 /* ---- the commit ---- */
@@ -323,6 +364,8 @@ static struct settle *settle_new(struct deliver *deliver, struct destination *de
     (void)snprintf(settle->destination_key, sizeof settle->destination_key, "%s",
                    destination ? destination->key : "");
     settle->started_ms = deliver_now(deliver);
+    if (destination)
+        settle->mark = busiest_settles(deliver->busiest, destination);
     arena_init(&settle->arena, SAID_ARENA);
     timer_init(&settle->retry, deliver->rooms.loop, submit, settle);
     list_push_back(&deliver->settling, &settle->link);
@@ -357,6 +400,7 @@ void settle_start(struct work *work, const struct outcome *outcomes,
     settle->connect_ms = facts->connect_ms;
     settle->transfer_ms = facts->transfer_ms;
     settle->started_ms = facts->started_ms;
+    settle->was_tried = true;
     judge(settle);
 }
 

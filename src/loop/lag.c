@@ -25,6 +25,7 @@ struct lag_probe {
     struct lag_slice slices[SLICES];
     int64_t max_ever_us;
     uint64_t samples;
+    struct histogram spread;
 };
 
 static int64_t bucket_top_us(unsigned bucket)
@@ -68,6 +69,7 @@ static void on_probe(uv_timer_t *timer)
     if (late_us > probe->max_ever_us)
         probe->max_ever_us = late_us;
     probe->samples++;
+    histogram_add(&probe->spread, late_us);
     uv_update_time(timer->loop);
     probe->expected_ns = uv_hrtime() + (uint64_t)PROBE_MS * 1000000;
     (void)uv_timer_start(timer, on_probe, PROBE_MS, 0);
@@ -82,6 +84,7 @@ void loop_measure_lag(struct loop *loop)
     loop->lag = probe = NEW(struct lag_probe);
     (void)uv_timer_init(&loop->uv, &probe->timer);
     probe->timer.data = probe;
+    histogram_init(&probe->spread, &histogram_short);
     probe->slice_started_ms = (int64_t)(uv_hrtime() / 1000000);
     uv_update_time(&loop->uv);
     probe->expected_ns = uv_hrtime() + (uint64_t)PROBE_MS * 1000000;
@@ -122,6 +125,7 @@ void loop_lag_read(const struct loop *loop, struct loop_lag *lag)
     uint64_t count = 0;
 
     memset(lag, 0, sizeof *lag);
+    histogram_init(&lag->spread, &histogram_short);
     if (!probe || probe->samples == 0)
         return;
     for (unsigned s = 0; s < SLICES; s++) {
@@ -133,6 +137,7 @@ void loop_lag_read(const struct loop *loop, struct loop_lag *lag)
             lag->max_us = probe->slices[s].max_us;
     }
     lag->samples = probe->samples;
+    lag->spread = probe->spread;
     lag->max_ever_us = probe->max_ever_us;
     lag->p50_us = percentile(sum, count, 50, lag->max_us);
     lag->p99_us = percentile(sum, count, 99, lag->max_us);

@@ -20,6 +20,11 @@ int64_t loop_now_ms(const struct loop *loop)
     return (int64_t)uv_now(&loop->uv);
 }
 
+int64_t loop_clock_us(void)
+{
+    return (int64_t)(uv_hrtime() / 1000);
+}
+
 int64_t loop_wall_us(void)
 {
     struct timespec now;

@@ -45,6 +45,7 @@ struct pool {
     uint64_t wait_us_max;
     uint64_t wait_us_max_before; /* of the minute before */
     uint64_t minute_started_ns;
+    struct histogram wait;
 };
 
 struct offload {
@@ -74,6 +75,7 @@ static void note_wait(struct pool *pool, const struct job *job)
     turn_minute(pool, now_ns);
     if (wait_us > pool->wait_us_max)
         pool->wait_us_max = wait_us;
+    histogram_add(&pool->wait, (int64_t)wait_us);
 }
 
 static void hand_back(struct job *job)
@@ -165,6 +167,7 @@ static void open_pool(struct offload *offload, enum pool_name name, unsigned thr
     pool->most_waiting = most_waiting;
     pool->nice_value = nice_value;
     pool->minute_started_ns = uv_hrtime();
+    histogram_init(&pool->wait, &histogram_short);
     list_init(&pool->waiting);
     CHECK(pthread_mutex_init(&pool->lock, NULL) == 0);
     CHECK(pthread_cond_init(&pool->work, NULL) == 0);
@@ -283,6 +286,7 @@ void offload_statistics(const struct offload *offload, enum pool_name name,
     statistics->running = pool->running;
     statistics->done = pool->done;
     statistics->refused = pool->refused;
+    statistics->wait = pool->wait;
     statistics->wait_us_max =
         (int64_t)(pool->wait_us_max > pool->wait_us_max_before ? pool->wait_us_max
                                                                : pool->wait_us_max_before);

@@ -228,6 +228,33 @@ static bool take_name(struct parse *parse, const struct record *record)
     return true;
 }
 
+/* RFC 1035 3.3.14: one or more strings, each with its length in front. A record that does
+ * not fit any more is passed over. */
+static bool take_txt(struct parse *parse, const struct record *record)
+{
+    struct dns_space *space = parse->space;
+    const uint8_t *data = parse->packet.data + record->data_at;
+    size_t begin = space->txt_length;
+    size_t end = begin;
+
+    if (record->data_length == 0)
+        return false;
+    for (size_t at = 0; at < record->data_length; at += 1U + data[at])
+        if (record->data_length - at < 1U + data[at])
+            return false;
+    if (space->answer.txt_count == LIMIT_DNS_ANSWER_TXT ||
+        record->data_length > sizeof space->txt_bytes - begin)
+        return true;
+    for (size_t at = 0; at < record->data_length; at += 1U + data[at]) {
+        memcpy(space->txt_bytes + end, data + at + 1, data[at]);
+        end += data[at];
+    }
+    space->txt_length = end;
+    space->txt[space->answer.txt_count++] =
+        (struct slice){space->txt_bytes + begin, end - begin};
+    return true;
+}
+
 static bool take(struct parse *parse, const struct record *record)
 {
     switch (parse->question->type) {
@@ -238,6 +265,8 @@ static bool take(struct parse *parse, const struct record *record)
         return take_address(parse, record);
     case RECORD_PTR:
         return take_name(parse, record);
+    case RECORD_TXT:
+        return take_txt(parse, record);
     case RECORD_CNAME:
         break;
     }
@@ -248,7 +277,8 @@ static bool has_records(const struct parse *parse)
 {
     const struct dns_answer *answer = &parse->space->answer;
 
-    return answer->mx_count > 0 || answer->address_count > 0 || answer->name != NULL;
+    return answer->mx_count > 0 || answer->address_count > 0 || answer->name != NULL ||
+           answer->txt_count > 0;
 }
 
 /* NULL, or what is wrong. */
@@ -338,6 +368,8 @@ void dns_space_reset(struct dns_space *space, enum result result, const char *te
     space->answer.result = result;
     space->answer.mx = space->mx;
     space->answer.addresses = space->addresses;
+    space->answer.txt = space->txt;
+    space->txt_length = 0;
     if (text)
         (void)snprintf(space->answer.text, sizeof space->answer.text, "%s", text);
 }

@@ -14,13 +14,16 @@
 
 enum { DNS_ANSWER_ADDRESSES = 2 * LIMIT_HOST_ADDRESSES };
 
-/* An answer with the room that its pointers point to: 26 KB, so there is one per resolver.
+/* An answer with the room that its pointers point to: 42 KB, so there is one per resolver.
  */
 struct dns_space {
     struct dns_answer answer;
     struct dns_mx mx[LIMIT_DNS_ANSWER_MX];
     struct ip addresses[DNS_ANSWER_ADDRESSES];
     char name[256];
+    struct slice txt[LIMIT_DNS_ANSWER_TXT];
+    char txt_bytes[LIMIT_DNS_TXT_BYTES];
+    size_t txt_length;
 };
 
 /* Empties it: no records, `result`, `text` (a copy; NULL: none). */

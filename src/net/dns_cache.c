@@ -17,8 +17,10 @@ struct dns_packed {
     uint16_t mx_count;
     uint16_t address_count;
     bool has_name;
+    uint8_t txt_count;
     uint32_t data_bytes;
-    /* MX: preference, name with NUL. Then the addresses. Then the name with NUL. */
+    /* MX: preference, name with NUL. Then the addresses. Then the name with NUL.
+     * Then each text behind its length. */
     uint8_t data[];
 };
 
@@ -54,6 +56,8 @@ struct dns_packed *dns_pack(const struct dns_answer *answer, int64_t expires_ms)
         bytes += sizeof answer->mx[i].preference + strlen(answer->mx[i].host) + 1;
     if (answer->name)
         bytes += strlen(answer->name) + 1;
+    for (size_t i = 0; i < answer->txt_count; i++)
+        bytes += sizeof(uint16_t) + answer->txt[i].length;
 
     packed = memory_new(sizeof *packed + bytes);
     packed->expires_ms = expires_ms;
@@ -62,6 +66,7 @@ struct dns_packed *dns_pack(const struct dns_answer *answer, int64_t expires_ms)
     packed->mx_count = (uint16_t)answer->mx_count;
     packed->address_count = (uint16_t)answer->address_count;
     packed->has_name = answer->name != NULL;
+    packed->txt_count = (uint8_t)answer->txt_count;
     packed->data_bytes = (uint32_t)bytes;
     at = packed->data;
     for (size_t i = 0; i < answer->mx_count; i++) {
@@ -73,6 +78,12 @@ struct dns_packed *dns_pack(const struct dns_answer *answer, int64_t expires_ms)
     at = put(at, answer->addresses, answer->address_count * sizeof(struct ip));
     if (answer->name)
         at = put(at, answer->name, strlen(answer->name) + 1);
+    for (size_t i = 0; i < answer->txt_count; i++) {
+        uint16_t length = (uint16_t)answer->txt[i].length;
+
+        at = put(at, &length, sizeof length);
+        at = put(at, answer->txt[i].data, length);
+    }
     CHECK(at == packed->data + bytes);
     return packed;
 }
@@ -111,6 +122,17 @@ void dns_unpack(const struct dns_packed *packed, int64_t now_ms, struct dns_spac
     if (packed->has_name) {
         memcpy(space->name, at, strlen((const char *)at) + 1);
         answer->name = space->name;
+        at += strlen(space->name) + 1;
+    }
+    for (size_t i = 0; i < packed->txt_count; i++) {
+        uint16_t length;
+
+        memcpy(&length, at, sizeof length);
+        memcpy(space->txt_bytes + space->txt_length, at + sizeof length, length);
+        space->txt[answer->txt_count++] =
+            (struct slice){space->txt_bytes + space->txt_length, length};
+        space->txt_length += length;
+        at += sizeof length + length;
     }
 }
 

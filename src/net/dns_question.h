@@ -16,6 +16,7 @@ enum record_type {
     RECORD_CNAME = 5,
     RECORD_PTR = 12,
     RECORD_MX = 15,
+    RECORD_TXT = 16,
     RECORD_AAAA = 28
 };
 

@@ -69,12 +69,15 @@ void handshake_count_out(struct stream *stream)
 static void end_handshake(struct stream *stream, const struct fault *fault)
 {
     stream_secured_fn *on_secured = stream->on_secured;
+    struct net_handshakes *direction =
+        stream->is_client ? &stream->net->statistics.out : &stream->net->statistics.in;
 
     handshake_count_out(stream);
     timer_cancel(&stream->timer);
     stream->on_secured = NULL;
     if (fault) {
         stream->net->statistics.handshakes_failed++;
+        direction->failed++;
         stream_flush(stream); /* the alert, as far as it goes */
         stream->fault = *fault;
         stream->is_broken = true;
@@ -87,6 +90,8 @@ static void end_handshake(struct stream *stream, const struct fault *fault)
     stream->net->statistics.handshakes_done++;
     stream->is_securing = false;
     tls_engine_facts(stream->engine, &stream->facts);
+    direction->done++;
+    direction->resumed += stream->facts.is_resumed;
     on_secured(stream->owner, NULL);
     /* What came behind the handshake is delivered when the owner has had its turn. */
     if (!stream->is_closing)
@@ -206,6 +211,7 @@ enum result stream_secure_client(struct stream *stream, struct tls_client *clien
 {
     if (count_in(stream) != RESULT_OK)
         return RESULT_BUSY;
+    stream->is_client = true;
     secure(stream, tls_engine_new_client(client, level, name), on_end);
     return RESULT_OK;
 }

@@ -78,6 +78,7 @@ static const struct kind {
     [LOOKUP_MX] = {'M', "MX", 1, {RECORD_MX}},
     [LOOKUP_ADDRESS] = {'A', "addresses", 2, {RECORD_AAAA, RECORD_A}},
     [LOOKUP_PTR] = {'P', "PTR", 1, {RECORD_PTR}},
+    [LOOKUP_TXT] = {'T', "TXT", 1, {RECORD_TXT}},
 };
 
 /* ---- look-ups and jobs ---- */

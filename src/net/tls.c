@@ -187,11 +187,12 @@ static enum result load_pairs(struct tls_server *server,
     for (size_t i = 0; i < settings->pair_count; i++) {
         enum result loaded = load_pair(&server->pairs[i], settings->certificate_files[i],
                                        settings->key_files[i], &server->random, fault);
-        int64_t expires_ms;
+        int64_t expires_ms = wall_ms_of(&server->pairs[i].certificate.valid_to);
 
         if (loaded != RESULT_OK)
             return loaded;
-        expires_ms = wall_ms_of(&server->pairs[i].certificate.valid_to);
+        server->pairs[i].file = memory_text(settings->certificate_files[i]);
+        server->pairs[i].expires_ms = expires_ms;
         if (server->expires_ms == 0 || expires_ms < server->expires_ms)
             server->expires_ms = expires_ms;
     }
@@ -238,6 +239,7 @@ static void server_free(struct tls_server *server)
     for (size_t i = 0; i < server->pair_count; i++) {
         mbedtls_x509_crt_free(&server->pairs[i].certificate);
         mbedtls_pk_free(&server->pairs[i].key);
+        memory_free(server->pairs[i].file);
     }
     memory_free(server->pairs);
     memory_free(server->suites);
@@ -282,6 +284,15 @@ void tls_server_unref(struct tls_server *server)
 int64_t tls_server_expires_ms(const struct tls_server *server)
 {
     return server->expires_ms;
+}
+
+const char *tls_server_certificate(const struct tls_server *server, size_t at,
+                                   int64_t *expires_ms)
+{
+    if (at >= server->pair_count)
+        return NULL;
+    *expires_ms = server->pairs[at].expires_ms;
+    return server->pairs[at].file;
 }
 
 /* ---- outbound ---- */

@@ -23,6 +23,7 @@ struct tls_engine {
     char name[256];
     bool has_name; /* one that a certificate can be checked against */
     bool is_done;
+    bool has_certificate; /* the handshake came by the server's: it is no resumed one */
     struct bytes input;
     size_t taken; /* of the input */
     struct bytes output;
@@ -165,13 +166,26 @@ static void verify_text(const struct tls_engine *engine, char *text, size_t text
             *at = at[1] ? ';' : '\0';
 }
 
+/* As mbedtls_ssl_handshake(), which does not tell whether a session was resumed. */
+static int handshake(struct tls_engine *engine)
+{
+    int error = 0;
+
+    while (!error && !mbedtls_ssl_is_handshake_over(&engine->ssl)) {
+        if (engine->ssl.MBEDTLS_PRIVATE(state) == MBEDTLS_SSL_SERVER_CERTIFICATE)
+            engine->has_certificate = true;
+        error = mbedtls_ssl_handshake_step(&engine->ssl);
+    }
+    return error;
+}
+
 enum tls_step tls_engine_handshake(struct tls_engine *engine)
 {
     int error;
 
     if (engine->fault.code != RESULT_OK)
         return TLS_STEP_FAILED;
-    error = mbedtls_ssl_handshake(&engine->ssl);
+    error = handshake(engine);
     if (error == MBEDTLS_ERR_SSL_WANT_READ || error == MBEDTLS_ERR_SSL_WANT_WRITE)
         return TLS_STEP_WANT_READ;
     if (error)
@@ -194,6 +208,7 @@ void tls_engine_facts(const struct tls_engine *engine, struct tls_facts *facts)
     memset(facts, 0, sizeof *facts);
     facts->is_secure = engine->is_done;
     facts->is_verified = is_verified(engine);
+    facts->is_resumed = engine->is_done && !engine->has_certificate;
     (void)snprintf(facts->version, sizeof facts->version, "%s",
                    mbedtls_ssl_get_version(&engine->ssl));
     (void)snprintf(facts->cipher, sizeof facts->cipher, "%s",

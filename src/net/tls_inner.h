@@ -19,6 +19,8 @@ struct tls_random { /* guarded inside by the library's own lock */
 struct tls_pair {
     mbedtls_x509_crt certificate;
     mbedtls_pk_context key;
+    char *file; /* of the certificate */
+    int64_t expires_ms;
 };
 
 struct tls_server {

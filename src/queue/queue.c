@@ -218,5 +218,10 @@ void queue_statistics(struct queue *queue, struct queue_statistics *statistics)
         .has_room = queue_has_room(queue) == RESULT_OK,
         .oldest_ms = waiting.oldest_ms,
         .outbound_window_bytes = queue->outbound_bytes,
+        .disk_free_bytes = store.disk_free_bytes,
+        .free_page_bytes = store.free_page_bytes,
+        .map_bytes = store.map_bytes,
+        .commit = store.commit,
+        .batch = store.batch,
     };
 }

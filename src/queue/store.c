@@ -61,6 +61,8 @@ static void note_commit(struct store *store, bool is_ok, int64_t started_us,
     numbers->commits_failed += is_ok ? 0 : 1;
     numbers->batch_last = operations;
     numbers->commit_us_last = ended_us - started_us;
+    histogram_add(&numbers->commit, numbers->commit_us_last);
+    histogram_add(&numbers->batch, (int64_t)operations);
     if (numbers->commit_us_last > numbers->commit_us_max)
         numbers->commit_us_max = numbers->commit_us_last;
     (void)pthread_mutex_unlock(&store->lock);
@@ -367,6 +369,8 @@ enum result store_open(const struct store_settings *settings, struct store **ope
     store->directory = memory_text(settings->directory);
     store->map_bytes = settings->map_bytes;
     store->minute_started_us = now_us();
+    histogram_init(&store->numbers.commit, &histogram_short);
+    histogram_init(&store->numbers.batch, &histogram_items);
     list_init(&store->pending);
     list_init(&store->ended);
     list_init(&store->taken);

@@ -11,6 +11,7 @@
 #define SMTPD_QUEUE_STORE_H
 
 #include "smtpd/base/bytes.h"
+#include "smtpd/base/histogram.h"
 #include "smtpd/loop/loop.h"
 
 struct store;
@@ -112,6 +113,11 @@ struct store_numbers {
     uint64_t commits_failed;
     uint64_t batch_last;
     int64_t commit_us_last;
+    struct histogram commit; /* us */
+    struct histogram batch;  /* operations in a commit */
+    uint64_t disk_free_bytes;
+    uint64_t free_page_bytes; /* inside the file */
+    uint64_t map_bytes;
     int64_t commit_us_max;    /* of the last minute, and the one before */
     int64_t commit_runs_us;   /* how long the one that runs now does; 0: none */
     int64_t commit_failed_us; /* since the last one failed, unless one succeeded; 0 */

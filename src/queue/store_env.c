@@ -325,6 +325,8 @@ void store_measure(struct store *store)
     uint64_t pages;
     uint64_t file_pages;
     uint64_t growth;
+    uint64_t disk = disk_available(store);
+    uint64_t unused = 0;
     uint64_t room;
     int code;
     MDB_txn *txn = store_reader_take(store, &code);
@@ -337,13 +339,14 @@ void store_measure(struct store *store)
     file_pages = info.me_last_pgno + 1;
     growth = store->map_bytes - file_pages * store->page_bytes;
     keep_room(store, file_pages * store->page_bytes);
-    room = disk_available(store);
-    if (room > growth)
-        room = growth;
+    room = disk < growth ? disk : growth;
     if (file_pages > pages)
-        room += (file_pages - pages) * store->page_bytes;
+        unused = (file_pages - pages) * store->page_bytes;
     (void)pthread_mutex_lock(&store->lock);
-    store->numbers.free_bytes = room;
+    store->numbers.free_bytes = room + unused;
+    store->numbers.disk_free_bytes = disk;
+    store->numbers.free_page_bytes = unused;
+    store->numbers.map_bytes = store->map_bytes;
     store->numbers.file_bytes = file_pages * store->page_bytes;
     (void)pthread_mutex_unlock(&store->lock);
 }

@@ -61,6 +61,7 @@ void auth_dialogue_fail(struct session *session, enum reply_name reply)
         session->receive->statistics.auth_failed++;
         journal_auth(session, session->auth->user, false, session->auth->mechanism->name);
     }
+    session->receive->statistics.auth_busy += reply == REPLY_AUTH_BUSY;
     auth_dialogue_end(session);
     session_reply(session, reply, NULL);
 }

@@ -79,6 +79,8 @@ void intake_begin(struct session *session)
     transaction->draft = queue_draft_open(session->receive->rooms.queue, on_room, session);
     transaction->envelope.id = draft_id(transaction->draft);
     transaction->began_ms = loop_now_ms(session->receive->rooms.loop);
+    if (session_may_relay(session))
+        transaction->signing = signing_start(session->receive->rooms.signer);
     section_init(&transaction->section);
     framing_start_message(&session->framing);
     add_trace(session);
@@ -96,6 +98,7 @@ static void fail(struct session *session, enum reply_name reply)
     if (transaction->draft)
         draft_discard(transaction->draft);
     transaction->draft = NULL;
+    transaction_leave_unsigned(transaction);
     bytes_release(&transaction->header);
     if (session->wait == WAIT_ROOM)
         session->wait = WAIT_NOTHING; /* there is no draft left that could have room */
@@ -108,6 +111,8 @@ static void write_body(struct session *session, struct slice body)
 
     if (transaction->has_failed || body.length == 0)
         return;
+    if (transaction->signing)
+        signing_add(transaction->signing, body);
     result = draft_write(transaction->draft, body);
     if (result == RESULT_AGAIN)
         session_wait_for(session, WAIT_ROOM);
@@ -115,6 +120,17 @@ static void write_body(struct session *session, struct slice body)
         fail(session, REPLY_NO_SPACE);
     else if (result != RESULT_OK)
         fail(session, REPLY_QUEUE_FAILED);
+}
+
+/* Last of all that is done to the header section: signed is what is stored. */
+static void choose_keys(struct transaction *transaction)
+{
+    if (!transaction->signing)
+        return;
+    transaction->signature_count =
+        signing_choose(transaction->signing, transaction_section(transaction));
+    if (transaction->signature_count == 0)
+        transaction_leave_unsigned(transaction);
 }
 
 /* The buffer holds the section without its empty line. */
@@ -132,6 +148,7 @@ static void finish_header(struct session *session)
     if (fix_ups_apply(session) != RESULT_OK ||
         framing_add_line(&transaction->header, SLICE_NONE) != RESULT_OK)
         fail(session, REPLY_HEADER_TOO_LARGE);
+    choose_keys(transaction);
 }
 
 /* Adds a portion to the section; what turns out to be body goes on to the draft. */
@@ -198,7 +215,7 @@ void intake_take(struct session *session, struct slice piece)
     transaction->bytes += piece.length;
     if (transaction->bytes > limit + INTAKE_EXCESS_BYTES) {
         fail(session, REPLY_TOO_LARGE);
-        session->receive->statistics.messages_rejected++;
+        receive_count_rejected(session->receive, REPLY_TOO_LARGE);
         session_reply_close(session, REPLY_TOO_LARGE, "the message has no end");
         return;
     }

@@ -144,6 +144,8 @@ void journal_accepted(const struct session *session)
     log_number(&line, "size", (int64_t)transaction->bytes);
     log_text(&line, "user", session->user);
     log_text(&line, "message_id", transaction->message_id);
+    if (transaction->signature_count > 0)
+        log_number(&line, "signatures", (int64_t)transaction->signature_count);
     add_tls(&line, session);
     log_object(&line, "delays");
     log_seconds(&line, "receive",

@@ -30,6 +30,7 @@ struct receive *receive_new(const struct receive_rooms *rooms)
     receive->rooms = *rooms;
     list_init(&receive->sessions);
     bytes_init(&receive->output, OUTPUT_BYTES_MAX);
+    receive_statistics_init(receive);
     /* Ids of sessions must differ between two runs: they stand in logs side by side. */
     secure_random(&receive->next_session, sizeof receive->next_session);
     return receive;
@@ -61,6 +62,9 @@ static void refuse(struct receive *receive, const struct receive_listener *liste
     reply_named(&reply, name, receive->profile->settings.hostname);
     journal_refused(listener, &stream_peer(stream)->ip, &reply);
     receive->statistics.connections_refused++;
+    receive_count_reply(receive, name, &reply);
+    if (listener->statistics)
+        listener->statistics->refused++;
     if (listener->tls_mode == RECEIVE_TLS_IMPLICIT) {
         stream_abort(stream);
         return;
@@ -90,8 +94,11 @@ void receive_on_stream(struct receive *receive, const struct receive_listener *l
     verdict = rate_admit(receive->rooms.rate, &stream_peer(stream)->ip);
     if (verdict != RATE_OK)
         refuse(receive, listener, stream, replies[verdict]);
-    else
+    else {
+        if (listener->statistics)
+            listener->statistics->accepted++;
         session_start(receive, listener, stream);
+    }
 }
 
 static void on_nobody_left(void *owner)
@@ -161,11 +168,4 @@ void receive_free(struct receive *receive)
     profile_unref(receive->profile);
     bytes_fini(&receive->output);
     memory_free(receive);
-}
-
-void receive_statistics(const struct receive *receive,
-                        struct receive_statistics *statistics)
-{
-    *statistics = receive->statistics;
-    statistics->connections_open = receive->sessions.count;
 }

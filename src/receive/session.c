@@ -3,7 +3,7 @@
  * the verb table's to say. What is here: bytes in, replies out, TLS, patience, the end.
  *
  *   [handshake] -> greeting -> READ_COMMANDS <-> READ_AUTH
- *                                   |    \____ READ_DATA, READ_CHUNK -> WAIT_COMMIT -> back
+ *                                   |    \____ READ_DATA, READ_CHUNK -> [WAIT_SIGN] -> WAIT_COMMIT -> back
  *                                   +-- STARTTLS: WAIT_HANDSHAKE -> back, knowing nothing
  *
  * Replies are gathered in one buffer of the room while a callback runs and written when it
@@ -36,11 +36,9 @@ static int64_t now_ms(const struct session *session)
 static void count_reply(struct session *session, enum reply_name name,
                         const struct reply *reply)
 {
-    struct receive_statistics *statistics = &session->receive->statistics;
-
-    statistics->replies_2xx += reply_is_positive(reply);
-    statistics->replies_4xx += reply_is_transient(reply);
-    statistics->replies_5xx += reply_is_permanent(reply);
+    receive_count_reply(session->receive, name, reply);
+    if (reply->code >= 400 && session->borrowed_recipient)
+        session->receive->statistics.recipients_rejected++;
     /* A failed log-in has an event of its own. */
     if (reply->code >= 400 && name != REPLY_AUTH_FAILED)
         journal_rejected(session, reply);
@@ -107,6 +105,8 @@ void session_close(struct session *session, const char *reason)
         return;
     session_flush(session);
     journal_disconnected(session, reason);
+    receive_count_session(session->receive,
+                          session->is_secured ? stream_tls(session->stream) : NULL);
     stream_close(session->stream);
     session->stream = NULL;
     timer_cancel(&session->timer);
@@ -125,6 +125,12 @@ void session_reply_close(struct session *session, enum reply_name name, const ch
 {
     say(session, name, NULL);
     session_close(session, reason);
+}
+
+bool session_may_relay(const struct session *session)
+{
+    return session->user || (session->mode == MODE_RELAY &&
+                             access_is_trusted(session->profile->access, &session->peer));
 }
 
 void session_leave_if_idle(struct session *session)

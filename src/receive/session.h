@@ -37,7 +37,17 @@ struct receive {
     void *on_empty_owner;
     struct deferred empty;
     struct receive_statistics statistics;
+    uint64_t replies[REPLY_NAME_COUNT];
+    uint64_t rejections[REPLY_NAME_COUNT]; /* of messages, by the reply */
 };
+
+/* statistics.c */
+void receive_statistics_init(struct receive *receive);
+void receive_count_reply(struct receive *receive, enum reply_name name,
+                         const struct reply *reply);
+void receive_count_rejected(struct receive *receive, enum reply_name name);
+struct tls_facts;
+void receive_count_session(struct receive *receive, const struct tls_facts *tls);
 
 void receive_on_session_freed(struct receive *receive);
 
@@ -62,6 +72,7 @@ enum session_wait {
     WAIT_TURN,      /* other sessions, after many commands at once */
     WAIT_AUTH,      /* the password pool */
     WAIT_ROOM,      /* the draft */
+    WAIT_SIGN,      /* the crypto pool: signatures */
     WAIT_COMMIT,    /* the store */
     WAIT_DELAY      /* nobody: a reply is held back (session_reply_later) */
 };
@@ -154,6 +165,8 @@ void session_resume(struct session *session);
 /* What comes next are commands / data: the clock of the client's patience starts anew. */
 void session_read(struct session *session, enum session_reading reading);
 void session_flush(struct session *session);
+/* The client logged in, or stands in a network that may relay without. */
+bool session_may_relay(const struct session *session);
 /* Replies 421 and closes if the session waits for a command. */
 void session_leave_if_idle(struct session *session);
 /* STARTTLS: 220, then the handshake, then a session that knows nothing. */

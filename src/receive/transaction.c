@@ -57,6 +57,7 @@ void transaction_abandon(struct session *session)
         draft_discard(transaction->draft);
     if (transaction->commit)
         commit_cancel(transaction->commit);
+    transaction_leave_unsigned(transaction);
     bytes_fini(&transaction->header);
     arena_clear(&transaction->arena);
     memory_free(transaction->recipients);
@@ -174,7 +175,7 @@ enum reply_name transaction_add(struct session *session, const struct address *a
 void transaction_end(struct session *session, enum reply_name reply, const char *argument)
 {
     if (reply != REPLY_QUEUED)
-        session->receive->statistics.messages_rejected++;
+        receive_count_rejected(session->receive, reply);
     session->state = STATE_GREETED;
     session_reply(session, reply, argument); /* the log still sees the transaction */
     transaction_abandon(session);
@@ -188,6 +189,10 @@ static void note_accepted(struct session *session)
     statistics->messages_accepted++;
     statistics->recipients_accepted += session->transaction->recipient_count;
     statistics->bytes_accepted += session->transaction->bytes;
+    histogram_add(&statistics->final_dot,
+                  loop_clock_us() - session->transaction->final_dot_us);
+    histogram_add(&statistics->whole, 1000 * (loop_now_ms(session->receive->rooms.loop) -
+                                              session->transaction->began_ms));
     session->messages++;
     session->bad_commands = 0;
 }
@@ -212,7 +217,7 @@ static void on_committed(void *owner, enum result result)
         session_free(session); /* the client went while the commit ran */
 }
 
-void transaction_commit(struct session *session)
+static void commit(struct session *session)
 {
     struct transaction *transaction = session->transaction;
     const struct framing_facts *facts = &session->framing.facts;
@@ -229,7 +234,61 @@ void transaction_commit(struct session *session)
     transaction->envelope.has_dot_line = facts->has_dot_line;
     transaction->envelope.longest_line = facts->longest_line;
     transaction->draft = NULL;
+    transaction->final_dot_us = loop_clock_us();
     session_wait_for(session, WAIT_COMMIT);
     transaction->commit = draft_commit(draft, &submission, on_committed, session);
     bytes_release(&transaction->header);
+}
+
+static enum result put_in_front(struct transaction *transaction, struct slice fields)
+{
+    struct bytes whole;
+    enum result result;
+
+    bytes_init(&whole, transaction->header.length + fields.length);
+    result = bytes_add(&whole, fields);
+    if (result == RESULT_OK)
+        result = bytes_add(&whole, bytes_view(&transaction->header));
+    bytes_fini(&transaction->header);
+    transaction->header = whole;
+    return result;
+}
+
+/* The client may have gone meanwhile: then the signing was cancelled, and this is not called.
+ */
+static void on_signed(void *owner, enum result result, struct slice fields)
+{
+    struct session *session = owner;
+    struct transaction *transaction = session->transaction;
+
+    transaction->signing = NULL;
+    if (result == RESULT_OK)
+        result = put_in_front(transaction, fields);
+    if (result == RESULT_OK) {
+        commit(session);
+        return;
+    }
+    transaction_end(session, REPLY_SIGNING_FAILED, NULL);
+    session_resume(session);
+}
+
+void transaction_commit(struct session *session)
+{
+    struct transaction *transaction = session->transaction;
+
+    if (!transaction->signing) {
+        commit(session);
+        return;
+    }
+    session_wait_for(session, WAIT_SIGN);
+    signing_finish(transaction->signing, transaction_section(transaction),
+                   transaction->envelope.id, on_signed, session);
+}
+
+void transaction_leave_unsigned(struct transaction *transaction)
+{
+    if (transaction->signing)
+        signing_cancel(transaction->signing);
+    transaction->signing = NULL;
+    transaction->signature_count = 0;
 }

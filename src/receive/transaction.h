@@ -20,6 +20,8 @@ struct transaction {
     size_t recipient_count;
     size_t recipient_capacity;
 
+    struct signing *signing; /* NULL: the message gets no signature */
+    size_t signature_count;
     struct draft *draft; /* NULL before the data, and after a failure */
     struct commit *commit;
     struct bytes header; /* our Received, then the section */
@@ -30,6 +32,7 @@ struct transaction {
     enum reply_name failure;
     uint64_t bytes; /* of the message, as the client sent it */
     const char *message_id;
+    int64_t final_dot_us; /* loop_clock_us() */
     int64_t began_ms;
 };
 
@@ -43,8 +46,11 @@ enum reply_name transaction_add(struct session *session, const struct address *a
 struct slice transaction_section(const struct transaction *transaction);
 size_t transaction_recipients(const struct session *session);
 
-/* Hands the message to the queue; the reply comes when it is durable. */
+/* Signs the message if keys were chosen, and hands it to the queue; the reply comes when it
+ * is durable. */
 void transaction_commit(struct session *session);
+/* No keys for this message, or it failed already. */
+void transaction_leave_unsigned(struct transaction *transaction);
 /* The reply to the message, and its end. */
 void transaction_end(struct session *session, enum reply_name reply, const char *argument);
 /* RSET, EHLO, the end of the session: no trace of the message. */

@@ -80,6 +80,7 @@ static void verb_ehlo(struct session *session, struct slice rest)
         return;
     }
     session->receive->statistics.replies_2xx++;
+    session->receive->replies[REPLY_HELLO]++;
 }
 
 static void verb_helo(struct session *session, struct slice rest)
@@ -168,8 +169,6 @@ static enum reply_name judge_recipient(const struct session *session,
                                        struct address *stored, char normal[DOMAIN_TEXT])
 {
     const struct access *access = session->profile->access;
-    bool may_relay = session->user || (session->mode == MODE_RELAY &&
-                                       access_is_trusted(access, &session->peer));
     enum access_verdict verdict;
 
     *stored = command->recipient;
@@ -181,7 +180,7 @@ static enum reply_name judge_recipient(const struct session *session,
     verdict = access_recipient(access, stored);
     if (verdict == ACCESS_UNKNOWN_USER)
         return REPLY_UNKNOWN_RECIPIENT;
-    if (verdict == ACCESS_REMOTE && !may_relay)
+    if (verdict == ACCESS_REMOTE && !session_may_relay(session))
         return REPLY_RELAY_DENIED;
     if (verdict == ACCESS_POSTMASTER &&
         (address_parse_mailbox(slice_of(access_postmaster(access)), stored) != RESULT_OK ||

@@ -14,6 +14,7 @@ struct server_listener {
     struct server *server;
     struct listener *listener;
     struct receive_listener settings;
+    struct receive_listener_statistics statistics;
     char name[IP_TEXT];
     bool is_wanted; /* by the file that is being applied */
 };
@@ -29,6 +30,7 @@ struct server {
     struct auth *auth;
     struct rate *rate;
     struct access *access;
+    struct signer *signer;
     struct tls_server *tls_server;
     struct tls_client *tls_client;
     struct receive *receive;
@@ -71,6 +73,7 @@ enum result MUST_CHECK listeners_open(struct server *server, const struct config
                                       struct fault *fault);
 /* Gives each its settings, closes what `server->config` does not want, starts new ones. */
 void listeners_apply(struct server *server);
+void listeners_tell(void *owner, admin_listener_fn *each, void *each_owner);
 void listeners_close(struct server *server); /* of SMTP: probes go on */
 
 /* reload.c */

@@ -104,6 +104,7 @@ static void apply_one(struct server *server, const struct config_listen *listen,
         .tls_mode = (enum receive_tls)listen->tls,
         .tls = listen->tls == RECEIVE_TLS_NONE ? NULL : tls_server_ref(server->tls_server),
         .name = known->name,
+        .statistics = &known->statistics,
     };
     listener_expect_proxy(known->listener, server->config->proxy_networks.items,
                           listen->proxy_protocol ? server->config->proxy_networks.count
@@ -138,6 +139,19 @@ void listeners_apply(struct server *server)
     }
     admin_public_apply(server->public, server->admin, server->config->admin_listen.items,
                        server->config->admin_listen.count);
+}
+
+void listeners_tell(void *owner, admin_listener_fn *each, void *each_owner)
+{
+    const struct server *server = owner;
+
+    for (struct link *link = list_first(&server->listeners); link;
+         link = list_next(&server->listeners, link)) {
+        const struct server_listener *known =
+            CONTAINER_OF(link, struct server_listener, link);
+
+        each(each_owner, known->name, &known->statistics);
+    }
 }
 
 void listeners_close(struct server *server)

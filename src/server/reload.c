@@ -14,6 +14,7 @@ struct preparation { /* made on the file pool */
     struct tls_client *tls_client;
     uint64_t follow_stamp;
     uint64_t config_stamp;
+    struct sign_keys *sign_keys;
     struct config_problems problems;
     struct fault fault;
 };
@@ -28,6 +29,7 @@ static enum result read_files(struct preparation *preparation)
 {
     struct config *config = preparation->config;
     struct tls_server_settings tls;
+    struct sign_settings sign;
     enum result result = RESULT_OK;
 
     preparation->follow_stamp = follow_stamp(config);
@@ -40,6 +42,9 @@ static enum result read_files(struct preparation *preparation)
     if (result == RESULT_OK && config->users_file)
         result =
             users_file_list(config->users_file, ignore_user, NULL, &preparation->fault);
+    config_sign(config, &sign);
+    if (result == RESULT_OK)
+        result = sign_keys_load(&sign, &preparation->sign_keys, &preparation->fault);
     return result;
 }
 
@@ -62,6 +67,7 @@ static void drop(void *input)
     config_free(preparation->config);
     tls_server_unref(preparation->tls_server);
     tls_client_unref(preparation->tls_client);
+    sign_keys_unref(preparation->sign_keys);
     memory_free(preparation->path);
     memory_free(preparation);
 }
@@ -147,6 +153,8 @@ static void apply(struct server *server, struct preparation *preparation,
     server->expiry_warned_ms = 0;
     preparation->tls_server = NULL;
     preparation->tls_client = NULL;
+    signer_use(server->signer, preparation->sign_keys);
+    preparation->sign_keys = NULL;
     if (resolver)
         server_use_resolver(server, resolver);
     /* The old values live until every room has copied the new ones. */

@@ -86,6 +86,21 @@ static enum result open_tls(struct server *server, struct fault *fault)
     return result;
 }
 
+static enum result open_signer(struct server *server, struct fault *fault)
+{
+    struct sign_settings settings;
+    struct sign_keys *keys = NULL;
+    enum result result;
+
+    config_sign(server->config, &settings);
+    result = sign_keys_load(&settings, &keys, fault);
+    if (result != RESULT_OK)
+        return result;
+    server->signer = signer_new(server->loop, server->offload);
+    signer_use(server->signer, keys);
+    return RESULT_OK;
+}
+
 static enum result open_keepers(struct server *server, struct fault *fault)
 {
     struct resolver_settings resolver;
@@ -99,6 +114,8 @@ static enum result open_keepers(struct server *server, struct fault *fault)
         return result;
     server->auth = auth_new(server->loop, server->offload);
     result = auth_load(server->auth, server->config->users_file, fault);
+    if (result == RESULT_OK)
+        result = open_signer(server, fault);
     if (result != RESULT_OK)
         return result;
     config_rate(server->config, &rate);
@@ -120,6 +137,7 @@ static void tell_facts(void *owner, struct admin_facts *facts)
         .listeners = (unsigned)server->listeners.count,
         .reloads = server->reloads,
         .reloads_failed = server->reloads_failed,
+        .tls_server = server->tls_server,
     };
 }
 
@@ -134,6 +152,7 @@ static enum result open_control(struct server *server, struct fault *fault)
         .receive = server->receive,
         .deliver = server->deliver,
         .facts = tell_facts,
+        .listeners = listeners_tell,
         .owner = server,
     };
     char *path = memory_format("%s/control.sock", server->config->data_dir);
@@ -147,8 +166,8 @@ static enum result open_control(struct server *server, struct fault *fault)
  */
 static enum result open_workers(struct server *server, struct fault *fault)
 {
-    struct receive_rooms receive = {server->loop, server->net, server->queue, server->auth,
-                                    server->rate};
+    struct receive_rooms receive = {server->loop, server->net,  server->queue,
+                                    server->auth, server->rate, server->signer};
     struct deliver_rooms deliver = {server->loop,  server->net,   server->resolver,
                                     server->queue, local_deliver, NULL};
 
@@ -254,6 +273,7 @@ static void close_keepers(struct server *server)
         rate_free(server->rate);
     if (server->auth)
         auth_free(server->auth);
+    signer_free(server->signer);
     if (server->resolver)
         resolver_free(server->resolver);
     access_unref(server->access);
@@ -359,7 +379,19 @@ static void ignore_user(void *owner, const char *name)
     (void)name;
 }
 
-void server_check(const struct config *config, struct config_problems *problems)
+static void check_keys(struct config *config, struct config_problems *problems)
+{
+    struct sign_settings settings;
+    struct sign_keys *keys = NULL;
+    struct fault fault;
+
+    config_sign(config, &settings);
+    if (sign_keys_load(&settings, &keys, &fault) != RESULT_OK)
+        add_problem(problems, fault.text);
+    sign_keys_unref(keys);
+}
+
+void server_check(struct config *config, struct config_problems *problems)
 {
     struct tls_server_settings settings;
     struct tls_server *server = NULL;
@@ -378,4 +410,5 @@ void server_check(const struct config *config, struct config_problems *problems)
     if (config->users_file &&
         users_file_list(config->users_file, ignore_user, NULL, &fault) != RESULT_OK)
         add_problem(problems, fault.text);
+    check_keys(config, problems);
 }

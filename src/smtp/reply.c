@@ -261,6 +261,7 @@ static const struct reply_row rows[REPLY_NAME_COUNT] = {
     [REPLY_HEADER_TOO_LARGE]       = {"header-too-large", 552, "5.3.4", "The header section is larger than 256 KiB"},
     [REPLY_NO_SPACE]               = {"no-space", 452, "4.3.1", "No room for mail just now: try again later"},
     [REPLY_QUEUE_FAILED]           = {"queue-failed", 451, "4.3.0", "The message could not be stored: try again later"},
+    [REPLY_SIGNING_FAILED]         = {"signing-failed", 451, "4.7.5", "The message could not be signed: try again later"},
     [REPLY_LOOP]                   = {"loop", 554, "5.4.6", "Too many Received lines: the message is in a loop"},
     [REPLY_BARE_LINE_END]          = {"bare-line-end", 550, "5.5.2", "The message has a bare CR or LF (RFC 5321 2.3.8)"},
     [REPLY_HAS_NUL]                = {"has-nul", 550, "5.6.0", "The message has a NUL byte"},
@@ -281,6 +282,11 @@ void reply_named(struct reply *reply, enum reply_name name, const char *argument
 const char *reply_name_text(enum reply_name name)
 {
     return rows[name].name;
+}
+
+uint16_t reply_name_code(enum reply_name name)
+{
+    return rows[name].code;
 }
 
 static enum result add_reply_line(struct bytes *into, const char *head, struct slice text)

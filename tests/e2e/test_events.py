@@ -27,6 +27,10 @@ NOT_SEEN = {
 
 # Events of a subject that has a file of its own, which waits for them.
 SEEN_ELSEWHERE = {
+    "sign.failed": "test_dkim.py",
+    "sign.keys_loaded": "test_dkim.py",
+    "sign.keys_unreadable": "test_dkim.py",
+    "sign.key_exposed": "test_dkim.py",
     "net.proxy_refused": "test_proxy.py",
     "server.certificates_loaded": "test_follow.py",
     "server.certificates_unreadable": "test_follow.py",
@@ -314,7 +318,7 @@ class Events(unittest.TestCase):
             for name in files if not folder.endswith("config") else ():
                 with open(os.path.join(folder, name)) as file:
                     names |= set(re.findall(
-                        r'"((?:receive|deliver|queue|loop|net|tls|policy|local|server)\.[a-z_]+)"',
+                        r'"((?:receive|deliver|queue|loop|net|tls|policy|local|server|sign)\.[a-z_]+)"',
                         file.read()))
         self.assertEqual(names, set(self.page))
 

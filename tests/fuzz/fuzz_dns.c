@@ -20,12 +20,14 @@ static bool is_host(const char *host)
 
 static void check_answer(const struct dns_answer *answer)
 {
-    size_t records = answer->mx_count + answer->address_count + (answer->name != NULL);
+    size_t records = answer->mx_count + answer->address_count + (answer->name != NULL) +
+                     answer->txt_count;
 
     CHECK(answer->mx_count <= LIMIT_DNS_ANSWER_MX);
     CHECK(answer->address_count <= DNS_ANSWER_ADDRESSES);
     for (size_t i = 0; i < answer->mx_count; i++)
         CHECK(is_host(answer->mx[i].host));
+    CHECK(answer->txt_count <= LIMIT_DNS_ANSWER_TXT);
     CHECK(!answer->name || (is_host(answer->name) && answer->name[0]));
     switch ((int)answer->result) {
     case RESULT_OK:
@@ -55,19 +57,23 @@ static void check_packing(const struct dns_answer *answer)
     CHECK(again.answer.address_count == answer->address_count);
     for (size_t i = 0; i < answer->address_count; i++)
         CHECK(ip_equal(&again.addresses[i], &answer->addresses[i]));
+    CHECK(again.answer.txt_count == answer->txt_count);
+    for (size_t i = 0; i < answer->txt_count; i++)
+        CHECK(slice_equal(again.answer.txt[i], answer->txt[i]));
     CHECK(!answer->name == !again.answer.name);
     CHECK(!answer->name || strcmp(answer->name, again.answer.name) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const enum record_type types[] = {RECORD_MX, RECORD_A, RECORD_AAAA, RECORD_PTR};
+    static const enum record_type types[] = {RECORD_MX, RECORD_A, RECORD_AAAA, RECORD_PTR,
+                                             RECORD_TXT};
     static struct dns_space space;
     struct dns_question question;
 
     if (size < 1)
         return 0;
-    CHECK(dns_question_set(&question, "mail.test", types[data[0] % 4]) == RESULT_OK);
+    CHECK(dns_question_set(&question, "mail.test", types[data[0] % 5]) == RESULT_OK);
     dns_answer_parse((struct slice){(const char *)data + 1, size - 1}, &question, &space);
     check_answer(&space.answer);
     check_packing(&space.answer);

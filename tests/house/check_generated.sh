@@ -17,4 +17,5 @@ compare() {
 compare example smtpd.toml.example
 compare manual docs/configuration.md
 compare verbs docs/verbs.md
+compare metrics docs/metrics.md
 exit $broken

@@ -102,6 +102,21 @@ static uint8_t *put_data(uint8_t *at, unsigned type, const char *text, size_t le
         CHECK(inet_pton(type == 1 ? AF_INET : AF_INET6, copy, at) == 1);
         return at + (type == 1 ? 4 : 16);
     }
+    if (type == 16) {
+        for (;;) {
+            size_t part = 0;
+
+            while (part < length && text[part] != '|')
+                part++;
+            *at++ = (uint8_t)part;
+            memcpy(at, text, part);
+            at += part;
+            if (part == length)
+                return at;
+            text += part + 1;
+            length -= part + 1;
+        }
+    }
     if (type == 15) {
         char *rest;
         unsigned long preference = strtoul(text, &rest, 10);
@@ -118,7 +133,8 @@ static unsigned type_of(const char *text)
     static const struct {
         const char *name;
         unsigned type;
-    } types[] = {{"A ", 1}, {"CNAME ", 5}, {"PTR ", 12}, {"MX ", 15}, {"AAAA ", 28}};
+    } types[] = {{"A ", 1},   {"CNAME ", 5}, {"PTR ", 12},
+                 {"MX ", 15}, {"TXT ", 16},  {"AAAA ", 28}};
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (strncmp(text, types[i].name, strlen(types[i].name)) == 0)

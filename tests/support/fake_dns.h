@@ -24,7 +24,7 @@ struct fake_dns_row {
     unsigned rcode;
     uint32_t ttl_s;
     /* Separated by ';', each owned by the name before: "CNAME x.test;MX 10 mx.test",
-     * "A 192.0.2.1", "AAAA 2001:db8::1", "PTR host.test". In names \DDD is a byte. */
+     * "A 192.0.2.1", "AAAA 2001:db8::1", "PTR host.test", "TXT one string|another". In names \DDD is a byte. */
     const char *records;
     unsigned mx_count; /* more records: "MX 10 mx<i>.test" */
     bool is_authentic;

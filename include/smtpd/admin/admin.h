@@ -22,7 +22,12 @@ struct admin_facts { /* of the process, asked at each status */
     unsigned listeners;
     unsigned reloads;
     unsigned reloads_failed;
+    const struct tls_server *tls_server; /* NULL: none; looked at during the call's turn */
 };
+typedef void admin_listener_fn(void *owner, const char *name,
+                               const struct receive_listener_statistics *statistics);
+/* Calls `each` for every SMTP listener. */
+typedef void admin_listeners_fn(void *owner, admin_listener_fn *each, void *each_owner);
 typedef void admin_facts_fn(void *owner, struct admin_facts *facts);
 
 struct admin_rooms {
@@ -34,6 +39,7 @@ struct admin_rooms {
     struct receive *receive;
     struct deliver *deliver;
     admin_facts_fn *facts;
+    admin_listeners_fn *listeners;
     void *owner;
 };
 
@@ -42,6 +48,8 @@ struct admin;
 /* Removes a stale socket of a dead process: the caller holds the data folder's lock. */
 enum result MUST_CHECK admin_open(const struct admin_rooms *rooms, const char *socket_path,
                                   struct admin **admin, struct fault *fault);
+/* docs/metrics.md, made of the table of metrics. */
+enum result MUST_CHECK admin_document_metrics(struct bytes *into);
 void admin_set_resolver(struct admin *admin, struct resolver *resolver);
 void admin_close(struct admin *admin);
 

@@ -1,4 +1,5 @@
-/* Commands to a running server, over its control socket (docs/control.md).
+/* Commands to a running server, over its control socket (docs/control.md), and those on DKIM
+ * keys.
  *
  * Promises  exit codes 0 done, 1 failed, 2 usage, 3 the server does not run. Columns and
  *           colour on a terminal, plain columns into a pipe, JSON with --json. Blocking:
@@ -7,6 +8,8 @@
 #ifndef SMTPD_CLI_CLI_H
 #define SMTPD_CLI_CLI_H
 
+#include "smtpd/net/resolver.h"
+#include "smtpd/sign/keys.h"
 #include <stdbool.h>
 
 enum { CLI_DONE, CLI_FAILED, CLI_USAGE, CLI_NOT_RUNNING };
@@ -20,6 +23,14 @@ struct cli_context {
 int cli_status(const struct cli_context *context, int argc, char **argv);
 /* Exit codes 0 and 1 only, also when no server runs. */
 int cli_health(const struct cli_context *context, int argc, char **argv);
+
+struct cli_dkim {
+    const struct sign_settings *signing; /* NULL: there is no configuration */
+    const struct resolver_settings *resolver;
+    bool wants_json;
+};
+/* Keys and their records: without a server. argv[0] is the word behind "smtpd dkim". */
+int cli_dkim(const struct cli_dkim *context, int argc, char **argv);
 int cli_queue(const struct cli_context *context, int argc, char **argv);
 
 #endif

@@ -15,6 +15,7 @@
 #include "smtpd/deliver/deliver.h"
 #include "smtpd/local/local.h"
 #include "smtpd/receive/receive.h"
+#include "smtpd/sign/keys.h"
 
 #define CONFIG_DEFAULT_FILE "/etc/smtpd/smtpd.toml"
 
@@ -69,6 +70,14 @@ struct config_route {
     const char *secret; /* the password, from wherever; NULL: none */
 };
 
+struct config_dkim {
+    struct config_element element;
+    const char *domain;
+    const char *selector;
+    const char *key;
+    bool subdomains;
+};
+
 struct config_local {
     struct config_element element;
     const char *domain;
@@ -94,11 +103,10 @@ struct config {
     /* [tls] */
     struct value_list tls_certificate; /* const char * */
     struct value_list tls_key;
-    int tls_min_version; /* 0: 1.2, 1: 1.3 */
+    int tls_min_version;  /* 0: 1.2, 1: 1.3 */
+    int canonicalization; /* of [signing]; bit 0: simple body, bit 1: simple header */
     /* [auth] */
     const char *users_file;
-    bool auth_in_clear_on_loopback;
-    bool follow_file; /* of [server] */
     /* [limits] */
     uint64_t message_size_bytes;
     unsigned recipients_per_message;
@@ -112,16 +120,14 @@ struct config {
     struct value_list trusted_networks; /* struct network */
     /* [proxy] */
     struct value_list proxy_networks; /* struct network */
-    /* [submission] */
-    bool add_missing_headers;
-    bool remove_bcc;
-    bool hide_client;
+    /* [signing] */
+    const char *key_directory;
+    int64_t signature_expire_ms; /* 0: never */
     /* [queue] */
     struct value_list retry; /* int64_t, ms */
     int64_t expire_ms;
     int64_t delay_notice_ms; /* 0: off */
     uint64_t min_free_space_bytes;
-    bool allow_network_filesystem;
     uint64_t report_body_bytes;
     /* [dns] */
     struct value_list dns_servers; /* struct endpoint */
@@ -129,7 +135,6 @@ struct config {
     /* [delivery] */
     struct config_transfer delivery;
     const char *ca_file;
-    bool allow_private_networks;
     unsigned delivery_port;
     int64_t connect_timeout_ms;
     int64_t greeting_timeout_ms;
@@ -143,6 +148,14 @@ struct config {
     const char *log_output;
     int log_level;
     int log_format;
+    /* Switches of all sections, side by side: apart they would cost eight bytes each */
+    bool follow_file;
+    bool auth_in_clear_on_loopback;
+    bool add_missing_headers;
+    bool remove_bcc;
+    bool hide_client;
+    bool allow_network_filesystem;
+    bool allow_private_networks;
 
     /* Repeated tables */
     struct value_list listen;      /* struct config_listen */
@@ -150,6 +163,7 @@ struct config {
     struct value_list route;       /* struct config_route */
     struct value_list local;       /* struct config_local */
     struct value_list header_rule; /* struct config_header_rule */
+    struct value_list dkim;        /* struct config_dkim */
 
     /* Where each value came from, by index of the option table; and the memory of it all.
      */
@@ -207,6 +221,7 @@ void config_tls(const struct config *config, struct tls_settings *settings);
 void config_tls_server(const struct config *config, struct tls_server_settings *settings);
 void config_resolver(const struct config *config, struct resolver_settings *settings);
 void config_deliver(struct config *config, struct deliver_settings *settings);
+void config_sign(struct config *config, struct sign_settings *settings);
 void config_local(struct config *config, struct local_settings *settings);
 void config_log(const struct config *config, struct log_settings *settings);
 

@@ -108,6 +108,29 @@ void deliver_free(struct deliver *deliver);
 
 /* ---- operators ---- */
 
+/* What became of a recipient at an attempt: "class" of the log lines. */
+enum deliver_class {
+    CLASS_DELIVERED,
+    CLASS_RELAYED, /* to a hop that gives no reports */
+    CLASS_EXPIRED,
+    CLASS_ROUTING,
+    CLASS_BAD_MAILBOX,
+    CLASS_QUOTA,
+    CLASS_INACTIVE_MAILBOX,
+    CLASS_PROTOCOL,
+    CLASS_CONTENT,
+    CLASS_POLICY,
+    CLASS_OTHER,
+    CLASS_COUNT
+};
+const char *deliver_class_name(enum deliver_class class);
+
+struct deliver_result { /* recipients */
+    uint64_t delivered;
+    uint64_t deferred;
+    uint64_t failed; /* expired ones too */
+};
+
 struct deliver_statistics {
     uint64_t recipients_delivered;
     uint64_t recipients_deferred; /* answers, not waits */
@@ -121,9 +144,36 @@ struct deliver_statistics {
     uint64_t destinations;
     uint64_t destinations_backing_off;
     uint64_t messages_reused_connection;
+    uint64_t deferred_by_class[CLASS_COUNT]; /* recipients */
+    uint64_t failed_by_class[CLASS_COUNT];
+    uint64_t delivered_by_tls[3]; /* recipients: in clear, TLS 1.2, TLS 1.3 */
+    uint64_t delivered_local;
+    uint64_t possible_duplicates;
+    struct histogram delay_queue;    /* us, from arrival to the attempt */
+    struct histogram delay_connect;  /* of attempts that made a connection */
+    struct histogram delay_transfer; /* from MAIL to the last answer */
+    struct histogram time_in_queue;  /* of recipients whose life ended */
 };
 void deliver_statistics(const struct deliver *deliver,
                         struct deliver_statistics *statistics);
+
+/* The busiest destinations by name; what the others did is in `other`. Who has no name yet
+ * gets one of a quieter destination when it did twice as much in a minute, so that names
+ * stay and numbers under a name never go back while it is there. */
+enum { DELIVER_NAMED_MAX = 100, DELIVER_NAME_TEXT = 128 };
+struct deliver_named {
+    char name[DELIVER_NAME_TEXT];
+    struct deliver_result result;
+    unsigned connections;
+    unsigned attempts; /* running */
+    bool is_backing_off;
+};
+struct deliver_busiest {
+    struct deliver_named named[DELIVER_NAMED_MAX];
+    size_t count;
+    struct deliver_result other;
+};
+void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busiest);
 
 /* Why a lane waits now: the words of `smtpd queue why`. */
 enum why_kind {

@@ -10,6 +10,7 @@
 #ifndef SMTPD_LOOP_LOOP_H
 #define SMTPD_LOOP_LOOP_H
 
+#include "smtpd/base/histogram.h"
 #include "smtpd/base/list.h"
 #include "smtpd/base/result.h"
 #include <stdbool.h>
@@ -31,6 +32,8 @@ int64_t loop_now_ms(const struct loop *loop); /* monotonic, of this turn */
  * once ("loop.clock_stepped"); waits keep their length. */
 int64_t loop_wall_ms(const struct loop *loop);
 int64_t loop_wall_us(void); /* straight from the clock, for log lines */
+int64_t
+loop_clock_us(void); /* monotonic, straight from the clock, to measure short times */
 uint32_t loop_clock_steps(const struct loop *loop); /* steps above 60 s since the start */
 
 /* Memory of the caller; zero it (or timer_init) before the first use. */
@@ -84,6 +87,7 @@ struct loop_lag {
     int64_t max_us; /* of the last minute */
     int64_t max_ever_us;
     uint64_t samples;
+    struct histogram spread; /* us, since the start */
 };
 void loop_measure_lag(struct loop *loop); /* starts the probe */
 void loop_lag_read(const struct loop *loop, struct loop_lag *lag);

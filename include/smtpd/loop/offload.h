@@ -27,7 +27,8 @@ struct pool_statistics {
     unsigned running;
     uint64_t done;
     uint64_t refused;
-    int64_t wait_us_max; /* of the last minute */
+    int64_t wait_us_max;   /* of the last minute */
+    struct histogram wait; /* us, from job_start() to its thread */
 };
 
 struct offload *offload_new(struct loop *loop);

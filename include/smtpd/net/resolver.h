@@ -1,4 +1,4 @@
-/* DNS: MX, addresses and names, with deadline, cache, joined look-ups and TCP fallback.
+/* DNS: MX, addresses, names and texts, with deadline, cache, joined look-ups and TCP fallback.
  *
  * Owns      the udns context; the cache (LIMIT_DNS_CACHE entries, TTL between 30 s and 1
  *           h, negative answers 5 min, failures 0); at most LIMIT_DNS_IN_FLIGHT queries at
@@ -11,6 +11,7 @@
 #ifndef SMTPD_NET_RESOLVER_H
 #define SMTPD_NET_RESOLVER_H
 
+#include "smtpd/base/bytes.h"
 #include "smtpd/base/ip.h"
 #include "smtpd/loop/loop.h"
 
@@ -26,7 +27,8 @@ struct resolver_settings {
 enum lookup_kind {
     LOOKUP_MX,
     LOOKUP_ADDRESS, /* A and AAAA in one answer: IPv6 first, each in the order it came */
-    LOOKUP_PTR      /* of an address, by lookup_start_ptr */
+    LOOKUP_PTR,     /* of an address, by lookup_start_ptr */
+    LOOKUP_TXT      /* each record's strings joined (RFC 7208 3.3, RFC 6376 3.6.2.2) */
 };
 
 struct dns_mx {
@@ -50,6 +52,9 @@ struct dns_answer {
     size_t address_count; /* at most 2 * LIMIT_HOST_ADDRESSES; no family pushes out the
                              other */
     const char *name;     /* PTR */
+    /* TXT: any bytes; at most LIMIT_DNS_ANSWER_TXT records of LIMIT_DNS_TXT_BYTES in all. */
+    const struct slice *txt;
+    size_t txt_count;
 };
 
 typedef void lookup_end_fn(void *owner, const struct dns_answer *answer);

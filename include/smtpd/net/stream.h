@@ -26,6 +26,11 @@ struct net_statistics {
     uint64_t handshakes_done;
     uint64_t handshakes_failed;
     uint64_t handshakes_refused; /* by the caps */
+    struct net_handshakes {
+        uint64_t done;
+        uint64_t failed;
+        uint64_t resumed; /* of those done */
+    } in, out;
 };
 void net_statistics(const struct net *net, struct net_statistics *statistics);
 

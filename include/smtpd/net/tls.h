@@ -34,6 +34,10 @@ void tls_server_unref(struct tls_server *server); /* NULL is fine */
 int64_t
 tls_server_expires_ms(const struct tls_server *server); /* earliest notAfter, wall */
 
+/* The file of the at-th certificate; NULL: there are no more. */
+const char *tls_server_certificate(const struct tls_server *server, size_t at,
+                                   int64_t *expires_ms);
+
 /* `ca_file` may be NULL: nothing verifies. A CA file that cannot be read is RESULT_INVALID.
  */
 enum result MUST_CHECK tls_client_new(const char *ca_file, struct tls_client **client,

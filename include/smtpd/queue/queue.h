@@ -13,6 +13,7 @@
 #define SMTPD_QUEUE_QUEUE_H
 
 #include "smtpd/base/bytes.h"
+#include "smtpd/base/histogram.h"
 #include "smtpd/base/limits.h"
 #include "smtpd/loop/offload.h"
 #include "smtpd/mail/address.h"
@@ -294,6 +295,11 @@ struct queue_statistics {
     bool has_room;
     int64_t oldest_ms; /* arrival of the oldest waiting, wall; 0: none */
     uint64_t outbound_window_bytes;
+    uint64_t disk_free_bytes;
+    uint64_t free_page_bytes; /* inside the file */
+    uint64_t map_bytes;
+    struct histogram commit; /* us, from the first byte to the end of its syncs */
+    struct histogram batch;  /* operations in a commit */
 };
 void queue_statistics(struct queue *queue, struct queue_statistics *statistics);
 

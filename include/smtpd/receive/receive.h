@@ -14,6 +14,7 @@
 #include "smtpd/policy/auth.h"
 #include "smtpd/policy/rate.h"
 #include "smtpd/queue/queue.h"
+#include "smtpd/sign/signer.h"
 
 enum receive_mode { MODE_SUBMISSION, MODE_RELAY };
 enum receive_tls { RECEIVE_TLS_NONE, RECEIVE_TLS_STARTTLS, RECEIVE_TLS_IMPLICIT };
@@ -45,12 +46,19 @@ struct receive_settings {
     bool has_users; /* a users file is configured: AUTH is offered */
 };
 
+/* What came of its connections; the listener's owner keeps it, receive counts. */
+struct receive_listener_statistics {
+    uint64_t accepted;
+    uint64_t refused;
+};
+
 /* What a listener adds; small, copied. `tls` is referenced while sessions use it. */
 struct receive_listener {
     enum receive_mode mode;
     enum receive_tls tls_mode;
-    struct tls_server *tls; /* NULL: none */
-    const char *name;       /* "0.0.0.0:587" for the log */
+    struct tls_server *tls;                         /* NULL: none */
+    const char *name;                               /* "0.0.0.0:587" for the log */
+    struct receive_listener_statistics *statistics; /* NULL: not counted */
 };
 
 struct receive;
@@ -61,6 +69,7 @@ struct receive_rooms {
     struct queue *queue;
     struct auth *auth;
     struct rate *rate;
+    struct signer *signer;
 };
 
 struct receive *receive_new(const struct receive_rooms *rooms);
@@ -76,7 +85,32 @@ void receive_drain(struct receive *receive, loop_fn *on_empty, void *owner);
 void receive_abort(struct receive *receive);
 void receive_free(struct receive *receive); /* no sessions left, or after receive_abort() */
 
-enum { RECEIVE_VERBS_MAX = 24 };
+enum { RECEIVE_VERBS_MAX = 24, RECEIVE_CODES_MAX = 64 };
+struct receive_code { /* a reply code that this server can give */
+    uint16_t code;
+    uint64_t replies;
+    uint64_t messages_rejected; /* by it, at or after the final dot */
+};
+
+/* Limits that a client met, whatever it heard. */
+enum receive_limit {
+    RECEIVE_LIMIT_CONNECTIONS,
+    RECEIVE_LIMIT_CONNECTIONS_PER_ADDRESS,
+    RECEIVE_LIMIT_HANDSHAKES,
+    RECEIVE_LIMIT_PASSWORD_POOL,
+    RECEIVE_LIMIT_RECIPIENTS,
+    RECEIVE_LIMIT_MESSAGE_SIZE,
+    RECEIVE_LIMIT_HEADER_SECTION,
+    RECEIVE_LIMIT_RECEIVED_HOPS,
+    RECEIVE_LIMIT_BAD_COMMANDS,
+    RECEIVE_LIMIT_IDLE,
+    RECEIVE_LIMIT_SPACE,
+    RECEIVE_LIMIT_MEMORY,
+    RECEIVE_LIMIT_COUNT
+};
+
+enum receive_tls_version { RECEIVE_TLS_CLEAR, RECEIVE_TLS_1_2, RECEIVE_TLS_1_3 };
+
 struct receive_statistics {
     uint64_t connections; /* since the start */
     uint64_t connections_open;
@@ -87,7 +121,15 @@ struct receive_statistics {
     uint64_t messages_rejected; /* at or after the final dot */
     uint64_t auth_ok;
     uint64_t auth_failed;
+    uint64_t auth_busy; /* 454: the password pool was full */
     uint64_t replies_2xx, replies_4xx, replies_5xx;
+    uint64_t recipients_rejected;
+    uint64_t sessions_by_tls[RECEIVE_TLS_1_3 + 1]; /* ended ones */
+    uint64_t limits[RECEIVE_LIMIT_COUNT];
+    struct receive_code codes[RECEIVE_CODES_MAX]; /* rising; filled when read */
+    size_t code_count;
+    struct histogram final_dot; /* us, from the final dot to its answer, of accepted ones */
+    struct histogram whole;     /* us, from MAIL to the 250 */
 };
 void receive_statistics(const struct receive *receive,
                         struct receive_statistics *statistics);

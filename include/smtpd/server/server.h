@@ -18,6 +18,6 @@
 int server_run(struct config *config, const char *config_path);
 /* What can be checked without starting: certificates, keys, CA file, users file. Problems
  * are added to the list. */
-void server_check(const struct config *config, struct config_problems *problems);
+void server_check(struct config *config, struct config_problems *problems);
 
 #endif

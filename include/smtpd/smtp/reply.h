@@ -105,6 +105,7 @@ enum reply_name {
     REPLY_HEADER_TOO_LARGE,       /* 552 5.3.4 */
     REPLY_NO_SPACE,               /* 452 4.3.1 */
     REPLY_QUEUE_FAILED,           /* 451 4.3.0 */
+    REPLY_SIGNING_FAILED,         /* 451 4.7.5 (RFC 3463 3.8) */
     REPLY_LOOP,                   /* 554 5.4.6 */
     REPLY_BARE_LINE_END,          /* 550 5.5.2 */
     REPLY_HAS_NUL,                /* 550 5.6.0 */
@@ -115,6 +116,7 @@ enum reply_name {
 void reply_named(struct reply *reply, enum reply_name name, const char *argument);
 /* For the manual and the tests: the row's stable identifier, e.g. "queued". */
 const char *reply_name_text(enum reply_name name);
+uint16_t reply_name_code(enum reply_name name);
 
 /* Adds the line(s) of a reply with CR LF. Enhanced code left out where the reply has none.
  */

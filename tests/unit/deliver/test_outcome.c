@@ -93,18 +93,18 @@ TEST(outcome, classes_name_what_it_was_about)
     struct said said = {.is_remote = true};
     struct outcome outcome = {.verdict = VERDICT_DELIVERED, .said = &said};
 
-    assert_string_equal(verdict_class(&outcome), "delivered");
+    assert_string_equal(deliver_class_name(verdict_class(&outcome)), "delivered");
     outcome.is_relayed = true;
-    assert_string_equal(verdict_class(&outcome), "relayed");
+    assert_string_equal(deliver_class_name(verdict_class(&outcome)), "relayed");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         outcome.verdict = rows[i].verdict;
         (void)strcpy(said.status, rows[i].status);
-        assert_string_equal(verdict_class(&outcome), rows[i].class);
+        assert_string_equal(deliver_class_name(verdict_class(&outcome)), rows[i].class);
     }
     said.is_remote = false; /* our own words: it never left */
-    assert_string_equal(verdict_class(&outcome), "routing-errors");
+    assert_string_equal(deliver_class_name(verdict_class(&outcome)), "routing-errors");
     outcome.is_expired = true;
-    assert_string_equal(verdict_class(&outcome), "message-expired");
+    assert_string_equal(deliver_class_name(verdict_class(&outcome)), "message-expired");
 }
 
 int main(void)

@@ -1,5 +1,6 @@
 /* What answers of the DNS mean for a domain (RFC 5321 5.1, RFC 7505): pure decisions; the asking
  * is covered end to end by tests/e2e/test_deliver.py against a real name server. */
+#include "busiest.h"
 #include "inner.h"
 
 #include "test.h"
@@ -129,6 +130,7 @@ static struct destination *get(struct deliver *deliver, unsigned number)
 TEST(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too)
 {
     struct deliver deliver = {.rooms.loop = loop_new(),
+                              .busiest = busiest_new(),
                               .destinations = map_new(LIMIT_DESTINATIONS)};
     struct lane lane = {.deliver = &deliver}; /* waits for hours: no due work */
     size_t before;
@@ -152,6 +154,7 @@ TEST(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too)
         destination_free(
             CONTAINER_OF(list_first(&deliver.all_destinations), struct destination, link));
     map_free(deliver.destinations);
+    busiest_free(deliver.busiest);
     loop_free(deliver.rooms.loop);
 }
 
@@ -159,7 +162,8 @@ TEST(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too)
  * to come by for it to go on. */
 TEST(router, a_destination_with_work_goes_on_by_itself_when_there_is_room)
 {
-    struct deliver deliver = {.rooms.loop = loop_new(), .destinations = map_new(8)};
+    struct deliver deliver = {
+        .rooms.loop = loop_new(), .busiest = busiest_new(), .destinations = map_new(8)};
     static struct link settling[LIMIT_SETTLING_GROUPS];
     struct work work = {.entry = {0}};
     struct destination *destination;
@@ -185,6 +189,7 @@ TEST(router, a_destination_with_work_goes_on_by_itself_when_there_is_room)
     assert_false(link_is_in_list(&destination->stalled)); /* it was run again */
     destination_free(destination);
     map_free(deliver.destinations);
+    busiest_free(deliver.busiest);
     loop_free(deliver.rooms.loop);
 }
 

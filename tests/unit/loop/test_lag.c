@@ -17,7 +17,7 @@ static void stand(void *owner)
 TEST(lag, without_a_probe_there_is_nothing_to_read)
 {
     struct loop *loop = loop_new();
-    struct loop_lag lag = {1, 1, 1, 1, 1};
+    struct loop_lag lag = {1, 1, 1, 1, 1, {0}};
 
     loop_run_for(loop, 20);
     loop_lag_read(loop, &lag);

@@ -143,6 +143,43 @@ TEST(dns_answer, the_first_pointer_name_stands)
     assert_string_equal(a->name, "host.test");
 }
 
+TEST(dns_answer, the_strings_of_a_text_are_joined)
+{
+    const struct dns_answer *a = answer_of(RECORD_TXT, "TXT v=one |p=AAAA;TXT b||c");
+
+    assert_int_equal(a->result, RESULT_OK);
+    assert_int_equal(a->ttl_ms, 300000);
+    assert_int_equal(a->txt_count, 2);
+    assert_true(slice_equal_text(a->txt[0], "v=one p=AAAA"));
+    assert_true(slice_equal_text(a->txt[1], "bc"));
+}
+
+TEST(dns_answer, texts_beyond_the_limits_are_passed_over)
+{
+    char records[20 * 256];
+    size_t length = 0;
+
+    for (int i = 0; i < 20; i++)
+        length += (size_t)snprintf(records + length, sizeof records - length, "%sTXT %d",
+                                   i > 0 ? ";" : "", i);
+    (void)answer_of(RECORD_TXT, records);
+    assert_int_equal(f->space.answer.result, RESULT_OK);
+    assert_int_equal(f->space.answer.txt_count, LIMIT_DNS_ANSWER_TXT);
+    assert_true(slice_equal_text(f->space.answer.txt[LIMIT_DNS_ANSWER_TXT - 1], "15"));
+}
+
+TEST(dns_answer, a_text_whose_string_is_longer_than_its_record_is_malformed)
+{
+    static const char packet[] = "\0\7\x81\x80\0\1\0\1\0\0\0\0\4mail\4test\0\0\x10\0\1"
+                                 "\xc0\x0c\0\x10\0\1\0\0\0\x3c\0\3\5ab";
+
+    assert_int_equal(dns_question_set(&f->question, "mail.test", RECORD_TXT), RESULT_OK);
+    f->length = sizeof packet - 1;
+    memcpy(f->packet, packet, f->length);
+    parse();
+    assert_string_equal(f->space.answer.text, "malformed records only");
+}
+
 TEST(dns_answer, absence_has_two_forms)
 {
     struct fake_dns_row row = {.rcode = 3};
@@ -282,6 +319,9 @@ int main(void)
         RUN_HERE(aliases_are_followed_out_of_order_too),
         RUN_HERE(aliases_in_a_circle_end),
         RUN_HERE(the_first_pointer_name_stands),
+        RUN_HERE(the_strings_of_a_text_are_joined),
+        RUN_HERE(texts_beyond_the_limits_are_passed_over),
+        RUN_HERE(a_text_whose_string_is_longer_than_its_record_is_malformed),
         RUN_HERE(absence_has_two_forms),
         RUN_HERE(a_server_in_trouble_is_named),
         RUN_HERE(insane_host_names_are_skipped_never_repaired),

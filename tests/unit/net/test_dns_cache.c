@@ -32,6 +32,10 @@ TEST(dns_cache, an_answer_survives_packing)
     space.answer.address_count = 1;
     memcpy(space.name, "host.test", sizeof "host.test");
     space.answer.name = space.name;
+    space.txt[0] = SLICE("first");
+    space.txt[1] = SLICE("");
+    space.txt[2] = SLICE("third");
+    space.answer.txt_count = 3;
     packed = dns_pack(&space.answer, 5000);
     copy = dns_packed_copy(packed);
     dns_packed_free(packed);
@@ -49,6 +53,10 @@ TEST(dns_cache, an_answer_survives_packing)
     assert_int_equal(out.answer.address_count, 1);
     assert_true(ip_equal(&out.answer.addresses[0], &space.addresses[0]));
     assert_string_equal(out.answer.name, "host.test");
+    assert_int_equal(out.answer.txt_count, 3);
+    assert_true(slice_equal_text(out.answer.txt[0], "first"));
+    assert_int_equal(out.answer.txt[1].length, 0);
+    assert_true(slice_equal_text(out.answer.txt[2], "third"));
 }
 
 TEST(dns_cache, ages_have_bounds)

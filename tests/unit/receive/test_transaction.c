@@ -1,6 +1,7 @@
 /* A message from MAIL to its reply: envelope, recipients, verdict. */
 #include "transaction.h"
 
+#include "key_folder.h"
 #include "world.h"
 
 TEST(transaction, stores_what_was_sent)
@@ -184,6 +185,100 @@ TEST(transaction, is_forgotten_by_rset_and_ehlo)
     world_end(&w);
 }
 
+/* ---- signatures ---- */
+
+static struct key_folder folder;
+
+/* From here on mail of b.test is signed by `pem`. */
+static void use_key(struct world *w, const char *pem)
+{
+    struct sign_settings settings = {.key_directory = folder.path};
+    struct sign_keys *keys = NULL;
+
+    key_folder_open(&folder);
+    key_folder_put(&folder, "b.test", "s.key", pem);
+    assert_int_equal(sign_keys_load(&settings, &keys, NULL), RESULT_OK);
+    signer_use(w->signer, keys);
+    key_folder_close(&folder);
+}
+
+#define FROM_B MESSAGE "C: DATA\nS: 354 *\nC: From: a@b.test\nC:\nC: text\nC: .\n"
+
+static bool is_signed(const struct world *w)
+{
+    return strncmp(last(w)->message, "DKIM-Signature: v=1;", 20) == 0;
+}
+
+TEST(transaction, signs_for_who_may_relay_and_for_nobody_else)
+{
+    struct world w;
+
+    start_relay(&w); /* from a trusted network */
+    use_key(&w, ed25519_pem);
+    world_play(&w, FROM_B "S: 250 *queued*\n");
+    assert_true(is_signed(&w));
+    assert_non_null(strstr(last(&w)->message, "\r\nReceived: from a.test "));
+    assert_int_equal(last(&w)->header_bytes,
+                     strstr(last(&w)->message, "\r\n\r\n") + 4 - last(&w)->message);
+    world_play(&w, DATA "C: From: a@c.test\nC:\nC: .\nS: 250 *queued*\n");
+    assert_false(is_signed(&w)); /* no key of this author */
+    world_connect(&w, "192.0.2.1");
+    world_play(&w, START FROM_B "S: 250 *queued*\n");
+    assert_false(is_signed(&w)); /* a stranger */
+    world_end(&w);
+
+    start_submission(&w);
+    use_key(&w, ed25519_pem);
+    world_play(&w, FROM_B "S: 250 *queued*\n");
+    assert_true(is_signed(&w));
+    world_end(&w);
+}
+
+TEST(transaction, is_refused_for_now_when_its_key_cannot_sign)
+{
+    struct world w;
+
+    start_relay(&w);
+    use_key(&w, broken_pem);
+    world_play(&w, FROM_B "S: 451 4.7.5 *\n");
+    assert_int_equal(w.queue.stored_count, 0);
+    assert_int_equal(w.queue.drafts, 0);
+    world_play(&w, DATA "C: From: a@c.test\nC:\nC: .\nS: 250 *queued*\n");
+    assert_int_equal(w.queue.stored_count, 1);
+    world_end(&w);
+}
+
+TEST(transaction, is_forgotten_when_the_client_vanishes_before_it_is_signed)
+{
+    struct world w;
+
+    start_relay(&w);
+    use_key(&w, rsa_pem);
+    world_play(&w, DATA);
+    world_send(&w, SLICE("From: a@b.test\r\n\r\ntext\r\n.\r\n"));
+    assert_int_equal(w.queue.drafts, 1);
+    world_break(&w);
+    loop_run_for(w.loop, 50);
+    assert_int_equal(w.queue.stored_count, 0);
+    assert_int_equal(w.queue.drafts, 0);
+    world_connect(&w, "10.1.1.1"); /* and at the end of the server */
+    world_play(&w, START DATA);
+    world_send(&w, SLICE("From: a@b.test\r\n\r\ntext\r\n.\r\n"));
+    world_end(&w);
+}
+
+TEST(transaction, takes_the_next_command_only_when_it_is_signed)
+{
+    struct world w;
+
+    start_relay(&w);
+    use_key(&w, rsa_pem);
+    world_play(&w, DATA "C: From: a@b.test\nC:\nC: 1\nC: .\nC: NOOP\nC: QUIT\n"
+                        "S: 250 *queued*\nS: 250 *\nS: 221 *\nS: <closed>\n");
+    assert_true(is_signed(&w));
+    world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -196,6 +291,10 @@ int main(void)
         RUN(transaction, is_answered_when_the_client_closed_its_side_behind_the_dot),
         RUN(transaction, stays_accepted_when_the_client_vanishes_behind_the_dot),
         RUN(transaction, is_forgotten_by_rset_and_ehlo),
+        RUN(transaction, signs_for_who_may_relay_and_for_nobody_else),
+        RUN(transaction, is_refused_for_now_when_its_key_cannot_sign),
+        RUN(transaction, is_forgotten_when_the_client_vanishes_before_it_is_signed),
+        RUN(transaction, takes_the_next_command_only_when_it_is_signed),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifndef UNUSED
 #define UNUSED __attribute__((unused))
+#endif
 
 /* ---- the stream ---- */
 
@@ -284,6 +286,7 @@ struct world {
     struct auth *auth;
     struct rate *rate;
     struct access *access;
+    struct signer *signer;
     struct queue queue;
     struct tls_server tls;
     struct receive *receive;
@@ -412,9 +415,10 @@ static UNUSED void world_start(struct world *w)
     w->auth = auth_new(w->loop, w->offload);
     world_write_users(w);
     w->rate = rate_new(&rate);
+    w->signer = signer_new(w->loop, w->offload);
     w->access = access_new(&access);
     w->queue.loop = w->loop;
-    rooms = (struct receive_rooms){w->loop, NULL, &w->queue, w->auth, w->rate};
+    rooms = (struct receive_rooms){w->loop, NULL, &w->queue, w->auth, w->rate, w->signer};
     w->receive = receive_new(&rooms);
     receive_apply(w->receive, &w->settings, w->access);
 }
@@ -471,6 +475,7 @@ static UNUSED void world_end(struct world *w)
     assert_int_equal(rate_connections(w->rate), 0);
     receive_free(w->receive);
     auth_free(w->auth);
+    signer_free(w->signer);
     rate_free(w->rate);
     access_unref(w->access);
     offload_free(w->offload);

@@ -164,6 +164,7 @@ static UNUSED int set_up(void **state)
     server->loop = loop_new();
     server->offload = offload_new(server->loop);
     server->net = net_new(server->loop, server->offload, &tls);
+    server->signer = signer_new(server->loop, server->offload);
     list_init(&server->listeners);
     systemd_init(&server->systemd, server->loop);
     world_now = world;
@@ -207,6 +208,7 @@ static UNUSED int tear_down(void **state)
     tls_server_unref(server->tls_server);
     tls_client_unref(server->tls_client);
     config_free(server->config);
+    signer_free(server->signer);
     net_free(server->net);
     offload_free(server->offload);
     loop_free(server->loop);

@@ -1,0 +1,341 @@
+/* Labels come from sets that do not grow: codes of our own table, listeners and files of
+ * the configuration, and the hundred busiest destinations. */
+#include "metrics.h"
+
+#include <string.h>
+
+static void walk_connections(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->listener_count; i++) {
+        const struct snapshot_listener *listener = &snapshot->listeners[i];
+
+        exposition_start(to, "");
+        exposition_label(to, "listener", listener->name);
+        exposition_labels(to, "result=\"accepted\"");
+        exposition_value(to, (int64_t)listener->counts.accepted, 1);
+        exposition_start(to, "");
+        exposition_label(to, "listener", listener->name);
+        exposition_labels(to, "result=\"refused\"");
+        exposition_value(to, (int64_t)listener->counts.refused, 1);
+    }
+}
+
+static void write_code(struct exposition *to, unsigned code, uint64_t count)
+{
+    char text[] = {(char)('0' + code / 100 % 10), (char)('0' + code / 10 % 10),
+                   (char)('0' + code % 10), '\0'};
+
+    exposition_start(to, "");
+    exposition_label(to, "code", text);
+    exposition_value(to, (int64_t)count, 1);
+}
+
+static void walk_replies(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->receive.code_count; i++)
+        write_code(to, snapshot->receive.codes[i].code, snapshot->receive.codes[i].replies);
+}
+
+static void walk_rejected(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->receive.code_count; i++)
+        if (snapshot->receive.codes[i].code >= 400)
+            write_code(to, snapshot->receive.codes[i].code,
+                       snapshot->receive.codes[i].messages_rejected);
+}
+
+static void write_class(struct exposition *to, const char *result, int class,
+                        uint64_t count)
+{
+    exposition_start(to, "");
+    exposition_label(to, "result", result);
+    exposition_label(to, "class", deliver_class_name((enum deliver_class) class));
+    exposition_value(to, (int64_t)count, 1);
+}
+
+static void walk_classes(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (int class = CLASS_ROUTING; class < CLASS_COUNT; class ++)
+        write_class(to, "deferred", class, snapshot->deliver.deferred_by_class[class]);
+    for (int class = CLASS_EXPIRED; class < CLASS_COUNT; class ++)
+        write_class(to, "failed", class, snapshot->deliver.failed_by_class[class]);
+}
+
+static void write_result(struct exposition *to, const char *destination,
+                         const struct deliver_result *result)
+{
+    const struct {
+        const char *label;
+        uint64_t count;
+    } samples[] = {{"result=\"delivered\"", result->delivered},
+                   {"result=\"deferred\"", result->deferred},
+                   {"result=\"failed\"", result->failed}};
+
+    for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
+        exposition_start(to, "");
+        exposition_label(to, "destination", destination);
+        exposition_labels(to, samples[i].label);
+        exposition_value(to, (int64_t)samples[i].count, 1);
+    }
+}
+
+static void walk_destinations(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->busiest.count; i++)
+        write_result(to, snapshot->busiest.named[i].name,
+                     &snapshot->busiest.named[i].result);
+    write_result(to, "other", &snapshot->busiest.other);
+}
+
+static void write_destination(struct exposition *to, const char *name, int64_t value)
+{
+    exposition_start(to, "");
+    exposition_label(to, "destination", name);
+    exposition_value(to, value, 1);
+}
+
+static void walk_destination_connections(const struct snapshot *snapshot,
+                                         struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->busiest.count; i++)
+        write_destination(to, snapshot->busiest.named[i].name,
+                          snapshot->busiest.named[i].connections);
+}
+
+static void walk_destination_backing_off(const struct snapshot *snapshot,
+                                         struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->busiest.count; i++)
+        write_destination(to, snapshot->busiest.named[i].name,
+                          snapshot->busiest.named[i].is_backing_off);
+}
+
+static void walk_certificates(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->certificate_count; i++) {
+        exposition_start(to, "");
+        exposition_label(to, "file", snapshot->certificates[i].file);
+        exposition_value(to, snapshot->certificates[i].expires_ms, 1000);
+    }
+}
+
+static void walk_build(const struct snapshot *snapshot, struct exposition *to)
+{
+    exposition_start(to, "");
+    exposition_label(to, "version", snapshot->version);
+    exposition_value(to, 1, 1);
+}
+
+/* ---- the table ---- */
+
+#define VALUE_OF(field)                                                                    \
+    _Generic(((struct snapshot *)NULL)->field, uint64_t                                    \
+             : VALUE_U64, int64_t                                                          \
+             : VALUE_I64, unsigned                                                         \
+             : VALUE_UNSIGNED, bool                                                        \
+             : VALUE_BOOL, struct histogram                                                \
+             : VALUE_HISTOGRAM)
+#define AT(field) offsetof(struct snapshot, field), VALUE_OF(field)
+#define SAME NULL
+#define COUNTER METRIC_COUNTER
+#define GAUGE METRIC_GAUGE
+#define HISTOGRAM METRIC_HISTOGRAM
+#define MORE(labels, field, per_unit)                                                      \
+    {                                                                                      \
+        NULL, NULL, GAUGE, NULL, labels, AT(field), per_unit, NULL, NULL                   \
+    }
+#define WALK 0, VALUE_U64, 1
+
+/* clang-format off */
+const struct metric metrics[] = {
+    {"Process", "build", METRIC_INFO, NULL, "version", WALK, walk_build, "The version that runs."},
+    {SAME, "start_time_seconds", GAUGE, "seconds", NULL, AT(facts.started_ms), 1000, NULL, "When the process started, since 1970."},
+    {SAME, "ready", GAUGE, NULL, NULL, AT(is_ready), 1, NULL, "1: /readyz says 200."},
+    {SAME, "draining", GAUGE, NULL, NULL, AT(facts.is_draining), 1, NULL, "1: the process got a SIGTERM and is leaving."},
+    {SAME, "reloads", COUNTER, NULL, "result=\"ok\"", AT(facts.reloads), 1, NULL, "Configurations that SIGHUP brought into effect, and that were refused."},
+    MORE("result=\"failed\"", facts.reloads_failed, 1),
+    {SAME, "cpu_seconds", COUNTER, "seconds", NULL, AT(cpu_us), 1000000, NULL, "CPU time of all threads."},
+    {SAME, "memory_bytes", GAUGE, "bytes", "kind=\"anonymous\"", AT(process.anonymous_bytes), 1, NULL, "Memory: anonymous (RssAnon), mapped file pages (cache that the kernel may take back), TCP buffers of the network namespace. Sampled every 5 s."},
+    MORE("kind=\"file\"", process.file_bytes, 1),
+    MORE("kind=\"sockets\"", process.socket_bytes, 1),
+    {SAME, "threads", GAUGE, NULL, NULL, AT(process.threads), 1, NULL, "Threads of the process. Sampled every 5 s."},
+    {SAME, "descriptors_open", GAUGE, NULL, NULL, AT(process.descriptors), 1, NULL, "File descriptors in use. Sampled every 5 s."},
+    {SAME, "descriptors_limit", GAUGE, NULL, NULL, AT(process.descriptors_max), 1, NULL, "File descriptors that the process may have."},
+    {SAME, "sampled_timestamp_seconds", GAUGE, "seconds", NULL, AT(process.taken_ms), 1000, NULL, "When the sampled values of this group were taken, since 1970; old when the disk hangs."},
+    {SAME, "log_lines_dropped", COUNTER, NULL, NULL, AT(log_dropped), 1, NULL, "Log lines that the output was too slow for. Lines that end a recipient's life are never among them."},
+    {SAME, "loop_lag_seconds", HISTOGRAM, "seconds", NULL, AT(lag.spread), 1000000, NULL, "How late a probe of 10 ms comes: what the loop did instead. An empty loop shows about a millisecond."},
+    {SAME, "loop_lag_max_seconds", GAUGE, "seconds", NULL, AT(lag.max_us), 1000000, NULL, "The latest probe of the last minute."},
+
+    {"Receiving", "connections", COUNTER, NULL, "listener,result", WALK, walk_connections, "Connections of clients by listener: accepted, or refused (421) at once."},
+    {SAME, "connections_open", GAUGE, NULL, NULL, AT(receive.connections_open), 1, NULL, "Clients connected now."},
+    {SAME, "sessions", COUNTER, NULL, "tls=\"none\"", AT(receive.sessions_by_tls[RECEIVE_TLS_CLEAR]), 1, NULL, "Sessions that ended, by their TLS version."},
+    MORE("tls=\"1.2\"", receive.sessions_by_tls[RECEIVE_TLS_1_2], 1),
+    MORE("tls=\"1.3\"", receive.sessions_by_tls[RECEIVE_TLS_1_3], 1),
+    {SAME, "replies", COUNTER, NULL, "code", WALK, walk_replies, "Replies to clients by code."},
+    {SAME, "auth_attempts", COUNTER, NULL, "result=\"ok\"", AT(receive.auth_ok), 1, NULL, "Log-ins: good; failed (535); busy (454): the password pool was full."},
+    MORE("result=\"failed\"", receive.auth_failed, 1),
+    MORE("result=\"busy\"", receive.auth_busy, 1),
+    {SAME, "messages_accepted", COUNTER, NULL, NULL, AT(receive.messages_accepted), 1, NULL, "Messages that got their 250."},
+    {SAME, "messages_rejected", COUNTER, NULL, "code", WALK, walk_rejected, "Messages that were refused at or behind the final dot, by the reply."},
+    {SAME, "recipients_received", COUNTER, NULL, "result=\"accepted\"", AT(receive.recipients_accepted), 1, NULL, "Recipients of accepted messages, and RCPT commands that were refused."},
+    MORE("result=\"rejected\"", receive.recipients_rejected, 1),
+    {SAME, "received_bytes", COUNTER, "bytes", NULL, AT(receive.bytes_accepted), 1, NULL, "Bytes of accepted messages."},
+    {SAME, "final_dot_seconds", HISTOGRAM, "seconds", NULL, AT(receive.final_dot), 1000000, NULL, "From the final dot to its 250: the wait for the commit."},
+    {SAME, "limits_reached", COUNTER, NULL, "limit=\"connections\"", AT(receive.limits[RECEIVE_LIMIT_CONNECTIONS]), 1, NULL, "How often clients met a limit."},
+    MORE("limit=\"connections_per_address\"", receive.limits[RECEIVE_LIMIT_CONNECTIONS_PER_ADDRESS], 1),
+    MORE("limit=\"handshakes\"", receive.limits[RECEIVE_LIMIT_HANDSHAKES], 1),
+    MORE("limit=\"password_pool\"", receive.limits[RECEIVE_LIMIT_PASSWORD_POOL], 1),
+    MORE("limit=\"recipients_per_message\"", receive.limits[RECEIVE_LIMIT_RECIPIENTS], 1),
+    MORE("limit=\"message_size\"", receive.limits[RECEIVE_LIMIT_MESSAGE_SIZE], 1),
+    MORE("limit=\"header_section\"", receive.limits[RECEIVE_LIMIT_HEADER_SECTION], 1),
+    MORE("limit=\"received_hops\"", receive.limits[RECEIVE_LIMIT_RECEIVED_HOPS], 1),
+    MORE("limit=\"bad_commands\"", receive.limits[RECEIVE_LIMIT_BAD_COMMANDS], 1),
+    MORE("limit=\"idle_timeout\"", receive.limits[RECEIVE_LIMIT_IDLE], 1),
+    MORE("limit=\"min_free_space\"", receive.limits[RECEIVE_LIMIT_SPACE], 1),
+    MORE("limit=\"session_memory\"", receive.limits[RECEIVE_LIMIT_MEMORY], 1),
+
+    {"Queue", "queue_groups", GAUGE, NULL, "state=\"waiting\"", AT(queue.groups_waiting), 1, NULL, "Groups (the recipients of one message at one domain or route) that wait for their time, and that an attempt has."},
+    MORE("state=\"leased\"", queue.groups_leased, 1),
+    {SAME, "queue_domains", GAUGE, NULL, NULL, AT(queue.domain_queues), 1, NULL, "Domains and routes that mail waits for."},
+    {SAME, "queue_oldest_age_seconds", GAUGE, "seconds", NULL, AT(oldest_age_ms), 1000, NULL, "Age of the oldest message that waits; 0: none."},
+    {SAME, "queue_drafts", GAUGE, NULL, NULL, AT(queue.drafts), 1, NULL, "Messages that are being received."},
+    {SAME, "queue_receiving_bytes", GAUGE, "bytes", NULL, AT(queue.receiving_bytes), 1, NULL, "Memory of messages that are being received."},
+    {SAME, "queue_pending_bytes", GAUGE, "bytes", NULL, AT(queue.pending_bytes), 1, NULL, "Memory of finished messages that wait for their commit."},
+    {SAME, "queue_outbound_bytes", GAUGE, "bytes", NULL, AT(queue.outbound_window_bytes), 1, NULL, "Memory of messages on their way out."},
+    {SAME, "queue_rebuilding", GAUGE, NULL, NULL, AT(queue.is_rebuilding), 1, NULL, "1: the index is being rebuilt after a start, and the numbers of this group are not whole yet."},
+    {SAME, "queue_rebuilt_groups", GAUGE, NULL, NULL, AT(queue.rebuilt_groups), 1, NULL, "Groups found by the last rebuild so far."},
+    {SAME, "time_in_queue_seconds", HISTOGRAM, "seconds", NULL, AT(deliver.time_in_queue), 1000000, NULL, "From arrival to the end of a recipient: delivered, bounced or expired."},
+
+    {"Store", "store_commits", COUNTER, NULL, "result=\"ok\"", AT(queue.commits), 1, NULL, "Transactions of the queue file."},
+    MORE("result=\"failed\"", queue.commits_failed, 1),
+    {SAME, "store_commit_seconds", HISTOGRAM, "seconds", NULL, AT(queue.commit), 1000000, NULL, "Length of a transaction, its syncs included."},
+    {SAME, "store_batch_operations", HISTOGRAM, "operations", NULL, AT(queue.batch), 1, NULL, "Operations that one commit carried."},
+    {SAME, "store_messages_committed", COUNTER, NULL, NULL, AT(queue.messages_committed), 1, NULL, "Messages written, reports included."},
+    {SAME, "store_room_bytes", GAUGE, "bytes", NULL, AT(queue.free_bytes), 1, NULL, "What queue.min_free_space is compared with: room on the disk (and in the map) plus free pages inside the file."},
+    {SAME, "store_disk_free_bytes", GAUGE, "bytes", NULL, AT(queue.disk_free_bytes), 1, NULL, "Room on the file system of data_dir."},
+    {SAME, "store_free_page_bytes", GAUGE, "bytes", NULL, AT(queue.free_page_bytes), 1, NULL, "Free pages inside the queue file, used again before it grows."},
+    {SAME, "store_file_bytes", GAUGE, "bytes", NULL, AT(queue.file_bytes), 1, NULL, "Size of the queue file; it never shrinks."},
+    {SAME, "store_map_bytes", GAUGE, "bytes", NULL, AT(queue.map_bytes), 1, NULL, "Address space reserved for the file: it cannot grow beyond."},
+
+    {"Delivery", "recipients_delivered", COUNTER, NULL, "tls=\"none\"", AT(deliver.delivered_by_tls[0]), 1, NULL, "Recipients that a next hop or a mailbox accepted, by the TLS version of the way there."},
+    MORE("tls=\"1.2\"", deliver.delivered_by_tls[1], 1),
+    MORE("tls=\"1.3\"", deliver.delivered_by_tls[2], 1),
+    MORE("tls=\"local\"", deliver.delivered_local, 1),
+    {SAME, "recipients_not_delivered", COUNTER, NULL, "result,class", WALK, walk_classes, "Answers that put a recipient off (deferred: once for each try) or ended it (failed: bounced; class message-expired: given up at queue.expire), by the class of the answer."},
+    {SAME, "reports", COUNTER, NULL, NULL, AT(deliver.reports_queued), 1, NULL, "Reports to senders: bounces, delays, deliveries."},
+    {SAME, "possible_duplicates", COUNTER, NULL, NULL, AT(deliver.possible_duplicates), 1, NULL, "Attempts that stood behind their final dot when the process had to leave: their mail may come twice."},
+    {SAME, "delay_seconds", HISTOGRAM, "seconds", "stage=\"receive\"", AT(receive.whole), 1000000, NULL, "Where time goes: receive (MAIL to our 250), queue (arrival to an attempt), connect (for attempts that made a connection), transfer (MAIL to the next hop's last answer)."},
+    MORE("stage=\"queue\"", deliver.delay_queue, 1000000),
+    MORE("stage=\"connect\"", deliver.delay_connect, 1000000),
+    MORE("stage=\"transfer\"", deliver.delay_transfer, 1000000),
+    {SAME, "delivery_connections", COUNTER, NULL, NULL, AT(deliver.connections), 1, NULL, "Connections to next hops that were begun."},
+    {SAME, "delivery_connections_failed", COUNTER, NULL, NULL, AT(deliver.connections_failed), 1, NULL, "Of those, the ones that broke before the first message."},
+    {SAME, "delivery_connections_open", GAUGE, NULL, NULL, AT(deliver.connections_open), 1, NULL, "Connections to next hops now."},
+    {SAME, "delivery_connections_reused", COUNTER, NULL, NULL, AT(deliver.messages_reused_connection), 1, NULL, "Messages that went over a connection that was there."},
+    {SAME, "delivery_attempts_running", GAUGE, NULL, NULL, AT(deliver.attempts_running), 1, NULL, "Attempts in progress."},
+    {SAME, "destinations", GAUGE, NULL, NULL, AT(deliver.destinations), 1, NULL, "Destinations known: sets of mail exchangers, routes."},
+    {SAME, "destinations_backing_off", GAUGE, NULL, NULL, AT(deliver.destinations_backing_off), 1, NULL, "Destinations that rest after a fault of theirs."},
+    {SAME, "destination_recipients", COUNTER, NULL, "destination,result", WALK, walk_destinations, "Recipients by destination: the hundred busiest, and \"other\"."},
+    {SAME, "destination_connections", GAUGE, NULL, "destination", WALK, walk_destination_connections, "Connections to the busiest destinations now."},
+    {SAME, "destination_backing_off", GAUGE, NULL, "destination", WALK, walk_destination_backing_off, "1: this destination rests after a fault of its own."},
+
+    {"TLS", "tls_handshakes", COUNTER, NULL, "direction=\"in\",result=\"ok\"", AT(net.in.done), 1, NULL, "Handshakes with clients (in) and next hops (out)."},
+    MORE("direction=\"in\",result=\"failed\"", net.in.failed, 1),
+    MORE("direction=\"out\",result=\"ok\"", net.out.done, 1),
+    MORE("direction=\"out\",result=\"failed\"", net.out.failed, 1),
+    {SAME, "tls_handshakes_resumed", COUNTER, NULL, "direction=\"in\"", AT(net.in.resumed), 1, NULL, "Of the good ones, those that resumed a session: no certificate, no signature."},
+    MORE("direction=\"out\"", net.out.resumed, 1),
+    {SAME, "tls_handshakes_refused", COUNTER, NULL, NULL, AT(net.handshakes_refused), 1, NULL, "Handshakes that limits.handshakes or limits.handshakes_per_address did not allow."},
+    {SAME, "tls_handshakes_running", GAUGE, NULL, NULL, AT(net.handshakes_running), 1, NULL, "Handshakes in progress."},
+    {SAME, "tls_certificate_expiry_timestamp_seconds", GAUGE, "seconds", "file", WALK, walk_certificates, "When each certificate of the configuration expires, since 1970."},
+    {SAME, "streams_open", GAUGE, NULL, NULL, AT(net.streams), 1, NULL, "Connections in both directions."},
+
+    {"DNS", "dns_queries", COUNTER, NULL, NULL, AT(dns.queries), 1, NULL, "Queries sent, repeated ones too."},
+    {SAME, "dns_queries_tcp", COUNTER, NULL, NULL, AT(dns.over_tcp), 1, NULL, "Questions that were asked again over TCP."},
+    {SAME, "dns_answers", COUNTER, NULL, "result=\"ok\"", AT(dns.answers_ok), 1, NULL, "Answers: with records; negative (no such name, no such record); failed (SERVFAIL, time-out)."},
+    MORE("result=\"negative\"", dns.answers_negative, 1),
+    MORE("result=\"failed\"", dns.answers_failed, 1),
+    {SAME, "dns_cache_hits", COUNTER, NULL, NULL, AT(dns.cache_hits), 1, NULL, "Questions that the cache answered."},
+    {SAME, "dns_cache_entries", GAUGE, NULL, NULL, AT(dns.cache_entries), 1, NULL, "Answers in the cache."},
+    {SAME, "dns_in_flight", GAUGE, NULL, NULL, AT(dns.in_flight), 1, NULL, "Queries that wait for their answer."},
+    {SAME, "dns_waiting", GAUGE, NULL, NULL, AT(dns.waiting), 1, NULL, "Questions that wait until fewer are in flight."},
+
+    {"Pools", "pool_threads", GAUGE, NULL, "pool=\"crypto\"", AT(pools[POOL_CRYPTO].threads), 1, NULL, "Threads: crypto (handshakes, signatures), password (argon2id), file."},
+    MORE("pool=\"password\"", pools[POOL_PASSWORD].threads, 1),
+    MORE("pool=\"file\"", pools[POOL_FILE].threads, 1),
+    {SAME, "pool_jobs_waiting", GAUGE, NULL, "pool=\"crypto\"", AT(pools[POOL_CRYPTO].waiting), 1, NULL, "Jobs that no thread has yet."},
+    MORE("pool=\"password\"", pools[POOL_PASSWORD].waiting, 1),
+    MORE("pool=\"file\"", pools[POOL_FILE].waiting, 1),
+    {SAME, "pool_jobs_running", GAUGE, NULL, "pool=\"crypto\"", AT(pools[POOL_CRYPTO].running), 1, NULL, "Jobs that a thread has."},
+    MORE("pool=\"password\"", pools[POOL_PASSWORD].running, 1),
+    MORE("pool=\"file\"", pools[POOL_FILE].running, 1),
+    {SAME, "pool_jobs", COUNTER, NULL, "pool=\"crypto\",result=\"done\"", AT(pools[POOL_CRYPTO].done), 1, NULL, "Jobs done, and refused because the pool's queue was full."},
+    MORE("pool=\"crypto\",result=\"refused\"", pools[POOL_CRYPTO].refused, 1),
+    MORE("pool=\"password\",result=\"done\"", pools[POOL_PASSWORD].done, 1),
+    MORE("pool=\"password\",result=\"refused\"", pools[POOL_PASSWORD].refused, 1),
+    MORE("pool=\"file\",result=\"done\"", pools[POOL_FILE].done, 1),
+    MORE("pool=\"file\",result=\"refused\"", pools[POOL_FILE].refused, 1),
+    {SAME, "pool_wait_seconds", HISTOGRAM, "seconds", "pool=\"crypto\"", AT(pools[POOL_CRYPTO].wait), 1000000, NULL, "How long jobs waited for a thread."},
+    MORE("pool=\"password\"", pools[POOL_PASSWORD].wait, 1000000),
+    MORE("pool=\"file\"", pools[POOL_FILE].wait, 1000000),
+};
+/* clang-format on */
+const size_t metric_count = sizeof metrics / sizeof *metrics;
+
+static int64_t read_value(const struct metric *metric, const struct snapshot *snapshot)
+{
+    const char *at = (const char *)snapshot + metric->offset;
+    uint64_t u64 = 0;
+    unsigned number = 0;
+    int64_t i64 = 0;
+    bool is_true = false;
+
+    switch (metric->value) {
+    case VALUE_I64:
+        memcpy(&i64, at, sizeof i64);
+        return i64;
+    case VALUE_UNSIGNED:
+        memcpy(&number, at, sizeof number);
+        return number;
+    case VALUE_BOOL:
+        memcpy(&is_true, at, sizeof is_true);
+        return is_true;
+    case VALUE_U64:
+    case VALUE_HISTOGRAM:
+        break;
+    }
+    memcpy(&u64, at, sizeof u64);
+    return (int64_t)u64;
+}
+
+static void write_row(const struct metric *metric, const struct snapshot *snapshot,
+                      struct exposition *to)
+{
+    if (metric->name)
+        exposition_family(to, metric->name, metric->type, metric->unit, metric->help);
+    if (metric->walk) {
+        metric->walk(snapshot, to);
+        return;
+    }
+    if (metric->value == VALUE_HISTOGRAM) {
+        exposition_histogram(
+            to, metric->labels,
+            (const struct histogram *)(const void *)((const char *)snapshot +
+                                                     metric->offset));
+        return;
+    }
+    exposition_start(to, "");
+    if (metric->labels)
+        exposition_labels(to, metric->labels);
+    exposition_value(to, read_value(metric, snapshot), metric->per_unit);
+}
+
+size_t metrics_write(const struct snapshot *snapshot, size_t first, size_t most_bytes,
+                     struct exposition *to)
+{
+    size_t before = to->text.length;
+
+    while (first < metric_count && to->text.length - before < most_bytes)
+        write_row(&metrics[first++], snapshot, to);
+    return first;
+}

@@ -311,6 +311,8 @@ static int64_t read_value(const struct metric *metric, const struct snapshot *sn
 static void write_row(const struct metric *metric, const struct snapshot *snapshot,
                       struct exposition *to)
 {
+    if (metric->group)
+        exposition_group(to, metric->group);
     if (metric->name)
         exposition_family(to, metric->name, metric->type, metric->unit, metric->help);
     if (metric->walk) {

@@ -229,6 +229,51 @@ class Numbers(unittest.TestCase):
         self.assertEqual(s("limits_reached_total", limit="message_size"), 1)
 
 
+class Status(unittest.TestCase):
+    def test_status_shows_on_a_terminal_and_in_json_what_metrics_says(self):
+        port = free_port()
+        hop = Hop(self)
+        relay = Relay(self, hop=hop.port, extra=f'[admin]\nlisten = "127.0.0.1:{port}"\n')
+        with relay.client() as client:
+            client.sendmail("a@b.test", ["c@d.test"], message())
+        relay.wait_empty()
+        world.wait_for(lambda: Scrape(port).sum("sessions_total") == 1, "the end of the session")
+        status, scrape = relay.status(), Scrape(port)
+        families = {family["name"]: family for family in status["metrics"]}
+        shown = {}
+        for family in families.values():
+            for sample in family["samples"]:
+                key = frozenset(sample["labels"].items())
+                if family["type"] == "histogram":
+                    for part in ("count", "sum"):
+                        shown[f"{family['name']}_{part}", key] = sample[part]
+                    for bound, count in sample["buckets"]:
+                        shown[family["name"] + "_bucket",
+                              key | {("le", repr(float(bound)))}] = count
+                else:
+                    shown[family["name"], key] = sample["value"]
+        wanted = {(name, frozenset((k, repr(float(v)) if k == "le" else v) for k, v in key))
+                  for name, key in scrape.samples if ("le", "+Inf") not in key}
+        self.assertEqual(set(shown), wanted)
+        for name in ("messages_accepted_total", "recipients_delivered_total",
+                     "time_in_queue_seconds_count", "replies_total", "build_info"):
+            for (sample, key), value in scrape.samples.items():
+                if sample == "smtpd_" + name:
+                    self.assertEqual(shown[sample, key], value, sample)
+        page = relay.command("status")
+        for group in {family["group"] for family in families.values()}:
+            self.assertIn(f"\n{group}\n", page)
+        self.assertRegex(page, r"messages accepted +1\n")
+        self.assertRegex(page, r"sessions +1\.3 1\n")
+        self.assertRegex(page, r"final dot +1, mean [0-9.]+ (us|ms|s), half within ")
+        self.assertRegex(page, r"tls certificate expiry +/.*relay.crt in (29|30)d\n")
+        short = relay.command("status", "--short")
+        self.assertNotIn("messages accepted", short)
+        self.assertIn("1 delivered", short)
+        self.assertNotIn("metrics", json.loads(relay.command("status", "--short", "--json")))
+        relay.command("status", "--frob", code=2)
+
+
 class Form(unittest.TestCase):
     def setUp(self):
         self.port = free_port()

@@ -51,6 +51,10 @@ WELL = {
     "smtpd_descriptors_open": f"700x{MINUTES}",
     "smtpd_descriptors_limit": f"1000x{MINUTES}",
     "smtpd_log_lines_dropped_total": f"8x{MINUTES}",
+    'smtpd_signatures_total{kind="rsa",result="ok"}': f"0+600x{MINUTES}",
+    'smtpd_signatures_total{kind="rsa",result="failed"}': f"1x{MINUTES}",
+    "smtpd_signing_refused_total": f"1x{MINUTES}",
+    "smtpd_signing_key_loads_failed_total": f"1x{MINUTES}",
     'smtpd_reloads_total{result="failed"}': f"1x{MINUTES}",
     "smtpd_possible_duplicates_total": f"4x{MINUTES}",
 }
@@ -76,6 +80,7 @@ FIRES = {
                                 f"0+7x{MINUTES}"},
     "SmtpdCertificateExpires": {'smtpd_tls_certificate_expiry_timestamp_seconds{file="c"}':
                                 f"{14 * 86400}x{MINUTES}"},
+    "SmtpdSigningFails": {"smtpd_signing_key_loads_failed_total": f"1x{MINUTES - 1} 2"},
     "SmtpdTlsToHopsFails": {'smtpd_tls_handshakes_total{direction="out",result="failed"}':
                             f"0+30x{MINUTES}"},
     "SmtpdDnsFails": {'smtpd_dns_answers_total{result="failed"}': f"0+50x{MINUTES}"},

@@ -3,12 +3,14 @@ parser), and every number is what happened."""
 import glob
 import json
 import os
+import shutil
 import signal
 import smtplib
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 import urllib.request
@@ -210,6 +212,27 @@ class Numbers(unittest.TestCase):
                              before("tls_handshakes_resumed_total", direction="in"), count)
             self.assertEqual(s("tls_handshakes_total", direction="in", result="ok") -
                              before("tls_handshakes_total", direction="in", result="ok"), 3)
+
+    def test_signatures_by_kind_and_their_time(self):
+        keys = tempfile.mkdtemp(prefix="smtpd-keys-")
+        self.addCleanup(shutil.rmtree, keys)
+        for selector, kind in (("r", "rsa"), ("e", "ed25519")):
+            subprocess.run([world.BINARY, "dkim", "keygen", "b.test", selector, "--directory",
+                            keys, "--type", kind], check=True, stdout=subprocess.DEVNULL,
+                           timeout=world.PATIENCE)
+        relay = self.start(extra=f'[signing]\nkey_directory = "{keys}"\n')
+        with relay.client() as client:
+            for _ in range(3):
+                client.sendmail("a@b.test", ["alice@local.test"], message(sender="a@b.test"))
+            client.sendmail("a@c.test", ["alice@local.test"], message(sender="a@c.test"))
+        s = Scrape(self.port)
+        self.assertEqual(s("signing_keys"), 2)
+        self.assertEqual(s("signed_messages_total"), 3)
+        for kind in ("rsa", "ed25519"):
+            self.assertEqual(s("signatures_total", kind=kind, result="ok"), 3)
+            self.assertEqual(s("signatures_total", kind=kind, result="failed"), 0)
+            self.assertEqual(s("signature_seconds_count", kind=kind), 3)
+        self.assertGreater(s("signature_seconds_sum", kind="rsa"), 0)
 
     def test_limits_and_failed_handshakes(self):
         relay = self.start(limits="recipients_per_message = 100\nmessage_size = \"64KiB\"\n")

@@ -288,15 +288,16 @@ subdomains = true
         self.assertEqual(signatures(self.submit(message(sender="a@x.test").encode())), [])
 
     def break_key(self, path):
-        """Another exponent of the first prime: the key is read, and its arithmetic is wrong."""
+        """Other exponents: the key is read, and its arithmetic is wrong."""
         der = subprocess.run(["openssl", "rsa", "-in", path, "-traditional", "-outform", "DER"],
                              check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
         text = subprocess.run(["openssl", "rsa", "-in", path, "-noout", "-text"], check=True,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-        number = re.search(r"exponent1:\s*((?:[0-9a-f]{2}:?\s*)+)\n", text).group(1)
-        exponent = bytes.fromhex(re.sub(r"[\s:]", "", number))
-        at = der.index(exponent) + len(exponent) - 1
-        der = der[:at] + bytes([der[at] ^ 0x40]) + der[at + 1:]
+        for name in ("privateExponent", "exponent1"):
+            number = re.search(name + r":\s*((?:[0-9a-f]{2}:?\s*)+)\n", text).group(1)
+            exponent = bytes.fromhex(re.sub(r"[\s:]", "", number))
+            at = der.index(exponent) + len(exponent) - 1
+            der = der[:at] + bytes([der[at] ^ 0x40]) + der[at + 1:]
         subprocess.run(["openssl", "base64", "-out", path + ".body"], input=der, check=True)
         with open(path + ".body") as body, open(path, "w") as file:
             file.write("-----BEGIN RSA PRIVATE KEY-----\n" + body.read() +

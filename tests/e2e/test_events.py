@@ -27,10 +27,10 @@ NOT_SEEN = {
 
 # Events of a subject that has a file of its own, which waits for them.
 SEEN_ELSEWHERE = {
-    "sign.failed": "test_dkim.py",
-    "sign.keys_loaded": "test_dkim.py",
-    "sign.keys_unreadable": "test_dkim.py",
-    "sign.key_exposed": "test_dkim.py",
+    "sign.failed": "test_signing.py",
+    "sign.keys_loaded": "test_signing.py",
+    "sign.keys_unreadable": "test_signing.py",
+    "sign.key_exposed": "test_signing.py",
     "net.proxy_refused": "test_proxy.py",
     "server.certificates_loaded": "test_follow.py",
     "server.certificates_unreadable": "test_follow.py",
@@ -135,6 +135,11 @@ class Events(unittest.TestCase):
                                      f'password = "{HOP_PASSWORD}"'),
                 ("plain", plain_hop.port, 'tls = "off"'),
                 ("dead", world.free_port(), 'tls = "off"')))
+        keys = os.path.join(cls.relays[0].folder, "keys")
+        os.mkdir(keys)
+        cls.relays[0].command("dkim", "keygen", "b.test", "s", "--type", "ed25519",
+                              "--directory", keys)
+        routes += f'[signing]\nkey_directory = "{keys}"\n'
         relay = cls.relay(extra=routes, queue='retry = ["1s"]\nexpire = "10s"\n')
         cls.submit(relay)
         for to in ("r@secret.test", "r@plain.test", "no@plain.test", "later@plain.test",

@@ -76,10 +76,13 @@ static const struct command commands[] = {
      "takes up the change within 10 s.\n"},
     {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server.", NULL},
     {"dkim",     command_dkim,     "keygen DOMAIN SELECTOR, check ...",   "Keys that sign mail, and their records in the DNS.", NULL},
-    {"status",   command_status,   "",                                    "What the running server counts.",
-     "--json prints every counter; docs/control.md names them.\n"},
-    {"health",   command_health,   "[--ready]",                           "Exit code 0: the server answers (and takes mail). For containers.", NULL},
-    {"document", command_document, "example|manual|verbs|metrics",                "Print the example file or a page of the manual.", NULL},
+    {"status",   command_status,   "[--short]",                           "What the running server counts: a summary, and every metric.",
+     "--short prints the summary alone. --json prints everything; docs/metrics.md and\n"
+     "docs/control.md name it.\n"},
+    {"health",   command_health,   "[--ready]",                           "Exit code 0: the server answers (and takes mail). For containers.",
+     "It asks the control socket; exit code 1 with the reason when it does not, or, with\n"
+     "--ready, takes no mail.\n"},
+    {"document", command_document, "example|manual|verbs|metrics",        "Print the example file or a page of the manual.", NULL},
     {"help",     command_help,     "",                                    "This page.", NULL},
     {"version",  command_version,  "",                                    "Print the version.", NULL},
 };

@@ -16,10 +16,11 @@ packages_build=(ca-certificates cmake g++ gcc libc6-dev libidn2-dev libjansson-d
 # What the demonstration talks with; see third_party/demo.sh.
 packages_demo=(curl libnet-ssleay-perl openssl python3 swaks)
 # clang with its runtime is for the fuzzers; swaks, msmtp and curl are clients that the relay must
-# get on with; python3-dkim and Mail::DKIM verify what it signs. None of these brings a mail system
+# get on with; python3-dkim and Mail::DKIM verify what it signs; libssl-dev is the other
+# engine that signs (SMTPD_RSA). None of these brings a mail system
 # along (--no-install-recommends).
-packages_test=(clang curl libclang-rt-dev libcmocka-dev libmail-dkim-perl libnet-ssleay-perl msmtp
-    openssl python3 python3-dkim python3-dnspython swaks)
+packages_test=(clang curl libclang-rt-dev libcmocka-dev libmail-dkim-perl libnet-ssleay-perl libssl-dev
+    msmtp openssl python3 python3-dkim python3-dnspython swaks)
 # The two judges of style, whose verdict changes with their version: Debian 12's count. Elsewhere
 # these two checks say that they are skipped.
 packages_style=(clang-format-14 clang-tidy-14)

@@ -124,6 +124,15 @@ static void add_family_name(struct exposition *to)
         add_text(to, "_info");
 }
 
+void exposition_group(struct exposition *to, const char *name)
+{
+    if (!to->has_groups || to->is_openmetrics)
+        return;
+    add_text(to, "# GROUP ");
+    add_text(to, name);
+    add_text(to, "\n");
+}
+
 void exposition_family(struct exposition *to, const char *name, enum metric_type type,
                        const char *unit, const char *help)
 {

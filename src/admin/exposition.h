@@ -11,6 +11,7 @@ enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM, METRIC_INFO }
 struct exposition {
     struct bytes text;
     bool is_openmetrics;
+    bool has_groups;  /* headlines as comments; the older text only */
     const char *name; /* of the family, without smtpd_ and _total */
     enum metric_type type;
     bool has_labels;
@@ -23,6 +24,7 @@ void exposition_init(struct exposition *to, bool is_openmetrics);
 void exposition_fini(struct exposition *to);
 const char *exposition_content_type(const struct exposition *to);
 
+void exposition_group(struct exposition *to, const char *name);
 /* A family's head, then its samples. */
 void exposition_family(struct exposition *to, const char *name, enum metric_type type,
                        const char *unit, const char *help);

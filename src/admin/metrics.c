@@ -194,6 +194,17 @@ const struct metric metrics[] = {
     MORE("limit=\"min_free_space\"", receive.limits[RECEIVE_LIMIT_SPACE], 1),
     MORE("limit=\"session_memory\"", receive.limits[RECEIVE_LIMIT_MEMORY], 1),
 
+    {"Signing", "signed_messages", COUNTER, NULL, NULL, AT(sign.messages), 1, NULL, "Messages that got their DKIM signatures."},
+    {SAME, "signing_refused", COUNTER, NULL, NULL, AT(sign.refused), 1, NULL, "Messages put off (451 4.7.5) because the crypto pool was full."},
+    {SAME, "signatures", COUNTER, NULL, "kind=\"rsa\",result=\"ok\"", AT(sign.kinds[KEY_RSA].signatures), 1, NULL, "Signatures by the kind of the key."},
+    MORE("kind=\"rsa\",result=\"failed\"", sign.kinds[KEY_RSA].failures, 1),
+    MORE("kind=\"ed25519\",result=\"ok\"", sign.kinds[KEY_ED25519].signatures, 1),
+    MORE("kind=\"ed25519\",result=\"failed\"", sign.kinds[KEY_ED25519].failures, 1),
+    {SAME, "signature_seconds", HISTOGRAM, "seconds", "kind=\"rsa\"", AT(sign.kinds[KEY_RSA].us), 1000000, NULL, "Time of the key's arithmetic, on the crypto pool."},
+    MORE("kind=\"ed25519\"", sign.kinds[KEY_ED25519].us, 1000000),
+    {SAME, "signing_keys", GAUGE, NULL, NULL, AT(sign.keys), 1, NULL, "Keys in effect."},
+    {SAME, "signing_key_loads_failed", COUNTER, NULL, NULL, AT(sign.loads_failed), 1, NULL, "Changed key files that could not be read: the old keys stayed."},
+
     {"Queue", "queue_groups", GAUGE, NULL, "state=\"waiting\"", AT(queue.groups_waiting), 1, NULL, "Groups (the recipients of one message at one domain or route) that wait for their time, and that an attempt has."},
     MORE("state=\"leased\"", queue.groups_leased, 1),
     {SAME, "queue_domains", GAUGE, NULL, NULL, AT(queue.domain_queues), 1, NULL, "Domains and routes that mail waits for."},
@@ -311,6 +322,8 @@ static int64_t read_value(const struct metric *metric, const struct snapshot *sn
 static void write_row(const struct metric *metric, const struct snapshot *snapshot,
                       struct exposition *to)
 {
+    if (metric->group)
+        exposition_group(to, metric->group);
     if (metric->name)
         exposition_family(to, metric->name, metric->type, metric->unit, metric->help);
     if (metric->walk) {

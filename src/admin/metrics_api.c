@@ -64,10 +64,12 @@ static bool wants_old_text(struct request *request)
 void metrics_handle(struct request *request)
 {
     struct scrape *scrape = NEW(struct scrape);
+    bool has_groups = request_query(request, "groups") != NULL; /* of smtpd status */
 
     scrape->request = request;
     scrape->snapshot = NEW(struct snapshot);
-    exposition_init(&scrape->text, !wants_old_text(request));
+    exposition_init(&scrape->text, !wants_old_text(request) && !has_groups);
+    scrape->text.has_groups = has_groups;
     snapshot_take(request->rooms, admin_sample_of(request->admin), scrape->snapshot);
     request->work = scrape;
     request->on_gone = scrape_free;

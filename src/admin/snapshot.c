@@ -61,6 +61,7 @@ void snapshot_take(const struct admin_rooms *rooms, const struct sample *sample,
     rooms->listeners(rooms->owner, add_listener, snapshot);
     add_certificates(snapshot);
     queue_statistics(rooms->queue, &snapshot->queue);
+    signer_statistics(rooms->signer, &snapshot->sign);
     receive_statistics(rooms->receive, &snapshot->receive);
     deliver_statistics(rooms->deliver, &snapshot->deliver);
     deliver_busiest(rooms->deliver, &snapshot->busiest);

@@ -22,6 +22,7 @@ struct snapshot {
     struct admin_facts facts;
     char version[32];
     struct queue_statistics queue;
+    struct signer_statistics sign;
     struct receive_statistics receive;
     struct deliver_statistics deliver;
     struct deliver_busiest busiest;

@@ -12,7 +12,7 @@
 int client_ask(const struct cli_context *context, const char *path, const json_t *body,
                json_t **answer);
 /* The text of an answer, whatever its status. Waits for five seconds at most. */
-enum { CLIENT_PROBE_MAX = 1 << 20 };
+enum { CLIENT_PROBE_MAX = 8 << 20 };
 int client_probe(const struct cli_context *context, const char *path, struct bytes *text,
                  unsigned *status);
 /* Copies the answer to stdout as it comes. */

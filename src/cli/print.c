@@ -82,7 +82,8 @@ void print_until(int64_t wall_ms, int64_t now_ms, char text[PRINT_TEXT])
 
 int print_json(const json_t *json)
 {
-    if (json_dumpf(json, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII) != 0 ||
+    if (json_dumpf(json, stdout,
+                   JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(15)) != 0 ||
         putchar('\n') == EOF)
         return CLI_FAILED;
     return CLI_DONE;

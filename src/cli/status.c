@@ -1,10 +1,12 @@
 /* smtpd status: what the server counts, on one screen. */
 #include "client.h"
+#include "metrics.h"
 #include "print.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 static void line(const char *name, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -94,38 +96,66 @@ static void show_deliver(const json_t *deliver)
          get_number(deliver, "destinations_backing_off"));
 }
 
-int cli_status(const struct cli_context *context, int argc, char **argv)
+static void show_summary(const json_t *status)
 {
-    json_t *status = NULL;
-    const json_t *lag;
+    const json_t *lag = json_object_get(status, "loop_lag");
     char age[PRINT_TEXT];
+
+    print_age(get_number(status, "now_ms") - get_number(status, "started_ms"), age);
+    (void)printf("%s%s%s  smtpd %s, up %s%s\n", print_bold(), get_text(status, "hostname"),
+                 print_plain(), get_text(status, "version"), age,
+                 json_is_true(json_object_get(status, "is_draining")) ? ", leaving" : "");
+    show_queue(status);
+    show_receive(json_object_get(status, "receive"));
+    show_deliver(json_object_get(status, "deliver"));
+    head("loop");
+    line("lag", "p50 %" PRId64 " us, p99 %" PRId64 " us, most %" PRId64 " us in a minute",
+         get_number(lag, "p50_us"), get_number(lag, "p99_us"), get_number(lag, "max_us"));
+}
+
+static int ask_metrics(const struct cli_context *context, json_t **families)
+{
+    struct bytes text;
+    unsigned status = 0;
     int code;
 
-    if (argc > 0) {
-        (void)fprintf(stderr, "smtpd: status takes no \"%s\"\n", argv[0]);
+    *families = NULL;
+    bytes_init(&text, CLIENT_PROBE_MAX);
+    code = client_probe(context, "/metrics?groups=1", &text, &status);
+    if (code == CLI_DONE && status == 200)
+        *families = metrics_parse(bytes_view(&text));
+    bytes_fini(&text);
+    if (code == CLI_DONE && !*families) {
+        (void)fprintf(stderr, "smtpd: the server's metrics are not understood\n");
+        code = CLI_FAILED;
+    }
+    return code;
+}
+
+int cli_status(const struct cli_context *context, int argc, char **argv)
+{
+    bool is_short = argc == 1 && strcmp(argv[0], "--short") == 0;
+    json_t *families = NULL;
+    json_t *status = NULL;
+    int code;
+
+    if (argc > 0 && !is_short) {
+        (void)fprintf(stderr, "smtpd: status takes no \"%s\"\n", argv[argc > 1]);
         return CLI_USAGE;
     }
     code = client_ask(context, "/v1/status", NULL, &status);
-    if (code != CLI_DONE)
-        return code;
-    if (context->wants_json) {
+    if (code == CLI_DONE && !is_short)
+        code = ask_metrics(context, &families);
+    if (code == CLI_DONE && context->wants_json) {
+        if (families)
+            (void)json_object_set(status, "metrics", families);
         code = print_json(status);
-    } else {
-        lag = json_object_get(status, "loop_lag");
-        print_age(get_number(status, "now_ms") - get_number(status, "started_ms"), age);
-        (void)printf(
-            "%s%s%s  smtpd %s, up %s%s\n", print_bold(), get_text(status, "hostname"),
-            print_plain(), get_text(status, "version"), age,
-            json_is_true(json_object_get(status, "is_draining")) ? ", leaving" : "");
-        show_queue(status);
-        show_receive(json_object_get(status, "receive"));
-        show_deliver(json_object_get(status, "deliver"));
-        head("loop");
-        line("lag",
-             "p50 %" PRId64 " us, p99 %" PRId64 " us, most %" PRId64 " us in a minute",
-             get_number(lag, "p50_us"), get_number(lag, "p99_us"),
-             get_number(lag, "max_us"));
+    } else if (code == CLI_DONE) {
+        show_summary(status);
+        if (families)
+            metrics_print(families, get_number(status, "now_ms"));
     }
+    json_decref(families);
     json_decref(status);
     return code;
 }

@@ -147,28 +147,22 @@ bool queue_is_broken(const struct queue *queue)
     return store_is_broken(queue->store);
 }
 
-enum result queue_can_commit(struct queue *queue)
+enum result queue_can_commit(const struct queue *queue)
 {
-    struct store_numbers numbers;
+    int64_t failed_us = store_commit_failed_us(queue->store);
 
     if (store_is_broken(queue->store))
         return RESULT_IO;
-    store_read_numbers(queue->store, &numbers);
-    if (numbers.commit_runs_us > COMMIT_PATIENCE_US)
+    if (store_commit_runs_us(queue->store) > COMMIT_PATIENCE_US)
         return RESULT_TIMEOUT;
-    return numbers.commit_failed_us > 0 && numbers.commit_failed_us < COMMIT_PATIENCE_US
-               ? RESULT_IO
-               : RESULT_OK;
+    return failed_us > 0 && failed_us < COMMIT_PATIENCE_US ? RESULT_IO : RESULT_OK;
 }
 
 enum result queue_has_room(struct queue *queue)
 {
-    struct store_numbers numbers;
-
     if (store_is_broken(queue->store))
         return RESULT_IO;
-    store_read_numbers(queue->store, &numbers);
-    if (numbers.free_bytes < queue->min_free_space_bytes ||
+    if (store_room_bytes(queue->store) < queue->min_free_space_bytes ||
         store_id_limit(queue->store) - queue->next_id < IDS_RESERVED)
         return RESULT_NO_SPACE;
     return log_has_room() ? RESULT_OK : RESULT_BUSY;

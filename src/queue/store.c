@@ -49,14 +49,14 @@ static void note_commit(struct store *store, bool is_ok, int64_t started_us,
     int64_t ended_us = now_us();
     struct store_numbers *numbers = &store->numbers;
 
+    atomic_store(&store->commit_began_us, 0);
+    atomic_store(&store->commit_failed_us, is_ok ? 0 : ended_us);
     (void)pthread_mutex_lock(&store->lock);
     if (ended_us - store->minute_started_us > MINUTE_US) {
         store->minute_started_us = ended_us;
         store->commit_us_max_before = numbers->commit_us_max;
         numbers->commit_us_max = 0;
     }
-    store->commit_began_us = 0;
-    store->commit_failed_us = is_ok ? 0 : ended_us;
     numbers->commits += is_ok ? 1 : 0;
     numbers->commits_failed += is_ok ? 0 : 1;
     numbers->batch_last = operations;
@@ -75,6 +75,7 @@ static void note_added(struct store *store, uint64_t bytes)
 
     (void)pthread_mutex_lock(&store->lock);
     numbers->free_bytes -= bytes < numbers->free_bytes ? bytes : numbers->free_bytes;
+    atomic_store(&store->room_bytes, numbers->free_bytes);
     (void)pthread_mutex_unlock(&store->lock);
 }
 
@@ -179,13 +180,6 @@ static void fill_batch(struct store *store, struct store_write *write, struct li
     }
 }
 
-static void note_begin(struct store *store, int64_t began_us)
-{
-    (void)pthread_mutex_lock(&store->lock);
-    store->commit_began_us = began_us;
-    (void)pthread_mutex_unlock(&store->lock);
-}
-
 static void run_batch(struct store *store)
 {
     struct list batch;
@@ -197,7 +191,7 @@ static void run_batch(struct store *store)
     struct link *link;
 
     list_init(&batch);
-    note_begin(store, started_us);
+    atomic_store(&store->commit_began_us, started_us);
     if (code == 0) {
         fill_batch(store, &write, &batch);
         if (limit)
@@ -328,17 +322,32 @@ bool store_is_broken(const struct store *store)
     return atomic_load(&store->is_broken);
 }
 
+uint64_t store_room_bytes(const struct store *store)
+{
+    return atomic_load(&store->room_bytes);
+}
+
+static int64_t since(int64_t us)
+{
+    return us > 0 ? now_us() - us + 1 : 0;
+}
+
+int64_t store_commit_runs_us(const struct store *store)
+{
+    return since(atomic_load(&store->commit_began_us));
+}
+
+int64_t store_commit_failed_us(const struct store *store)
+{
+    return since(atomic_load(&store->commit_failed_us));
+}
+
 void store_read_numbers(struct store *store, struct store_numbers *numbers)
 {
-    int64_t at_us = now_us();
-
     (void)pthread_mutex_lock(&store->lock);
     *numbers = store->numbers;
-    numbers->commit_runs_us = store->commit_began_us ? at_us - store->commit_began_us : 0;
-    numbers->commit_failed_us =
-        store->commit_failed_us ? at_us - store->commit_failed_us + 1 : 0;
     if (store->commit_us_max_before > numbers->commit_us_max &&
-        at_us - store->minute_started_us <= MINUTE_US)
+        now_us() - store->minute_started_us <= MINUTE_US)
         numbers->commit_us_max = store->commit_us_max_before;
     (void)pthread_mutex_unlock(&store->lock);
 }

@@ -118,10 +118,13 @@ struct store_numbers {
     uint64_t disk_free_bytes;
     uint64_t free_page_bytes; /* inside the file */
     uint64_t map_bytes;
-    int64_t commit_us_max;    /* of the last minute, and the one before */
-    int64_t commit_runs_us;   /* how long the one that runs now does; 0: none */
-    int64_t commit_failed_us; /* since the last one failed, unless one succeeded; 0 */
+    int64_t commit_us_max; /* of the last minute, and the one before */
 };
+uint64_t store_room_bytes(const struct store *store); /* free_bytes */
+/* How long the commit that runs now does; 0: none. */
+int64_t store_commit_runs_us(const struct store *store);
+/* Since the last one failed, unless one succeeded meanwhile; 0. */
+int64_t store_commit_failed_us(const struct store *store);
 void store_read_numbers(struct store *store, struct store_numbers *numbers);
 
 /* ---- reading: from any thread between store_enter() and store_leave() ---- */

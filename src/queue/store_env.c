@@ -344,6 +344,7 @@ void store_measure(struct store *store)
         unused = (file_pages - pages) * store->page_bytes;
     (void)pthread_mutex_lock(&store->lock);
     store->numbers.free_bytes = room + unused;
+    atomic_store(&store->room_bytes, store->numbers.free_bytes);
     store->numbers.disk_free_bytes = disk;
     store->numbers.free_page_bytes = unused;
     store->numbers.map_bytes = store->map_bytes;

@@ -43,13 +43,15 @@ struct store {
     unsigned kept_count;
     struct store_numbers numbers;
     int64_t commit_us_max_before;
-    int64_t minute_started_us;
-    int64_t commit_began_us;  /* 0: none runs */
-    int64_t commit_failed_us; /* 0: the last one succeeded; ... to here */
+    int64_t minute_started_us; /* ... to here */
 
     atomic_uint references;
     atomic_uint_fast64_t id_limit; /* durable */
     atomic_bool is_broken;
+    /* Asked for at every message: without the lock. */
+    atomic_uint_fast64_t room_bytes;      /* numbers.free_bytes */
+    atomic_int_fast64_t commit_began_us;  /* 0: none runs */
+    atomic_int_fast64_t commit_failed_us; /* 0: the last one succeeded */
 
     uint64_t
         kept_from; /* where the room ends that is kept in the file system for removals */

@@ -149,6 +149,7 @@ static enum result open_control(struct server *server, struct fault *fault)
         .net = server->net,
         .resolver = server->resolver,
         .queue = server->queue,
+        .signer = server->signer,
         .receive = server->receive,
         .deliver = server->deliver,
         .facts = tell_facts,

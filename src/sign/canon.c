@@ -115,6 +115,25 @@ static void put_text(struct canon_body *body, char byte)
     put(body, byte);
 }
 
+/* What is most of a body: bytes that stay as they are, behind text. Returns how many. */
+static size_t put_word(struct canon_body *body, const char *text, size_t length)
+{
+    char *output;
+    size_t count = 0;
+
+    if (body->output_length == CANON_OUTPUT)
+        flush(body);
+    if (length > CANON_OUTPUT - body->output_length)
+        length = CANON_OUTPUT - body->output_length;
+    output = body->output + body->output_length;
+    while (count < length && (unsigned char)text[count] > ' ') {
+        output[count] = text[count];
+        count++;
+    }
+    body->output_length += count;
+    return count;
+}
+
 static void add_relaxed(struct canon_body *body, struct slice piece)
 {
     for (size_t i = 0; i < piece.length; i++) {
@@ -130,6 +149,7 @@ static void add_relaxed(struct canon_body *body, struct slice piece)
             i++;
         } else {
             put_text(body, byte);
+            i += put_word(body, piece.data + i + 1, piece.length - i - 1);
         }
     }
 }

@@ -142,6 +142,11 @@ class Events(unittest.TestCase):
                                      f'password = "{HOP_PASSWORD}"'),
                 ("plain", plain_hop.port, 'tls = "off"'),
                 ("dead", world.free_port(), 'tls = "off"')))
+        keys = os.path.join(cls.relays[0].folder, "keys")
+        os.mkdir(keys)
+        cls.relays[0].command("dkim", "keygen", "b.test", "s", "--type", "ed25519",
+                              "--directory", keys)
+        routes += f'[signing]\nkey_directory = "{keys}"\n'
         relay = cls.relay(extra=routes, queue='retry = ["1s"]\nexpire = "10s"\n')
         cls.submit(relay)
         for to in ("r@secret.test", "r@plain.test", "no@plain.test", "later@plain.test",

@@ -3,12 +3,14 @@ parser), and every number is what happened."""
 import glob
 import json
 import os
+import shutil
 import signal
 import smtplib
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 import urllib.request
@@ -211,6 +213,27 @@ class Numbers(unittest.TestCase):
             self.assertEqual(s("tls_handshakes_total", direction="in", result="ok") -
                              before("tls_handshakes_total", direction="in", result="ok"), 3)
 
+    def test_signatures_by_kind_and_their_time(self):
+        keys = tempfile.mkdtemp(prefix="smtpd-keys-")
+        self.addCleanup(shutil.rmtree, keys)
+        for selector, kind in (("r", "rsa"), ("e", "ed25519")):
+            subprocess.run([world.BINARY, "dkim", "keygen", "b.test", selector, "--directory",
+                            keys, "--type", kind], check=True, stdout=subprocess.DEVNULL,
+                           timeout=world.PATIENCE)
+        relay = self.start(extra=f'[signing]\nkey_directory = "{keys}"\n')
+        with relay.client() as client:
+            for _ in range(3):
+                client.sendmail("a@b.test", ["alice@local.test"], message(sender="a@b.test"))
+            client.sendmail("a@c.test", ["alice@local.test"], message(sender="a@c.test"))
+        s = Scrape(self.port)
+        self.assertEqual(s("signing_keys"), 2)
+        self.assertEqual(s("signed_messages_total"), 3)
+        for kind in ("rsa", "ed25519"):
+            self.assertEqual(s("signatures_total", kind=kind, result="ok"), 3)
+            self.assertEqual(s("signatures_total", kind=kind, result="failed"), 0)
+            self.assertEqual(s("signature_seconds_count", kind=kind), 3)
+        self.assertGreater(s("signature_seconds_sum", kind="rsa"), 0)
+
     def test_limits_and_failed_handshakes(self):
         relay = self.start(limits="recipients_per_message = 100\nmessage_size = \"64KiB\"\n")
         with relay.raw() as raw:
@@ -227,6 +250,51 @@ class Numbers(unittest.TestCase):
                       "the failed handshake")
         self.assertEqual(s("limits_reached_total", limit="recipients_per_message"), 1)
         self.assertEqual(s("limits_reached_total", limit="message_size"), 1)
+
+
+class Status(unittest.TestCase):
+    def test_status_shows_on_a_terminal_and_in_json_what_metrics_says(self):
+        port = free_port()
+        hop = Hop(self)
+        relay = Relay(self, hop=hop.port, extra=f'[admin]\nlisten = "127.0.0.1:{port}"\n')
+        with relay.client() as client:
+            client.sendmail("a@b.test", ["c@d.test"], message())
+        relay.wait_empty()
+        world.wait_for(lambda: Scrape(port).sum("sessions_total") == 1, "the end of the session")
+        status, scrape = relay.status(), Scrape(port)
+        families = {family["name"]: family for family in status["metrics"]}
+        shown = {}
+        for family in families.values():
+            for sample in family["samples"]:
+                key = frozenset(sample["labels"].items())
+                if family["type"] == "histogram":
+                    for part in ("count", "sum"):
+                        shown[f"{family['name']}_{part}", key] = sample[part]
+                    for bound, count in sample["buckets"]:
+                        shown[family["name"] + "_bucket",
+                              key | {("le", repr(float(bound)))}] = count
+                else:
+                    shown[family["name"], key] = sample["value"]
+        wanted = {(name, frozenset((k, repr(float(v)) if k == "le" else v) for k, v in key))
+                  for name, key in scrape.samples if ("le", "+Inf") not in key}
+        self.assertEqual(set(shown), wanted)
+        for name in ("messages_accepted_total", "recipients_delivered_total",
+                     "time_in_queue_seconds_count", "replies_total", "build_info"):
+            for (sample, key), value in scrape.samples.items():
+                if sample == "smtpd_" + name:
+                    self.assertEqual(shown[sample, key], value, sample)
+        page = relay.command("status")
+        for group in {family["group"] for family in families.values()}:
+            self.assertIn(f"\n{group}\n", page)
+        self.assertRegex(page, r"messages accepted +1\n")
+        self.assertRegex(page, r"sessions +1\.3 1\n")
+        self.assertRegex(page, r"final dot +1, mean [0-9.]+ (us|ms|s), half within ")
+        self.assertRegex(page, r"tls certificate expiry +/.*relay.crt in (29|30)d\n")
+        short = relay.command("status", "--short")
+        self.assertNotIn("messages accepted", short)
+        self.assertIn("1 delivered", short)
+        self.assertNotIn("metrics", json.loads(relay.command("status", "--short", "--json")))
+        relay.command("status", "--frob", code=2)
 
 
 class Form(unittest.TestCase):

@@ -210,7 +210,7 @@ class Signing(unittest.TestCase):
             mail = self.submit(HEAD + b"\r\nno line end", chunked=True)
             self.assertTrue(mail.endswith(b"no line end\r\n"))
             self.assert_verified(mail, ["ed", "rsa"], form)
-        accepted = relay.event("receive.accepted")
+        accepted = wait_for(lambda: relay.event("receive.accepted"), "the event")
         self.assertEqual(accepted["signatures"], 2)
 
     def test_a_change_on_the_way_is_found(self):
@@ -280,7 +280,7 @@ subdomains = true
         relay = self.start(keys)
         code, text = self.submit(SAMPLES["plain"])
         self.assertEqual((code, text[:5]), (451, b"4.7.5"))
-        failure = relay.event("sign.failed")
+        failure = wait_for(lambda: relay.event("sign.failed"), "the event")
         self.assertEqual((failure["domain"], failure["selector"]), (DOMAIN, "bad"))
         self.assertEqual(relay.queue(), [])
         self.assertEqual(self.hop.messages, [])
@@ -288,15 +288,16 @@ subdomains = true
         self.assertEqual(signatures(self.submit(message(sender="a@x.test").encode())), [])
 
     def break_key(self, path):
-        """Another exponent of the first prime: the key is read, and its arithmetic is wrong."""
+        """Other exponents: the key is read, and its arithmetic is wrong."""
         der = subprocess.run(["openssl", "rsa", "-in", path, "-traditional", "-outform", "DER"],
                              check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
         text = subprocess.run(["openssl", "rsa", "-in", path, "-noout", "-text"], check=True,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-        number = re.search(r"exponent1:\s*((?:[0-9a-f]{2}:?\s*)+)\n", text).group(1)
-        exponent = bytes.fromhex(re.sub(r"[\s:]", "", number))
-        at = der.index(exponent) + len(exponent) - 1
-        der = der[:at] + bytes([der[at] ^ 0x40]) + der[at + 1:]
+        for name in ("privateExponent", "exponent1"):
+            number = re.search(name + r":\s*((?:[0-9a-f]{2}:?\s*)+)\n", text).group(1)
+            exponent = bytes.fromhex(re.sub(r"[\s:]", "", number))
+            at = der.index(exponent) + len(exponent) - 1
+            der = der[:at] + bytes([der[at] ^ 0x40]) + der[at + 1:]
         subprocess.run(["openssl", "base64", "-out", path + ".body"], input=der, check=True)
         with open(path + ".body") as body, open(path, "w") as file:
             file.write("-----BEGIN RSA PRIVATE KEY-----\n" + body.read() +
@@ -393,7 +394,7 @@ class Commands(unittest.TestCase):
         keys = Keys(self).make("open", "--type", "ed25519")
         os.chmod(keys.path("open"), 0o644)
         relay = Relay(self, extra=signing(keys))
-        warning = relay.event("sign.key_exposed")
+        warning = wait_for(lambda: relay.event("sign.key_exposed"), "the event")
         self.assertEqual(warning["level"], "warning")
         self.assertIn(f"chmod o-rwx {keys.path('open')}", warning["message"])
         os.chmod(keys.path("open"), 0o640)

@@ -23,7 +23,7 @@ static UNUSED const char rsa_pem[] =
     "uEzxBDAr518Z8VFbR41in3W4Y3yCDgQlLlcETrS+zYcL\n"
     "-----END RSA PRIVATE KEY-----\n";
 
-/* rsa_pem with another exponent of the first prime: it is read, and cannot compute. */
+/* rsa_pem with other exponents: it is read, and what it computes is wrong. */
 static UNUSED const char broken_pem[] =
     "-----BEGIN RSA PRIVATE KEY-----\n"
     "MIICXQIBAAKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2jLQi\n"
@@ -31,7 +31,7 @@ static UNUSED const char broken_pem[] =
     "KrM3rG4hstT5QjvHO9PzoxZyVYLzBfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB\n"
     "AoGAH0cxOhFZDgzXWhDhnAJDw5s4roOXN4OhjiXa8W7Y3rhX3FJqmJSPuC8N9vQm\n"
     "6SVbaLAE4SG5mLMueHlh4KXffEpuLEiNp9Ss3O4YfLiQpbRqE7Tm5SxKjvvQoZZe\n"
-    "zHorimOaChRL2it47iuWxzxSiRMv4c+j70GiWdxXnxe4UoECQQDzJB/0U58W7RZy\n"
+    "zHorimOaChRL2it47iuWxzxSiRMv4c+j70GiWdxXnxe4UsECQQDzJB/0U58W7RZy\n"
     "6enGVj2kWF732CoWFZWzi1FicudrBFoy63QwcowpoCazKtvZGMNlPWnC7x/6o8Gc\n"
     "uSe0ga2xAkEA8C7PipPm1/1fTRQvj1o/dDmZp243044ZNyxjg+/OPN0oWCbXIGxy\n"
     "WvmZbXriOWoSALJTjExEgraHEgnXssuk7QJBALl5ICsYMu6hMxO73gnfNayNgPxd\n"

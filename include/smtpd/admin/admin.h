@@ -12,6 +12,7 @@
 #include "smtpd/net/resolver.h"
 #include "smtpd/queue/queue.h"
 #include "smtpd/receive/receive.h"
+#include "smtpd/sign/signer.h"
 
 struct admin_facts { /* of the process, asked at each status */
     const char *version;
@@ -36,6 +37,7 @@ struct admin_rooms {
     struct net *net;
     struct resolver *resolver;
     struct queue *queue;
+    struct signer *signer;
     struct receive *receive;
     struct deliver *deliver;
     admin_facts_fn *facts;

@@ -64,7 +64,7 @@ bool queue_is_broken(const struct queue *queue);
 
 /* RESULT_OK; RESULT_IO: broken, or the last commit failed less than ten seconds ago (then
  * it is worth another try); RESULT_TIMEOUT: a commit has been running for ten seconds. */
-enum result queue_can_commit(struct queue *queue);
+enum result queue_can_commit(const struct queue *queue);
 
 struct draft;
 typedef void draft_room_fn(void *owner);

@@ -88,6 +88,8 @@ static void init(struct snapshot *snapshot)
     histogram_init(&snapshot->deliver.delay_connect, &histogram_long);
     histogram_init(&snapshot->deliver.delay_transfer, &histogram_long);
     histogram_init(&snapshot->deliver.time_in_queue, &histogram_long);
+    for (int i = 0; i < KEY_KIND_COUNT; i++)
+        histogram_init(&snapshot->sign.kinds[i].us, &histogram_short);
     for (int i = 0; i < POOL_COUNT; i++)
         histogram_init(&snapshot->pools[i].wait, &histogram_short);
 }

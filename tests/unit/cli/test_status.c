@@ -39,7 +39,7 @@ TEST(status, every_number_has_its_place)
 
     fake_answers(fake, 200, answer);
     fake_start(fake);
-    assert_int_equal(fake_run(fake, cli_status, false, WORDS(NULL)), CLI_DONE);
+    assert_int_equal(fake_run(fake, cli_status, false, WORDS("--short")), CLI_DONE);
     assert_string_equal(fake->out, page);
     assert_string_equal(fake->err, "");
     fake_stop(fake);
@@ -54,7 +54,7 @@ TEST(status, what_an_operator_must_notice_is_said)
                  "{\"is_draining\":true,\"queue\":{\"is_rebuilding\":true,"
                  "\"has_room\":false,\"free_bytes\":0}}");
     fake_start(fake);
-    assert_int_equal(fake_run(fake, cli_status, false, WORDS(NULL)), CLI_DONE);
+    assert_int_equal(fake_run(fake, cli_status, false, WORDS("--short")), CLI_DONE);
     assert_has(fake->out, ", leaving\n");
     assert_has(fake->out, "(index is being rebuilt)");
     assert_has(fake->out, "0 free: new mail gets 452");
@@ -68,12 +68,60 @@ TEST(status, json_is_what_the_server_answered)
 
     fake_answers(fake, 200, "{\"b\":[1,\"\xc3\xbc\"],\"a\":null}");
     fake_start(fake);
-    assert_int_equal(fake_run(fake, cli_status, true, WORDS(NULL)), CLI_DONE);
+    assert_int_equal(fake_run(fake, cli_status, true, WORDS("--short")), CLI_DONE);
     for (const char *at = fake->out; *at; at++)
         if (*at != ' ' && *at != '\n')
             fake->out[length++] = *at;
     fake->out[length] = '\0';
     assert_string_equal(fake->out, "{\"b\":[1,\"\\u00FC\"],\"a\":null}");
+}
+
+static const char exposition[] = "# GROUP Store\n"
+                                 "# TYPE smtpd_store_file_bytes gauge\n"
+                                 "# HELP smtpd_store_file_bytes Size.\n"
+                                 "smtpd_store_file_bytes 3072\n"
+                                 "# GROUP Two\n"
+                                 "# TYPE smtpd_x_seconds histogram\n"
+                                 "# HELP smtpd_x_seconds X.\n"
+                                 "smtpd_x_seconds_bucket{s=\"a\",le=\"0.005\"} 98\n"
+                                 "smtpd_x_seconds_bucket{s=\"a\",le=\"1.0\"} 99\n"
+                                 "smtpd_x_seconds_bucket{s=\"a\",le=\"+Inf\"} 100\n"
+                                 "smtpd_x_seconds_sum{s=\"a\"} 0.5\n"
+                                 "smtpd_x_seconds_count{s=\"a\"} 100\n"
+                                 "# TYPE smtpd_y_total counter\n"
+                                 "# HELP smtpd_y_total Y.\n"
+                                 "smtpd_y_total{k=\"ok\"} 7\n"
+                                 "smtpd_y_total{k=\"bad\"} 0\n";
+
+TEST(status, behind_the_summary_stands_every_metric_by_group)
+{
+    struct fake *fake = *state;
+
+    fake_answers(fake, 200, answer);
+    fake_answers(fake, 200, exposition);
+    fake_start(fake);
+    assert_int_equal(fake_run(fake, cli_status, false, WORDS(NULL)), CLI_DONE);
+    assert_has(fake->out, "33 us in a minute\n"
+                          "\nStore\n"
+                          "  store file                   3.0K\n"
+                          "\nTwo\n"
+                          "  x                            a          100, mean 5 ms, half "
+                          "within 5 ms, 99% within 1 s\n"
+                          "  y                            ok 7\n");
+    fake_stop(fake);
+    fake_expect(fake, 1, "GET /metrics?groups=1 HTTP/1.0");
+}
+
+TEST(status, metrics_that_are_none_are_a_failure)
+{
+    struct fake *fake = *state;
+
+    fake_answers(fake, 200, answer);
+    fake_answers(fake, 200, "nonsense\n");
+    fake_start(fake);
+    assert_int_equal(fake_run(fake, cli_status, true, WORDS(NULL)), CLI_FAILED);
+    assert_has(fake->err, "not understood");
+    assert_string_equal(fake->out, "");
 }
 
 TEST(status, exit_codes_tell_usage_failure_and_no_server_apart)
@@ -100,6 +148,8 @@ int main(void)
         WITH_FAKE(every_number_has_its_place),
         WITH_FAKE(what_an_operator_must_notice_is_said),
         WITH_FAKE(json_is_what_the_server_answered),
+        WITH_FAKE(behind_the_summary_stands_every_metric_by_group),
+        WITH_FAKE(metrics_that_are_none_are_a_failure),
         WITH_FAKE(exit_codes_tell_usage_failure_and_no_server_apart),
     };
 

@@ -134,6 +134,18 @@ TEST(private_key, a_file_is_loaded_and_judged_by_its_mode)
     assert_int_equal(private_key_load("/tmp", &key, &is_exposed, &fault), RESULT_IO);
 }
 
+TEST(private_key, a_key_that_contradicts_itself_gives_no_signature)
+{
+    struct private_key *key = parse(broken_pem);
+    uint8_t digest[DIGEST_BYTES] = {1};
+    uint8_t signature[SIGNATURE_BYTES_MAX];
+    size_t length;
+
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(private_key_sign(key, digest, signature, &length), RESULT_IO);
+    private_key_free(key);
+}
+
 enum { THREADS = 4, ROUNDS = 20 };
 
 static void *sign_many(void *argument)
@@ -178,6 +190,7 @@ int main(void)
         RUN(private_key, what_is_no_key_is_named),
         RUN(private_key, new_keys_are_read_back),
         RUN(private_key, a_file_is_loaded_and_judged_by_its_mode),
+        RUN(private_key, a_key_that_contradicts_itself_gives_no_signature),
         RUN(private_key, threads_sign_alike_with_one_key),
     };
 

@@ -7,6 +7,7 @@
 #include "smtpd/base/memory.h"
 
 #include <stdio.h>
+#include <string.h>
 
 enum { ARENA_MAX = 4 << 20, STALE_MAX = 5 };
 
@@ -112,26 +113,55 @@ static const struct plan_host *current_host(const struct attempt *attempt)
     return &attempt->destination->plan.hosts[attempt->order[attempt->host_at]];
 }
 
-static bool host_rests(const struct attempt *attempt, const struct plan_host *host)
+/* A host that lacked something, or that rests. */
+static bool is_passed_over(struct attempt *attempt)
 {
     const struct host_memory *memory =
-        map_get(attempt->deliver->hosts, slice_of(host->name));
+        map_get(attempt->deliver->hosts, slice_of(current_host(attempt)->name));
 
-    return memory && memory->until_ms > deliver_now(attempt->deliver);
+    if (attempt->lacking & UINT32_C(1) << attempt->order[attempt->host_at])
+        return true;
+    if (!memory || memory->until_ms <= deliver_now(attempt->deliver))
+        return false;
+    attempt->missed_host = true;
+    return true;
 }
 
-/* No host is left. What a host lacked is an answer; else the destination is at fault. */
+static bool has_outcome(const struct attempt *attempt)
+{
+    for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
+        if (attempt->outcomes[i].verdict != VERDICT_OPEN)
+            return true;
+    return false;
+}
+
+/* For good only when every host lacks it: one that could not be asked may have it. */
+static void judge_lack(struct attempt *attempt)
+{
+    const struct said *lack = attempt->lack;
+    char status[sizeof lack->status];
+    char text[sizeof lack->text + 64];
+
+    if (!attempt->missed_host) {
+        attempt_set_open(attempt, VERDICT_FAILED, lack);
+        return;
+    }
+    (void)snprintf(status, sizeof status, "4%s", lack->status + 1);
+    (void)snprintf(text, sizeof text, "%s, and others could not be asked", lack->text);
+    attempt_set_open(attempt, VERDICT_DEFERRED,
+                     said_words(&attempt->arena, 451, status, text, lack->host));
+}
+
+/* No host is left. What was said about the message stands; else the destination is at
+ * fault. */
 static void hosts_exhausted(struct attempt *attempt)
 {
     struct destination *destination = attempt->destination;
     struct fault fault = attempt->fault;
 
-    if (attempt->lack) {
-        attempt_set_open(attempt, VERDICT_FAILED, attempt->lack);
-        attempt_finish(attempt);
-        return;
-    }
-    if (attempt->drops > 0) {
+    if (attempt->lack || attempt->drops > 0 || has_outcome(attempt)) {
+        if (attempt->lack)
+            judge_lack(attempt);
         attempt_finish(attempt);
         return;
     }
@@ -146,6 +176,7 @@ static void next_host(struct attempt *attempt)
 {
     attempt->host_at++;
     attempt->goes_in_clear = false;
+    attempt->missed_host = true;
     connect_next(attempt);
 }
 
@@ -175,8 +206,7 @@ static void connect_next(struct attempt *attempt)
             return;
         }
     }
-    while (attempt->host_at < destination->plan.host_count &&
-           host_rests(attempt, current_host(attempt)))
+    while (attempt->host_at < destination->plan.host_count && is_passed_over(attempt))
         attempt->host_at++;
     if (attempt->host_at >= destination->plan.host_count) {
         hosts_exhausted(attempt);
@@ -187,19 +217,27 @@ static void connect_next(struct attempt *attempt)
         connection_open(destination, current_host(attempt), &events, attempt);
 }
 
-static void on_next_host(void *owner)
+static void on_lack(void *owner)
 {
-    next_host(owner);
+    struct attempt *attempt = owner;
+
+    attempt->goes_in_clear = false;
+    connect_next(attempt);
 }
 
 void attempt_lacks(struct attempt *attempt, const struct said *lack)
 {
+    const struct plan *plan = &attempt->destination->plan;
+
     attempt->lack = lack;
+    for (size_t i = 0; i < plan->host_count; i++)
+        if (strcmp(plan->hosts[i].name, connection_host(attempt->connection)) == 0)
+            attempt->lacking |= UINT32_C(1) << i;
     connection_rest(attempt->connection);
     attempt->connection = NULL;
     if (attempt->is_reused)
         attempt->hosts_tried = 1; /* no further idle one: it may be the same host */
-    loop_defer(attempt->deliver->rooms.loop, &attempt->again, on_next_host, attempt);
+    loop_defer(attempt->deliver->rooms.loop, &attempt->again, on_lack, attempt);
 }
 
 /* ---- a connection that ends ---- */

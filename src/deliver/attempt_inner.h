@@ -27,6 +27,8 @@ struct attempt {
     unsigned drops;          /* in the middle of a transaction */
     struct fault fault;      /* of the last host */
     const struct said *lack; /* what a host lacked for this message */
+    uint32_t lacking;        /* bit by bit the hosts of the plan that did */
+    bool missed_host;        /* one that could not be asked */
     /* the transaction */
     uint32_t batch[LIMIT_GROUP_RECIPIENTS];
     uint32_t batch_count;

@@ -271,15 +271,24 @@ static void on_bytes(void *owner, struct slice bytes)
     play(connection);
 }
 
+/* What the script says behind the end of the connection is judged once it does not hold. */
+static void play_end(struct peer_connection *connection)
+{
+    play(connection);
+    if (connection->is_held)
+        return;
+    if (connection->rest[0] && !connection->is_serving)
+        complain(connection, "the client went away", "too early");
+    end(connection, false);
+}
+
 static void on_closed(void *owner, const struct fault *why)
 {
     struct peer_connection *connection = owner;
 
+    (void)why;
     connection->was_closed = true;
-    play(connection);
-    if (connection->rest[0] && !connection->is_serving)
-        complain(connection, "the client went away", why->text);
-    end(connection, false);
+    play_end(connection);
 }
 
 static const struct stream_events events = {on_bytes, on_closed, NULL};
@@ -366,6 +375,9 @@ void smtp_peer_go(struct smtp_peer *peer)
             continue;
         connection->is_held = false;
         peer->held--;
-        play(connection);
+        if (connection->was_closed)
+            play_end(connection);
+        else
+            play(connection);
     }
 }

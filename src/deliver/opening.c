@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CLEAR_MEMORY_MS = 3600000 };
+enum { CLEAR_MEMORY_MS = 3600000, CONNECT_MS = 30000 };
 
 /* ---- helpers ---- */
 
@@ -60,6 +60,7 @@ static void dial_enter(void *self)
 {
     struct connection *connection = self;
     struct endpoint addresses[LIMIT_HOST_ADDRESSES];
+    int64_t patience_ms = timeouts(connection)->connect;
 
     for (size_t i = 0; i < connection->host.address_count; i++)
         addresses[i] = (struct endpoint){connection->host.addresses[i],
@@ -67,7 +68,7 @@ static void dial_enter(void *self)
     connection->deliver->statistics.connections++;
     connection->dial = dial_start(
         connection->deliver->rooms.net, addresses, connection->host.address_count, NULL,
-        timeouts(connection)->connect, connection_on_dialed, connection);
+        patience_ms ? patience_ms : CONNECT_MS, connection_on_dialed, connection);
 }
 
 static int dial_done(void *self)

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { INPUT_MAX = 64 << 20, LINE_BYTES = 2048, FLOOD_LINES = 200 };
+enum { INPUT_MAX = 64 << 20, LINE_BYTES = 8192, FLOOD_LINES = 200 };
 
 struct peer_connection {
     struct link link;
@@ -17,6 +17,7 @@ struct peer_connection {
     const char *rest;      /* of the script */
     unsigned line;         /* of the script */
     struct bytes input;
+    struct bytes output;     /* lines that leave as one packet */
     struct bytes recipients; /* of a transaction, in <serve> */
     unsigned number;
     bool is_held;
@@ -36,10 +37,18 @@ static void complain(struct peer_connection *connection, const char *what, const
                        connection->line, what, text);
 }
 
+static void flush(struct peer_connection *connection)
+{
+    if (connection->stream && connection->output.length > 0)
+        (void)stream_write(connection->stream, bytes_view(&connection->output));
+    bytes_clear(&connection->output);
+}
+
 static void end(struct peer_connection *connection, bool at_once)
 {
     if (!connection->stream)
         return;
+    flush(connection);
     connection->peer->open--;
     if (at_once)
         stream_abort(connection->stream);
@@ -50,10 +59,7 @@ static void end(struct peer_connection *connection, bool at_once)
 
 static void say(struct peer_connection *connection, const char *text)
 {
-    if (!connection->stream)
-        return;
-    (void)stream_write(connection->stream, slice_of(text));
-    (void)stream_write(connection->stream, SLICE("\r\n"));
+    CHECK(bytes_format(&connection->output, "%s\r\n", text) == RESULT_OK);
 }
 
 /* The next whole line of the client, without its end. */
@@ -153,13 +159,18 @@ static void serve(struct peer_connection *connection)
 /* ---- scripts ---- */
 
 static void play(struct peer_connection *connection);
+static void play_end(struct peer_connection *connection);
 
 static void on_secured(void *owner, const struct fault *fault)
 {
     struct peer_connection *connection = owner;
 
     connection->is_securing = false;
-    if (!fault)
+    if (fault)
+        connection->was_closed = true;
+    if (fault)
+        play_end(connection);
+    else
         play(connection);
 }
 
@@ -171,6 +182,7 @@ static void flood(struct peer_connection *connection)
 
 static void secure(struct peer_connection *connection)
 {
+    flush(connection);
     bytes_clear(&connection->input);
     connection->is_securing = true;
     CHECK(stream_secure_server(connection->stream, connection->peer->borrowed_tls,
@@ -250,15 +262,16 @@ static void play(struct peer_connection *connection)
         if (text[0] == 'S')
             say_line(connection, text + 3);
         else if (!expect_line(connection, text + 3))
-            return;
+            break;
         connection->line++;
         connection->rest += bytes;
     }
     if (connection->is_serving)
         serve(connection);
-    else if (!connection->rest[0] && next_line(connection, text) &&
-             strcmp(text, "QUIT") != 0)
+    else if (!connection->rest[0] && !connection->is_held && !connection->is_securing &&
+             next_line(connection, text) && strcmp(text, "QUIT") != 0)
         complain(connection, "something comes behind the end", text);
+    flush(connection);
 }
 
 /* ---- connections ---- */
@@ -304,6 +317,7 @@ static void on_stream(void *owner, struct listener *listener, struct stream *str
     connection->line = 1;
     connection->number = ++peer->accepted;
     bytes_init(&connection->input, INPUT_MAX);
+    bytes_init(&connection->output, INPUT_MAX);
     bytes_init(&connection->recipients, INPUT_MAX);
     list_push_back(&peer->connections, &connection->link);
     if (++peer->open > peer->most_open)
@@ -348,6 +362,7 @@ void smtp_peer_close(struct smtp_peer *peer)
 
         end(connection, true);
         bytes_fini(&connection->input);
+        bytes_fini(&connection->output);
         bytes_fini(&connection->recipients);
         memory_free(connection);
     }

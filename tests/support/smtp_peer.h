@@ -1,14 +1,14 @@
 /* A next hop for tests, on loopback, on the loop of the test. Each connection that it accepts plays
  * one script, in the order in which they were given:
  *
- *   S: 250 ok            a line of ours
+ *   S: 250 ok            a line of ours; those in a row leave as one packet
  *   C: MAIL FROM:<*>*    a line that must come; * stands for anything
  *   C: <data>            lines up to the lone dot
  *   C: <nothing>         nothing stands behind what was read: the client does not run ahead
  *   C: <closed>          the client ends the connection
  *   C: <rest>            whatever comes, then the end
  *   S: <close>           we end it; S: <abort> at once
- *   S: <tls>             we start the handshake behind the line before
+ *   S: <tls>             the handshake, behind the line before
  *   S: <hold>            the script goes on at smtp_peer_go()
  *   S: <flood>           more continuation lines than a reply may have
  *   S: <serve>           from here on every message is taken

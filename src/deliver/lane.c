@@ -112,10 +112,21 @@ static void log_dns(const struct lane *lane)
     log_end(&line);
 }
 
+/* The domain queue backs off; its mail is left as it is. */
+static void rest_for_dns(struct lane *lane, const char *text)
+{
+    size_t at = lane->dns_failures < 2 ? lane->dns_failures : 2;
+
+    lane->has_plan = false;
+    lane->dns_failures++;
+    lane->was_tried = true;
+    log_dns(lane);
+    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[at], WHY_DNS, text);
+}
+
 static void on_route(void *owner, struct plan *plan)
 {
     struct lane *lane = owner;
-    size_t at;
 
     lane->search = NULL;
     plan_fini(&lane->plan);
@@ -126,12 +137,7 @@ static void on_route(void *owner, struct plan *plan)
         join(lane);
         return;
     }
-    lane->has_plan = false;
-    at = lane->dns_failures < 2 ? lane->dns_failures : 2;
-    lane->dns_failures++;
-    lane->was_tried = true;
-    log_dns(lane);
-    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[at], WHY_DNS, plan->text);
+    rest_for_dns(lane, plan->text);
 }
 
 static void plan_for_route(struct lane *lane, const struct route *route)
@@ -168,14 +174,11 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
         join(lane);
         return;
     }
-    lane->dns_failures++;
-    lane->was_tried = true;
     (void)snprintf(plan->text, sizeof plan->text,
                    "the host of the route, %.120s, has no address: %.120s",
                    plan->hosts[0].name,
                    answer->text[0] ? answer->text : result_text(answer->result));
-    log_dns(lane);
-    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[0], WHY_DNS, plan->text);
+    rest_for_dns(lane, plan->text);
 }
 
 static void start_route(struct lane *lane, const struct route *route)

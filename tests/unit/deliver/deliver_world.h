@@ -1,14 +1,14 @@
 /* The whole room on a real loop: a real queue in a folder of its own, a name server and three next
  * hops on loopback that say what the test tells them to (tests/support/), and a mailbox room that
  * waits for the test. No clock: what waits for hours is woken by deliver_wake(), and old messages
- * arrive with an old date. Commits can be made to fail: mdb_txn_commit() stands here, in front of
- * the library's. */
+ * arrive with an old date. */
 #ifndef SMTPD_TESTS_DELIVER_WORLD_H
 #define SMTPD_TESTS_DELIVER_WORLD_H
 
 #include "inner.h"
 
 #include "certificates.h"
+#include "failing_commits.h"
 #include "fake_dns.h"
 #include "smtp_peer.h"
 #include "smtpd/base/log.h"
@@ -16,9 +16,6 @@
 #include "smtpd/base/secure.h"
 #include "test.h"
 
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,34 +94,6 @@ static const struct fake_dns_row world_rows[] = {
     {.name = "servfail.test", .rcode = 2},
     {.name = "silent.test", .manner = FAKE_DNS_IS_SILENT},
     {.name = "*"}};
-
-/* ---- commits that fail ---- */
-
-typedef struct MDB_txn MDB_txn;
-int mdb_txn_commit(MDB_txn *txn);
-void mdb_txn_abort(MDB_txn *txn);
-
-static _Atomic int world_fail_code;
-static _Atomic int world_fail_count;
-
-int mdb_txn_commit(MDB_txn *txn)
-{
-    int (*commit)(MDB_txn *) = NULL;
-
-    if (atomic_load(&world_fail_count) > 0) {
-        atomic_fetch_sub(&world_fail_count, 1);
-        mdb_txn_abort(txn);
-        return atomic_load(&world_fail_code);
-    }
-    *(void **)&commit = dlsym(RTLD_NEXT, "mdb_txn_commit");
-    return commit(txn);
-}
-
-static inline void world_fail_commits(int code, int count)
-{
-    atomic_store(&world_fail_code, code);
-    atomic_store(&world_fail_count, count);
-}
 
 /* ---- waiting ---- */
 
@@ -390,6 +359,18 @@ static inline int set_up(void **state)
     world_open_deliver(w);
     *state = w;
     return 0;
+}
+
+/* The process starts again: what was in memory only is gone. */
+static inline void world_restart(struct world *w)
+{
+    struct fault fault;
+
+    deliver_free(w->deliver);
+    queue_close(w->queue);
+    assert_int_equal(queue_open(w->loop, w->offload, &w->queue_settings, &w->queue, &fault),
+                     RESULT_OK);
+    world_open_deliver(w);
 }
 
 static inline void world_wait_for_streams(struct world *w)

@@ -21,7 +21,13 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PEERS = 3, SEEN_MOST = 512, TURNS_MOST = 20000, HOUR_MS = 3600000 };
+enum {
+    PEERS = 3,
+    LOCALS_MOST = 32,
+    SEEN_MOST = 512,
+    TURNS_MOST = 20000,
+    HOUR_MS = 3600000
+};
 
 struct seen { /* a group, as it stands on disk */
     uint64_t id;
@@ -64,36 +70,35 @@ struct world {
     size_t seen_count;
     bool is_visited;
     /* the mailbox room */
-    const struct lease *local_lease;
-    deliver_local_end_fn *on_local_end;
-    void *local_owner;
-    unsigned local_calls;
+    struct {
+        const struct lease *lease;
+        deliver_local_end_fn *on_end;
+        void *owner;
+    } local[LOCALS_MOST];
+    size_t local_count; /* that were handed over */
+    size_t local_ended;
     unsigned empties; /* on_empty was called so often */
 };
 
-/* MX of: a.test and b.test mx1; two.test mx1, then mx2; down.test a host where nobody listens;
- * halfdown.test that one, then mx2; gone.test a host without an address. */
+/* MX of: a.test and b.test mx1; c.test mx3; two.test mx1, then mx2; down.test a host where nobody listens;
+ * halfdown.test that one, then mx2. */
+/* clang-format off */
 static const struct fake_dns_row world_rows[] = {
-    {.name = "a.test", .type = 15, .ttl_s = 300, .records = "MX 10 mx1.test"},
-    {.name = "b.test", .type = 15, .ttl_s = 300, .records = "MX 10 mx1.test"},
-    {.name = "c.test", .type = 15, .ttl_s = 300, .records = "MX 10 mx3.test"},
-    {.name = "two.test",
-     .type = 15,
-     .ttl_s = 300,
-     .records = "MX 10 mx1.test;MX 20 mx2.test"},
-    {.name = "down.test", .type = 15, .ttl_s = 300, .records = "MX 10 mx9.test"},
-    {.name = "halfdown.test",
-     .type = 15,
-     .ttl_s = 300,
-     .records = "MX 10 mx9.test;MX 20 mx2.test"},
-    {.name = "mx1.test", .type = 1, .ttl_s = 300, .records = "A 127.0.0.1"},
-    {.name = "mx2.test", .type = 1, .ttl_s = 300, .records = "A 127.0.0.2"},
-    {.name = "mx3.test", .type = 1, .ttl_s = 300, .records = "A 127.0.0.3"},
-    {.name = "mx9.test", .type = 1, .ttl_s = 300, .records = "A 127.0.0.9"},
+    {"a.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test", 0, false},
+    {"b.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test", 0, false},
+    {"c.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx3.test", 0, false},
+    {"two.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test;MX 20 mx2.test", 0, false},
+    {"down.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx9.test", 0, false},
+    {"halfdown.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx9.test;MX 20 mx2.test", 0, false},
+    {"mx1.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.1", 0, false},
+    {"mx2.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.2", 0, false},
+    {"mx3.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.3", 0, false},
+    {"mx9.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.9", 0, false},
     {.name = "nx.test", .rcode = 3},
     {.name = "servfail.test", .rcode = 2},
     {.name = "silent.test", .manner = FAKE_DNS_IS_SILENT},
     {.name = "*"}};
+/* clang-format on */
 
 /* ---- waiting ---- */
 
@@ -238,20 +243,20 @@ static inline void world_deliver_local(void *local, struct queue *queue,
     struct world *w = local;
 
     assert_ptr_equal(queue, w->queue);
-    w->local_calls++;
-    w->local_lease = lease;
-    w->on_local_end = on_end;
-    w->local_owner = owner;
+    assert_true(w->local_count < LOCALS_MOST);
+    w->local[w->local_count].lease = lease;
+    w->local[w->local_count].on_end = on_end;
+    w->local[w->local_count++].owner = owner;
 }
 
+/* The group that was handed over first. */
 static inline void world_end_local(struct world *w, const enum result *results,
                                    const char *text)
 {
-    WORLD_UNTIL(w, w->on_local_end);
-    deliver_local_end_fn *on_end = w->on_local_end;
+    size_t at = w->local_ended++;
 
-    w->on_local_end = NULL;
-    on_end(w->local_owner, results, text);
+    WORLD_UNTIL(w, w->local_count > at);
+    w->local[at].on_end(w->local[at].owner, results, text);
 }
 
 static inline void world_on_empty(void *owner)

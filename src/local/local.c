@@ -32,6 +32,8 @@ struct delivery {
     struct job *job;
     struct deferred start;
     enum result *results;
+    uint32_t *box_of; /* by recipient: two addresses of one user are one box */
+    uint32_t recipient_count;
     local_end_fn *on_end;
     void *owner;
 };
@@ -166,6 +168,26 @@ static void find_box(const struct local *local, const char *address,
 
 /* ---- a delivery ---- */
 
+static void add_box(struct delivery *delivery, uint32_t recipient, const char *address)
+{
+    struct maildir_message *message = &delivery->message;
+    struct maildir_box *box = &message->boxes[message->box_count];
+    uint32_t same = 0;
+
+    find_box(delivery->local, address, box);
+    while (same < message->box_count &&
+           !(box->folder && message->boxes[same].folder &&
+             strcmp(box->folder, message->boxes[same].folder) == 0))
+        same++;
+    delivery->box_of[recipient] = same;
+    if (same == message->box_count) {
+        message->box_count++;
+        return;
+    }
+    memory_free(box->folder);
+    box->folder = NULL;
+}
+
 static void delivery_free(struct delivery *delivery)
 {
     if (delivery->reader)
@@ -174,6 +196,7 @@ static void delivery_free(struct delivery *delivery)
         memory_free(delivery->message.boxes[i].folder);
     memory_free(delivery->message.boxes);
     memory_free(delivery->results);
+    memory_free(delivery->box_of);
     bytes_fini(&delivery->piece);
     memory_free(delivery);
 }
@@ -190,8 +213,8 @@ static void end(struct delivery *delivery)
 {
     const char *text = "";
 
-    for (size_t i = 0; i < delivery->message.box_count; i++) {
-        const struct maildir_box *box = &delivery->message.boxes[i];
+    for (uint32_t i = 0; i < delivery->recipient_count; i++) {
+        const struct maildir_box *box = &delivery->message.boxes[delivery->box_of[i]];
 
         delivery->results[i] = box->result;
         if (box->result != RESULT_OK && box->text[0])
@@ -339,13 +362,14 @@ void local_deliver(void *owner_local, struct queue *queue, const struct lease *l
     delivery->owner = owner;
     delivery->results = NEW_ARRAY(enum result, count);
     delivery->message.boxes = NEW_ARRAY(struct maildir_box, count);
-    delivery->message.box_count = count;
+    delivery->box_of = NEW_ARRAY(uint32_t, count);
+    delivery->recipient_count = count;
     bytes_init(&delivery->piece, LIMIT_PIECE_BYTES);
     id_print(lease->envelope.id, id);
     (void)snprintf(delivery->message.name, sizeof delivery->message.name, "%s.%u.%.80s", id,
                    lease->group.number, local->settings.hostname);
     for (uint32_t i = 0; i < count; i++)
-        find_box(local, lease->group.recipients[i].address, &delivery->message.boxes[i]);
+        add_box(delivery, i, lease->group.recipients[i].address);
     list_push_back(&local->deliveries, &delivery->link);
     CHECK(add_head(delivery, lease) == RESULT_OK);
     /* From the loop: should the pool be full, `on_end` must not run inside this call. */

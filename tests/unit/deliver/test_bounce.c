@@ -162,6 +162,8 @@ TEST(bounce, one_report_for_each_action_holds_all_of_its_recipients)
     struct made made;
 
     w->recipient.notify = NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY;
+    w->envelope.dsn_return = RETURN_FULL;
+    w->body = "the very body\r\n";
     lease(&made, w, "f1@a.test d1@a.test f2@a.test r1@a.test l1@a.test");
     made.outcomes[1].verdict = VERDICT_DEFERRED;
     made.outcomes[3].verdict = made.outcomes[4].verdict = VERDICT_DELIVERED;
@@ -170,6 +172,8 @@ TEST(bounce, one_report_for_each_action_holds_all_of_its_recipients)
     assert_int_equal(made.count, 4);
     assert_int_equal(count_of(made.reports[0].body, "Action: failed"), 2);
     assert_int_equal(count_of(made.reports[0].body, "d1@a.test"), 0);
+    for (size_t i = 0; i < 4; i++) /* the message comes back with the failure only */
+        assert_int_equal(count_of(made.reports[i].body, "the very body"), i == 0);
     for (size_t i = 0; i < 4; i++)
         for (size_t k = 0; k < i; k++)
             assert_true(made.reports[i].id != made.reports[k].id);

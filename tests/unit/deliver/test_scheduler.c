@@ -85,24 +85,22 @@ TEST(scheduler, new_settings_are_a_copy_and_take_effect_for_what_comes_next)
 
 TEST(scheduler, new_settings_make_new_plans)
 {
-    static const char *const to_a[] = {"a.test"};
+    static const char *const locals[] = {"local.test", "a.test"};
+    static const enum result results[] = {RESULT_OK};
     struct world *w = *state;
-    struct route other = route;
 
-    w->peers[0].serves = w->peers[2].serves = true;
+    w->peers[0].serves = true;
     (void)world_send(w, "x@a.test");
     WORLD_UNTIL(w, world_is_empty(w));
-    other.match = to_a;
-    other.match_count = 1;
-    other.host = "127.0.0.3";
-    other.port = w->settings.port;
-    w->settings.routes = &other;
-    w->settings.route_count = 1;
+    w->settings.local_domains =
+        locals; /* the lane a.test has a plan by MX, and keeps its name */
+    w->settings.local_count = 2;
     world_apply(w);
     (void)world_send(w, "y@a.test");
+    world_end_local(w, results, "");
     WORLD_UNTIL(w, world_is_empty(w));
     assert_int_equal(w->peers[0].messages, 1);
-    assert_int_equal(w->peers[2].messages, 1);
+    assert_int_equal(w->local_count, 1);
 }
 
 TEST(scheduler, what_the_old_resolver_was_asked_is_asked_of_the_new_one)

@@ -49,6 +49,7 @@ TEST(settle, a_deferral_is_one_line_for_all_and_sets_the_next_attempt)
     in_ms = seen->next_attempt_ms - loop_wall_ms(w->loop);
     assert_true(in_ms <= HOUR_MS / 10 * 11); /* the schedule, a tenth either way */
     assert_true(in_ms > HOUR_MS / 10 * 9 - 60000);
+    assert_int_equal(seen->attempts, 1);
     assert_string_equal(seen->text, "451 4.7.1 greylisted");
     assert_string_equal(seen->host, "mx1.test");
     assert_int_equal(world_logged(w, "\"deliver.deferred\"", "\"recipients\":2"), 1);

@@ -226,6 +226,7 @@ TEST(transaction, a_452_to_the_first_recipient_is_an_answer_about_it)
 
     deliver(w, "x@a.test", GREET MAIL "C: RCPT TO:*\nS: 452 4.2.2 full\n");
     expect_counts(w, 0, 1, 0);
+    assert_string_equal(world_group(w)->status, "4.2.2");
     assert_int_equal(world_group(w)->attempts, 1);
 }
 

@@ -40,7 +40,6 @@ int64_t connection_connect_ms(const struct connection *connection);
 struct plan_settings *connection_settings(const struct connection *connection);
 /* TLS broke: a new connection to the same host goes on in clear. */
 bool connection_wants_clear(const struct connection *connection);
-const struct machine_row *connection_rows(int *count); /* for the test of the table */
 /* A transaction was left half-way: RSET before the next one. */
 void connection_set_needs_reset(struct connection *connection, bool needs_reset);
 bool connection_needs_reset(const struct connection *connection);

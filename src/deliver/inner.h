@@ -219,10 +219,16 @@ void host_fault(struct deliver *deliver, const char *name);
 void host_works(struct deliver *deliver, const char *name);
 void destination_free(struct destination *destination);
 
-/* scheduler.c: lanes */
+/* lane.c; the first two are the queue's watchers */
+void lane_on_due(void *owner, struct domain_queue *domain_queue);
+void lane_on_gone(void *owner, struct domain_queue *domain_queue);
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault);
 bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
+/* What waits behind a fault expires too (G6): some of it; called again and again. */
+void lane_expire_some(struct lane *lane);
+/* Forgets the back-offs that hold it; its domain queue is woken by the caller. */
+void lane_wake(struct deliver *deliver, struct lane *lane);
 
 /* settle.c: takes work and outcomes (one per recipient of the lease, copied). */
 struct settle_facts {

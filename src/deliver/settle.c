@@ -457,6 +457,11 @@ void settle_abort(struct deliver *deliver)
             continue; /* the last commit takes it; its memory goes with the process */
         if (settle->load)
             lease_load_cancel(settle->load);
+        if (settle->bounce)
+            bounce_free(settle->bounce); /* it reads by the lease */
+        settle->bounce = NULL;
+        if (settle->lease)
+            lease_release(settle->lease);
         settle_free(settle);
     }
 }

@@ -43,7 +43,7 @@ struct route {        /* [[route]]: the first that matches the recipient domain 
     const char *password;
 };
 
-/* RFC 5321 4.5.3.2, in ms. 0: the RFC's value. */
+/* RFC 5321 4.5.3.2, in ms. 0: the RFC's value; 30 s to connect; idle: no connection is kept. */
 struct deliver_timeouts {
     int64_t connect, greeting, ehlo, starttls, auth, mail, rcpt, data, block, final_dot,
         rset, quit, idle;

@@ -1,0 +1,71 @@
+/* The inside of an attempt: attempt.c has hosts, faults and the end, transaction.c what is said about
+ * the message. */
+#ifndef SMTPD_DELIVER_ATTEMPT_INNER_H
+#define SMTPD_DELIVER_ATTEMPT_INNER_H
+
+#include "connection.h"
+#include "inner.h"
+#include "smtpd/smtp/framing.h"
+
+struct attempt {
+    struct link link;
+    struct deliver *deliver;
+    struct destination *destination;
+    struct work *work;
+    const struct lease *lease;
+    struct plan_settings *settings;
+    struct arena arena;
+    struct outcome *outcomes; /* per recipient of the lease */
+    uint8_t order[LIMIT_MX_HOSTS];
+    size_t host_at;
+    size_t hosts_tried;
+    struct connection *connection;
+    bool is_ready;
+    bool is_reused;
+    bool has_transacted;     /* this connection, in this attempt: it has worked */
+    unsigned stale;          /* idle connections that were gone when used */
+    bool goes_in_clear;      /* the same host again, without TLS */
+    unsigned drops;          /* in the middle of a transaction */
+    struct fault fault;      /* of the last host */
+    const struct said *lack; /* what a host lacked for this message */
+    uint32_t lacking;        /* bit by bit the hosts of the plan that did */
+    bool missed_host;        /* one that could not be asked */
+    /* the transaction */
+    uint32_t batch[LIMIT_GROUP_RECIPIENTS];
+    uint32_t batch_count;
+    bool accepted[LIMIT_GROUP_RECIPIENTS];
+    uint32_t accepted_count;
+    bool has_reset;
+    bool mail_is_ok;
+    bool is_in_body;
+    bool dot_was_sent;
+    bool is_lone_dot;
+    bool rest_waits; /* 452 behind accepted recipients: a further transaction */
+    uint32_t sent;
+    uint32_t got;
+    struct deferred again; /* the next host, from the loop */
+    struct body_reader *body;
+    struct framing_stuffing stuffing;
+    bool waits_for_drain;
+    int64_t started_ms;       /* wall */
+    int64_t transfer_from_ms; /* monotonic */
+};
+
+/* attempt.c */
+void attempt_set_open(struct attempt *attempt, enum verdict verdict,
+                      const struct said *said);
+bool attempt_has_open(const struct attempt *attempt);
+void attempt_drop_connection(struct attempt *attempt, bool is_polite);
+void attempt_finish(struct attempt *attempt); /* outcomes to the settlement; frees */
+/* The host cannot take this message: another one, from the loop. */
+void attempt_lacks(struct attempt *attempt, const struct said *lack);
+void attempt_broken(void *owner, const struct fault *fault);
+
+/* transaction.c */
+void transaction_begin(struct attempt *attempt); /* with the recipients that are open */
+void transaction_on_reply(void *owner, const struct reply *reply);
+void transaction_on_drained(void *owner);
+bool transaction_is_under_way(const struct attempt *attempt); /* MAIL was answered */
+void transaction_close_body(struct attempt *attempt);
+
+#endif

@@ -1,0 +1,306 @@
+/* Lanes: each due domain queue finds its destination, or rests with the reason written on it, so that
+ * `smtpd queue why` can say it. */
+#include "inner.h"
+
+#include "smtpd/base/log.h"
+#include "smtpd/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SWEEP_ENTRIES = 50, NO_ROOM_MS = 1000 };
+static const int64_t dns_backoff_ms[] = {60000, 300000, 900000};
+
+static struct lane *lane_of(struct deliver *deliver, struct domain_queue *domain_queue)
+{
+    struct lane *lane = domain_queue_attachment(domain_queue);
+
+    if (lane)
+        return lane;
+    lane = NEW(struct lane);
+    lane->deliver = deliver;
+    lane->domain_queue = domain_queue;
+    domain_queue_attach(domain_queue, lane);
+    return lane;
+}
+
+static void note_fault(struct lane *lane)
+{
+    struct list *faulty = &lane->deliver->faulty;
+    bool is_held_up = lane->why == WHY_DESTINATION || lane->why == WHY_DNS;
+
+    if (is_held_up && !link_is_in_list(&lane->faulty))
+        list_push_back(faulty, &lane->faulty);
+    else if (!is_held_up)
+        list_remove(faulty, &lane->faulty);
+}
+
+void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault)
+{
+    lane->why = why;
+    lane->until_ms = until_ms;
+    (void)snprintf(lane->fault, sizeof lane->fault, "%s", fault);
+    note_fault(lane);
+    if (!lane->is_held)
+        return;
+    lane->is_held = false;
+    domain_queue_rest(lane->domain_queue, until_ms);
+}
+
+bool lane_has_way(const struct lane *lane)
+{
+    return lane->has_plan && lane->plan.expires_ms > deliver_now(lane->deliver);
+}
+
+void lane_attach(struct lane *lane, struct destination *destination)
+{
+    if (lane->destination == destination)
+        return;
+    if (lane->destination) {
+        list_remove(&lane->destination->lanes, &lane->link);
+        list_remove(&lane->destination->attached, &lane->attached);
+    }
+    lane->destination = destination;
+    if (destination)
+        list_push_back(&destination->attached, &lane->attached);
+}
+
+static void lane_forget(struct lane *lane)
+{
+    struct deliver *deliver = lane->deliver;
+
+    if (lane->search)
+        route_search_cancel(lane->search);
+    if (lane->lookup)
+        lookup_cancel(lane->lookup);
+    lane_attach(lane, NULL);
+    list_remove(&deliver->faulty, &lane->faulty);
+    plan_fini(&lane->plan);
+    memory_free(lane);
+}
+
+void lane_on_gone(void *owner, struct domain_queue *domain_queue)
+{
+    struct lane *lane = domain_queue_attachment(domain_queue);
+
+    (void)owner;
+    if (!lane)
+        return;
+    domain_queue_attach(domain_queue, NULL);
+    lane_forget(lane);
+}
+
+/* A lane with a plan joins its destination. */
+static void join(struct lane *lane)
+{
+    struct deliver *deliver = lane->deliver;
+    struct destination *destination =
+        destination_get(deliver, &lane->plan, domain_queue_lane(lane->domain_queue));
+
+    if (!destination) {
+        lane_rest(lane, deliver_now(deliver) + 60000, WHY_READY_FULL,
+                  "too many destinations are known at once");
+        return;
+    }
+    lane_attach(lane, destination);
+    if (destination->until_ms > deliver_now(deliver)) {
+        lane->was_tried = true; /* others were, and it would have gone the same way */
+        lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
+        return;
+    }
+    lane->why = WHY_CONNECTIONS;
+    lane->until_ms = 0;
+    note_fault(lane);
+    if (!link_is_in_list(&lane->link))
+        list_push_back(&destination->lanes, &lane->link);
+    destination_run_later(destination);
+}
+
+static void log_dns(const struct lane *lane)
+{
+    struct log_line line;
+
+    log_start(&line, LOG_WARNING, "deliver.dns_backoff");
+    log_text(&line, "domain", domain_queue_lane(lane->domain_queue));
+    log_text(&line, "message", lane->plan.text);
+    log_number(&line, "failures", lane->dns_failures);
+    log_end(&line);
+}
+
+/* The domain queue backs off; its mail is left as it is. */
+static void rest_for_dns(struct lane *lane, const char *text)
+{
+    size_t at = lane->dns_failures < 2 ? lane->dns_failures : 2;
+
+    lane->has_plan = false;
+    lane->dns_failures++;
+    lane->was_tried = true;
+    log_dns(lane);
+    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[at], WHY_DNS, text);
+}
+
+static void on_route(void *owner, struct plan *plan)
+{
+    struct lane *lane = owner;
+
+    lane->search = NULL;
+    plan_fini(&lane->plan);
+    lane->plan = *plan;
+    lane->has_plan = true;
+    if (plan->kind != PLAN_DEFER) {
+        lane->dns_failures = 0;
+        join(lane);
+        return;
+    }
+    rest_for_dns(lane, plan->text);
+}
+
+static void plan_for_route(struct lane *lane, const struct route *route)
+{
+    struct plan *plan = &lane->plan;
+
+    plan_fini(plan);
+    memset(plan, 0, sizeof *plan);
+    lane->has_plan = false; /* until there is an address */
+    plan->kind = PLAN_HOSTS;
+    plan->rule = -1;
+    plan->is_route = true;
+    plan->port = route->port;
+    (void)snprintf(plan->route_name, sizeof plan->route_name, "%s", route->name);
+    plan->hosts = NEW(struct plan_host);
+    plan->host_count = 1;
+    (void)snprintf(plan->hosts[0].name, sizeof plan->hosts[0].name, "%s", route->host);
+}
+
+/* The host of a route is looked up like any other, but may be private: the operator wrote
+ * it. */
+static void on_route_address(void *owner, const struct dns_answer *answer)
+{
+    struct lane *lane = owner;
+    struct plan *plan = &lane->plan;
+
+    lane->lookup = NULL;
+    for (size_t i = 0; i < answer->address_count && i < LIMIT_HOST_ADDRESSES; i++)
+        plan->hosts[0].addresses[plan->hosts[0].address_count++] = answer->addresses[i];
+    plan->expires_ms =
+        deliver_now(lane->deliver) + (answer->ttl_ms > 30000 ? answer->ttl_ms : 30000);
+    if (plan->hosts[0].address_count > 0) {
+        lane->has_plan = true;
+        lane->dns_failures = 0;
+        join(lane);
+        return;
+    }
+    (void)snprintf(plan->text, sizeof plan->text,
+                   "the host of the route, %.120s, has no address: %.120s",
+                   plan->hosts[0].name,
+                   answer->text[0] ? answer->text : result_text(answer->result));
+    rest_for_dns(lane, plan->text);
+}
+
+static void start_route(struct lane *lane, const struct route *route)
+{
+    struct ip ip;
+
+    plan_for_route(lane, route);
+    if (ip_parse(slice_of(route->host), &ip) != RESULT_OK) {
+        lane->lookup = lookup_start(lane->deliver->rooms.resolver, LOOKUP_ADDRESS,
+                                    route->host, on_route_address, lane);
+        return;
+    }
+    lane->plan.hosts[0].addresses[0] = ip;
+    lane->plan.hosts[0].address_count = 1;
+    lane->plan.expires_ms = INT64_MAX;
+    lane->has_plan = true;
+    join(lane);
+}
+
+static void start_simple(struct lane *lane, enum plan_kind kind)
+{
+    plan_fini(&lane->plan);
+    memset(&lane->plan, 0, sizeof lane->plan);
+    lane->plan.kind = kind;
+    lane->plan.rule = -1;
+    lane->plan.expires_ms = INT64_MAX;
+    lane->has_plan = true;
+    join(lane);
+}
+
+static void find_way(struct lane *lane)
+{
+    const struct plan_settings *settings = lane->deliver->settings;
+    const char *name = domain_queue_lane(lane->domain_queue);
+    const struct route *route;
+
+    if (strncmp(name, "route:", 6) == 0) {
+        route = settings_route_by_name(settings, name + 6);
+        if (route)
+            start_route(lane, route);
+        else
+            start_simple(lane, PLAN_REGROUP);
+    } else if (settings_is_local(settings, name)) {
+        start_simple(lane, PLAN_LOCAL);
+    } else if ((route = settings_find_route(settings, name))) {
+        start_route(lane, route);
+    } else {
+        lane->search = route_search_start(lane->deliver, name, on_route, lane);
+    }
+}
+
+void lane_on_due(void *owner, struct domain_queue *domain_queue)
+{
+    struct deliver *deliver = owner;
+    struct lane *lane = lane_of(deliver, domain_queue);
+
+    lane->is_held = true;
+    if (deliver->is_draining) {
+        lane->why = WHY_DRAINING;
+        return; /* held: nothing is due any more in this process */
+    }
+    if (!deliver_has_room(deliver)) {
+        lane_rest(lane, deliver_now(deliver) + NO_ROOM_MS, WHY_NO_ROOM,
+                  "the log, or the way to the disk, has no room");
+        return;
+    }
+    if (lane->search || lane->lookup)
+        return;
+    if (lane_has_way(lane))
+        join(lane);
+    else
+        find_way(lane);
+}
+
+/* ---- what waits behind a fault expires too (G6) ---- */
+
+void lane_expire_some(struct lane *lane)
+{
+    struct destination *destination = lane->destination;
+    struct queue_entry entry;
+
+    if (!lane->was_tried)
+        return;
+    for (int i = 0;
+         i < SWEEP_ENTRIES && domain_queue_take_expired(lane->domain_queue, &entry); i++)
+        settle_expired(lane, destination, &entry);
+}
+
+/* ---- an operator says: now ---- */
+
+void lane_wake(struct deliver *deliver, struct lane *lane)
+{
+    struct destination *destination = lane->destination;
+
+    if (destination && destination->until_ms > 0) {
+        /* It stays on probation: two attempts judge it again. */
+        destination->until_ms = 0;
+        for (size_t i = 0; i < destination->plan.host_count; i++) {
+            struct host_memory *host =
+                map_get(deliver->hosts, slice_of(destination->plan.hosts[i].name));
+
+            if (host)
+                host->until_ms = 0;
+        }
+    }
+    if (!lane->search && !lane->lookup)
+        lane->has_plan = false; /* ask the DNS again too */
+    lane->until_ms = 0;
+}

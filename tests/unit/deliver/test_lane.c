@@ -1,0 +1,303 @@
+/* Each due domain queue finds its destination, or rests with the reason written on it. */
+#include "deliver_world.h"
+
+static struct lane *lane_named(const struct world *w, const char *name)
+{
+    struct domain_queue *domain_queue = queue_find_domain_queue(w->queue, name);
+
+    assert_non_null(domain_queue);
+    return domain_queue_attachment(domain_queue);
+}
+
+static void expect_failed(struct world *w, const char *recipient, const char *status)
+{
+    w->envelope.sender = "";
+    (void)world_send(w, recipient);
+    WORLD_UNTIL(w, world_is_empty(w) && world_counts(w).recipients_failed == 1);
+    assert_int_equal(world_logged(w, "deliver.report_failed", status), 1);
+    assert_int_equal(world_counts(w).connections, 0);
+}
+
+TEST(lane, a_domain_that_does_not_exist_fails_at_once)
+{
+    expect_failed(*state, "x@nx.test", "5.1.2");
+}
+
+TEST(lane, a_domain_without_any_address_fails_at_once)
+{
+    expect_failed(*state, "x@empty.test", "5.4.4");
+}
+
+TEST(lane, dns_that_cannot_say_makes_the_lane_wait_longer_each_time)
+{
+    static const int64_t waits[] = {60000, 300000, 900000, 900000};
+    struct world *w = *state;
+    uint64_t commits;
+    struct why why;
+
+    (void)world_send(w, "x@servfail.test");
+    commits = world_numbers(w).commits;
+    for (unsigned i = 0; i < 4; i++) {
+        WORLD_UNTIL(w, queue_find_domain_queue(w->queue, "servfail.test") &&
+                           lane_named(w, "servfail.test") &&
+                           lane_named(w, "servfail.test")->dns_failures == i + 1);
+        why = world_why(w, "servfail.test");
+        assert_int_equal(why.kind, WHY_DNS);
+        assert_true(why.until_ms - deliver_now(w->deliver) <= waits[i]);
+        assert_true(why.until_ms - deliver_now(w->deliver) > waits[i] - 20000);
+        deliver_wake(w->deliver, "servfail.test");
+    }
+    assert_int_equal(world_numbers(w).commits, commits); /* nothing was written */
+    assert_int_equal(world_group(w)->attempts, 0);
+}
+
+TEST(lane, a_plan_is_kept_until_it_expires)
+{
+    struct world *w = *state;
+    unsigned asked;
+
+    w->peers[0].serves = true;
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    asked = fake_dns_udp_count(w->dns);
+    assert_true(lane_named(w, "a.test")->plan.expires_ms >
+                deliver_now(w->deliver) + 200000); /* the TTL of 300 s */
+    (void)world_send(w, "y@a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(fake_dns_udp_count(w->dns), asked);
+}
+
+/* ---- routes ---- */
+
+static const char *const match[] = {"*.routed.test", "routed.test"};
+static struct route route = {
+    .name = "r", .match = match, .match_count = 2, .settings = {5, 100, 100, TLS_NONE}};
+
+static void with_route(struct world *w, const char *host)
+{
+    route.host = host;
+    route.port = w->settings.port;
+    w->settings.routes = &route;
+    w->settings.route_count = 1;
+    world_apply(w);
+}
+
+TEST(lane, a_route_with_an_address_asks_no_dns)
+{
+    struct world *w = *state;
+
+    with_route(w, "127.0.0.1");
+    w->settings.allow_private_networks = false; /* the operator wrote it: exempt */
+    world_apply(w);
+    w->peers[0].serves = true;
+    (void)world_send(w, "x@routed.test y@sub.routed.test"); /* one lane */
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[0].messages, 1);
+    assert_int_equal(world_counts(w).recipients_delivered, 2);
+    assert_int_equal(fake_dns_udp_count(w->dns), 0);
+}
+
+TEST(lane, a_route_with_a_name_asks_for_its_address_and_not_for_mx)
+{
+    struct world *w = *state;
+
+    with_route(w, "mx2.test");
+    w->peers[1].serves = true;
+    (void)world_send(w, "x@routed.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[1].messages, 1);
+    assert_int_equal(fake_dns_udp_count(w->dns), 2); /* A and AAAA */
+}
+
+TEST(lane, a_route_whose_host_has_no_address_waits_longer_each_time)
+{
+    static const int64_t waits[] = {60000, 300000, 900000};
+    struct world *w = *state;
+
+    with_route(w, "nx.test");
+    (void)world_send(w, "x@routed.test");
+    for (unsigned i = 0; i < 3; i++) {
+        struct why why;
+
+        WORLD_UNTIL(w, queue_find_domain_queue(w->queue, "route:r") &&
+                           lane_named(w, "route:r") &&
+                           lane_named(w, "route:r")->dns_failures == i + 1);
+        why = world_why(w, "route:r");
+        assert_int_equal(why.kind, WHY_DNS);
+        assert_non_null(strstr(why.text, "nx.test"));
+        assert_true(why.until_ms - deliver_now(w->deliver) <= waits[i]);
+        assert_true(why.until_ms - deliver_now(w->deliver) > waits[i] - 20000);
+        deliver_wake(w->deliver, "route:r");
+    }
+    assert_int_equal(world_counts(w).recipients_failed, 0);
+}
+
+TEST(lane, mail_of_a_route_that_is_gone_goes_the_way_of_its_domain)
+{
+    struct world *w = *state;
+
+    with_route(w, "127.0.0.9"); /* nobody listens */
+    (void)world_send(w, "x@routed.test");
+    WORLD_UNTIL(w, world_why(w, "route:r").kind == WHY_DESTINATION);
+    w->settings.route_count = 0;
+    world_apply(w);
+    deliver_wake(w->deliver, NULL);
+    /* routed.test has no MX and no address. */
+    w->envelope.sender = "";
+    WORLD_UNTIL(w, world_counts(w).recipients_failed == 1);
+    assert_int_equal(world_logged(w, "deliver.bounced", "5.4.4"), 1);
+}
+
+/* ---- resting and waking ---- */
+
+TEST(lane, waking_forgets_the_back_off_of_its_destination_and_hosts)
+{
+    struct world *w = *state;
+
+    smtp_peer_play(&w->peers[0], "S: 421 busy\nC: <closed>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION);
+    assert_true(host_memory(w->deliver, "mx1.test")->until_ms > deliver_now(w->deliver));
+    w->peers[0].serves = true;
+    deliver_wake(w->deliver, "a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[0].messages, 1);
+}
+
+TEST(lane, waking_all_wakes_each)
+{
+    struct world *w = *state;
+
+    smtp_peer_play(&w->peers[0], "S: 421 busy\nC: <closed>\n");
+    smtp_peer_play(&w->peers[2], "S: 421 busy\nC: <closed>\n");
+    (void)world_send(w, "x@a.test");
+    (void)world_send(w, "x@c.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION &&
+                       world_why(w, "c.test").kind == WHY_DESTINATION);
+    w->peers[0].serves = w->peers[2].serves = true;
+    deliver_wake(w->deliver, NULL);
+    WORLD_UNTIL(w, world_is_empty(w));
+}
+
+TEST(lane, it_says_what_it_waits_for)
+{
+    struct world *w = *state;
+    struct why why = world_why(w, "a.test");
+
+    assert_int_equal(why.kind, WHY_SCHEDULED); /* it is not even there */
+    w->settings.defaults.connections = 1;
+    world_apply(w);
+    smtp_peer_play(&w->peers[0], "S: <hold>\nS: 220 mx\nS: <serve>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    (void)world_send(w, "y@a.test");
+    WORLD_UNTIL(w, world_numbers(w).groups_leased == 2);
+    why = world_why(w, "a.test");
+    assert_string_equal(why.destination, "mx1.test");
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(world_why(w, "a.test").kind, WHY_SCHEDULED);
+}
+
+/* ---- what waits behind a fault expires too ---- */
+
+static void sweep(struct world *w)
+{
+    timer_start(&w->deliver->sweep, 0);
+    loop_run_for(w->loop, 5);
+}
+
+static void send_old(struct world *w, const char *recipient)
+{
+    w->envelope.arrival_ms = loop_wall_ms(w->loop) - 25 * (int64_t)HOUR_MS;
+    (void)world_send(w, recipient);
+}
+
+TEST(lane, old_mail_behind_a_back_off_expires_with_the_fault_as_its_reason)
+{
+    struct world *w = *state;
+
+    w->envelope.sender = "";
+    smtp_peer_play(&w->peers[0], "S: 421 4.3.2 busy\nC: <closed>\n");
+    send_old(w, "x@a.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION);
+    sweep(w);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(world_counts(w).recipients_expired, 1);
+    assert_int_equal(world_logged(w, "deliver.report_failed", "421 4.3.2 busy"), 1);
+    assert_int_equal(w->peers[0].accepted, 1);
+}
+
+TEST(lane, nothing_expires_untried_after_a_start)
+{
+    struct world *w = *state;
+    struct plan_host host = {.name = "mx1.test", .preference = 10};
+    struct plan plan = {.kind = PLAN_HOSTS, .hosts = &host, .host_count = 1, .rule = -1};
+    struct fault fault = {RESULT_REFUSED, "refused"};
+
+    w->deliver->is_draining = true; /* no attempt before the start */
+    send_old(w, "x@a.test");
+    world_restart(w);
+    destination_fault(destination_get(w->deliver, &plan, "b.test"), &fault);
+    WORLD_UNTIL(w, queue_find_domain_queue(w->queue, "a.test") &&
+                       world_why(w, "a.test").kind == WHY_DESTINATION);
+    sweep(w);
+    WORLD_UNTIL(w, world_is_quiet(w));
+    assert_int_equal(world_look(w), 1); /* the fault of others does not count yet */
+    w->peers[0].serves = true;
+    deliver_wake(w->deliver, NULL);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(world_counts(w).recipients_delivered, 1);
+}
+
+TEST(lane, a_lane_without_a_fault_is_not_swept)
+{
+    struct world *w = *state;
+
+    (void)world_send(w, "x@servfail.test");
+    WORLD_UNTIL(w, world_why(w, "servfail.test").kind == WHY_DNS);
+    assert_int_equal(w->deliver->faulty.count, 1);
+    lane_rest(lane_named(w, "servfail.test"), 0, WHY_SCHEDULED, "");
+    assert_int_equal(w->deliver->faulty.count, 0);
+}
+
+/* ---- a domain queue that goes ---- */
+
+TEST(lane, it_goes_with_its_domain_queue_in_the_middle_of_a_look_up)
+{
+    struct world *w = *state;
+    struct domain_queue *domain_queue;
+
+    (void)world_send(w, "x@silent.test");
+    WORLD_UNTIL(w, fake_dns_udp_count(w->dns) > 0);
+    domain_queue = queue_find_domain_queue(w->queue, "silent.test");
+    assert_non_null(lane_named(w, "silent.test")->search);
+    lane_on_gone(w->deliver, domain_queue);
+    assert_null(domain_queue_attachment(domain_queue));
+    loop_run_for(w->loop, 5); /* the answer finds nobody */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+#define T(name) WITH_WORLD(lane, name)
+        T(a_domain_that_does_not_exist_fails_at_once),
+        T(a_domain_without_any_address_fails_at_once),
+        T(dns_that_cannot_say_makes_the_lane_wait_longer_each_time),
+        T(a_plan_is_kept_until_it_expires),
+        T(a_route_with_an_address_asks_no_dns),
+        T(a_route_with_a_name_asks_for_its_address_and_not_for_mx),
+        T(a_route_whose_host_has_no_address_waits_longer_each_time),
+        T(mail_of_a_route_that_is_gone_goes_the_way_of_its_domain),
+        T(waking_forgets_the_back_off_of_its_destination_and_hosts),
+        T(waking_all_wakes_each),
+        T(it_says_what_it_waits_for),
+        T(old_mail_behind_a_back_off_expires_with_the_fault_as_its_reason),
+        T(nothing_expires_untried_after_a_start),
+        T(a_lane_without_a_fault_is_not_swept),
+        T(it_goes_with_its_domain_queue_in_the_middle_of_a_look_up),
+#undef T
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

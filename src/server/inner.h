@@ -88,6 +88,10 @@ uint64_t follow_config_stamp(const char *path);
 void follow_start(struct server *server);
 void follow_stop(struct server *server);
 
+/* compare.c */
+admin_compare_fn compare_start;
+admin_compare_cancel_fn compare_cancel;
+
 /* drain.c */
 void drain_on_signal(void *owner, int signal_number);
 void drain_stop(struct server *server); /* no more waiting: leave the loop */

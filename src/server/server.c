@@ -153,6 +153,8 @@ static enum result open_control(struct server *server, struct fault *fault)
         .receive = server->receive,
         .deliver = server->deliver,
         .facts = tell_facts,
+        .compare = compare_start,
+        .compare_cancel = compare_cancel,
         .listeners = listeners_tell,
         .owner = server,
     };
@@ -357,59 +359,4 @@ int server_run(struct config *config, const char *config_path)
     log_message(LOG_NOTICE, "server.stopped", "exit code %d", exit_code);
     log_close();
     return exit_code;
-}
-
-/* ---- smtpd check ---- */
-
-static void add_problem(struct config_problems *problems, const char *text)
-{
-    struct config_problem *problem;
-
-    if (problems->count == CONFIG_PROBLEMS_MAX) {
-        problems->left_out++;
-        return;
-    }
-    problem = &problems->items[problems->count++];
-    problem->line = problem->column = 0;
-    (void)snprintf(problem->text, sizeof problem->text, "%.380s", text);
-}
-
-static void ignore_user(void *owner, const char *name)
-{
-    (void)owner;
-    (void)name;
-}
-
-static void check_keys(struct config *config, struct config_problems *problems)
-{
-    struct sign_settings settings;
-    struct sign_keys *keys = NULL;
-    struct fault fault;
-
-    config_sign(config, &settings);
-    if (sign_keys_load(&settings, &keys, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    sign_keys_unref(keys);
-}
-
-void server_check(struct config *config, struct config_problems *problems)
-{
-    struct tls_server_settings settings;
-    struct tls_server *server = NULL;
-    struct tls_client *client = NULL;
-    struct fault fault;
-
-    if (privileges_look_as(config->user, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    config_tls_server(config, &settings);
-    if (settings.pair_count > 0 && tls_server_new(&settings, &server, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    tls_server_unref(server);
-    if (tls_client_new(config->ca_file, &client, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    tls_client_unref(client);
-    if (config->users_file &&
-        users_file_list(config->users_file, ignore_user, NULL, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    check_keys(config, problems);
 }

@@ -177,6 +177,7 @@ enum { CONFIG_PROBLEMS_MAX = 100 };
 struct config_problem {
     unsigned line; /* 0: of the file as a whole */
     unsigned column;
+    bool is_warning; /* the file can be used all the same */
     char text[400];
 };
 
@@ -194,6 +195,9 @@ struct config *config_load_text(struct slice text, const char *name,
  * work while its file is being mended. NULL: nobody can tell. The caller's, memory_free(). */
 char *config_data_dir(const char *path);
 void config_free(struct config *config); /* wipes secrets; NULL is fine */
+size_t config_problems_errors(const struct config_problems *problems); /* no warnings */
+/* The bytes of the file. RESULT_IO. */
+enum result MUST_CHECK config_read_text(const char *path, struct bytes *text);
 /* "FILE:LINE:COLUMN: text\n" for each. */
 void config_problems_print(const struct config_problems *problems, const char *path,
                            struct bytes *into);

@@ -234,7 +234,7 @@ const struct metric metrics[] = {
     MORE("tls=\"local\"", deliver.delivered_local, 1),
     {SAME, "recipients_not_delivered", COUNTER, NULL, "result,class", WALK, walk_classes, "Answers that put a recipient off (deferred: once for each try) or ended it (failed: bounced; class message-expired: given up at queue.expire), by the class of the answer."},
     {SAME, "reports", COUNTER, NULL, NULL, AT(deliver.reports_queued), 1, NULL, "Reports to senders: bounces, delays, deliveries."},
-    {SAME, "possible_duplicates", COUNTER, NULL, NULL, AT(deliver.possible_duplicates), 1, NULL, "Attempts that stood behind their final dot when the process had to leave: their mail may come twice."},
+    {SAME, "possible_duplicates", COUNTER, NULL, NULL, AT(facts.possible_duplicates), 1, NULL, "Attempts that stood behind their final dot when the process had to leave: their mail may come twice. Goes on over restarts."},
     {SAME, "delay_seconds", HISTOGRAM, "seconds", "stage=\"receive\"", AT(receive.whole), 1000000, NULL, "Where time goes: receive (MAIL to our 250), queue (arrival to an attempt), connect (for attempts that made a connection), transfer (MAIL to the next hop's last answer)."},
     MORE("stage=\"queue\"", deliver.delay_queue, 1000000),
     MORE("stage=\"connect\"", deliver.delay_connect, 1000000),

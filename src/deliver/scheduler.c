@@ -499,7 +499,6 @@ unsigned deliver_abort(struct deliver *deliver)
         work_free(work);
     }
     settle_abort(deliver);
-    deliver->statistics.possible_duplicates += behind_dot;
     return behind_dot;
 }
 

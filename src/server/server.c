@@ -2,6 +2,7 @@
  * The only place that knows all of them. */
 #include "smtpd/server/server.h"
 
+#include "duplicates.h"
 #include "inner.h"
 #include "privileges.h"
 
@@ -134,6 +135,7 @@ static void tell_facts(void *owner, struct admin_facts *facts)
         .started_ms = server->started_ms,
         .is_listening = server->is_listening,
         .is_draining = server->is_draining,
+        .possible_duplicates = server->possible_duplicates,
         .listeners = (unsigned)server->listeners.count,
         .reloads = server->reloads,
         .reloads_failed = server->reloads_failed,
@@ -240,6 +242,7 @@ static enum result start(struct server *server, struct fault *fault)
     loop_measure_lag(server->loop);
     timer_init(&server->watchdog, server->loop, on_watchdog, server);
     timer_start(&server->watchdog, WATCHDOG_MS);
+    server->possible_duplicates = duplicates_read(server->config->data_dir);
     server->started_ms = loop_wall_ms(server->loop);
     listeners_apply(server);
     server->is_listening = true;
@@ -261,7 +264,7 @@ static void close_workers(struct server *server)
         receive_free(server->receive);
     }
     if (server->deliver) {
-        (void)deliver_abort(server->deliver);
+        drain_abort_deliveries(server);
         deliver_free(server->deliver);
     }
     if (server->local)

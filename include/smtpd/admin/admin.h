@@ -20,6 +20,7 @@ struct admin_facts { /* of the process, asked at each status */
     int64_t started_ms; /* wall */
     bool is_listening;  /* the start has ended: clients are accepted */
     bool is_draining;
+    uint64_t possible_duplicates; /* over restarts */
     unsigned listeners;
     unsigned reloads;
     unsigned reloads_failed;

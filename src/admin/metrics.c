@@ -183,6 +183,8 @@ const struct metric metrics[] = {
     {SAME, "final_dot_seconds", HISTOGRAM, "seconds", NULL, AT(receive.final_dot), 1000000, NULL, "From the final dot to its 250: the wait for the commit."},
     {SAME, "limits_reached", COUNTER, NULL, "limit=\"connections\"", AT(receive.limits[RECEIVE_LIMIT_CONNECTIONS]), 1, NULL, "How often clients met a limit."},
     MORE("limit=\"connections_per_address\"", receive.limits[RECEIVE_LIMIT_CONNECTIONS_PER_ADDRESS], 1),
+    MORE("limit=\"connections_per_network\"", receive.limits[RECEIVE_LIMIT_CONNECTIONS_PER_NETWORK], 1),
+    MORE("limit=\"connection_rate\"", receive.limits[RECEIVE_LIMIT_CONNECTION_RATE], 1),
     MORE("limit=\"handshakes\"", receive.limits[RECEIVE_LIMIT_HANDSHAKES], 1),
     MORE("limit=\"password_pool\"", receive.limits[RECEIVE_LIMIT_PASSWORD_POOL], 1),
     MORE("limit=\"recipients_per_message\"", receive.limits[RECEIVE_LIMIT_RECIPIENTS], 1),

@@ -113,6 +113,8 @@ struct config {
     unsigned received_hops;
     unsigned connections;
     unsigned connections_per_address;
+    unsigned connections_per_network;
+    struct value_list connection_rate; /* struct quota */
     int64_t idle_timeout_ms;
     unsigned handshakes;
     unsigned handshakes_per_address;

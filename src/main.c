@@ -66,10 +66,11 @@ static const struct command commands[] = {
     {"run",      command_run,      "",                                    "Run the server in the foreground.",
      "It says on standard output what happens ([log]). SIGTERM ends it within\n"
      "server.grace_period, SIGHUP applies the changed file: all of it or nothing.\n"},
-    {"check",    command_check,    "[FILE] [--effective]",                "Check the configuration: every error with line and column.",
+    {"check",    command_check,    "[FILE] [--effective|--diff]",         "Check the configuration: every error with line and column.",
      "Certificates, keys and the users file are read too: run it as root or as the\n"
      "server's user. --effective prints every value with the line it comes from,\n"
-     "secrets masked. --json prints the errors as a list.\n"},
+     "secrets masked. --diff asks the running server what SIGHUP would change with the\n"
+     "file. --json prints the errors, or the differences, as a list.\n"},
     {"user",     command_user,     "add|remove NAME, list",               "Users who may log in. The password is read from standard input.",
      "add asks for the password on a terminal and else reads one line; a user who is\n"
      "there already gets the new one. The file is auth.users_file; a running server\n"
@@ -188,7 +189,7 @@ static void print_problems_json(const struct config_problems *problems, const ch
         (void)printf(",\"line\":%u,\"column\":%u,\"text\":", problems->items[i].line,
                      problems->items[i].column);
         print_json_text(problems->items[i].text);
-        (void)printf("}");
+        (void)printf(",\"warning\":%s}", problems->items[i].is_warning ? "true" : "false");
     }
     (void)printf("]\n");
 }
@@ -205,7 +206,32 @@ static int print_effective(const struct config *config, const char *path)
     return result == RESULT_OK ? CLI_DONE : CLI_FAILED;
 }
 
-static int check_file(const struct words *words, const char *path, bool wants_effective)
+/* The running server reads the text itself: it has the rights that count. */
+static int compare_file(const struct words *words, const char *path,
+                        const struct config *config)
+{
+    struct cli_context context = {words->socket_path, words->wants_json};
+    char *socket_path = memory_format("%s/control.sock", config->data_dir);
+    struct bytes text;
+    int code = CLI_FAILED;
+
+    if (!context.socket_path)
+        context.socket_path = socket_path;
+    bytes_init(&text, DOCUMENT_MAX);
+    if (config_read_text(path, &text) == RESULT_OK)
+        code = cli_compare(&context, text.data ? text.data : "", text.length);
+    else
+        (void)fprintf(stderr, "%s: cannot be read\n", path);
+    if (text.length > 0)
+        secure_wipe(text.data, text.length);
+    bytes_fini(&text);
+    memory_free(socket_path);
+    return code;
+}
+
+enum check_wish { CHECK_ONLY, CHECK_EFFECTIVE, CHECK_DIFF };
+
+static int check_file(const struct words *words, const char *path, enum check_wish wish)
 {
     struct config_problems *problems = NEW(struct config_problems);
     struct config *config = config_load(path, problems);
@@ -213,14 +239,16 @@ static int check_file(const struct words *words, const char *path, bool wants_ef
 
     if (config)
         server_check(config, problems);
-    if (words->wants_json)
+    if (words->wants_json && (wish != CHECK_DIFF || !config))
         print_problems_json(problems, path);
     else
         print_problems(problems, path, stderr);
-    if (problems->count > 0)
+    if (config_problems_errors(problems) > 0)
         code = CLI_FAILED;
-    if (config && wants_effective)
+    if (config && wish == CHECK_EFFECTIVE)
         code |= print_effective(config, path);
+    else if (config && wish == CHECK_DIFF)
+        code = code == CLI_DONE ? compare_file(words, path, config) : code;
     else if (code == CLI_DONE && !words->wants_json)
         (void)printf("%s: no errors\n", path);
     config_free(config);
@@ -231,17 +259,19 @@ static int check_file(const struct words *words, const char *path, bool wants_ef
 static int command_check(const struct words *words)
 {
     const char *path = words->config_path;
-    bool wants_effective = false;
+    enum check_wish wish = CHECK_ONLY;
 
     for (int i = 0; i < words->count; i++) {
         if (strcmp(words->items[i], "--effective") == 0)
-            wants_effective = true;
+            wish = CHECK_EFFECTIVE;
+        else if (strcmp(words->items[i], "--diff") == 0)
+            wish = CHECK_DIFF;
         else if (words->items[i][0] == '-')
             return usage_error("smtpd: check takes no \"", words->items[i], "\"");
         else
             path = words->items[i];
     }
-    return check_file(words, path, wants_effective);
+    return check_file(words, path, wish);
 }
 
 /* ---- user ---- */

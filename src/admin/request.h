@@ -74,6 +74,7 @@ request_fn probe_handle_live;
 request_fn probe_handle_ready;
 request_fn probe_handle_startup;
 request_fn metrics_handle;
+request_fn config_handle_compare;
 
 /* NULL: ready. */
 const char *probe_not_ready(const struct admin_rooms *rooms);

@@ -267,6 +267,13 @@ static bool read_file(const char *path, struct bytes *text, int *error)
     return is_read;
 }
 
+enum result config_read_text(const char *path, struct bytes *text)
+{
+    int error;
+
+    return read_file(path, text, &error) ? RESULT_OK : RESULT_IO;
+}
+
 struct config *config_load(const char *path, struct config_problems *problems)
 {
     struct config *config = NULL;

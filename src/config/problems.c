@@ -19,6 +19,7 @@ void complain(struct loader *loader, struct toml_place place, const char *format
     problem = &problems->items[problems->count++];
     problem->line = place.line;
     problem->column = place.column;
+    problem->is_warning = false;
     va_start(arguments, format);
     (void)vsnprintf(problem->text, sizeof problem->text, format, arguments);
     va_end(arguments);
@@ -61,7 +62,8 @@ void config_problems_print(const struct config_problems *problems, const char *p
             added = bytes_format(into, "%s:%u:%u: %s\n", path, problem->line,
                                  problem->column, problem->text);
         else
-            added = bytes_format(into, "%s: %s\n", path, problem->text);
+            added = bytes_format(into, "%s: %s%s\n", path,
+                                 problem->is_warning ? "warning: " : "", problem->text);
     }
     if (problems->left_out && added == RESULT_OK)
         added = bytes_format(into, "%s: and %zu more\n", path, problems->left_out);
@@ -71,4 +73,13 @@ void config_problems_print(const struct config_problems *problems, const char *p
 size_t problems_so_far(const struct loader *loader)
 {
     return loader->problems->count + loader->problems->left_out;
+}
+
+size_t config_problems_errors(const struct config_problems *problems)
+{
+    size_t count = problems->left_out;
+
+    for (size_t i = 0; i < problems->count; i++)
+        count += !problems->items[i].is_warning;
+    return count;
 }

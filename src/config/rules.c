@@ -200,6 +200,23 @@ static bool admin_listeners_fit(const struct config *config, const void *element
     return config->admin_listen.count <= 16;
 }
 
+static bool is_quotas(const struct value_list *list)
+{
+    const struct quota *quota = list->items;
+
+    for (size_t i = 0; i < list->count; i++)
+        for (size_t k = 0; k < i; k++)
+            if (quota[i].window_ms == quota[k].window_ms)
+                return false;
+    return list->count <= QUOTAS_MAX;
+}
+
+static bool connection_rate_fits(const struct config *config, const void *element)
+{
+    (void)element;
+    return is_quotas(&config->connection_rate);
+}
+
 /* clang-format off */
 static bool listens_on(const struct config_listen *listen, const struct endpoint *endpoint)
 {
@@ -237,6 +254,8 @@ static bool rule_is_small(const struct config *config, const void *element)
            rule->remove.count + rule->add.count > 0;
 }
 
+#define RATES_FIT "at most 4 rates, each with another time"
+
 const struct option_rule config_rules[] = {
     {NULL, "server.hostname", has_hostname, "our name must be fully qualified; set server.hostname, as \"relay.example.com\"", NULL},
     {NULL, "listen", has_listener, "nothing listens; add a [[listen]] table with an address, as \"0.0.0.0:587\"", NULL},
@@ -244,6 +263,7 @@ const struct option_rule config_rules[] = {
     {NULL, "queue.retry", retry_is_given, "needs between 1 and 32 durations", NULL},
     {NULL, "dns.servers", dns_servers_fit, "at most 6 name servers are asked", NULL},
     {NULL, "admin.listen", admin_listeners_fit, "at most 16 addresses", NULL},
+    {NULL, "limits.connection_rate", connection_rate_fits, RATES_FIT, NULL},
     {"listen", "address", listens_once, "an address stands here twice; each is listened on once, with one mode and one tls", NULL},
     {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\"", "tls.certificate"},
     {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in", "auth.users_file"},

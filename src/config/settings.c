@@ -64,6 +64,9 @@ void config_rate(const struct config *config, struct rate_settings *settings)
 {
     settings->connections = config->connections;
     settings->connections_per_address = config->connections_per_address;
+    settings->connections_per_network = config->connections_per_network;
+    quotas_set(&settings->connection_rate, config->connection_rate.items,
+               config->connection_rate.count);
 }
 
 void config_access(struct config *config, struct access_settings *settings)

@@ -4,6 +4,7 @@
 
 #include "busiest.h"
 #include "connection.h"
+#include "resting.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
@@ -149,6 +150,7 @@ void destination_free(struct destination *destination)
         lane_attach(CONTAINER_OF(link, struct lane, attached), NULL);
     deferred_cancel(deliver->rooms.loop, &destination->run);
     busiest_forget(deliver->busiest, destination);
+    resting_forget(destination);
     list_remove(&deliver->all_destinations, &destination->link);
     list_remove(&deliver->stalled, &destination->stalled);
     (void)map_remove(deliver->destinations, slice_of(destination->key));

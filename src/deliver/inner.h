@@ -184,6 +184,12 @@ struct deliver {
     struct timer sweep;
     struct deliver_statistics statistics;
     struct busiest *busiest;
+    struct {
+        struct link *at; /* NULL: no count runs */
+        uint64_t count;
+        uint64_t told;
+        struct deferred turn;
+    } resting; /* of resting.c */
     unsigned sweeps;
     bool is_draining;
     loop_fn *on_empty;

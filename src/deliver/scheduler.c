@@ -2,6 +2,7 @@
 #include "inner.h"
 
 #include "busiest.h"
+#include "resting.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 
@@ -63,6 +64,7 @@ static void on_sweep(void *owner)
     timer_start(&deliver->sweep, SWEEP_MS);
     if (++deliver->sweeps % SWEEPS_A_MINUTE == 0)
         busiest_review(deliver->busiest);
+    resting_go_round(deliver);
     while (most-- > 0 && !deliver->is_draining && deliver_has_room(deliver)) {
         struct link *link = list_pop_front(&deliver->faulty);
 
@@ -216,7 +218,6 @@ unsigned deliver_abort(struct deliver *deliver)
         work_free(work);
     }
     settle_abort(deliver);
-    deliver->statistics.possible_duplicates += behind_dot;
     return behind_dot;
 }
 
@@ -242,6 +243,7 @@ void deliver_free(struct deliver *deliver)
     deferred_cancel(deliver->rooms.loop, &deliver->empty);
     queue_watch(deliver->rooms.queue, NULL, NULL, NULL);
     settings_unref(deliver->settings);
+    resting_stop(deliver);
     busiest_free(deliver->busiest);
     memory_free(deliver);
 }
@@ -253,11 +255,7 @@ void deliver_statistics(const struct deliver *deliver,
 {
     *statistics = deliver->statistics;
     statistics->destinations = deliver->all_destinations.count;
-    statistics->destinations_backing_off = 0;
-    for (struct link *link = list_first(&deliver->all_destinations); link;
-         link = list_next(&deliver->all_destinations, link))
-        statistics->destinations_backing_off +=
-            CONTAINER_OF(link, struct destination, link)->until_ms > deliver_now(deliver);
+    statistics->destinations_backing_off = resting_count(deliver);
 }
 
 void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busiest)

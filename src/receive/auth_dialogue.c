@@ -78,6 +78,7 @@ static void on_verified(void *owner, enum result result)
         statistics->auth_ok++;
         session->user = dialogue->user;
         dialogue->user = NULL;
+        rate_exempt(session->receive->rooms.rate, &session->client);
         auth_dialogue_end(session);
         session_reply(session, REPLY_AUTH_OK, NULL);
     } else {

@@ -80,7 +80,7 @@ void journal_disconnected(const struct session *session, const char *reason)
 }
 
 void journal_refused(const struct receive_listener *listener, const struct ip *peer,
-                     const struct reply *reply)
+                     const struct reply *reply, const char *rule)
 {
     struct log_line line;
     char text[IP_TEXT];
@@ -89,6 +89,7 @@ void journal_refused(const struct receive_listener *listener, const struct ip *p
     ip_print(peer, text);
     log_text(&line, "peer", text);
     log_text(&line, "listener", listener->name);
+    log_text(&line, "rule", rule);
     add_reply(&line, reply);
     log_end(&line);
 }

@@ -52,17 +52,23 @@ void receive_apply(struct receive *receive, const struct receive_settings *setti
     receive->profile = profile;
 }
 
+/* Why a connection is not taken. */
+struct refused {
+    enum reply_name name;
+    const char *rule; /* the option, for the log; NULL: none */
+};
+
 /* Said in clear on implicit TLS too nobody could read it: there the connection just ends.
  */
 static void refuse(struct receive *receive, const struct receive_listener *listener,
-                   struct stream *stream, enum reply_name name)
+                   struct stream *stream, const struct refused *why)
 {
     struct reply reply;
 
-    reply_named(&reply, name, receive->profile->settings.hostname);
-    journal_refused(listener, &stream_peer(stream)->ip, &reply);
+    reply_named(&reply, why->name, receive->profile->settings.hostname);
+    journal_refused(listener, &stream_peer(stream)->ip, &reply, why->rule);
     receive->statistics.connections_refused++;
-    receive_count_reply(receive, name, &reply);
+    receive_count_reply(receive, why->name, &reply);
     if (listener->statistics)
         listener->statistics->refused++;
     if (listener->tls_mode == RECEIVE_TLS_IMPLICIT) {
@@ -79,25 +85,32 @@ static void refuse(struct receive *receive, const struct receive_listener *liste
 void receive_on_stream(struct receive *receive, const struct receive_listener *listener,
                        struct stream *stream)
 {
-    static const enum reply_name replies[] = {
-        [RATE_TOO_MANY] = REPLY_GREETING_BUSY,
-        [RATE_TOO_MANY_FROM_ADDRESS] = REPLY_GREETING_BUSY_ADDRESS,
+    static const struct refused replies[] = {
+        [RATE_TOO_MANY] = {REPLY_GREETING_BUSY, "connections"},
+        [RATE_TOO_MANY_FROM_ADDRESS] = {REPLY_GREETING_BUSY_ADDRESS,
+                                        "connections_per_address"},
+        [RATE_TOO_MANY_FROM_NETWORK] = {REPLY_GREETING_BUSY_NETWORK,
+                                        "connections_per_network"},
+        [RATE_TOO_OFTEN] = {REPLY_GREETING_TOO_OFTEN, "connection_rate"},
     };
+    static const struct refused leaving = {REPLY_SHUTTING_DOWN, NULL};
+    struct rate_client client = {.peer = stream_peer(stream)->ip};
     enum rate_verdict verdict;
 
     CHECK(receive->profile);
     receive->statistics.connections++;
     if (receive->is_draining) {
-        refuse(receive, listener, stream, REPLY_SHUTTING_DOWN);
+        refuse(receive, listener, stream, &leaving);
         return;
     }
-    verdict = rate_admit(receive->rooms.rate, &stream_peer(stream)->ip);
+    client.is_exempt = access_is_trusted(receive->profile->access, &client.peer);
+    verdict = rate_admit(receive->rooms.rate, &client, loop_now_ms(receive->rooms.loop));
     if (verdict != RATE_OK)
-        refuse(receive, listener, stream, replies[verdict]);
+        refuse(receive, listener, stream, &replies[verdict]);
     else {
         if (listener->statistics)
             listener->statistics->accepted++;
-        session_start(receive, listener, stream);
+        session_start(receive, listener, stream, &client);
     }
 }
 

@@ -110,7 +110,7 @@ void session_close(struct session *session, const char *reason)
     stream_close(session->stream);
     session->stream = NULL;
     timer_cancel(&session->timer);
-    rate_leave(session->receive->rooms.rate, &session->peer);
+    rate_leave(session->receive->rooms.rate, &session->client);
     auth_dialogue_end(session);
     /* A commit cannot be undone: it ends, is logged as accepted, and only then we are free.
      */
@@ -528,11 +528,12 @@ static struct session *session_new(struct receive *receive,
 }
 
 void session_start(struct receive *receive, const struct receive_listener *listener,
-                   struct stream *stream)
+                   struct stream *stream, const struct rate_client *client)
 {
     static const struct stream_events events = {on_bytes, on_closed, on_drained};
     struct session *session = session_new(receive, listener, stream);
 
+    session->client = *client;
     journal_connected(session);
     stream_start(stream, &events, session);
     timer_start(&session->timer, session->profile->settings.idle_timeout_ms);

@@ -94,6 +94,7 @@ struct session {
     struct stream *stream; /* NULL: closed */
     struct tls_server *tls;
     struct ip peer;
+    struct rate_client client; /* as policy/rate counts it */
     uint64_t id;
     enum receive_mode mode;
     enum receive_tls tls_mode;
@@ -143,7 +144,7 @@ struct session {
 };
 
 void session_start(struct receive *receive, const struct receive_listener *listener,
-                   struct stream *stream);
+                   struct stream *stream, const struct rate_client *client);
 
 /* Adds a reply; sent when the running callback ends. Counts bad commands: too many of them,
  * and the reply is a 421 and the end. */

@@ -2,6 +2,8 @@
  * attempts behind their final dot until 2 s before it, then the last commit. */
 #include "inner.h"
 
+#include "duplicates.h"
+
 #include "smtpd/base/log.h"
 
 enum { RECEIVE_RESERVE_MS = 5000, DELIVER_RESERVE_MS = 2000 };
@@ -45,15 +47,28 @@ static void on_receive_deadline(void *owner)
     on_receive_empty(server);
 }
 
+void drain_abort_deliveries(struct server *server)
+{
+    unsigned possible = deliver_abort(server->deliver);
+
+    if (possible == 0)
+        return;
+    server->possible_duplicates += possible;
+    log_message(LOG_WARNING, "server.possible_duplicates",
+                "%u deliveries were cut behind their final dot and may come twice",
+                possible);
+    if (!duplicates_write(server->config->data_dir, server->possible_duplicates))
+        log_message(
+            LOG_WARNING, "server.possible_duplicates",
+            "smtpd_possible_duplicates_total will not count them: cannot write to %s",
+            server->config->data_dir);
+}
+
 static void on_deliver_deadline(void *owner)
 {
     struct server *server = owner;
-    unsigned possible = deliver_abort(server->deliver);
 
-    if (possible > 0)
-        log_message(LOG_WARNING, "server.possible_duplicates",
-                    "%u deliveries were cut behind their final dot and may come twice",
-                    possible);
+    drain_abort_deliveries(server);
     on_deliver_empty(server);
 }
 

@@ -5,6 +5,7 @@
  * person in the middle of editing it would be surprised. */
 #include "inner.h"
 
+#include "smtpd/base/limits.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/moment.h"
@@ -16,7 +17,7 @@
 
 enum { FOLLOW_MS = 10000, DAY_MS = 24 * 3600 * 1000, STAMP_TEXT_MAX = 65536 };
 
-static const int64_t WARN_MS = INT64_C(14) * DAY_MS;
+static const int64_t WARN_MS = INT64_C(1) * LIMIT_EXPIRY_WARNING_DAYS * DAY_MS;
 
 /* Of a job: touches nothing else while it runs. */
 struct look {

@@ -60,6 +60,7 @@ struct server {
     unsigned reloads_failed;
     /* leaving */
     bool is_draining;
+    uint64_t possible_duplicates; /* over restarts */
     bool receive_is_empty;
     bool deliver_is_empty;
     struct timer receive_deadline;
@@ -88,8 +89,14 @@ uint64_t follow_config_stamp(const char *path);
 void follow_start(struct server *server);
 void follow_stop(struct server *server);
 
+/* compare.c */
+admin_compare_fn compare_start;
+admin_compare_cancel_fn compare_cancel;
+
 /* drain.c */
 void drain_on_signal(void *owner, int signal_number);
+/* Counts those that stood behind their final dot, for this process and the next. */
+void drain_abort_deliveries(struct server *server);
 void drain_stop(struct server *server); /* no more waiting: leave the loop */
 
 /* server.c */

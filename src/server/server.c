@@ -2,6 +2,7 @@
  * The only place that knows all of them. */
 #include "smtpd/server/server.h"
 
+#include "duplicates.h"
 #include "inner.h"
 #include "privileges.h"
 
@@ -134,6 +135,7 @@ static void tell_facts(void *owner, struct admin_facts *facts)
         .started_ms = server->started_ms,
         .is_listening = server->is_listening,
         .is_draining = server->is_draining,
+        .possible_duplicates = server->possible_duplicates,
         .listeners = (unsigned)server->listeners.count,
         .reloads = server->reloads,
         .reloads_failed = server->reloads_failed,
@@ -153,6 +155,8 @@ static enum result open_control(struct server *server, struct fault *fault)
         .receive = server->receive,
         .deliver = server->deliver,
         .facts = tell_facts,
+        .compare = compare_start,
+        .compare_cancel = compare_cancel,
         .listeners = listeners_tell,
         .owner = server,
     };
@@ -238,6 +242,7 @@ static enum result start(struct server *server, struct fault *fault)
     loop_measure_lag(server->loop);
     timer_init(&server->watchdog, server->loop, on_watchdog, server);
     timer_start(&server->watchdog, WATCHDOG_MS);
+    server->possible_duplicates = duplicates_read(server->config->data_dir);
     server->started_ms = loop_wall_ms(server->loop);
     listeners_apply(server);
     server->is_listening = true;
@@ -259,7 +264,7 @@ static void close_workers(struct server *server)
         receive_free(server->receive);
     }
     if (server->deliver) {
-        (void)deliver_abort(server->deliver);
+        drain_abort_deliveries(server);
         deliver_free(server->deliver);
     }
     if (server->local)
@@ -357,59 +362,4 @@ int server_run(struct config *config, const char *config_path)
     log_message(LOG_NOTICE, "server.stopped", "exit code %d", exit_code);
     log_close();
     return exit_code;
-}
-
-/* ---- smtpd check ---- */
-
-static void add_problem(struct config_problems *problems, const char *text)
-{
-    struct config_problem *problem;
-
-    if (problems->count == CONFIG_PROBLEMS_MAX) {
-        problems->left_out++;
-        return;
-    }
-    problem = &problems->items[problems->count++];
-    problem->line = problem->column = 0;
-    (void)snprintf(problem->text, sizeof problem->text, "%.380s", text);
-}
-
-static void ignore_user(void *owner, const char *name)
-{
-    (void)owner;
-    (void)name;
-}
-
-static void check_keys(struct config *config, struct config_problems *problems)
-{
-    struct sign_settings settings;
-    struct sign_keys *keys = NULL;
-    struct fault fault;
-
-    config_sign(config, &settings);
-    if (sign_keys_load(&settings, &keys, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    sign_keys_unref(keys);
-}
-
-void server_check(struct config *config, struct config_problems *problems)
-{
-    struct tls_server_settings settings;
-    struct tls_server *server = NULL;
-    struct tls_client *client = NULL;
-    struct fault fault;
-
-    if (privileges_look_as(config->user, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    config_tls_server(config, &settings);
-    if (settings.pair_count > 0 && tls_server_new(&settings, &server, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    tls_server_unref(server);
-    if (tls_client_new(config->ca_file, &client, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    tls_client_unref(client);
-    if (config->users_file &&
-        users_file_list(config->users_file, ignore_user, NULL, &fault) != RESULT_OK)
-        add_problem(problems, fault.text);
-    check_keys(config, problems);
 }

@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import urllib.request
@@ -233,6 +234,35 @@ class Numbers(unittest.TestCase):
             self.assertEqual(s("signatures_total", kind=kind, result="failed"), 0)
             self.assertEqual(s("signature_seconds_count", kind=kind), 3)
         self.assertGreater(s("signature_seconds_sum", kind="rsa"), 0)
+
+    def test_possible_duplicates_are_counted_for_the_next_process(self):
+        at_dot, hangs = threading.Event(), [True]
+
+        def answer(stage, argument, session):
+            if stage == "dot" and hangs[0]:
+                at_dot.set()
+                return "HANG"
+            return None
+        hop = Hop(self, answer)
+        relay = self.start(hop=hop.port)
+        self.assertEqual(Scrape(self.port)("possible_duplicates_total"), 0)
+        with relay.relay_client() as client:
+            client.sendmail("a@b.test", ["c@x.test"], message())
+        # Once by the end of the grace period, once by a second SIGTERM.
+        for count, is_twice in ((1, False), (2, True)):
+            self.assertTrue(at_dot.wait(world.PATIENCE))
+            at_dot.clear()
+            mark = relay.log_mark()
+            relay.signal(signal.SIGTERM)
+            world.wait_for(lambda: relay.event("server.draining", mark), "the drain")
+            if is_twice:
+                relay.signal(signal.SIGTERM)
+            self.assertEqual(relay.wait_exit(), 0)
+            hangs[0] = count < 2
+            relay.start()
+            self.assertEqual(Scrape(self.port)("possible_duplicates_total"), count)
+        relay.wait_empty()
+        self.assertEqual(hop.delivered(), {"c@x.test": 1})
 
     def test_limits_and_failed_handshakes(self):
         relay = self.start(limits="recipients_per_message = 100\nmessage_size = \"64KiB\"\n")

@@ -26,7 +26,8 @@ def plain(user=USER, password=PASSWORD):
 
 
 # Replies of a subject that has a file of its own.
-SEEN_ELSEWHERE = {"signing-failed": "test_signing.py"}
+SEEN_ELSEWHERE = {"signing-failed": "test_signing.py",
+                  "greeting-busy-network": "test_abuse.py", "greeting-too-often": "test_abuse.py"}
 
 
 class Replies(unittest.TestCase):

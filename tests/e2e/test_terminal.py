@@ -91,7 +91,7 @@ class Terminal(unittest.TestCase):
 
     def test_no_color_is_honoured(self):
         """'smtpd status', 'smtpd queue list': NO_COLOR takes the escapes away, and nothing else."""
-        for words in (("status",), ("queue", "list", "--limit", "3"),
+        for words in (("status", "--short"), ("queue", "list", "--limit", "3"),
                       ("queue", "why", self.ids[0])):
             coloured = self.on_terminal(*words)
             plain = self.on_terminal(*words, env={"NO_COLOR": "1"})
@@ -107,10 +107,13 @@ class Terminal(unittest.TestCase):
         self.assertRegex(page, r"\A\x1b\[1mrelay\.test\x1b\[0m  smtpd ")
         for head in ("queue", "receive", "deliver", "loop"):
             self.assertIn(f"\x1b[1m{head}\x1b[0m\n", page)
-        rows = [line for line in page.splitlines() if line.startswith("  ")]
-        self.assertGreater(len(rows), 8)
-        for row in rows:
-            self.assertRegex(row, r"\A  \x1b\[2m[a-z -]{12}\x1b\[0m \S")
+        summary, _, metrics = page.partition("\n\x1b[1mProcess\x1b[0m\n")
+        for part, width, least in ((summary, 12, 8), (metrics, 28, 60)):
+            rows = [line for line in part.splitlines() if line.startswith("  ")]
+            self.assertGreater(len(rows), least)
+            for row in rows:
+                self.assertRegex(row, r"\A  \x1b\[2m[a-z -]{%d}\x1b\[0m \s*\S" % width)
+        self.assertIn("\n\x1b[1mStore\x1b[0m\n", metrics)
         self.assertIn("103 groups", page)
         self.assertNotIn("\x1b", self.relay.command("status"))
 

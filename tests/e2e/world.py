@@ -104,7 +104,8 @@ class Relay:
     """The relay under test. `extra` is TOML that goes behind the common part."""
 
     def __init__(self, case, extra="", dns=None, limits="", queue="", delivery="", hop=None,
-                 env=None, wrapper=(), binary=None, log_level="debug", start=True, server=""):
+                 env=None, wrapper=(), binary=None, log_level="debug", start=True, server="",
+                 policy="", trusted='["127.0.0.0/8", "::1"]'):
         self.folder = tempfile.mkdtemp(prefix="smtpd-e2e-")
         case.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.case = case
@@ -120,7 +121,7 @@ class Relay:
         self.process = None
         self.may_crash = False
         self.parts = dict(extra=extra, limits=limits, queue=queue, delivery=delivery, dns=dns,
-                          hop=hop, log_level=log_level, server=server)
+                          hop=hop, log_level=log_level, server=server, policy=policy, trusted=trusted)
         self.write_config()
         self.command("user", "add", USER, stdin=PASSWORD + "\n")
         case.addCleanup(self.stop)
@@ -137,6 +138,7 @@ class Relay:
             route = f'[[route]]\nname = "hop"\nmatch = ["*"]\nhost = "127.0.0.1"\nport = {p["hop"]}\n'
             if "tls" not in p["delivery"]:
                 route += 'tls = "off"\n'
+        policy = f'[policy]\n{p["policy"]}' if p["policy"] else ""
         text = f"""
 [server]
 hostname = "relay.test"
@@ -152,7 +154,8 @@ users_file = "{self.users}"
 [limits]
 {p["limits"]}
 [relay]
-trusted_networks = ["127.0.0.0/8", "::1"]
+trusted_networks = {p["trusted"]}
+{policy}
 [queue]
 min_free_space = "1MiB"
 allow_network_filesystem = true

@@ -20,6 +20,7 @@ struct admin_facts { /* of the process, asked at each status */
     int64_t started_ms; /* wall */
     bool is_listening;  /* the start has ended: clients are accepted */
     bool is_draining;
+    uint64_t possible_duplicates; /* over restarts */
     unsigned listeners;
     unsigned reloads;
     unsigned reloads_failed;
@@ -30,6 +31,21 @@ typedef void admin_listener_fn(void *owner, const char *name,
 /* Calls `each` for every SMTP listener. */
 typedef void admin_listeners_fn(void *owner, admin_listener_fn *each, void *each_owner);
 typedef void admin_facts_fn(void *owner, struct admin_facts *facts);
+
+struct admin_difference { /* of two configurations */
+    const char *option;
+    const char *before; /* as the file would have it; secrets masked */
+    const char *after;
+    bool needs_restart;
+};
+/* `problems`: why the text is no configuration; empty: it is one. Lives during the call. */
+typedef void admin_compared_fn(void *owner, const struct admin_difference *differences,
+                               size_t count, struct slice problems);
+struct admin_comparison;
+/* The completion rule holds. NULL: cannot be done now. Copies `text`. */
+typedef struct admin_comparison *admin_compare_fn(void *owner, struct slice text,
+                                                  admin_compared_fn *on_end, void *request);
+typedef void admin_compare_cancel_fn(struct admin_comparison *comparison);
 
 struct admin_rooms {
     struct loop *loop;
@@ -42,6 +58,8 @@ struct admin_rooms {
     struct deliver *deliver;
     admin_facts_fn *facts;
     admin_listeners_fn *listeners;
+    admin_compare_fn *compare;
+    admin_compare_cancel_fn *compare_cancel;
     void *owner;
 };
 

@@ -67,6 +67,9 @@ enum limits {
     /* net */
     LIMIT_PROXY_WAITING = 1024, /* connections of one listener without PROXY header yet */
 
+    /* server */
+    LIMIT_EXPIRY_WARNING_DAYS = 14, /* before a certificate expires */
+
     /* machine */
     LIMIT_MACHINE_STEPS = 64 /* moves without waiting */
 };

@@ -11,6 +11,7 @@
 #include "smtpd/net/resolver.h"
 #include "smtpd/sign/keys.h"
 #include <stdbool.h>
+#include <stddef.h>
 
 enum { CLI_DONE, CLI_FAILED, CLI_USAGE, CLI_NOT_RUNNING };
 
@@ -21,6 +22,8 @@ struct cli_context {
 
 /* argv[0] is the first word behind "smtpd status" or "smtpd queue". */
 int cli_status(const struct cli_context *context, int argc, char **argv);
+/* What SIGHUP would change with this file (text). */
+int cli_compare(const struct cli_context *context, const char *text, size_t length);
 /* Exit codes 0 and 1 only, also when no server runs. */
 int cli_health(const struct cli_context *context, int argc, char **argv);
 

@@ -113,6 +113,8 @@ struct config {
     unsigned received_hops;
     unsigned connections;
     unsigned connections_per_address;
+    unsigned connections_per_network;
+    struct value_list connection_rate; /* struct quota */
     int64_t idle_timeout_ms;
     unsigned handshakes;
     unsigned handshakes_per_address;
@@ -177,6 +179,7 @@ enum { CONFIG_PROBLEMS_MAX = 100 };
 struct config_problem {
     unsigned line; /* 0: of the file as a whole */
     unsigned column;
+    bool is_warning; /* the file can be used all the same */
     char text[400];
 };
 
@@ -194,6 +197,9 @@ struct config *config_load_text(struct slice text, const char *name,
  * work while its file is being mended. NULL: nobody can tell. The caller's, memory_free(). */
 char *config_data_dir(const char *path);
 void config_free(struct config *config); /* wipes secrets; NULL is fine */
+size_t config_problems_errors(const struct config_problems *problems); /* no warnings */
+/* The bytes of the file. RESULT_IO. */
+enum result MUST_CHECK config_read_text(const char *path, struct bytes *text);
 /* "FILE:LINE:COLUMN: text\n" for each. */
 void config_problems_print(const struct config_problems *problems, const char *path,
                            struct bytes *into);

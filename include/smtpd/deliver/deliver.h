@@ -148,7 +148,6 @@ struct deliver_statistics {
     uint64_t failed_by_class[CLASS_COUNT];
     uint64_t delivered_by_tls[3]; /* recipients: in clear, TLS 1.2, TLS 1.3 */
     uint64_t delivered_local;
-    uint64_t possible_duplicates;
     struct histogram delay_queue;    /* us, from arrival to the attempt */
     struct histogram delay_connect;  /* of attempts that made a connection */
     struct histogram delay_transfer; /* from MAIL to the last answer */

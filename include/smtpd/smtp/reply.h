@@ -56,6 +56,8 @@ enum reply_name {
     REPLY_GREETING,
     REPLY_GREETING_BUSY,         /* 421 4.3.2 too many connections */
     REPLY_GREETING_BUSY_ADDRESS, /* 421 4.7.0 too many from your address */
+    REPLY_GREETING_BUSY_NETWORK, /* 421 4.7.0 too many from your network */
+    REPLY_GREETING_TOO_OFTEN,    /* 421 4.7.0 too many new ones from your address */
     REPLY_CLOSING,               /* 221 */
     REPLY_SHUTTING_DOWN,         /* 421 4.3.2 */
     REPLY_IDLE,                  /* 421 4.4.2 */

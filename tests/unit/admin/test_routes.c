@@ -27,6 +27,7 @@ TEST(routes, each_row_leads_to_its_handler)
         {"GET", "/v1/summary", queue_handle_summary},
         {"POST", "/v1/queue/change", queue_handle_change},
         {"GET", "/v1/message/", message_handle},
+        {"POST", "/v1/config/compare", config_handle_compare},
         {"GET", "/livez", probe_handle_live},
         {"GET", "/readyz", probe_handle_ready},
         {"GET", "/startupz", probe_handle_startup},

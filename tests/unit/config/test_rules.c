@@ -32,6 +32,15 @@ TEST(rules, an_address_is_listened_on_once)
             12, 1, "twice");
 }
 
+TEST(rules, rates_of_connections_have_different_times)
+{
+    refused(GOOD "[limits]\nconnection_rate = [\"10/m\", \"20/m\"]\n", 12, 1,
+            "another time");
+    refused(GOOD "[limits]\nconnection_rate = [\"1/s\", \"2/m\", \"3/h\", \"4/d\", "
+                 "\"5/2d\"]\n",
+            12, 1, "at most 4");
+}
+
 TEST(rules, each_certificate_has_its_key)
 {
     refused(GOOD "[tls]\ncertificate = [\"a\", \"b\"]\nkey = \"a\"\n", 13, 1,
@@ -101,6 +110,7 @@ int main(void)
         RUN(rules, a_relay_needs_a_name_and_a_listener),
         RUN(rules, submission_needs_users_and_protection),
         RUN(rules, an_address_is_listened_on_once),
+        RUN(rules, rates_of_connections_have_different_times),
         RUN(rules, each_certificate_has_its_key),
         RUN(rules, relay_mode_and_local_domains_need_a_postmaster),
         RUN(rules, a_local_domain_stands_once_and_its_users_are_names),

@@ -4,6 +4,7 @@
 static const char all[] =
     GOOD "[limits]\nmessage_size = \"1MiB\"\nrecipients_per_message = 500\n"
          "received_hops = 19\nconnections = 11\nconnections_per_address = 7\n"
+         "connections_per_network = 8\nconnection_rate = [\"5/m\", \"90/h\"]\n"
          "idle_timeout = \"7s\"\nhandshakes = 13\nhandshakes_per_address = 3\n"
          "[relay]\ntrusted_networks = [\"10.0.0.0/8\"]\n"
          "[queue]\nretry = [\"1m\", \"9m\"]\nexpire = \"2d\"\nmin_free_space = \"5MiB\"\n"
@@ -33,6 +34,10 @@ TEST(settings, what_clients_see)
     config_rate(config, &rate);
     assert_int_equal(rate.connections, 11);
     assert_int_equal(rate.connections_per_address, 7);
+    assert_int_equal(rate.connections_per_network, 8);
+    assert_int_equal(rate.connection_rate.count, 2);
+    assert_int_equal(rate.connection_rate.items[1].count, 90);
+    assert_int_equal(rate.connection_rate.items[1].window_ms, 3600000);
     config_access(config, &access);
     assert_int_equal(access.trusted_count, 1);
     assert_int_equal(access.local_count, 1);

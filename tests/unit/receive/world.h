@@ -401,7 +401,8 @@ static UNUSED void world_start(struct world *w)
 {
     static const char *const users[] = {"bob", "carol"};
     static const struct local_domain domain = {"home.test", users, 2};
-    static const struct rate_settings rate = {8, 4};
+    static const struct rate_settings rate = {
+        .connections = 8, .connections_per_address = 4, .connections_per_network = 8};
     struct network trusted;
     struct access_settings access = {&trusted, 1, &domain, 1, "bob@home.test"};
     struct log_settings log = {.output = w->log_output, .level = LOG_DEBUG, .node = "test"};

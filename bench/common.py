@@ -108,7 +108,8 @@ def source(port, count, size, sessions):
 class Smtpd:
     name = "smtpd"
 
-    def __init__(self, binary, sink_port, limits=""):
+    def __init__(self, binary, sink_port, limits="", sign=None):
+        """`sign`: words for `dkim keygen`, of a key that signs every message."""
         self.binary = binary
         self.folder = tempfile.mkdtemp(prefix="bench-smtpd-", dir=os.path.join(ROOT, "build"))
         self.port = free_port()
@@ -139,6 +140,12 @@ port = {sink_port}
 tls = "off"
 connections = 100
 """)
+            if sign is not None:
+                subprocess.run([binary, "dkim", "keygen", "bench.test", "s", "--directory", self.folder,
+                                *sign], check=True, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+                file.write(f'[[dkim]]\ndomain = "bench.test"\nselector = "s"\n'
+                           f'key = "{self.folder}/bench.test/s.key"\n')
         self.process = subprocess.Popen([binary, "run", "--config", self.config],
                                         stdout=subprocess.DEVNULL)
         wait_for(lambda: listens(self.port))

@@ -108,10 +108,12 @@ def source(port, count, size, sessions):
 class Smtpd:
     name = "smtpd"
 
-    def __init__(self, binary, sink_port, limits="", sign=None):
-        """`sign`: words for `dkim keygen`, of a key that signs every message."""
+    def __init__(self, binary, sink_port, limits="", sign=None, extra=""):
+        """`sign`: words for `dkim keygen`, of a key that signs every message. `extra`: TOML
+        behind the rest; {folder} is the relay's own folder."""
         self.binary = binary
         self.folder = tempfile.mkdtemp(prefix="bench-smtpd-", dir=os.path.join(ROOT, "build"))
+        self.prepare()
         self.port = free_port()
         self.config = os.path.join(self.folder, "smtpd.toml")
         with open(self.config, "w") as file:
@@ -139,6 +141,7 @@ host = "127.0.0.1"
 port = {sink_port}
 tls = "off"
 connections = 100
+{extra.replace("{folder}", self.folder)}
 """)
             if sign is not None:
                 subprocess.run([binary, "dkim", "keygen", "bench.test", "s", "--directory", self.folder,
@@ -149,6 +152,9 @@ connections = 100
         self.process = subprocess.Popen([binary, "run", "--config", self.config],
                                         stdout=subprocess.DEVNULL)
         wait_for(lambda: listens(self.port))
+
+    def prepare(self):
+        """What must stand in the folder before the start."""
 
     def status(self):
         return json.loads(subprocess.run([self.binary, "status", "--json", "--config", self.config],

@@ -108,9 +108,12 @@ def source(port, count, size, sessions):
 class Smtpd:
     name = "smtpd"
 
-    def __init__(self, binary, sink_port, limits=""):
+    def __init__(self, binary, sink_port, limits="", sign=None, extra=""):
+        """`sign`: words for `dkim keygen`, of a key that signs every message. `extra`: TOML
+        behind the rest; {folder} is the relay's own folder."""
         self.binary = binary
         self.folder = tempfile.mkdtemp(prefix="bench-smtpd-", dir=os.path.join(ROOT, "build"))
+        self.prepare()
         self.port = free_port()
         self.config = os.path.join(self.folder, "smtpd.toml")
         with open(self.config, "w") as file:
@@ -138,10 +141,20 @@ host = "127.0.0.1"
 port = {sink_port}
 tls = "off"
 connections = 100
+{extra.replace("{folder}", self.folder)}
 """)
+            if sign is not None:
+                subprocess.run([binary, "dkim", "keygen", "bench.test", "s", "--directory", self.folder,
+                                *sign], check=True, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)
+                file.write(f'[[dkim]]\ndomain = "bench.test"\nselector = "s"\n'
+                           f'key = "{self.folder}/bench.test/s.key"\n')
         self.process = subprocess.Popen([binary, "run", "--config", self.config],
                                         stdout=subprocess.DEVNULL)
         wait_for(lambda: listens(self.port))
+
+    def prepare(self):
+        """What must stand in the folder before the start."""
 
     def status(self):
         return json.loads(subprocess.run([self.binary, "status", "--json", "--config", self.config],

@@ -12,7 +12,8 @@ set -euo pipefail
 cd "$(dirname "$(realpath "$0")")/.."
 
 packages_build=(ca-certificates cmake g++ gcc libc6-dev libidn2-dev libjansson-dev liblmdb-dev
-    libmicrohttpd-dev libsodium-dev libtomlplusplus-dev libudns-dev libuv1-dev ninja-build pkgconf)
+    libmicrohttpd-dev libsodium-dev libtomlplusplus-dev libudns-dev libuv1-dev nettle-dev
+    ninja-build pkgconf)
 # What the demonstration talks with; see third_party/demo.sh.
 packages_demo=(curl libnet-ssleay-perl openssl python3 swaks)
 # clang with its runtime is for the fuzzers; swaks, msmtp and curl are clients that the relay must

@@ -1,5 +1,4 @@
-/* SHA-256, in pieces. Two engines (digest_mbedtls.c, digest_openssl.c); the CMake option
- * SMTPD_RSA picks the one that is built: what signs fast also hashes fast. */
+/* SHA-256, in pieces. */
 #ifndef SMTPD_SIGN_DIGEST_H
 #define SMTPD_SIGN_DIGEST_H
 

@@ -5,6 +5,7 @@ Nothing here leaves 127.0.0.0/8 and ::1. Every process is ended by the test that
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import smtplib
@@ -37,14 +38,27 @@ def tool(name):
 
 
 _ports = set()
+_random = random.SystemRandom()
 
 
-def free_port(host="127.0.0.1", kind=socket.SOCK_STREAM):
+def _is_free(host, port, kind):
+    with socket.socket(socket.AF_INET, kind) as probe:
+        if kind == socket.SOCK_STREAM:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            return True
+        except OSError:
+            return False
+
+
+def free_port(host="127.0.0.1"):
+    """A port, free for TCP and UDP, below those that the system gives to clients: one of theirs
+    could be taken by any connection of a test that runs beside this one."""
     while True:
-        with socket.socket(socket.AF_INET, kind) as probe:
-            probe.bind((host, 0))
-            port = probe.getsockname()[1]
-        if port not in _ports:
+        port = _random.randrange(10000, 32000)
+        if port not in _ports and _is_free(host, port, socket.SOCK_STREAM) and \
+                _is_free(host, port, socket.SOCK_DGRAM):
             _ports.add(port)
             return port
 
@@ -555,9 +569,9 @@ class Dns:
     def __init__(self, case, zones):
         self.folder = tempfile.mkdtemp(prefix="smtpd-dns-")
         case.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.port = free_port(kind=socket.SOCK_DGRAM)
+        self.port = free_port()
         while not self._is_free_for_tcp():
-            self.port = free_port(kind=socket.SOCK_DGRAM)
+            self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         for folder in ("zones", "run", "db"):
             os.mkdir(os.path.join(self.folder, folder))

@@ -196,7 +196,7 @@ TEST(session, stops_reading_while_replies_are_not_read)
 static void start_impatient(struct world *w)
 {
     world_prepare(w);
-    w->settings.idle_timeout_ms = 300;
+    w->settings.idle_timeout_ms = 1000; /* far above what a busy machine adds */
     world_start(w);
     world_connect(w, "10.1.1.1");
 }
@@ -207,7 +207,7 @@ TEST(session, ends_when_nothing_is_said)
 
     start_impatient(&w);
     world_play(&w,
-               "S: 220 *\n+200ms\nC: NOOP\nS: 250 *\n+200ms\nC: NOOP\nS: 250 *\n+350ms\n"
+               "S: 220 *\n+600ms\nC: NOOP\nS: 250 *\n+600ms\nC: NOOP\nS: 250 *\n+1100ms\n"
                "S: 421 4.4.2 *\nS: <closed>\n");
     world_end(&w);
 }
@@ -217,7 +217,7 @@ TEST(session, bears_no_command_that_comes_a_byte_at_a_time)
     struct world w;
 
     start_impatient(&w);
-    world_play(&w, "S: 220 *\nC> N\n+120ms\nC> O\n+120ms\nC> O\n+120ms\nC> P\n"
+    world_play(&w, "S: 220 *\nC> N\n+400ms\nC> O\n+400ms\nC> O\n+400ms\nC> P\n"
                    "S: 421 4.4.2 *\nS: <closed>\n");
     world_end(&w);
 }
@@ -227,7 +227,7 @@ TEST(session, bears_no_data_that_drips)
     struct world w;
 
     world_prepare(&w);
-    w.settings.idle_timeout_ms = 300;
+    w.settings.idle_timeout_ms = 1000;
     w.listener.mode = MODE_RELAY;
     world_start(&w);
     world_connect(&w, "10.1.1.1");
@@ -236,8 +236,9 @@ TEST(session, bears_no_data_that_drips)
         "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<bob@home.test>\n"
         "C: DATA\nS: 250 *\nS: 250 *\nS: 250 *\nS: 354 *\n"
         "# enough in the first window, a byte at a time in the second\n"
-        "C: 01234567890123456789012345678901234567890123456789\n+200ms\n"
-        "C> a\n+200ms\nC> b\n+200ms\nC> c\n"
+        "C: 01234567890123456789012345678901234567890123456789\n"
+        "C: 01234567890123456789012345678901234567890123456789\n+650ms\n"
+        "C> a\n+650ms\nC> b\n+650ms\nC> c\n"
         "S: 421 4.4.2 *\nS: <closed>\n");
     assert_int_equal(w.queue.drafts, 0);
     world_end(&w);
@@ -248,7 +249,7 @@ TEST(session, waits_for_our_own_slow_disk)
     struct world w;
 
     world_prepare(&w);
-    w.settings.idle_timeout_ms = 100;
+    w.settings.idle_timeout_ms = 800;
     w.listener.mode = MODE_RELAY;
     world_start(&w);
     w.queue.holds_commits = true;
@@ -257,7 +258,7 @@ TEST(session, waits_for_our_own_slow_disk)
         &w,
         "S: 220 *\nC: EHLO a.test\nC: MAIL FROM:<a@b.test>\nC: RCPT TO:<bob@home.test>\n"
         "C: DATA\nS: 250 *\nS: 250 *\nS: 250 *\nS: 354 *\nC: A: b\nC:\nC: c\nC: .\n"
-        "+300ms\nS: <silence>\n");
+        "+1700ms\nS: <silence>\n");
     world_on_commit_end(w.queue.held);
     world_play(&w, "S: 250 2.0.0 *\n");
     world_end(&w);
@@ -298,12 +299,12 @@ TEST(session, is_patient_anew_behind_a_reply_held_back)
     struct world w;
 
     world_prepare(&w);
-    w.settings.idle_timeout_ms = 150;
+    w.settings.idle_timeout_ms = 800;
     world_start(&w);
     world_connect(&w, "192.0.2.9");
     world_play(&w, "S: 220 *\n");
-    session_reply_later(first(&w), 250, REPLY_OK, NULL);
-    world_play(&w, "+300ms\nS: 250 *\n+50ms\nC: NOOP\nS: 250 *\n+200ms\nS: 421 4.4.2 *\n"
+    session_reply_later(first(&w), 1000, REPLY_OK, NULL);
+    world_play(&w, "+1100ms\nS: 250 *\n+300ms\nC: NOOP\nS: 250 *\n+1000ms\nS: 421 4.4.2 *\n"
                    "S: <closed>\n");
     world_end(&w);
 }

@@ -126,7 +126,7 @@ class Rights(unittest.TestCase):
             code, text = client.mail(sender)
             self.assertEqual((code, text[:5]), (553, b"5.7.1"), sender)
         client.quit()
-        event = self.relay.event("receive.rejected")
+        event = world.wait_for(lambda: self.relay.event("receive.rejected"), "the log")
         self.assertEqual((event["user"], event["reply"]["code"]), ("ann", 553))
 
     def test_from_and_sender_of_the_header(self):
@@ -229,7 +229,8 @@ class Rights(unittest.TestCase):
         refused = ask(login, "127.0.0.3")
         self.assertEqual(refused, ask(wrong, "127.0.0.3"))
         self.assertTrue(refused.startswith(b"535 5.7.8"))
-        events = self.relay.events("receive.auth_failed")
+        events = world.wait_for(lambda: self.relay.events("receive.auth_failed")[1:] and
+                                self.relay.events("receive.auth_failed"), "the log")
         self.assertEqual([event["reason"] for event in events if event["user"] == "gil"],
                          ["network", "password"])
 

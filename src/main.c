@@ -5,17 +5,12 @@
 #include "smtpd/base/secure.h"
 #include "smtpd/cli/cli.h"
 #include "smtpd/config/config.h"
-#include "smtpd/policy/auth.h"
 #include "smtpd/receive/receive.h"
 #include "smtpd/server/server.h"
 
-#include <errno.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <termios.h>
-#include <unistd.h>
 
 enum { DOCUMENT_MAX = 4 << 20 };
 
@@ -71,10 +66,7 @@ static const struct command commands[] = {
      "server's user. --effective prints every value with the line it comes from,\n"
      "secrets masked. --diff asks the running server what SIGHUP would change with the\n"
      "file. --json prints the errors, or the differences, as a list.\n"},
-    {"user",     command_user,     "add|remove NAME, list",               "Users who may log in. The password is read from standard input.",
-     "add asks for the password on a terminal and else reads one line; a user who is\n"
-     "there already gets the new one. The file is auth.users_file; a running server\n"
-     "takes up the change within 10 s.\n"},
+    {"user",     command_user,     "add|set|show|list|remove ...",        "Users who may log in, and what each may.", NULL},
     {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server.", NULL},
     {"dkim",     command_dkim,     "keygen DOMAIN SELECTOR, check ...",   "Keys that sign mail, and their records in the DNS.", NULL},
     {"status",   command_status,   "[--short]",                           "What the running server counts: a summary, and every metric.",
@@ -96,12 +88,13 @@ static void print_usage(FILE *to)
         (void)fprintf(to, "  %-9s %-32s %s\n", commands[i].name, commands[i].arguments,
                       commands[i].sentence);
     (void)fprintf(
-        to, "\n"
-            "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
-            "  --socket PATH   control socket, where the configuration cannot be read\n"
-            "  --json          machine-readable answers (check, queue, status, dkim)\n\n"
-            "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
-            "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
+        to,
+        "\n"
+        "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
+        "  --socket PATH   control socket, where the configuration cannot be read\n"
+        "  --json          machine-readable answers (check, user, queue, status, dkim)\n\n"
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
+        "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
 }
 
 static int print_command_usage(const struct command *command)
@@ -276,116 +269,21 @@ static int command_check(const struct words *words)
 
 /* ---- user ---- */
 
-static bool set_echo(bool is_on)
-{
-    struct termios terminal;
-
-    if (tcgetattr(STDIN_FILENO, &terminal) != 0)
-        return false;
-    if (is_on)
-        terminal.c_lflag |= ECHO;
-    else
-        terminal.c_lflag &= ~(tcflag_t)ECHO;
-    return tcsetattr(STDIN_FILENO, TCSAFLUSH, &terminal) == 0;
-}
-
-/* One line of standard input; asked for, and not shown, on a terminal. */
-static bool read_password(char password[LIMIT_PASSWORD + 2], size_t *length)
-{
-    bool is_terminal = isatty(STDIN_FILENO) == 1;
-    char *line;
-
-    if (is_terminal) {
-        (void)fprintf(stderr, "Password: ");
-        (void)set_echo(false);
-    }
-    line = fgets(password, LIMIT_PASSWORD + 2, stdin);
-    if (is_terminal) {
-        (void)set_echo(true);
-        (void)fprintf(stderr, "\n");
-    }
-    *length = line ? strcspn(line, "\r\n") : 0;
-    if (*length >= 1 && *length <= LIMIT_PASSWORD)
-        return true;
-    (void)fprintf(stderr,
-                  "smtpd: the password, one line on standard input, has 1 to %d bytes\n",
-                  LIMIT_PASSWORD);
-    return false;
-}
-
-/* Root's first user makes the file: the server, which becomes server.user, must read it. */
-static bool give_to_server(const char *path, const char *server_user)
-{
-    const struct passwd *user =
-        geteuid() == 0 && server_user ? getpwnam(server_user) : NULL;
-
-    if (!user || chown(path, (uid_t)-1, user->pw_gid) == 0)
-        return true;
-    (void)fprintf(stderr, "smtpd: cannot give %s to the group of %s: %s\n", path,
-                  server_user, strerror(errno));
-    return false;
-}
-
-static int user_add(const char *path, const char *name, const char *server_user)
-{
-    char password[LIMIT_PASSWORD + 2];
-    bool is_first = access(path, F_OK) != 0;
-    bool was_there = false;
-    size_t length = 0;
-    struct fault fault;
-    enum result result;
-
-    if (!read_password(password, &length))
-        return CLI_USAGE;
-    result =
-        users_file_set(path, name, (struct slice){password, length}, &was_there, &fault);
-    secure_wipe(password, sizeof password);
-    if (result != RESULT_OK) {
-        (void)fprintf(stderr, "smtpd: %s\n", fault.text);
-        return CLI_FAILED;
-    }
-    if (is_first && !give_to_server(path, server_user))
-        return CLI_FAILED;
-    (void)printf("%s %s in %s\n", was_there ? "changed" : "added", name, path);
-    return CLI_DONE;
-}
-
-static void print_name(void *owner, const char *name)
-{
-    (void)owner;
-    (void)printf("%s\n", name);
-}
-
-static int user_change(const struct config *config, const struct words *words)
-{
-    const char *path = config->users_file;
-    const char *what = words->count > 0 ? words->items[0] : "";
-    struct fault fault;
-    enum result result;
-
-    if (strcmp(what, "list") == 0 && words->count == 1)
-        result = users_file_list(path, print_name, NULL, &fault);
-    else if (strcmp(what, "add") == 0 && words->count == 2)
-        return user_add(path, words->items[1], config->user);
-    else if (strcmp(what, "remove") == 0 && words->count == 2)
-        result = users_file_remove(path, words->items[1], &fault);
-    else
-        return usage_error("usage: smtpd user add NAME | remove NAME | list", "", "");
-    if (result == RESULT_OK)
-        return CLI_DONE;
-    (void)fprintf(stderr, "smtpd: %s\n", fault.text);
-    return CLI_FAILED;
-}
-
 static int command_user(const struct words *words)
 {
-    struct config *config = load(words->config_path);
+    struct cli_context context = {NULL, words->wants_json};
+    struct cli_users file;
+    struct config *config;
     int code;
 
+    if (words->count == 0 || wants_help(words) || strcmp(words->items[0], "help") == 0)
+        return cli_user_help(words->count > 0);
+    config = load(words->config_path);
     if (!config)
         return CLI_FAILED;
-    if (config->users_file) {
-        code = user_change(config, words);
+    file = (struct cli_users){config->users_file, config->user};
+    if (file.path) {
+        code = cli_user(&context, &file, words->count, words->items);
     } else {
         (void)fprintf(stderr, "smtpd: %s names no auth.users_file\n", words->config_path);
         code = CLI_FAILED;
@@ -527,7 +425,7 @@ static const struct command *find_command(const char *name)
 
 static int run_command(const struct command *command, const struct words *words)
 {
-    if (command->run != command_queue && wants_help(words))
+    if (command->run != command_queue && command->run != command_user && wants_help(words))
         return print_command_usage(command);
     return command->run(words);
 }

@@ -169,6 +169,25 @@ static enum result manual_table(struct bytes *into, const struct option_table *t
     return added;
 }
 
+static enum result manual_users(struct bytes *into)
+{
+    size_t count;
+    const struct right_key *keys = rights_keys(&count);
+    enum result added =
+        bytes_add_text(into, "## The users file\n\n"
+                             "`auth.users_file` holds a line per user, "
+                             "`name:hash:key=value key=value`, written by\n"
+                             "`smtpd user add` and `smtpd user set` and read again when it "
+                             "changes. What is not given is\n"
+                             "not limited there. See [limits](limits.md).\n\n"
+                             "| key | what it does | how it is written |\n|---|---|---|\n");
+
+    for (size_t i = 0; i < count && added == RESULT_OK; i++)
+        added = bytes_format(into, "| `%s` | %s | %s |\n", keys[i].name, keys[i].sentence,
+                             keys[i].how);
+    return added == RESULT_OK ? bytes_add_text(into, "\n") : added;
+}
+
 enum result config_document_manual(struct bytes *into)
 {
     enum result added =
@@ -188,6 +207,8 @@ enum result config_document_manual(struct bytes *into)
         added = manual_section(into, &config_sections[i]);
     for (size_t i = 0; i < config_table_count && added == RESULT_OK; i++)
         added = manual_table(into, &config_tables[i]);
+    if (added == RESULT_OK)
+        added = manual_users(into);
     if (added == RESULT_OK)
         added = bytes_add_text(into, "## What must fit together\n\n");
     for (size_t i = 0; i < config_rule_count && added == RESULT_OK; i++)

@@ -54,6 +54,15 @@ const struct option config_options[] = {
     {"auth.allow_clear_on_loopback", &type_bool, AT(auth_in_clear_on_loopback), "false", NULL, NULL, LIVE, NULL,
      "Lets clients on 127.0.0.0/8 and ::1 log in without TLS. Everybody else always needs TLS."},
 
+    {"auth.failure_delay", &type_duration, AT(failure_delay_ms), "1s", "0s", "30s", LIVE, NULL,
+     "How long the answer to a failed log-in is held back. Doubles with each failure of an address or a user, up to eight times this and 30s; ten minutes without one begin anew."},
+    {"auth.failures_per_address", &type_rate, AT(failures_per_address), "20/h", NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Failed log-ins after which an IPv4 address or IPv6 /64 is locked out: it gets 421 4.7.0 where it could only log in. Not for relay.trusted_networks. At most 4 rates; [] is no limit."},
+    {"auth.failures_per_user", &type_rate, AT(failures_per_user), "50/h", NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Failed log-ins after which a user is locked out, but for addresses where the user logged in within a day: the right password then is answered like a wrong one. At most 4 rates; [] is no limit."},
+    {"auth.lockout", &type_duration, AT(lockout_ms), "15m", "1s", "7d", LIVE, NULL,
+     "How long a lock-out lasts."},
+
     {"limits.message_size", &type_size, AT(message_size_bytes), "50MiB", "64KiB", "1GiB", LIVE, NULL,
      "Largest message accepted. Offered to clients as SIZE (RFC 1870)."},
     {"limits.recipients_per_message", &type_count, AT(recipients_per_message), "1000", "100", "100000", LIVE, NULL,

@@ -217,6 +217,18 @@ static bool connection_rate_fits(const struct config *config, const void *elemen
     return is_quotas(&config->connection_rate);
 }
 
+static bool address_failures_fit(const struct config *config, const void *element)
+{
+    (void)element;
+    return is_quotas(&config->failures_per_address);
+}
+
+static bool user_failures_fit(const struct config *config, const void *element)
+{
+    (void)element;
+    return is_quotas(&config->failures_per_user);
+}
+
 /* clang-format off */
 static bool listens_on(const struct config_listen *listen, const struct endpoint *endpoint)
 {
@@ -264,6 +276,8 @@ const struct option_rule config_rules[] = {
     {NULL, "dns.servers", dns_servers_fit, "at most 6 name servers are asked", NULL},
     {NULL, "admin.listen", admin_listeners_fit, "at most 16 addresses", NULL},
     {NULL, "limits.connection_rate", connection_rate_fits, RATES_FIT, NULL},
+    {NULL, "auth.failures_per_address", address_failures_fit, RATES_FIT, NULL},
+    {NULL, "auth.failures_per_user", user_failures_fit, RATES_FIT, NULL},
     {"listen", "address", listens_once, "an address stands here twice; each is listened on once, with one mode and one tls", NULL},
     {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\"", "tls.certificate"},
     {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in", "auth.users_file"},

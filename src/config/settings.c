@@ -60,6 +60,19 @@ void config_receive(struct config *config, struct receive_settings *settings)
     add_header_rules(config, settings);
 }
 
+static void set_quotas(struct quotas *quotas, const struct value_list *list)
+{
+    quotas_set(quotas, list->items, list->count);
+}
+
+void config_auth(const struct config *config, struct auth_settings *settings)
+{
+    settings->failure_delay_ms = config->failure_delay_ms;
+    settings->lockout_ms = config->lockout_ms;
+    set_quotas(&settings->failures_per_address, &config->failures_per_address);
+    set_quotas(&settings->failures_per_user, &config->failures_per_user);
+}
+
 void config_rate(const struct config *config, struct rate_settings *settings)
 {
     settings->connections = config->connections;

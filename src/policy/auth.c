@@ -6,17 +6,15 @@
 
 #include "smtpd/base/check.h"
 #include "smtpd/base/limits.h"
-#include "smtpd/base/log.h"
 #include "smtpd/base/map.h"
 #include "smtpd/base/memory.h"
-#include "users_table.h"
+#include "lockout.h"
+#include "logins.h"
+#include "users_watch.h"
 
 #include <string.h>
 
 enum {
-    CACHE_ENTRIES = 10000,
-    CACHE_MS = 5 * 60 * 1000,
-    FOLLOW_MS = 10000,
     VERIFICATIONS_MAX = 1000 /* the pool is full long before */
 };
 
@@ -25,12 +23,6 @@ enum {
  * refused. */
 static const char nobody[] = "$argon2id$v=19$m=19456,t=2,p=1$Pq9nB9PB3bXfILPE8wqswA$"
                              "E7EpAgJSoeeRCcA9AUyC5fsScS07GzZe5W+tkMV8YNQ";
-
-struct good_login {
-    struct link link; /* oldest first: all live equally long */
-    uint8_t digest[SECURE_DIGEST];
-    int64_t expires_ms;
-};
 
 /* Input of a job: owned by it until it ended. */
 struct trial {
@@ -57,213 +49,76 @@ struct auth_check {
     struct verification *verification; /* NULL: ending */
     auth_end_fn *on_end;
     void *owner;
-    enum result result;
-};
-
-/* Input of the job that looks at the file. */
-struct look {
-    char *path;
-    struct users_stamp stamp; /* known; then found */
-    bool has_stamp;
-    bool is_changed;
-    enum result result;
-    struct fault fault;
-    struct map *table;
+    enum auth_verdict refusal; /* decided before; AUTH_OK: none */
+    struct auth_answer answer;
+    struct ip peer;
+    bool has_peer;
+    size_t user_length; /* 0: it can be no user's */
+    char user[LIMIT_USER_NAME];
 };
 
 struct auth {
     struct loop *loop;
     struct offload *offload;
-    struct map *table; /* name -> hash text; NULL: none */
+    struct map *table; /* name -> struct account; NULL: none */
     uint32_t generation;
-    struct map *cache; /* digest -> struct good_login */
-    struct list cache_order;
+    struct logins *logins;
+    struct lockout *lockout;
+    struct auth_statistics statistics;
     struct map *pending; /* digest -> struct verification */
     struct list verifications;
     struct list ending;
-    char *path;
-    struct users_stamp stamp;
-    bool has_stamp;
-    bool is_missing;
-    struct timer timer;
-    struct job *look_job;
+    struct users_watch *watch;
 };
-
-/* ---- the cache ---- */
 
 static struct slice digest_key(const uint8_t digest[SECURE_DIGEST])
 {
     return (struct slice){(const char *)digest, SECURE_DIGEST};
 }
 
-static void forget(struct auth *auth, struct good_login *login)
-{
-    (void)map_remove(auth->cache, digest_key(login->digest));
-    list_remove(&auth->cache_order, &login->link);
-    secure_wipe(login, sizeof *login);
-    memory_free(login);
-}
-
-static void forget_all(struct auth *auth)
-{
-    struct link *link;
-
-    while ((link = list_first(&auth->cache_order)))
-        forget(auth, CONTAINER_OF(link, struct good_login, link));
-}
-
-static void forget_expired(struct auth *auth)
-{
-    int64_t now_ms = loop_now_ms(auth->loop);
-    struct link *link;
-
-    while ((link = list_first(&auth->cache_order))) {
-        struct good_login *login = CONTAINER_OF(link, struct good_login, link);
-
-        if (login->expires_ms > now_ms)
-            break;
-        forget(auth, login);
-    }
-}
-
-static void remember(struct auth *auth, const uint8_t digest[SECURE_DIGEST])
-{
-    struct good_login *login;
-
-    forget_expired(auth);
-    if (map_get(auth->cache, digest_key(digest)))
-        return;
-    if (map_count(auth->cache) == CACHE_ENTRIES)
-        forget(auth, CONTAINER_OF(list_first(&auth->cache_order), struct good_login, link));
-    login = NEW(struct good_login);
-    memcpy(login->digest, digest, SECURE_DIGEST);
-    login->expires_ms = loop_now_ms(auth->loop) + CACHE_MS;
-    list_push_back(&auth->cache_order, &login->link);
-    CHECK(map_set(auth->cache, digest_key(login->digest), login) == RESULT_OK);
-}
-
 /* ---- the table ---- */
+
+static struct account *find(const struct auth *auth, struct slice user)
+{
+    return auth->table && auth_user_name_is_valid(user) ? map_get(auth->table, user) : NULL;
+}
 
 static void use_table(struct auth *auth, struct map *table)
 {
     users_table_free(auth->table);
     auth->table = table;
     auth->generation++;
-    forget_all(auth);
+    logins_clear(auth->logins);
 }
 
 enum result auth_load(struct auth *auth, const char *path, struct fault *fault)
 {
+    struct users_stamp stamp;
     struct map *table = NULL;
     enum result result;
 
     if (!path) {
         use_table(auth, NULL);
-        auth->has_stamp = false;
+        users_watch_knows(auth->watch, NULL);
         return RESULT_OK;
     }
-    result = users_table_load(path, &table, &auth->stamp, fault);
+    result = users_table_load(path, &table, &stamp, fault);
     if (result != RESULT_OK)
         return result;
-    auth->has_stamp = true;
+    users_watch_knows(auth->watch, &stamp);
     use_table(auth, table);
     return RESULT_OK;
 }
 
-static void look_free(void *input)
+static void on_table(void *owner, struct map *table)
 {
-    struct look *look = input;
-
-    users_table_free(look->table);
-    memory_free(look->path);
-    memory_free(look);
-}
-
-static void look_run(void *input)
-{
-    struct look *look = input;
-    struct users_stamp found;
-
-    look->result = users_stamp_read(look->path, &found);
-    if (look->result != RESULT_OK) {
-        (void)fault_set(&look->fault, look->result, "cannot look at the users file %s",
-                        look->path);
-        return;
-    }
-    look->is_changed = !look->has_stamp || !users_stamp_equal(&found, &look->stamp);
-    look->stamp = found;
-    if (look->is_changed)
-        look->result =
-            users_table_load(look->path, &look->table, &look->stamp, &look->fault);
-}
-
-/* Once per version of the file, not every 10 s. */
-static void log_unreadable(struct auth *auth, const struct look *look)
-{
-    struct log_line line;
-
-    if (!look->is_changed && auth->is_missing)
-        return;
-    log_start(&line, LOG_ERROR, "policy.users_unreadable");
-    log_text(&line, "message", look->fault.text);
-    log_end(&line);
-}
-
-static void on_looked(void *owner, void *input)
-{
-    struct auth *auth = owner;
-    struct look *look = input;
-
-    auth->look_job = NULL;
-    if (look->result == RESULT_OK && look->is_changed) {
-        log_message(LOG_NOTICE, "policy.users_loaded", "%zu users", map_count(look->table));
-        use_table(auth, look->table);
-        look->table = NULL;
-    } else if (look->result != RESULT_OK) {
-        log_unreadable(auth, look);
-    }
-    auth->is_missing = look->result != RESULT_OK && !look->is_changed;
-    if (look->is_changed) {
-        auth->stamp = look->stamp;
-        auth->has_stamp = true;
-    }
-    look_free(look);
-    timer_start(&auth->timer, FOLLOW_MS);
-}
-
-static void on_follow_timer(void *owner)
-{
-    struct auth *auth = owner;
-    struct look *look = NEW(struct look);
-
-    look->path = memory_text(auth->path);
-    look->stamp = auth->stamp;
-    look->has_stamp = auth->has_stamp;
-    if (job_start(auth->offload, POOL_FILE, look_run, on_looked, look_free, look, auth,
-                  &auth->look_job) == RESULT_OK)
-        return;
-    look_free(look);
-    timer_start(&auth->timer, FOLLOW_MS);
+    use_table(owner, table);
 }
 
 void auth_follow(struct auth *auth, const char *path)
 {
-    bool is_same = path && auth->path && strcmp(path, auth->path) == 0;
-
-    if (auth->look_job)
-        job_cancel(auth->look_job);
-    auth->look_job = NULL;
-    timer_cancel(&auth->timer);
-    if (!is_same) {
-        /* The first call follows what auth_load() read; another path is another file. */
-        if (auth->path)
-            auth->has_stamp = false;
-        memory_free(auth->path);
-        auth->path = memory_text(path);
-    }
-    if (path)
-        timer_start(&auth->timer, 0);
-    else
+    users_watch_follow(auth->watch, path);
+    if (!path)
         use_table(auth, NULL);
 }
 
@@ -272,24 +127,74 @@ size_t auth_user_count(const struct auth *auth)
     return auth->table ? map_count(auth->table) : 0;
 }
 
+struct account *auth_account(const struct auth *auth, const char *user)
+{
+    return find(auth, slice_of(user));
+}
+
 /* ---- verifying ---- */
+
+static struct lockout_try try_of(const struct auth_check *check)
+{
+    return (struct lockout_try){{check->user, check->user_length},
+                                check->has_peer ? &check->peer : NULL};
+}
+
+/* Locks that closed while the password was computed hold too: however many tries run at once,
+ * no more of them than the limit learn anything. */
+static enum auth_verdict judge(const struct auth_check *check, enum auth_verdict computed)
+{
+    struct lockout_try try = try_of(check);
+
+    if (computed == AUTH_BUSY)
+        return computed;
+    if (check->refusal == AUTH_LOCKED_OUT)
+        return check->refusal;
+    if (check->refusal == AUTH_WRONG_NETWORK && computed == AUTH_OK)
+        return check->refusal;
+    if (lockout_holds_user(check->auth->lockout, &try) ||
+        (check->has_peer && lockout_holds_address(check->auth->lockout, &check->peer)))
+        return AUTH_LOCKED_OUT;
+    return computed;
+}
+
+static void settle(struct auth_check *check)
+{
+    struct auth *auth = check->auth;
+    struct lockout_try try = try_of(check);
+    struct auth_answer *answer = &check->answer;
+
+    answer->verdict = judge(check, answer->verdict);
+    auth->statistics.answers[answer->verdict]++;
+    answer->account = NULL;
+    if (answer->verdict == AUTH_OK) {
+        answer->account = find(auth, try.user);
+        lockout_succeeded(auth->lockout, &try);
+    } else if (answer->verdict != AUTH_BUSY) {
+        answer->delay_ms = lockout_failed(auth->lockout, &try);
+    }
+    if (answer->verdict == AUTH_OK && !answer->account)
+        answer->verdict = AUTH_WRONG; /* removed a moment ago */
+}
 
 static void on_check_ends(void *owner)
 {
     struct auth_check *check = owner;
     auth_end_fn *on_end = check->on_end;
     void *to = check->owner;
-    enum result result = check->result;
+    struct auth_answer answer;
 
+    settle(check);
+    answer = check->answer;
     list_remove(&check->auth->ending, &check->link);
     memory_free(check);
-    on_end(to, result);
+    on_end(to, &answer);
 }
 
-static void end_later(struct auth_check *check, enum result result)
+static void end_later(struct auth_check *check, enum auth_verdict computed)
 {
     check->verification = NULL;
-    check->result = result;
+    check->answer.verdict = computed;
     list_push_back(&check->auth->ending, &check->link);
     loop_defer(check->auth->loop, &check->deferred, on_check_ends, check);
 }
@@ -331,10 +236,10 @@ static void on_tried(void *owner, void *input)
     /* A table that changed meanwhile may no longer hold this user: answered, not
      * remembered. */
     if (trial->is_good && verification->generation == auth->generation)
-        remember(auth, verification->digest);
+        logins_add(auth->logins, verification->digest);
     while ((link = list_pop_front(&verification->checks)))
         end_later(CONTAINER_OF(link, struct auth_check, link),
-                  trial->is_good ? RESULT_OK : RESULT_DENIED);
+                  trial->is_good ? AUTH_OK : AUTH_WRONG);
     verification_free(verification);
     trial_free(trial);
 }
@@ -343,27 +248,30 @@ static struct trial *trial_new(const struct auth *auth, struct slice user,
                                struct slice password)
 {
     struct trial *trial = NEW(struct trial);
-    const char *hash =
-        auth->table && auth_user_name_is_valid(user) ? map_get(auth->table, user) : NULL;
+    const struct account *account = find(auth, user);
 
-    trial->is_known = hash != NULL;
-    CHECK(slice_copy_text(slice_of(hash ? hash : nobody), trial->hash, sizeof trial->hash));
+    trial->is_known = account != NULL;
+    CHECK(slice_copy_text(slice_of(account ? account->hash : nobody), trial->hash,
+                          sizeof trial->hash));
     if (password.length > 0)
         memcpy(trial->password, password.data, password.length);
     trial->length = password.length;
     return trial;
 }
 
-static void digest_login(struct slice user, struct slice password,
+/* A try that is refused whatever its password is must neither be answered from the cache nor
+ * share the answer of one that is not: its digest is another. */
+static void digest_login(struct slice user, struct slice password, bool is_refused,
                          uint8_t digest[SECURE_DIGEST])
 {
-    char text[LIMIT_USER_NAME + 1 + LIMIT_PASSWORD];
+    char text[LIMIT_USER_NAME + 2 + LIMIT_PASSWORD];
     size_t length = user.length;
 
     /* A valid user has no NUL, so no two log-ins make the same text. */
     if (user.length > 0)
         memcpy(text, user.data, user.length);
     text[length++] = '\0';
+    text[length++] = is_refused ? 'r' : 'l';
     if (password.length > 0)
         memcpy(text + length, password.data, password.length);
     secure_process_digest((struct slice){text, length + password.length}, digest);
@@ -391,40 +299,94 @@ static struct verification *verification_start(struct auth *auth, struct slice u
     return NULL;
 }
 
-struct auth_check *auth_verify(struct auth *auth, struct slice user, struct slice password,
-                               auth_end_fn *on_end, void *owner)
+/* Why the password does not matter; AUTH_OK: it does. */
+static enum auth_verdict refusal_of(const struct auth *auth, const struct auth_check *check,
+                                    const struct ip *peer)
+{
+    struct lockout_try try = try_of(check);
+    const struct account *account = find(auth, try.user);
+
+    if (lockout_holds_user(auth->lockout, &try) ||
+        (check->has_peer && lockout_holds_address(auth->lockout, &check->peer)))
+        return AUTH_LOCKED_OUT;
+    return account && !account_may_log_in_from(account, peer) ? AUTH_WRONG_NETWORK
+                                                              : AUTH_OK;
+}
+
+static struct auth_check *check_new(struct auth *auth, const struct auth_try *try)
 {
     struct auth_check *check = NEW(struct auth_check);
-    struct verification *verification;
-    uint8_t digest[SECURE_DIGEST];
 
     check->auth = auth;
-    check->on_end = on_end;
-    check->owner = owner;
-    /* What no user can have is tried all the same, against nobody: it must take as long. */
-    if (!auth_user_name_is_valid(user) || password.length > LIMIT_PASSWORD)
-        user = password = SLICE_NONE;
-    digest_login(user, password, digest);
-    forget_expired(auth);
-    if (map_get(auth->cache, digest_key(digest))) {
-        end_later(check, RESULT_OK);
-        return check;
+    if (auth_user_name_is_valid(try->user)) {
+        check->user_length = try->user.length;
+        memcpy(check->user, try->user.data, try->user.length);
     }
-    verification = map_get(auth->pending, digest_key(digest));
+    check->peer = try->peer;
+    check->has_peer = !try->is_trusted;
+    check->refusal = refusal_of(auth, check, &try->peer);
+    return check;
+}
+
+static struct verification *find_pending(struct auth *auth,
+                                         const uint8_t digest[SECURE_DIGEST])
+{
+    struct verification *verification = map_get(auth->pending, digest_key(digest));
+
     /* A password changed a moment ago must not be answered from the old table. */
     if (verification && verification->generation != auth->generation) {
         (void)map_remove(auth->pending, digest_key(digest));
         verification = NULL;
     }
+    return verification;
+}
+
+struct auth_check *auth_verify(struct auth *auth, const struct auth_try *try,
+                               auth_end_fn *on_end, void *owner)
+{
+    struct auth_check *check = check_new(auth, try);
+    struct slice user = try->user;
+    struct slice password = try->password;
+    bool is_refused = check->refusal != AUTH_OK;
+    struct verification *verification;
+    uint8_t digest[SECURE_DIGEST];
+
+    check->on_end = on_end;
+    check->owner = owner;
+    /* What no user can have is tried all the same, against nobody: it must take as long. */
+    if (check->user_length == 0 || password.length > LIMIT_PASSWORD)
+        user = password = SLICE_NONE;
+    digest_login(user, password, is_refused, digest);
+    if (!is_refused && logins_has(auth->logins, digest)) {
+        end_later(check, AUTH_OK);
+        return check;
+    }
+    verification = find_pending(auth, digest);
     if (!verification)
         verification = verification_start(auth, user, password, digest);
     if (!verification) {
-        end_later(check, RESULT_BUSY);
+        end_later(check, AUTH_BUSY);
         return check;
     }
     check->verification = verification;
     list_push_back(&verification->checks, &check->link);
     return check;
+}
+
+bool auth_address_is_locked_out(struct auth *auth, const struct ip *peer)
+{
+    return lockout_holds_address(auth->lockout, peer);
+}
+
+void auth_apply(struct auth *auth, const struct auth_settings *settings)
+{
+    lockout_apply(auth->lockout, settings);
+}
+
+void auth_statistics(const struct auth *auth, struct auth_statistics *statistics)
+{
+    *statistics = auth->statistics;
+    lockout_statistics(auth->lockout, statistics);
 }
 
 void auth_cancel(struct auth_check *check)
@@ -446,12 +408,12 @@ struct auth *auth_new(struct loop *loop, struct offload *offload)
 
     auth->loop = loop;
     auth->offload = offload;
-    auth->cache = map_new(CACHE_ENTRIES);
+    auth->logins = logins_new(loop);
+    auth->lockout = lockout_new(loop);
     auth->pending = map_new(VERIFICATIONS_MAX);
-    list_init(&auth->cache_order);
     list_init(&auth->verifications);
     list_init(&auth->ending);
-    timer_init(&auth->timer, loop, on_follow_timer, auth);
+    auth->watch = users_watch_new(loop, offload, on_table, auth);
     return auth;
 }
 
@@ -461,9 +423,7 @@ void auth_free(struct auth *auth)
 
     if (!auth)
         return;
-    timer_cancel(&auth->timer);
-    if (auth->look_job)
-        job_cancel(auth->look_job);
+    users_watch_free(auth->watch);
     while ((link = list_first(&auth->verifications))) {
         struct verification *verification = CONTAINER_OF(link, struct verification, link);
 
@@ -474,10 +434,9 @@ void auth_free(struct auth *auth)
     }
     while ((link = list_first(&auth->ending)))
         auth_cancel(CONTAINER_OF(link, struct auth_check, link));
-    forget_all(auth);
-    map_free(auth->cache);
+    logins_free(auth->logins);
+    lockout_free(auth->lockout);
     map_free(auth->pending);
     users_table_free(auth->table);
-    memory_free(auth->path);
     memory_free(auth);
 }

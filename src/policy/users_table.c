@@ -65,7 +65,10 @@ bool users_next_line(struct slice *rest, struct slice *raw, struct users_line *l
     if (colon == text.length || !auth_user_name_is_valid(line->name))
         return true;
     line->hash = slice_from(text, colon + 1);
-    line->hash.length = slice_find(line->hash, ':'); /* key=value fields are for later */
+    colon = slice_find(line->hash, ':');
+    if (colon < line->hash.length)
+        line->rights = slice_trim(slice_from(line->hash, colon + 1));
+    line->hash.length = colon;
     if (line->hash.length < SECURE_HASH_TEXT && slice_starts_fold(line->hash, "$argon2"))
         *result = RESULT_OK;
     return true;
@@ -122,6 +125,25 @@ enum result users_read(const char *path, struct bytes *text, struct fault *fault
     return read_file(path, text, &stamp, fault);
 }
 
+static enum result add_user(struct map *table, const struct users_line *line,
+                            const char *path, unsigned number, struct fault *fault)
+{
+    struct fault why;
+    struct account *account;
+
+    if (map_get(table, line->name))
+        return fault_set(fault, RESULT_INVALID, "%s, line %u: the user stands there twice",
+                         path, number);
+    account = account_new(line->hash, line->rights, &why);
+    if (!account)
+        return fault_set(fault, RESULT_INVALID, "%s, line %u: %.300s", path, number,
+                         why.text);
+    if (map_set(table, line->name, account) == RESULT_OK)
+        return RESULT_OK;
+    account_unref(account);
+    return fault_set(fault, RESULT_TOO_LARGE, "%s: more than %d users", path, USERS_MAX);
+}
+
 static enum result add_lines(const char *path, struct slice rest, struct map *table,
                              struct fault *fault)
 {
@@ -129,25 +151,17 @@ static enum result add_lines(const char *path, struct slice rest, struct map *ta
     struct slice raw;
     enum result result;
     unsigned number = 0;
-    char *hash;
 
     while (users_next_line(&rest, &raw, &line, &result)) {
         number++;
         if (result != RESULT_OK)
-            return fault_set(fault, result,
-                             "%s, line %u: not \"name:hash\" as `smtpd user add` writes it",
-                             path, number);
+            return fault_set(fault, result, "%s, line %u: " USERS_LINE_WANTED, path,
+                             number);
         if (line.name.length == 0)
             continue;
-        if (map_get(table, line.name))
-            return fault_set(fault, RESULT_INVALID,
-                             "%s, line %u: the user stands there twice", path, number);
-        hash = slice_to_text(line.hash);
-        if (map_set(table, line.name, hash) != RESULT_OK) {
-            memory_free(hash);
-            return fault_set(fault, RESULT_TOO_LARGE, "%s: more than %d users", path,
-                             USERS_MAX);
-        }
+        result = add_user(table, &line, path, number, fault);
+        if (result != RESULT_OK)
+            return result;
     }
     return RESULT_OK;
 }
@@ -174,11 +188,11 @@ enum result users_table_load(const char *path, struct map **table,
 void users_table_free(struct map *table)
 {
     size_t position = 0;
-    char *hash;
+    struct account *account;
 
     if (!table)
         return;
-    while ((hash = map_next(table, &position, NULL)))
-        memory_free(hash);
+    while ((account = map_next(table, &position, NULL)))
+        account_unref(account);
     map_free(table);
 }

@@ -57,46 +57,67 @@ void auth_dialogue_end(struct session *session)
 
 void auth_dialogue_fail(struct session *session, enum reply_name reply)
 {
-    if (reply == REPLY_AUTH_FAILED) {
-        session->receive->statistics.auth_failed++;
-        journal_auth(session, session->auth->user, false, session->auth->mechanism->name);
-    }
     session->receive->statistics.auth_busy += reply == REPLY_AUTH_BUSY;
     auth_dialogue_end(session);
     session_reply(session, reply, NULL);
 }
 
-static void on_verified(void *owner, enum result result)
+/* The words are always the same; the log knows better. */
+static void fail_log_in(struct session *session, const struct auth_answer *answer)
+{
+    static const char *const reasons[AUTH_VERDICTS] = {
+        [AUTH_WRONG] = "password",
+        [AUTH_WRONG_NETWORK] = "network",
+        [AUTH_LOCKED_OUT] = "locked out",
+    };
+    const struct auth_dialogue *dialogue = session->auth;
+
+    session->receive->statistics.auth_failed++;
+    journal_auth_failed(session, dialogue->user, dialogue->mechanism->name,
+                        reasons[answer->verdict]);
+    auth_dialogue_end(session);
+    session_reply_later(session, answer->delay_ms, REPLY_AUTH_FAILED, NULL);
+}
+
+static void log_in(struct session *session, struct account *account)
+{
+    struct auth_dialogue *dialogue = session->auth;
+
+    journal_auth_ok(session, dialogue->user, dialogue->mechanism->name);
+    session->receive->statistics.auth_ok++;
+    session->user = dialogue->user;
+    session->account = account_ref(account);
+    dialogue->user = NULL;
+    rate_exempt(session->receive->rooms.rate, &session->client);
+    auth_dialogue_end(session);
+    session_reply(session, REPLY_AUTH_OK, NULL);
+}
+
+static void on_verified(void *owner, const struct auth_answer *answer)
 {
     struct session *session = owner;
-    struct auth_dialogue *dialogue = session->auth;
-    struct receive_statistics *statistics = &session->receive->statistics;
 
-    dialogue->check = NULL;
-    if (result == RESULT_OK) {
-        journal_auth(session, dialogue->user, true, dialogue->mechanism->name);
-        statistics->auth_ok++;
-        session->user = dialogue->user;
-        dialogue->user = NULL;
-        rate_exempt(session->receive->rooms.rate, &session->client);
-        auth_dialogue_end(session);
-        session_reply(session, REPLY_AUTH_OK, NULL);
-    } else {
-        auth_dialogue_fail(session,
-                           result == RESULT_DENIED ? REPLY_AUTH_FAILED : REPLY_AUTH_BUSY);
-    }
-    session_resume(session);
+    session->auth->check = NULL;
+    if (answer->verdict == AUTH_OK)
+        log_in(session, answer->account);
+    else if (answer->verdict == AUTH_BUSY)
+        auth_dialogue_fail(session, REPLY_AUTH_BUSY);
+    else
+        fail_log_in(session, answer);
+    if (session->wait != WAIT_DELAY)
+        session_resume(session);
 }
 
 static void verify(struct session *session, struct slice user, struct slice password)
 {
     struct auth_dialogue *dialogue = session->auth;
+    struct auth_try try = {user, password, session->peer,
+                           access_is_trusted(session->profile->access, &session->peer)};
 
     /* What is no user name may be anything, a password in the wrong field too. */
     if (!dialogue->user && auth_user_name_is_valid(user))
         dialogue->user = slice_to_text(user);
-    dialogue->check =
-        auth_verify(session->receive->rooms.auth, user, password, on_verified, session);
+    dialogue->check = auth_verify(session->receive->rooms.auth, &try, on_verified, session);
     wipe(dialogue);
     session_wait_for(session, WAIT_AUTH);
 }
@@ -110,12 +131,13 @@ static void take_plain(struct session *session, struct slice response)
     size_t second = slice_find(rest, '\0');
     struct slice user = slice_part(rest, 0, second);
     struct slice password = slice_from(rest, second + 1);
+    static const struct auth_answer not_for_others = {.verdict = AUTH_WRONG};
 
     if (first == response.length || second == rest.length ||
         slice_find(password, '\0') != password.length)
         auth_dialogue_fail(session, REPLY_AUTH_BAD_BASE64);
     else if (authzid.length > 0 && !slice_equal(authzid, user))
-        auth_dialogue_fail(session, REPLY_AUTH_FAILED);
+        fail_log_in(session, &not_for_others);
     else
         verify(session, user, password);
 }
@@ -178,6 +200,12 @@ static enum reply_name judge(const struct session *session)
     return verbs_allow_log_in(session) ? REPLY_OK : REPLY_AUTH_NEEDS_TLS;
 }
 
+static bool is_locked_out(const struct session *session)
+{
+    return !access_is_trusted(session->profile->access, &session->peer) &&
+           auth_address_is_locked_out(session->receive->rooms.auth, &session->peer);
+}
+
 void verb_auth(struct session *session, struct slice rest)
 {
     const struct mechanism *mechanism;
@@ -188,6 +216,10 @@ void verb_auth(struct session *session, struct slice rest)
 
     if (name != REPLY_OK) {
         session_reply(session, name, NULL);
+        return;
+    }
+    if (is_locked_out(session)) {
+        session_reply_close(session, REPLY_LOCKED_OUT, "locked out");
         return;
     }
     if (command_parse_auth(rest, mechanism_name, &initial, &has_initial) != RESULT_OK) {

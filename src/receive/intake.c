@@ -6,6 +6,7 @@
 #include "intake.h"
 
 #include "fix_ups.h"
+#include "grants.h"
 #include "smtpd/base/check.h"
 #include "smtpd/mail/header.h"
 #include "transaction.h"
@@ -138,11 +139,17 @@ static void finish_header(struct session *session)
 {
     struct transaction *transaction = session->transaction;
     struct header_scan scan;
+    char why[GRANTS_TEXT];
 
     transaction->has_header = true;
     header_scan(transaction_section(transaction), &scan);
     if (scan.received_count >= session->profile->settings.received_hops) {
         fail(session, REPLY_LOOP); /* RFC 5321 6.3 */
+        return;
+    }
+    if (!grants_header(session, transaction_section(transaction), why)) {
+        transaction->failure_argument = arena_text(&transaction->arena, slice_of(why));
+        fail(session, REPLY_HEADER_SENDER_DENIED);
         return;
     }
     if (fix_ups_apply(session) != RESULT_OK ||
@@ -210,7 +217,7 @@ static void take(struct session *session, struct slice piece)
 void intake_take(struct session *session, struct slice piece)
 {
     struct transaction *transaction = session->transaction;
-    uint64_t limit = session->profile->settings.message_size_bytes;
+    uint64_t limit = grants_message_size(session);
 
     transaction->bytes += piece.length;
     if (transaction->bytes > limit + INTAKE_EXCESS_BYTES) {
@@ -254,7 +261,7 @@ void intake_end(struct session *session)
     if (!transaction->has_failed)
         complete(session);
     if (transaction->has_failed)
-        transaction_end(session, transaction->failure, NULL);
+        transaction_end(session, transaction->failure, transaction->failure_argument);
     else
         transaction_commit(session);
 }
@@ -278,7 +285,8 @@ void intake_end_chunk(struct session *session)
     }
     judge_facts(session);
     if (session->transaction->has_failed) {
-        transaction_end(session, session->transaction->failure, NULL);
+        transaction_end(session, session->transaction->failure,
+                        session->transaction->failure_argument);
         return;
     }
     bytes_init(&text, sizeof count);

@@ -155,15 +155,26 @@ void journal_accepted(const struct session *session)
     log_end(&line);
 }
 
-void journal_auth(const struct session *session, const char *user, bool is_good,
-                  const char *mechanism)
+void journal_auth_ok(const struct session *session, const char *user, const char *mechanism)
 {
     struct log_line line;
 
-    start(&line, is_good ? LOG_INFO : LOG_NOTICE,
-          is_good ? "receive.auth_ok" : "receive.auth_failed", session);
+    start(&line, LOG_INFO, "receive.auth_ok", session);
     log_text(&line, "user", user);
     log_text(&line, "mechanism", mechanism);
+    add_tls(&line, session);
+    log_end(&line);
+}
+
+void journal_auth_failed(const struct session *session, const char *user,
+                         const char *mechanism, const char *reason)
+{
+    struct log_line line;
+
+    start(&line, LOG_NOTICE, "receive.auth_failed", session);
+    log_text(&line, "user", user);
+    log_text(&line, "mechanism", mechanism);
+    log_text(&line, "reason", reason);
     add_tls(&line, session);
     log_end(&line);
 }

@@ -11,7 +11,10 @@ void journal_refused(const struct receive_listener *listener, const struct ip *p
 /* A command or message that got 4xx or 5xx: the reply is the rule that fired. */
 void journal_rejected(const struct session *session, const struct reply *reply);
 void journal_accepted(const struct session *session);
-void journal_auth(const struct session *session, const char *user, bool is_good,
-                  const char *mechanism);
+void journal_auth_ok(const struct session *session, const char *user,
+                     const char *mechanism);
+/* The client hears none of the reasons: "password", "network", "locked out". */
+void journal_auth_failed(const struct session *session, const char *user,
+                         const char *mechanism, const char *reason);
 
 #endif

@@ -82,6 +82,13 @@ static void refuse(struct receive *receive, const struct receive_listener *liste
     stream_close(stream);
 }
 
+/* There is nothing to do on a submission listener but to log in. */
+static bool is_locked_out(const struct receive *receive, const struct rate_client *client)
+{
+    return !client->is_exempt &&
+           auth_address_is_locked_out(receive->rooms.auth, &client->peer);
+}
+
 void receive_on_stream(struct receive *receive, const struct receive_listener *listener,
                        struct stream *stream)
 {
@@ -94,6 +101,7 @@ void receive_on_stream(struct receive *receive, const struct receive_listener *l
         [RATE_TOO_OFTEN] = {REPLY_GREETING_TOO_OFTEN, "connection_rate"},
     };
     static const struct refused leaving = {REPLY_SHUTTING_DOWN, NULL};
+    static const struct refused locked_out = {REPLY_LOCKED_OUT, "failed_log_ins"};
     struct rate_client client = {.peer = stream_peer(stream)->ip};
     enum rate_verdict verdict;
 
@@ -104,6 +112,10 @@ void receive_on_stream(struct receive *receive, const struct receive_listener *l
         return;
     }
     client.is_exempt = access_is_trusted(receive->profile->access, &client.peer);
+    if (listener->mode == MODE_SUBMISSION && is_locked_out(receive, &client)) {
+        refuse(receive, listener, stream, &locked_out);
+        return;
+    }
     verdict = rate_admit(receive->rooms.rate, &client, loop_now_ms(receive->rooms.loop));
     if (verdict != RATE_OK)
         refuse(receive, listener, stream, &replies[verdict]);

@@ -89,6 +89,7 @@ void session_free(struct session *session)
     bytes_fini(&session->input);
     memory_free(session->helo);
     memory_free(session->user);
+    account_unref(session->account);
     memory_free(session->delayed_argument);
     memory_free(session);
     receive_on_session_freed(receive);
@@ -448,7 +449,9 @@ static void forget(struct session *session)
     transaction_abandon(session);
     memory_free(session->helo);
     memory_free(session->user);
+    account_unref(session->account);
     session->helo = session->user = NULL;
+    session->account = NULL;
     session->verb = NULL;
     session->is_extended = false;
     session->state = STATE_FRESH;

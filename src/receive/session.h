@@ -127,6 +127,7 @@ struct session {
 
     char *helo;
     char *user;
+    struct account *account;        /* the rights of the user; NULL without one */
     const struct verb *verb;        /* the last command, for the log */
     const char *borrowed_sender;    /* of the MAIL that is being answered, for the log */
     const char *borrowed_recipient; /* of the RCPT */

@@ -17,6 +17,7 @@ static const struct {
     {REPLY_GREETING_TOO_OFTEN, RECEIVE_LIMIT_CONNECTION_RATE},
     {REPLY_TLS_FAILED, RECEIVE_LIMIT_HANDSHAKES},
     {REPLY_AUTH_BUSY, RECEIVE_LIMIT_PASSWORD_POOL},
+    {REPLY_LOCKED_OUT, RECEIVE_LIMIT_FAILED_LOG_INS},
     {REPLY_TOO_MANY_RECIPIENTS, RECEIVE_LIMIT_RECIPIENTS},
     {REPLY_TOO_LARGE, RECEIVE_LIMIT_MESSAGE_SIZE},
     {REPLY_HEADER_TOO_LARGE, RECEIVE_LIMIT_HEADER_SECTION},
@@ -83,6 +84,7 @@ void receive_statistics(const struct receive *receive,
 {
     *statistics = receive->statistics;
     statistics->connections_open = receive->sessions.count;
+    auth_statistics(receive->rooms.auth, &statistics->auth);
     statistics->code_count = 0;
     for (int name = 0; name < REPLY_NAME_COUNT; name++) {
         struct receive_code code = {reply_name_code((enum reply_name)name),

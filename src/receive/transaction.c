@@ -3,6 +3,7 @@
  * map that would save it. */
 #include "transaction.h"
 
+#include "grants.h"
 #include "journal.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
@@ -157,7 +158,7 @@ enum reply_name transaction_add(struct session *session, const struct address *a
 
     if (is_known(transaction, hash, address, normal))
         return REPLY_RECIPIENT_OK;
-    if (transaction->recipient_count >= session->profile->settings.recipients_per_message ||
+    if (transaction->recipient_count >= grants_recipients(session) ||
         transaction->recipient_count >= LIMIT_RECIPIENTS)
         return REPLY_TOO_MANY_RECIPIENTS;
     grow(transaction);

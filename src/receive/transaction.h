@@ -30,7 +30,8 @@ struct transaction {
     bool has_header; /* complete and judged */
     bool has_failed;
     enum reply_name failure;
-    uint64_t bytes; /* of the message, as the client sent it */
+    const char *failure_argument; /* or NULL */
+    uint64_t bytes;               /* of the message, as the client sent it */
     const char *message_id;
     int64_t final_dot_us; /* loop_clock_us() */
     int64_t began_ms;

@@ -4,6 +4,7 @@
 #include "verbs.h"
 
 #include "auth_dialogue.h"
+#include "grants.h"
 #include "intake.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/smtp/capability.h"
@@ -60,7 +61,7 @@ static void verb_ehlo(struct session *session, struct slice rest)
     struct capabilities ours = {
         .pipelining = true,
         .size = true,
-        .size_limit = settings->message_size_bytes,
+        .size_limit = grants_message_size(session),
         .eightbitmime = true,
         .smtputf8 = true,
         .enhancedstatuscodes = true,
@@ -109,7 +110,6 @@ static void verb_starttls(struct session *session, struct slice rest)
 static enum reply_name judge_sender(const struct session *session,
                                     const struct mail_command *command)
 {
-    const struct receive_settings *settings = &session->profile->settings;
     char normal[DOMAIN_TEXT];
 
     if (command->sender.needs_smtputf8 && !command->smtputf8)
@@ -117,9 +117,9 @@ static enum reply_name judge_sender(const struct session *session,
     if (!command->sender.is_null &&
         domain_normalise(address_domain(&command->sender), normal) != RESULT_OK)
         return REPLY_BAD_SENDER;
-    if (command->has_size && command->size > settings->message_size_bytes)
+    if (command->has_size && command->size > grants_message_size(session))
         return REPLY_TOO_LARGE; /* RFC 1870 6.1 */
-    return REPLY_SENDER_OK;
+    return grants_sender(session, &command->sender) ? REPLY_SENDER_OK : REPLY_SENDER_DENIED;
 }
 
 static enum reply_name judge_room(const struct session *session)
@@ -146,6 +146,10 @@ static void verb_mail(struct session *session, struct slice rest)
 
     if (command_parse_mail(rest, &command, &error) != RESULT_OK) {
         reply_error(session, &error);
+        return;
+    }
+    if (!grants_refresh(session)) {
+        session_reply_close(session, REPLY_LOGGED_OUT, "the user was changed or removed");
         return;
     }
     name = judge_sender(session, &command);
@@ -232,7 +236,7 @@ static void verb_data(struct session *session, struct slice rest)
 static void read_chunk(struct session *session, struct slice rest,
                        const struct refusal *refusal)
 {
-    uint64_t most = session->profile->settings.message_size_bytes + INTAKE_EXCESS_BYTES;
+    uint64_t most = grants_message_size(session) + INTAKE_EXCESS_BYTES;
     uint64_t bytes = 0;
     bool is_last = false;
 
@@ -416,6 +420,7 @@ bool verbs_is_fault(enum reply_name name)
         [REPLY_PIPELINED] = true,
         [REPLY_BAD_SENDER] = true,
         [REPLY_RELAY_DENIED] = true,
+        [REPLY_SENDER_DENIED] = true,
         [REPLY_NO_RECIPIENTS] = true,
     };
 

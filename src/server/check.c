@@ -72,18 +72,11 @@ static void check_anchors(const struct config *config, struct config_problems *p
     tls_client_unref(client);
 }
 
-static void ignore_user(void *owner, const char *name)
-{
-    (void)owner;
-    (void)name;
-}
-
 static void check_users(const struct config *config, struct config_problems *problems)
 {
     struct fault fault;
 
-    if (config->users_file &&
-        users_file_list(config->users_file, ignore_user, NULL, &fault) != RESULT_OK)
+    if (config->users_file && users_file_check(config->users_file, &fault) != RESULT_OK)
         add(problems, false, fault.text);
 }
 

@@ -19,12 +19,6 @@ struct preparation { /* made on the file pool */
     struct fault fault;
 };
 
-static void ignore_user(void *owner, const char *name)
-{
-    (void)owner;
-    (void)name;
-}
-
 static enum result read_files(struct preparation *preparation)
 {
     struct config *config = preparation->config;
@@ -40,8 +34,7 @@ static enum result read_files(struct preparation *preparation)
         result =
             tls_client_new(config->ca_file, &preparation->tls_client, &preparation->fault);
     if (result == RESULT_OK && config->users_file)
-        result =
-            users_file_list(config->users_file, ignore_user, NULL, &preparation->fault);
+        result = users_file_check(config->users_file, &preparation->fault);
     config_sign(config, &sign);
     if (result == RESULT_OK)
         result = sign_keys_load(&sign, &preparation->sign_keys, &preparation->fault);

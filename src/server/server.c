@@ -29,6 +29,7 @@ void server_apply_settings(struct server *server)
     struct queue_settings queue;
     struct local_settings local;
     struct rate_settings rate;
+    struct auth_settings auth;
 
     config_queue(config, &queue);
     queue_apply(server->queue, &queue);
@@ -43,6 +44,8 @@ void server_apply_settings(struct server *server)
     local_apply(server->local, &local);
     config_deliver(config, &deliver);
     deliver_apply(server->deliver, &deliver, server->tls_client);
+    config_auth(config, &auth);
+    auth_apply(server->auth, &auth);
     auth_follow(server->auth, config->users_file);
 }
 

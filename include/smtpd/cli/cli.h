@@ -35,5 +35,13 @@ struct cli_dkim {
 /* Keys and their records: without a server. argv[0] is the word behind "smtpd dkim". */
 int cli_dkim(const struct cli_dkim *context, int argc, char **argv);
 int cli_queue(const struct cli_context *context, int argc, char **argv);
+/* Works on the users file; no server is asked. */
+struct cli_users {
+    const char *path;
+    const char *server_user; /* must be able to read it; NULL: whoever starts the server */
+};
+int cli_user(const struct cli_context *context, const struct cli_users *file, int argc,
+             char **argv);
+int cli_user_help(bool was_asked); /* else on standard error, exit code 2 */
 
 #endif

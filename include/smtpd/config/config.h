@@ -107,6 +107,10 @@ struct config {
     int canonicalization; /* of [signing]; bit 0: simple body, bit 1: simple header */
     /* [auth] */
     const char *users_file;
+    int64_t failure_delay_ms;
+    struct value_list failures_per_address; /* struct quota */
+    struct value_list failures_per_user;    /* struct quota */
+    int64_t lockout_ms;
     /* [limits] */
     uint64_t message_size_bytes;
     unsigned recipients_per_message;
@@ -220,6 +224,7 @@ enum result MUST_CHECK config_document_manual(struct bytes *into);
 /* The rooms' settings. Texts and lists live as long as the config; arrays made here come
  * from its arena. */
 void config_receive(struct config *config, struct receive_settings *settings);
+void config_auth(const struct config *config, struct auth_settings *settings);
 void config_rate(const struct config *config, struct rate_settings *settings);
 void config_access(struct config *config, struct access_settings *settings);
 void config_queue(const struct config *config, struct queue_settings *settings);

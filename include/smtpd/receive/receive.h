@@ -100,6 +100,7 @@ enum receive_limit {
     RECEIVE_LIMIT_CONNECTION_RATE,
     RECEIVE_LIMIT_HANDSHAKES,
     RECEIVE_LIMIT_PASSWORD_POOL,
+    RECEIVE_LIMIT_FAILED_LOG_INS,
     RECEIVE_LIMIT_RECIPIENTS,
     RECEIVE_LIMIT_MESSAGE_SIZE,
     RECEIVE_LIMIT_HEADER_SECTION,
@@ -132,6 +133,7 @@ struct receive_statistics {
     size_t code_count;
     struct histogram final_dot; /* us, from the final dot to its answer, of accepted ones */
     struct histogram whole;     /* us, from MAIL to the 250 */
+    struct auth_statistics auth;
 };
 void receive_statistics(const struct receive *receive,
                         struct receive_statistics *statistics);

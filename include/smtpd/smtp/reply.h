@@ -84,6 +84,8 @@ enum reply_name {
     REPLY_AUTH_NEEDS_TLS,         /* 538 5.7.11 */
     REPLY_AUTH_NOT_OFFERED,       /* 503 5.5.1 */
     REPLY_AUTH_ALREADY,           /* 503 5.5.1 */
+    REPLY_LOGGED_OUT,             /* 421 4.7.0 */
+    REPLY_LOCKED_OUT,             /* 421 4.7.0 too many failed log-ins from the address */
     REPLY_TLS_REQUIRED,           /* 530 5.7.0 */
     REPLY_AUTH_REQUIRED,          /* 530 5.7.0 */
     REPLY_TLS_NOT_AVAILABLE,      /* 454 4.7.0 */
@@ -101,6 +103,8 @@ enum reply_name {
     REPLY_NEEDS_SMTPUTF8,         /* 553 5.6.7 */
     REPLY_UNKNOWN_RECIPIENT,      /* 550 5.1.1 */
     REPLY_RELAY_DENIED,           /* 550 5.7.1 */
+    REPLY_SENDER_DENIED,          /* 553 5.7.1 */
+    REPLY_HEADER_SENDER_DENIED,   /* 550 5.7.1 %s */
     REPLY_TOO_MANY_RECIPIENTS,    /* 452 4.5.3 */
     REPLY_NO_RECIPIENTS,          /* 554 5.5.1 */
     REPLY_TOO_LARGE,              /* 552 5.3.4 */

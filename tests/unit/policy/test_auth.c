@@ -10,15 +10,18 @@ struct world {
     struct loop *loop;
     struct offload *offload;
     struct auth *auth;
-    enum result results[200];
+    struct ip peer;
+    struct auth_answer answers[200];
+    enum auth_verdict results[200];
     size_t count;
 };
 
-static void on_end(void *owner, enum result result)
+static void on_end(void *owner, const struct auth_answer *answer)
 {
     struct world *w = owner;
 
-    w->results[w->count++] = result;
+    w->answers[w->count] = *answer;
+    w->results[w->count++] = answer->verdict;
 }
 
 static void open_world(struct world *w)
@@ -29,6 +32,7 @@ static void open_world(struct world *w)
 
     memset(w, 0, sizeof *w);
     secure_init();
+    assert_int_equal(ip_parse(SLICE("192.0.2.1"), &w->peer), RESULT_OK);
     assert_int_equal(log_open(&log, NULL), RESULT_OK);
     users_folder_open(&w->users);
     assert_int_equal(
@@ -50,6 +54,13 @@ static void close_world(struct world *w)
     log_close();
 }
 
+static struct auth_check *start(struct world *w, struct slice user, struct slice password)
+{
+    struct auth_try try = {user, password, w->peer, false};
+
+    return auth_verify(w->auth, &try, on_end, w);
+}
+
 static void run_until(struct world *w, size_t count)
 {
     for (int i = 0; i < 2000 && w->count < count; i++)
@@ -57,11 +68,11 @@ static void run_until(struct world *w, size_t count)
     assert_int_equal(w->count, count);
 }
 
-static enum result verify(struct world *w, struct slice user, struct slice password)
+static enum auth_verdict verify(struct world *w, struct slice user, struct slice password)
 {
     size_t before = w->count;
 
-    (void)auth_verify(w->auth, user, password, on_end, w);
+    (void)start(w, user, password);
     assert_int_equal(w->count, before); /* never inside the call */
     run_until(w, before + 1);
     return w->results[before];
@@ -81,15 +92,15 @@ TEST(auth, knows_right_from_wrong)
     char text[LIMIT_PASSWORD + 1] = "secret";
 
     open_world(&w);
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), RESULT_OK);
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE("Secret")), RESULT_DENIED);
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE_NONE), RESULT_DENIED);
-    assert_int_equal(verify(&w, SLICE("Alice"), SLICE("secret")), RESULT_DENIED);
-    assert_int_equal(verify(&w, SLICE("bob"), SLICE("secret")), RESULT_DENIED);
-    assert_int_equal(verify(&w, SLICE_NONE, SLICE_NONE), RESULT_DENIED);
-    assert_int_equal(verify(&w, SLICE("alice\0x"), SLICE("secret")), RESULT_DENIED);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_OK);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("Secret")), AUTH_WRONG);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE_NONE), AUTH_WRONG);
+    assert_int_equal(verify(&w, SLICE("Alice"), SLICE("secret")), AUTH_WRONG);
+    assert_int_equal(verify(&w, SLICE("bob"), SLICE("secret")), AUTH_WRONG);
+    assert_int_equal(verify(&w, SLICE_NONE, SLICE_NONE), AUTH_WRONG);
+    assert_int_equal(verify(&w, SLICE("alice\0x"), SLICE("secret")), AUTH_WRONG);
     assert_int_equal(verify(&w, SLICE("alice"), (struct slice){text, sizeof text}),
-                     RESULT_DENIED);
+                     AUTH_WRONG);
     assert_int_equal(hashes(&w), 8); /* each of them cost the same */
     close_world(&w);
 }
@@ -100,10 +111,10 @@ TEST(auth, remembers_what_was_good_and_only_that)
 
     open_world(&w);
     for (int i = 0; i < 5; i++)
-        assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), RESULT_OK);
+        assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_OK);
     assert_int_equal(hashes(&w), 1);
     for (int i = 0; i < 3; i++)
-        assert_int_equal(verify(&w, SLICE("alice"), SLICE("wrong")), RESULT_DENIED);
+        assert_int_equal(verify(&w, SLICE("alice"), SLICE("wrong")), AUTH_WRONG);
     assert_int_equal(hashes(&w), 4);
     close_world(&w);
 }
@@ -115,13 +126,13 @@ TEST(auth, forgets_when_the_file_changes)
     bool was_there;
 
     open_world(&w);
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), RESULT_OK);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_OK);
     assert_int_equal(
         users_file_set(w.users.path, "alice", SLICE("other"), &was_there, &fault),
         RESULT_OK);
     assert_int_equal(auth_load(w.auth, w.users.path, &fault), RESULT_OK);
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), RESULT_DENIED);
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE("other")), RESULT_OK);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_WRONG);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("other")), AUTH_OK);
     close_world(&w);
 }
 
@@ -131,10 +142,10 @@ TEST(auth, shares_one_hash_between_equal_log_ins)
 
     open_world(&w);
     for (int i = 0; i < 100; i++)
-        (void)auth_verify(w.auth, SLICE("alice"), SLICE("secret"), on_end, &w);
+        (void)start(&w, SLICE("alice"), SLICE("secret"));
     run_until(&w, 100);
     for (int i = 0; i < 100; i++)
-        assert_int_equal(w.results[i], RESULT_OK);
+        assert_int_equal(w.results[i], AUTH_OK);
     assert_int_equal(hashes(&w), 1);
     close_world(&w);
 }
@@ -148,13 +159,13 @@ TEST(auth, says_busy_when_the_pool_is_full)
     open_world(&w);
     for (int i = 0; i < 100; i++) {
         (void)snprintf(password, sizeof password, "%d", i);
-        (void)auth_verify(w.auth, SLICE("alice"), slice_of(password), on_end, &w);
+        (void)start(&w, SLICE("alice"), slice_of(password));
     }
     assert_int_equal(w.count, 0);
     run_until(&w, 100);
     for (int i = 0; i < 100; i++) {
-        assert_int_not_equal(w.results[i], RESULT_OK);
-        busy += w.results[i] == RESULT_BUSY;
+        assert_int_not_equal(w.results[i], AUTH_OK);
+        busy += w.results[i] == AUTH_BUSY;
     }
     assert_true(busy >= 30 && busy <= 36);
     close_world(&w);
@@ -167,17 +178,17 @@ TEST(auth, is_silent_after_cancel)
     struct auth_check *second;
 
     open_world(&w);
-    first = auth_verify(w.auth, SLICE("alice"), SLICE("secret"), on_end, &w);
-    second = auth_verify(w.auth, SLICE("alice"), SLICE("secret"), on_end, &w);
+    first = start(&w, SLICE("alice"), SLICE("secret"));
+    second = start(&w, SLICE("alice"), SLICE("secret"));
     auth_cancel(first);
     run_until(&w, 1);
     (void)second;
-    first = auth_verify(w.auth, SLICE("alice"), SLICE("secret"), on_end, &w); /* cached */
+    first = start(&w, SLICE("alice"), SLICE("secret")); /* cached */
     auth_cancel(first);
     loop_run_for(w.loop, 50);
     assert_int_equal(w.count, 1);
-    (void)auth_verify(w.auth, SLICE("alice"), SLICE("left over"), on_end, &w);
-    (void)auth_verify(w.auth, SLICE("alice"), SLICE("secret"), on_end, &w);
+    (void)start(&w, SLICE("alice"), SLICE("left over"));
+    (void)start(&w, SLICE("alice"), SLICE("secret"));
     close_world(&w);
     assert_int_equal(w.count, 1);
 }
@@ -189,17 +200,17 @@ TEST(auth, follows_the_file)
     bool was_there;
 
     open_world(&w);
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), RESULT_OK);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_OK);
     auth_follow(w.auth, w.users.path);
     loop_run_for(w.loop, 100);
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), RESULT_OK);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_OK);
     assert_int_equal(hashes(&w), 1); /* unchanged: nothing was forgotten */
     assert_int_equal(users_file_set(w.users.path, "bob", SLICE("two"), &was_there, &fault),
                      RESULT_OK);
     auth_follow(w.auth, w.users.path); /* a reload looks at once */
     for (int i = 0; i < 400 && auth_user_count(w.auth) != 2; i++)
         loop_run_for(w.loop, 5);
-    assert_int_equal(verify(&w, SLICE("bob"), SLICE("two")), RESULT_OK);
+    assert_int_equal(verify(&w, SLICE("bob"), SLICE("two")), AUTH_OK);
     users_folder_write(&w.users, "broken\n");
     auth_follow(w.auth, w.users.path);
     loop_run_for(w.loop, 200);
@@ -222,9 +233,125 @@ TEST(auth, loads_all_or_nothing)
     users_folder_write(&w.users, "a:$argon2id$x\nbroken\n");
     assert_int_equal(auth_load(w.auth, w.users.path, &fault), RESULT_INVALID);
     assert_non_null(strstr(fault.text, "line 2"));
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), RESULT_OK);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_OK);
     assert_int_equal(auth_load(w.auth, NULL, &fault), RESULT_OK);
-    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), RESULT_DENIED);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_WRONG);
+    close_world(&w);
+}
+
+static void give(struct world *w, const char *right)
+{
+    struct users_change change = {.name = "alice", .rights = &right, .right_count = 1};
+    struct fault fault;
+    bool was_there;
+
+    assert_int_equal(users_file_change(w->users.path, &change, &was_there, &fault),
+                     RESULT_OK);
+    assert_int_equal(auth_load(w->auth, w->users.path, &fault), RESULT_OK);
+}
+
+TEST(auth, gives_the_rights_of_who_logged_in)
+{
+    struct world w;
+
+    open_world(&w);
+    give(&w, "size=1MiB");
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_OK);
+    assert_int_equal(auth_account(w.auth, "alice")->rights.size_bytes, 1 << 20);
+    assert_ptr_equal(w.answers[0].account, auth_account(w.auth, "alice"));
+    assert_null(auth_account(w.auth, "bob"));
+    close_world(&w);
+}
+
+TEST(auth, a_wrong_network_costs_a_hash_even_with_a_password_that_is_remembered)
+{
+    struct world w;
+
+    open_world(&w);
+    give(&w, "networks=192.0.2.1");
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_OK);
+    assert_int_equal(hashes(&w), 1);
+    assert_int_equal(ip_parse(SLICE("192.0.2.9"), &w.peer), RESULT_OK);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_WRONG_NETWORK);
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_WRONG_NETWORK);
+    assert_int_equal(hashes(&w), 3);
+    assert_null(w.answers[2].account);
+    close_world(&w);
+}
+
+static void count_failures(struct world *w, uint32_t per_user, uint32_t per_address)
+{
+    struct auth_settings settings = {
+        .failures_per_user = {1, {{per_user, 3600000}}},
+        .failures_per_address = {1, {{per_address, 3600000}}},
+        .lockout_ms = 3600000,
+    };
+
+    auth_apply(w->auth, &settings);
+}
+
+TEST(auth, a_locked_out_user_costs_and_looks_like_a_wrong_password)
+{
+    struct world w;
+    struct auth_statistics statistics;
+
+    open_world(&w);
+    count_failures(&w, 3, 1000);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(verify(&w, SLICE("alice"), SLICE("wrong")), AUTH_WRONG);
+    assert_int_equal(hashes(&w), 3);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_LOCKED_OUT);
+    assert_int_equal(hashes(&w), 6);
+    /* A name that does not exist is locked out as well. */
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(verify(&w, SLICE("nobody"), SLICE("wrong")), AUTH_WRONG);
+    assert_int_equal(verify(&w, SLICE("nobody"), SLICE("wrong")), AUTH_LOCKED_OUT);
+    auth_statistics(w.auth, &statistics);
+    assert_int_equal(statistics.lockouts_of_users, 2);
+    assert_int_equal(statistics.locked_users, 2);
+    assert_int_equal(statistics.answers[AUTH_WRONG], 6);
+    assert_int_equal(statistics.answers[AUTH_LOCKED_OUT], 4);
+    close_world(&w);
+}
+
+TEST(auth, tries_that_run_at_once_learn_no_more_than_the_limit)
+{
+    struct world w;
+    size_t wrong = 0;
+    char password[16];
+
+    open_world(&w);
+    count_failures(&w, 5, 1000);
+    for (int i = 0; i < 30; i++) {
+        (void)snprintf(password, sizeof password, "%d", i);
+        (void)start(&w, SLICE("alice"), slice_of(i == 29 ? "secret" : password));
+    }
+    run_until(&w, 30);
+    for (int i = 0; i < 30; i++)
+        wrong += w.results[i] == AUTH_WRONG;
+    assert_int_equal(wrong, 5);
+    assert_int_equal(w.results[29], AUTH_LOCKED_OUT);
+    close_world(&w);
+}
+
+TEST(auth, an_address_is_locked_out_unless_it_is_trusted)
+{
+    struct world w;
+    struct auth_try try = {SLICE("eve"), SLICE("x"), {{0}}, true};
+
+    open_world(&w);
+    count_failures(&w, 1000, 2);
+    try.peer = w.peer;
+    for (size_t i = 0; i < 3; i++) {
+        (void)auth_verify(w.auth, &try, on_end, &w);
+        run_until(&w, i + 1);
+    }
+    assert_false(auth_address_is_locked_out(w.auth, &w.peer));
+    (void)verify(&w, SLICE("eve"), SLICE("x"));
+    (void)verify(&w, SLICE("bob"), SLICE("x"));
+    assert_true(auth_address_is_locked_out(w.auth, &w.peer));
+    assert_int_equal(verify(&w, SLICE("alice"), SLICE("secret")), AUTH_LOCKED_OUT);
     close_world(&w);
 }
 
@@ -239,6 +366,11 @@ int main(void)
         RUN(auth, is_silent_after_cancel),
         RUN(auth, follows_the_file),
         RUN(auth, loads_all_or_nothing),
+        RUN(auth, gives_the_rights_of_who_logged_in),
+        RUN(auth, a_wrong_network_costs_a_hash_even_with_a_password_that_is_remembered),
+        RUN(auth, a_locked_out_user_costs_and_looks_like_a_wrong_password),
+        RUN(auth, tries_that_run_at_once_learn_no_more_than_the_limit),
+        RUN(auth, an_address_is_locked_out_unless_it_is_trusted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,14 @@
 #include "smtpd/base/secure.h"
 #include "users_folder.h"
 
+static const struct account *account_of(const struct map *table, const char *name)
+{
+    const struct account *account = map_get(table, slice_of(name));
+
+    assert_non_null(account);
+    return account;
+}
+
 TEST(users_table, reads_names_and_hashes)
 {
     struct users_folder u;
@@ -14,11 +22,13 @@ TEST(users_table, reads_names_and_hashes)
 
     secure_init();
     users_folder_open(&u);
-    users_folder_write(&u, "# users\n\n  alice:$argon2id$a \nbob:$argon2id$b:tenant=x\n");
+    users_folder_write(&u, "# users\n\n  alice:$argon2id$a \nbob:$argon2id$b:size=1MiB\n");
     assert_int_equal(users_table_load(u.path, &table, &stamp, &fault), RESULT_OK);
     assert_int_equal(map_count(table), 2);
-    assert_string_equal(map_get(table, SLICE("alice")), "$argon2id$a");
-    assert_string_equal(map_get(table, SLICE("bob")), "$argon2id$b");
+    assert_string_equal(account_of(table, "alice")->hash, "$argon2id$a");
+    assert_int_equal(account_of(table, "alice")->rights.size_bytes, 0);
+    assert_string_equal(account_of(table, "bob")->hash, "$argon2id$b");
+    assert_int_equal(account_of(table, "bob")->rights.size_bytes, 1 << 20);
     users_table_free(table);
     assert_int_equal(users_stamp_read(u.path, &again), RESULT_OK);
     assert_true(users_stamp_equal(&stamp, &again));
@@ -38,6 +48,9 @@ TEST(users_table, names_the_line_that_is_wrong)
         "a:$argon2id$x\nb:plain\n",
         "a:$argon2id$x\nb c:$argon2id$x\n",
         "a:$argon2id$x\na:$argon2id$y\n",
+        "a:$argon2id$x\nb:$argon2id$x:sise=1MiB\n",
+        "a:$argon2id$x\nb:$argon2id$x:size\n",
+        "a:$argon2id$x\nb:$argon2id$x:size=1MiB size=2MiB\n",
     };
     struct users_folder u;
     struct users_stamp stamp;

@@ -79,12 +79,15 @@ static void walk_one(struct world *w, const struct verb *verb, int state, int ri
     session = session_of(w);
     session->is_secured = true;
     session->user = memory_text("alice");
+    session->account = account_ref(auth_account(w->auth, "alice"));
     world_play(w, ways[state]);
     assert_int_equal(session->state, state);
     session->is_secured = rights & 1;
     if (!(rights & 2)) {
         memory_free(session->user);
+        account_unref(session->account);
         session->user = NULL;
+        session->account = NULL;
     }
     expected_refusal(verb, state, rights, w->listener.mode == MODE_SUBMISSION, refusal);
     (void)snprintf(script, sizeof script, "C: %s%s\nS: %s\n", verb->name, argument_of(verb),

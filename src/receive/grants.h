@@ -1,0 +1,26 @@
+/* What the user of a session may: the rights of the users file, at each point of a message.
+ *
+ * Promises  asked anew at each MAIL: a change of the users file holds from the next message
+ *           on, and ends the session of a user who was removed or got another password.
+ * Ignores   who logged in, and how: see auth_dialogue.h.
+ */
+#ifndef SMTPD_RECEIVE_GRANTS_H
+#define SMTPD_RECEIVE_GRANTS_H
+
+#include "session.h"
+#include "smtpd/mail/address.h"
+
+enum { GRANTS_TEXT = LIMIT_ADDRESS + 160, GRANTS_MAILBOXES_MAX = 50 };
+
+/* Takes the record of now. false: the log-in holds no more. Nobody logged in: true. */
+bool MUST_CHECK grants_refresh(struct session *session);
+uint64_t grants_message_size(const struct session *session);
+unsigned grants_recipients(const struct session *session);
+/* The envelope's sender; the null sender is everybody's: reports are sent with it. */
+bool grants_sender(const struct session *session, const struct address *sender);
+/* Every mailbox in every From: and Sender: of a complete header section. false: `why` says
+ * what is wrong. */
+bool MUST_CHECK grants_header(const struct session *session, struct slice section,
+                              char why[GRANTS_TEXT]);
+
+#endif

@@ -1,0 +1,78 @@
+/* The users file is read when it changed, and only then. */
+#include "users_watch.h"
+
+#include "smtpd/base/log.h"
+#include "smtpd/base/secure.h"
+#include "users_folder.h"
+
+struct world {
+    struct users_folder users;
+    struct loop *loop;
+    struct offload *offload;
+    struct users_watch *watch;
+    size_t tables;
+    size_t users_count;
+};
+
+static void on_table(void *owner, struct map *table)
+{
+    struct world *w = owner;
+
+    w->tables++;
+    w->users_count = map_count(table);
+    users_table_free(table);
+}
+
+static void look(struct world *w, const char *path)
+{
+    users_watch_follow(w->watch, path);
+    loop_run_for(w->loop, 100);
+}
+
+TEST(users_watch, reads_what_changed_and_bears_with_what_is_broken)
+{
+    struct log_settings log = {.output = "/dev/null", .level = LOG_DEBUG, .node = "test"};
+    struct world w = {0};
+    struct users_stamp stamp;
+
+    secure_init();
+    assert_int_equal(log_open(&log, NULL), RESULT_OK);
+    users_folder_open(&w.users);
+    users_folder_write(&w.users, "a:$argon2id$x\n");
+    w.loop = loop_new();
+    w.offload = offload_new(w.loop);
+    w.watch = users_watch_new(w.loop, w.offload, on_table, &w);
+    assert_int_equal(users_stamp_read(w.users.path, &stamp), RESULT_OK);
+    users_watch_knows(w.watch, &stamp);
+    look(&w, w.users.path);
+    assert_int_equal(w.tables, 0); /* known already */
+    users_folder_write(&w.users, "a:$argon2id$x\nb:$argon2id$x:size=1MiB\n");
+    look(&w, w.users.path);
+    assert_int_equal(w.tables, 1);
+    assert_int_equal(w.users_count, 2);
+    users_folder_write(&w.users, "a:$argon2id$x:sise=1MiB\n");
+    look(&w, w.users.path);
+    assert_int_equal(w.tables, 1);
+    users_folder_write(&w.users, "c:$argon2id$x\n");
+    look(&w, w.users.path);
+    assert_int_equal(w.tables, 2);
+    look(&w, NULL);
+    users_folder_write(&w.users, "");
+    loop_run_for(w.loop, 50);
+    assert_int_equal(w.tables, 2);
+    users_watch_follow(w.watch, w.users.path);
+    users_watch_free(w.watch); /* in the middle of it */
+    offload_free(w.offload);
+    loop_free(w.loop);
+    users_folder_close(&w.users);
+    log_close();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        RUN(users_watch, reads_what_changed_and_bears_with_what_is_broken),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

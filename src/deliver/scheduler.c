@@ -142,9 +142,22 @@ static void log_dns(const struct lane *lane)
 
     log_start(&line, LOG_WARNING, "deliver.dns_backoff");
     log_text(&line, "domain", domain_queue_lane(lane->domain_queue));
+    log_text(&line, "status", lane->plan.status);
     log_text(&line, "message", lane->plan.text);
     log_number(&line, "failures", lane->dns_failures);
     log_end(&line);
+}
+
+/* The look-ups of the lane failed for now: nothing is written, and no attempt is spent. */
+static void rest_for_dns(struct lane *lane, int64_t wait_ms)
+{
+    char fault[sizeof lane->fault];
+
+    lane->dns_failures++;
+    lane->was_tried = true;
+    log_dns(lane);
+    (void)snprintf(fault, sizeof fault, "%.15s %.280s", lane->plan.status, lane->plan.text);
+    lane_rest(lane, deliver_now(lane->deliver) + wait_ms, WHY_DNS, fault);
 }
 
 static void on_route(void *owner, struct plan *plan)
@@ -163,10 +176,7 @@ static void on_route(void *owner, struct plan *plan)
     }
     lane->has_plan = false;
     at = lane->dns_failures < 2 ? lane->dns_failures : 2;
-    lane->dns_failures++;
-    lane->was_tried = true;
-    log_dns(lane);
-    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[at], WHY_DNS, plan->text);
+    rest_for_dns(lane, dns_backoff_ms[at]);
 }
 
 static void plan_for_route(struct lane *lane, const struct route *route)
@@ -203,14 +213,13 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
         join(lane);
         return;
     }
-    lane->dns_failures++;
-    lane->was_tried = true;
+    (void)snprintf(plan->status, sizeof plan->status, "%s",
+                   answer->result == RESULT_DNS_FAILURE ? "4.4.3" : "4.4.4");
     (void)snprintf(plan->text, sizeof plan->text,
                    "the host of the route, %.120s, has no address: %.120s",
                    plan->hosts[0].name,
                    answer->text[0] ? answer->text : result_text(answer->result));
-    log_dns(lane);
-    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[0], WHY_DNS, plan->text);
+    rest_for_dns(lane, dns_backoff_ms[0]);
 }
 
 static void start_route(struct lane *lane, const struct route *route)

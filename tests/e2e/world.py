@@ -39,11 +39,16 @@ def tool(name):
 _ports = set()
 
 
-def free_port(host="127.0.0.1", kind=socket.SOCK_STREAM):
+def free_port(host="127.0.0.1"):
+    """A port that is free for TCP and, for name servers, for UDP."""
     while True:
-        with socket.socket(socket.AF_INET, kind) as probe:
-            probe.bind((host, 0))
-            port = probe.getsockname()[1]
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            tcp.bind((host, 0))
+            port = tcp.getsockname()[1]
+            try:
+                udp.bind((host, port))
+            except OSError:
+                continue
         if port not in _ports:
             _ports.add(port)
             return port
@@ -137,6 +142,8 @@ class Relay:
             route = f'[[route]]\nname = "hop"\nmatch = ["*"]\nhost = "127.0.0.1"\nport = {p["hop"]}\n'
             if "tls" not in p["delivery"]:
                 route += 'tls = "off"\n'
+        private = "" if "allow_private_networks" in p["delivery"] else \
+            "allow_private_networks = true\n"
         text = f"""
 [server]
 hostname = "relay.test"
@@ -160,8 +167,7 @@ allow_network_filesystem = true
 [dns]
 {dns}
 [delivery]
-allow_private_networks = true
-ca_file = "{self.certificate}"
+{private}ca_file = "{self.certificate}"
 {p["delivery"]}
 [log]
 output = "{self.log_path}"
@@ -385,11 +391,11 @@ class Hop:
         self.connections = 0
         self.commands = []      # (session number, line)
         self.lock = threading.Lock()
-        self.listener = socket.socket()
+        self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((host, port))
         self.listener.listen(512)
-        self.host, self.port = self.listener.getsockname()
+        self.host, self.port = self.listener.getsockname()[:2]
         self.is_open = True
         self.sockets = set()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -552,7 +558,7 @@ class Dns:
     def __init__(self, case, zones):
         self.folder = tempfile.mkdtemp(prefix="smtpd-dns-")
         case.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
-        self.port = free_port(kind=socket.SOCK_DGRAM)
+        self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         for folder in ("zones", "run", "db"):
             os.mkdir(os.path.join(self.folder, folder))

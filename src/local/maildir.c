@@ -25,9 +25,29 @@ static void fail(struct maildir_box *box, const char *what, const char *path)
     box->fd = -1;
 }
 
-static bool make_one(const char *path)
+static void sync_folder(struct maildir_box *box, const char *path)
 {
-    return mkdir(path, 0700) == 0 || errno == EEXIST;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0 || fsync(fd) != 0)
+        fail(box, "sync", path);
+    if (fd >= 0)
+        (void)close(fd);
+}
+
+/* A new folder stays when its name is synced, in the folder above it. */
+static bool make_one(struct maildir_box *box, const char *path)
+{
+    const char *name = strrchr(path, '/');
+    char above[PATH_BYTES];
+
+    if (mkdir(path, 0700) != 0)
+        return errno == EEXIST;
+    if (!name || name == path)
+        return true;
+    if (slice_copy_text((struct slice){path, (size_t)(name - path)}, above, sizeof above))
+        sync_folder(box, above);
+    return box->result == RESULT_OK;
 }
 
 /* Each part of the path before the last. */
@@ -39,8 +59,9 @@ static bool make_parents(struct maildir_box *box, const char *path)
         return false;
     for (char *at = strchr(partial + 1, '/'); at; at = strchr(at + 1, '/')) {
         *at = '\0';
-        if (!make_one(partial)) {
-            fail(box, "make the folder", partial);
+        if (!make_one(box, partial)) {
+            if (box->result == RESULT_OK)
+                fail(box, "make the folder", partial);
             return false;
         }
         *at = '/';
@@ -50,9 +71,10 @@ static bool make_parents(struct maildir_box *box, const char *path)
 
 static bool make_folder(struct maildir_box *box, const char *path)
 {
-    if (make_one(path))
+    if (make_one(box, path))
         return true;
-    if (errno == ENOENT && make_parents(box, path) && make_one(path))
+    if (box->result == RESULT_OK && errno == ENOENT && make_parents(box, path) &&
+        make_one(box, path))
         return true;
     if (box->result == RESULT_OK)
         fail(box, "make the folder", path);
@@ -98,6 +120,22 @@ static bool is_in_cur(const struct maildir_box *box, const char *name)
     return is_found;
 }
 
+/* The try that stored it may have ended before its folder was synced. */
+static bool find_stored(struct maildir_box *box, const char *name)
+{
+    char path[PATH_BYTES];
+    bool is_new;
+
+    path_in(box, "new", name, path);
+    is_new = access(path, F_OK) == 0;
+    if (!is_new && !is_in_cur(box, name))
+        return false;
+    box->is_there = true;
+    path_in(box, is_new ? "new" : "cur", "", path);
+    sync_folder(box, path);
+    return true;
+}
+
 static void write_all(struct maildir_box *box, const char *data, size_t length)
 {
     while (box->fd >= 0 && length > 0) {
@@ -122,11 +160,8 @@ static void open_box(const struct maildir_message *message, struct maildir_box *
     box->fd = -1;
     if (!make_folders(box))
         return;
-    path_in(box, "new", message->name, path);
-    if (access(path, F_OK) == 0 || is_in_cur(box, message->name)) {
-        box->is_there = true;
+    if (find_stored(box, message->name))
         return;
-    }
     path_in(box, "tmp", message->name, path);
     (void)unlink(path); /* of a process that was killed */
     box->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -169,16 +204,6 @@ void maildir_write(struct maildir_message *message, struct slice piece)
         }
     }
     write_to_all(message, converted, length);
-}
-
-static void sync_folder(struct maildir_box *box, const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0 || fsync(fd) != 0)
-        fail(box, "sync", path);
-    if (fd >= 0)
-        (void)close(fd);
 }
 
 static void finish_box(const struct maildir_message *message, struct maildir_box *box)

@@ -44,6 +44,7 @@ struct attempt {
     unsigned drops;          /* in the middle of a transaction */
     struct fault fault;      /* of the last host */
     const struct said *lack; /* what a host lacked for this message */
+    bool has_missed;         /* a host that could not be asked */
     /* the transaction */
     uint32_t batch[LIMIT_GROUP_RECIPIENTS];
     uint32_t batch_count;
@@ -136,6 +137,14 @@ static bool has_open(const struct attempt *attempt)
     return false;
 }
 
+static bool has_answer(const struct attempt *attempt)
+{
+    for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
+        if (attempt->outcomes[i].verdict != VERDICT_OPEN)
+            return true;
+    return false;
+}
+
 /* Every recipient has an outcome: the connection is free for the next, the rest is paper.
  */
 static void finish(struct attempt *attempt)
@@ -182,6 +191,35 @@ static bool host_rests(const struct attempt *attempt, const struct plan_host *ho
     return memory && memory->until_ms > deliver_now(attempt->deliver);
 }
 
+/* It rests, or an idle connection of it showed already what it lacks. */
+static bool is_passed_over(struct attempt *attempt, const struct plan_host *host)
+{
+    if (attempt->lack && strcmp(attempt->lack->host, host->name) == 0)
+        return true;
+    if (!host_rests(attempt, host))
+        return false;
+    attempt->has_missed = true;
+    return true;
+}
+
+/* What a host lacked is the answer once all hosts were asked. One that could not be asked
+ * may have it: the message waits for that one. */
+static void finish_for_lack(struct attempt *attempt)
+{
+    char status[sizeof attempt->lack->status];
+
+    if (!attempt->has_missed) {
+        set_open(attempt, VERDICT_FAILED, attempt->lack);
+        finish(attempt);
+        return;
+    }
+    (void)snprintf(status, sizeof status, "4%s", attempt->lack->status + 1);
+    set_open(
+        attempt, VERDICT_DEFERRED,
+        said_words(&attempt->arena, 451, status, attempt->lack->text, attempt->lack->host));
+    finish(attempt);
+}
+
 /* No host is left. What a host lacked is an answer; else the destination is at fault. */
 static void hosts_exhausted(struct attempt *attempt)
 {
@@ -189,15 +227,18 @@ static void hosts_exhausted(struct attempt *attempt)
     struct fault fault = attempt->fault;
 
     if (attempt->lack) {
-        set_open(attempt, VERDICT_FAILED, attempt->lack);
-        finish(attempt);
+        finish_for_lack(attempt);
         return;
     }
     if (attempt->drops > 0) {
         finish(attempt);
         return;
     }
-    give_up(attempt);
+    /* Behind a first transaction its answers must not be lost: nobody gets it twice. */
+    if (has_answer(attempt))
+        finish(attempt);
+    else
+        give_up(attempt);
     if (fault.text[0])
         destination_fault(destination, &fault);
     else
@@ -239,7 +280,7 @@ static void connect_next(struct attempt *attempt)
         }
     }
     while (attempt->host_at < destination->plan.host_count &&
-           host_rests(attempt, current_host(attempt)))
+           is_passed_over(attempt, current_host(attempt)))
         attempt->host_at++;
     if (attempt->host_at >= destination->plan.host_count) {
         hosts_exhausted(attempt);
@@ -404,7 +445,12 @@ static void choose_batch(struct attempt *attempt)
 
 static void on_next_host(void *owner)
 {
-    next_host(owner);
+    struct attempt *attempt = owner;
+
+    if (attempt->is_reused)
+        connect_next(attempt); /* it may have been any host: all others are still to ask */
+    else
+        next_host(attempt);
 }
 
 static void begin_transaction(struct attempt *attempt)
@@ -415,8 +461,7 @@ static void begin_transaction(struct attempt *attempt)
         attempt->lack = lack;
         connection_rest(attempt->connection);
         attempt->connection = NULL;
-        if (attempt->is_reused)
-            attempt->hosts_tried = 1; /* no further idle one: it may be the same host */
+        attempt->hosts_tried++; /* no further idle one: it may be the same host */
         loop_defer(attempt->deliver->rooms.loop, &attempt->again, on_next_host, attempt);
         return;
     }
@@ -705,6 +750,7 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
         return;
     }
     host_fault(attempt->deliver, current_host(attempt)->name);
+    attempt->has_missed = true;
     drop_connection(attempt, false);
     next_host(attempt);
 }
@@ -715,6 +761,7 @@ static void broken_inside(struct attempt *attempt)
                     attempt->hosts_tried > 0;
 
     attempt->drops++;
+    attempt->has_missed = true;
     drop_connection(attempt, false);
     close_body(attempt);
     if (attempt->drops == 1 && has_next && !attempt->dot_was_sent) {

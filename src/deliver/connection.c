@@ -476,6 +476,8 @@ static int64_t patience(void *self, int state, int64_t row_ms)
         ms = t->ehlo;
     else if (state == STATE_STARTTLS)
         ms = t->starttls;
+    else if (state == STATE_SECURE && t->starttls > 0 && t->starttls < row_ms)
+        ms = t->starttls;
     else if (state >= STATE_AUTH && state <= STATE_AUTH_PASSWORD)
         ms = t->auth;
     return ms ? ms : row_ms;

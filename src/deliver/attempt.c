@@ -185,8 +185,7 @@ static const struct plan_host *current_host(const struct attempt *attempt)
 
 static bool host_rests(const struct attempt *attempt, const struct plan_host *host)
 {
-    const struct host_memory *memory =
-        map_get(attempt->deliver->hosts, slice_of(host->name));
+    const struct host_memory *memory = host_find(attempt->destination, host->name);
 
     return memory && memory->until_ms > deliver_now(attempt->deliver);
 }
@@ -429,7 +428,7 @@ static void send_more(struct attempt *attempt)
 static void choose_batch(struct attempt *attempt)
 {
     const struct host_memory *memory =
-        map_get(attempt->deliver->hosts, slice_of(connection_host(attempt->connection)));
+        host_find(attempt->destination, connection_host(attempt->connection));
     uint32_t most = destination_settings(attempt->destination)->recipients_per_transaction;
 
     if (memory && memory->recipients_max && memory->recipients_max < most)
@@ -608,7 +607,7 @@ static void on_mail_reply(struct attempt *attempt, const struct reply *reply)
 {
     /* It answers about a message: it works. */
     destination_works(attempt->destination);
-    host_works(attempt->deliver, connection_host(attempt->connection));
+    host_works(attempt->destination, connection_host(attempt->connection));
     attempt->mail_is_ok = reply_is_positive(reply);
     if (!attempt->mail_is_ok)
         judge_batch(attempt, reply,
@@ -633,7 +632,7 @@ static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
     if (attempt->accepted_count > 0 &&
         (reply->code == 452 || (reply->code == 552 && reply->enhanced.subject == 5))) {
         attempt->rest_waits = true;
-        memory = host_memory(attempt->deliver, connection_host(attempt->connection));
+        memory = host_memory(attempt->destination, connection_host(attempt->connection));
         if (memory)
             memory->recipients_max = attempt->accepted_count;
         return;
@@ -749,7 +748,7 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
             connection_open(attempt->destination, current_host(attempt), &events, attempt);
         return;
     }
-    host_fault(attempt->deliver, current_host(attempt)->name);
+    host_fault(attempt->destination, current_host(attempt)->name);
     attempt->has_missed = true;
     drop_connection(attempt, false);
     next_host(attempt);

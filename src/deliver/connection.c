@@ -258,7 +258,7 @@ static int tls_failed(struct connection *connection, const char *text)
     struct host_memory *host;
 
     if (connection->level == TLS_OPPORTUNISTIC) {
-        host = host_memory(connection->deliver, connection->host.name);
+        host = host_memory(connection->destination, connection->host.name);
         if (host)
             host->clear_until_ms = deliver_now(connection->deliver) + CLEAR_MEMORY_MS;
         connection->without_tls = true;
@@ -631,7 +631,7 @@ struct connection *connection_open(struct destination *destination,
 {
     struct connection *connection = NEW(struct connection);
     struct deliver *deliver = destination->deliver;
-    const struct host_memory *memory = map_get(deliver->hosts, slice_of(host->name));
+    const struct host_memory *memory = host_find(destination, host->name);
 
     connection->destination = destination;
     connection->deliver = deliver;

@@ -200,9 +200,12 @@ void destination_fault(struct destination *destination, const struct fault *faul
 void destination_wait_for_hosts(struct destination *destination);
 void destination_works(struct destination *destination);
 void destination_ended(struct destination *destination); /* an attempt or load is over */
-struct host_memory *host_memory(struct deliver *deliver, const char *name);
-void host_fault(struct deliver *deliver, const char *name);
-void host_works(struct deliver *deliver, const char *name);
+/* What is remembered of a host, by its name; apart for each port, route and [[destination]],
+ * because a fault may lie in what these ask for (TLS, a log-in). */
+struct host_memory *host_find(const struct destination *destination, const char *name);
+struct host_memory *host_memory(struct destination *destination, const char *name);
+void host_fault(struct destination *destination, const char *name);
+void host_works(struct destination *destination, const char *name);
 void destination_free(struct destination *destination);
 
 /* scheduler.c: lanes */

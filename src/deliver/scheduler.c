@@ -532,7 +532,7 @@ void deliver_why(const struct deliver *deliver, const char *lane_text, struct wh
     (void)snprintf(why->text, sizeof why->text, "%s", lane->fault);
 }
 
-static void wake(struct deliver *deliver, struct lane *lane)
+static void wake(struct lane *lane)
 {
     struct destination *destination = lane->destination;
 
@@ -541,7 +541,7 @@ static void wake(struct deliver *deliver, struct lane *lane)
         destination->until_ms = 0;
         for (size_t i = 0; i < destination->plan.host_count; i++) {
             struct host_memory *host =
-                map_get(deliver->hosts, slice_of(destination->plan.hosts[i].name));
+                host_find(destination, destination->plan.hosts[i].name);
 
             if (host)
                 host->until_ms = 0;
@@ -560,14 +560,14 @@ void deliver_wake(struct deliver *deliver, const char *lane_text)
     if (lane_text) {
         domain_queue = queue_find_domain_queue(deliver->rooms.queue, lane_text);
         if (domain_queue && domain_queue_attachment(domain_queue))
-            wake(deliver, domain_queue_attachment(domain_queue));
+            wake(domain_queue_attachment(domain_queue));
         if (domain_queue)
             domain_queue_wake(domain_queue);
         return;
     }
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         if (domain_queue_attachment(domain_queue))
-            wake(deliver, domain_queue_attachment(domain_queue));
+            wake(domain_queue_attachment(domain_queue));
         domain_queue_wake(domain_queue);
     }
 }

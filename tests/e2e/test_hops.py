@@ -197,6 +197,41 @@ class TimeLimits(unittest.TestCase):
                          r'(?m)^idle_timeout = "5m" +# default$')
 
 
+class FaultsApart(Base):
+    """DESIGN: 'Three scopes are kept apart: limits, back-off, statistics hang on destination'."""
+
+    def rests_long(self, relay, recipient):
+        """Four faults: the back-off is longer than any wait of a test."""
+        send(relay, [recipient])
+        for count in range(1, 5):
+            found = self.backoffs(relay, count)
+            if count < 4:
+                relay.command("queue", "retry", "--all")
+        self.assertGreater(found[-1]["wait"], 200)
+
+    def test_a_route_at_fault_does_not_hold_another_to_the_same_host(self):
+        """DESIGN: 'back-off ... hang on destination': another port of the host is another matter."""
+        hop, dead = Hop(self), world.free_port()
+        relay = Relay(self, queue='retry = ["1h"]\n', extra="".join(
+            f'[[route]]\nname = "{name}"\nmatch = "{name}.test"\nhost = "127.0.0.1"\n'
+            f'port = {port}\ntls = "off"\n' for name, port in (("dead", dead), ("live", hop.port))))
+        self.rests_long(relay, "r@dead.test")
+        send(relay, ["r@live.test"])
+        world.wait_for(lambda: hop.delivered() == {"r@live.test": 1}, "the delivery")
+        books(self, relay, [hop], ["r@dead.test", "r@live.test"])
+
+    def test_a_domain_with_strict_tls_does_not_hold_others_of_its_host(self):
+        """DESIGN: 'TLS policy stays with the domain': what it refuses is no fault for the others."""
+        dns = Dns(self, {"test": "strict MX 10 mx\nplain MX 10 mx\nmx A 127.0.0.53\n"})
+        hop = Hop(self, host="127.0.0.53")
+        relay = Relay(self, dns=dns, queue='retry = ["1h"]\n', delivery=f"port = {hop.port}\n",
+                      extra='[[destination]]\nmatch = "strict.test"\ntls = "required"\n')
+        self.rests_long(relay, "r@strict.test")
+        send(relay, ["r@plain.test"])
+        world.wait_for(lambda: hop.delivered() == {"r@plain.test": 1}, "the delivery")
+        books(self, relay, [hop], ["r@strict.test", "r@plain.test"])
+
+
 class OtherMailExchangers(Base):
     """DESIGN: '8-bit content without 8BITMIME: other MX hosts first, then bounce 5.6.3; SMTPUTF8
     needed and not offered: 5.6.7.'"""

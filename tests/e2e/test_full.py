@@ -147,6 +147,28 @@ class Clock(unittest.TestCase):
         self.relay.start()
         self.one_attempt_each()
 
+    def test_nothing_expires_untried_behind_a_destination_that_is_down(self):
+        """G6: 'nothing expires untried: after a start ... each message gets one attempt first': the
+        start finds the destination down; what came after it expires, what waited before it does
+        not, although it is older, and goes when the destination is back."""
+        port = world.free_port()  # nobody listens
+        self.relay.stop()
+        self.relay.write_config(hop=port, queue='retry = ["1h"]\nexpire = "10s"\n')
+        self.relay.start()
+        send(self.relay, ["old@x.test"])
+        self.relay.stop()
+        self.relay.start()
+        mark = self.relay.log_mark()
+        send(self.relay, ["new@x.test"])
+        world.wait_for(lambda: self.relay.event("deliver.expired", mark), "the expiry")
+        expired = {e["recipient"] for e in self.relay.events("deliver.expired")}
+        self.assertEqual(expired, {"new@x.test"})
+        hop = Hop(self, port=port)
+        self.relay.command("queue", "retry", "--all")
+        self.relay.wait_empty()
+        self.assertEqual(hop.delivered().get("old@x.test"), 1)
+        books(self, self.relay, [hop], ["old@x.test", "new@x.test"], expired)
+
     def test_nothing_expires_untried_after_a_step_of_the_clock(self):
         """G6: '... or a step of the clock, each message gets one attempt first'; DESIGN, Time: 'a
         step above 60 s is one warning event'."""

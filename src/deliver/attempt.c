@@ -117,7 +117,7 @@ static const struct plan_host *current_host(const struct attempt *attempt)
 static bool is_passed_over(struct attempt *attempt)
 {
     const struct host_memory *memory =
-        map_get(attempt->deliver->hosts, slice_of(current_host(attempt)->name));
+        host_find(attempt->destination, current_host(attempt)->name);
 
     if (attempt->lacking & UINT32_C(1) << attempt->order[attempt->host_at])
         return true;
@@ -159,13 +159,17 @@ static void hosts_exhausted(struct attempt *attempt)
     struct destination *destination = attempt->destination;
     struct fault fault = attempt->fault;
 
-    if (attempt->lack || attempt->drops > 0 || has_outcome(attempt)) {
+    if (attempt->lack || attempt->drops > 0) {
         if (attempt->lack)
             judge_lack(attempt);
         attempt_finish(attempt);
         return;
     }
-    give_up(attempt);
+    /* Behind a first transaction its answers must not be lost: nobody gets it twice. */
+    if (has_outcome(attempt))
+        attempt_finish(attempt);
+    else
+        give_up(attempt);
     if (fault.text[0])
         destination_fault(destination, &fault);
     else
@@ -259,7 +263,7 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
             connection_open(attempt->destination, current_host(attempt), &events, attempt);
         return;
     }
-    host_fault(attempt->deliver, current_host(attempt)->name);
+    host_fault(attempt->destination, current_host(attempt)->name);
     attempt_drop_connection(attempt, false);
     next_host(attempt);
 }

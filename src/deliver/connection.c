@@ -198,7 +198,7 @@ struct connection *connection_open(struct destination *destination,
 {
     struct connection *connection = NEW(struct connection);
     struct deliver *deliver = destination->deliver;
-    const struct host_memory *memory = map_get(deliver->hosts, slice_of(host->name));
+    const struct host_memory *memory = host_find(destination, host->name);
     const struct machine_row *rows;
     int row_count;
 

@@ -23,46 +23,69 @@ enum {
     HOSTS_REMEMBERED = 100000,
     FORGET_MS = 3600000,
     FORGET_LOOK = 16,
-    ROOM_LOOK_MS = 100
+    ROOM_LOOK_MS = 100,
+    HOST_KEY = 640
 };
 
 /* ---- hosts ---- */
 
-struct host_memory *host_memory(struct deliver *deliver, const char *name)
+static struct slice host_key(const struct destination *destination, const char *name,
+                             char text[HOST_KEY])
 {
-    struct host_memory *host = map_get(deliver->hosts, slice_of(name));
+    const struct plan *plan = &destination->plan;
+
+    if (plan->is_route)
+        (void)snprintf(text, HOST_KEY, "%s:%u/%s", name, plan->port, plan->route_name);
+    else
+        (void)snprintf(text, HOST_KEY, "%s:%u#%d", name, plan->port, plan->rule);
+    return slice_of(text);
+}
+
+struct host_memory *host_find(const struct destination *destination, const char *name)
+{
+    char text[HOST_KEY];
+
+    return map_get(destination->deliver->hosts, host_key(destination, name, text));
+}
+
+struct host_memory *host_memory(struct destination *destination, const char *name)
+{
+    struct deliver *deliver = destination->deliver;
+    struct host_memory *host = host_find(destination, name);
+    char text[HOST_KEY];
+    struct slice mine = host_key(destination, name, text);
     size_t position = 0;
     struct slice key;
 
     if (host)
         return host;
     host = NEW(struct host_memory);
-    if (map_set(deliver->hosts, slice_of(name), host) == RESULT_OK)
+    if (map_set(deliver->hosts, mine, host) == RESULT_OK)
         return host;
     /* Full: one that says nothing any more goes; any, if there is none. */
     (void)map_next(deliver->hosts, &position, &key);
     memory_free(map_remove(deliver->hosts, key));
-    if (map_set(deliver->hosts, slice_of(name), host) != RESULT_OK)
+    if (map_set(deliver->hosts, mine, host) != RESULT_OK)
         return NULL;
     return host;
 }
 
-void host_fault(struct deliver *deliver, const char *name)
+void host_fault(struct destination *destination, const char *name)
 {
-    struct host_memory *host = host_memory(deliver, name);
+    struct host_memory *host = host_memory(destination, name);
     uint32_t random;
 
     if (!host)
         return;
     secure_random(&random, sizeof random);
     host->failures++;
-    host->until_ms = deliver_now(deliver) +
+    host->until_ms = deliver_now(destination->deliver) +
                      schedule_backoff(host->failures, HOST_FIRST_MS, HOST_MOST_MS, random);
 }
 
-void host_works(struct deliver *deliver, const char *name)
+void host_works(struct destination *destination, const char *name)
 {
-    struct host_memory *host = map_get(deliver->hosts, slice_of(name));
+    struct host_memory *host = host_find(destination, name);
 
     if (host)
         host->failures = 0, host->until_ms = 0;
@@ -384,8 +407,7 @@ void destination_wait_for_hosts(struct destination *destination)
     int64_t until_ms = INT64_MAX;
 
     for (size_t i = 0; i < plan->host_count; i++) {
-        const struct host_memory *host =
-            map_get(destination->deliver->hosts, slice_of(plan->hosts[i].name));
+        const struct host_memory *host = host_find(destination, plan->hosts[i].name);
 
         if (!host || host->until_ms < until_ms)
             until_ms = host ? host->until_ms : 0;

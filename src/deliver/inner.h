@@ -220,9 +220,12 @@ void destination_fault(struct destination *destination, const struct fault *faul
 void destination_wait_for_hosts(struct destination *destination);
 void destination_works(struct destination *destination);
 void destination_ended(struct destination *destination); /* an attempt or load is over */
-struct host_memory *host_memory(struct deliver *deliver, const char *name);
-void host_fault(struct deliver *deliver, const char *name);
-void host_works(struct deliver *deliver, const char *name);
+/* What is remembered of a host, by its name; apart for each port, route and [[destination]],
+ * because a fault may lie in what these ask for (TLS, a log-in). */
+struct host_memory *host_find(const struct destination *destination, const char *name);
+struct host_memory *host_memory(struct destination *destination, const char *name);
+void host_fault(struct destination *destination, const char *name);
+void host_works(struct destination *destination, const char *name);
 void destination_free(struct destination *destination);
 
 /* lane.c; the first two are the queue's watchers */
@@ -234,7 +237,7 @@ void lane_attach(struct lane *lane, struct destination *destination); /* NULL: t
 /* What waits behind a fault expires too (G6): some of it; called again and again. */
 void lane_expire_some(struct lane *lane);
 /* Forgets the back-offs that hold it; its domain queue is woken by the caller. */
-void lane_wake(struct deliver *deliver, struct lane *lane);
+void lane_wake(struct lane *lane);
 
 /* settle.c: takes work and outcomes (one per recipient of the lease, copied). */
 struct settle_facts {

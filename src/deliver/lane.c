@@ -122,21 +122,24 @@ static void log_dns(const struct lane *lane)
 
     log_start(&line, LOG_WARNING, "deliver.dns_backoff");
     log_text(&line, "domain", domain_queue_lane(lane->domain_queue));
+    log_text(&line, "status", lane->plan.status);
     log_text(&line, "message", lane->plan.text);
     log_number(&line, "failures", lane->dns_failures);
     log_end(&line);
 }
 
 /* The domain queue backs off; its mail is left as it is. */
-static void rest_for_dns(struct lane *lane, const char *text)
+static void rest_for_dns(struct lane *lane)
 {
     size_t at = lane->dns_failures < 2 ? lane->dns_failures : 2;
+    char fault[sizeof lane->fault];
 
     lane->has_plan = false;
     lane->dns_failures++;
     lane->was_tried = true;
     log_dns(lane);
-    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[at], WHY_DNS, text);
+    (void)snprintf(fault, sizeof fault, "%.15s %.280s", lane->plan.status, lane->plan.text);
+    lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[at], WHY_DNS, fault);
 }
 
 static void on_route(void *owner, struct plan *plan)
@@ -152,7 +155,7 @@ static void on_route(void *owner, struct plan *plan)
         join(lane);
         return;
     }
-    rest_for_dns(lane, plan->text);
+    rest_for_dns(lane);
 }
 
 static void plan_for_route(struct lane *lane, const struct route *route)
@@ -190,11 +193,13 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
         join(lane);
         return;
     }
+    (void)snprintf(plan->status, sizeof plan->status, "%s",
+                   answer->result == RESULT_DNS_FAILURE ? "4.4.3" : "4.4.4");
     (void)snprintf(plan->text, sizeof plan->text,
                    "the host of the route, %.120s, has no address: %.120s",
                    plan->hosts[0].name,
                    answer->text[0] ? answer->text : result_text(answer->result));
-    rest_for_dns(lane, plan->text);
+    rest_for_dns(lane);
 }
 
 static void start_route(struct lane *lane, const struct route *route)
@@ -285,7 +290,7 @@ void lane_expire_some(struct lane *lane)
 
 /* ---- an operator says: now ---- */
 
-void lane_wake(struct deliver *deliver, struct lane *lane)
+void lane_wake(struct lane *lane)
 {
     struct destination *destination = lane->destination;
 
@@ -294,7 +299,7 @@ void lane_wake(struct deliver *deliver, struct lane *lane)
         destination->until_ms = 0;
         for (size_t i = 0; i < destination->plan.host_count; i++) {
             struct host_memory *host =
-                map_get(deliver->hosts, slice_of(destination->plan.hosts[i].name));
+                host_find(destination, destination->plan.hosts[i].name);
 
             if (host)
                 host->until_ms = 0;

@@ -175,7 +175,7 @@ static int tls_failed(struct connection *connection, const char *text)
         return STATE_BROKEN;
     }
     if (connection->level == TLS_OPPORTUNISTIC) {
-        host = host_memory(connection->deliver, connection->host.name);
+        host = host_memory(connection->destination, connection->host.name);
         if (host)
             host->clear_until_ms = deliver_now(connection->deliver) + CLEAR_MEMORY_MS;
         connection->without_tls = true;
@@ -393,6 +393,8 @@ int64_t opening_patience(void *self, int state, int64_t row_ms)
     else if (state == STATE_EHLO || state == STATE_HELO || state == STATE_EHLO_SECURE)
         ms = t->ehlo;
     else if (state == STATE_STARTTLS)
+        ms = t->starttls;
+    else if (state == STATE_SECURE && t->starttls > 0 && t->starttls < row_ms)
         ms = t->starttls;
     else if (state >= STATE_AUTH && state <= STATE_AUTH_PASSWORD)
         ms = t->auth;

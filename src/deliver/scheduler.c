@@ -292,14 +292,14 @@ void deliver_wake(struct deliver *deliver, const char *lane_text)
     if (lane_text) {
         domain_queue = queue_find_domain_queue(deliver->rooms.queue, lane_text);
         if (domain_queue && domain_queue_attachment(domain_queue))
-            lane_wake(deliver, domain_queue_attachment(domain_queue));
+            lane_wake(domain_queue_attachment(domain_queue));
         if (domain_queue)
             domain_queue_wake(domain_queue);
         return;
     }
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         if (domain_queue_attachment(domain_queue))
-            lane_wake(deliver, domain_queue_attachment(domain_queue));
+            lane_wake(domain_queue_attachment(domain_queue));
         domain_queue_wake(domain_queue);
     }
 }

@@ -155,7 +155,7 @@ static void send_more(struct attempt *attempt)
 static void choose_batch(struct attempt *attempt)
 {
     const struct host_memory *memory =
-        map_get(attempt->deliver->hosts, slice_of(connection_host(attempt->connection)));
+        host_find(attempt->destination, connection_host(attempt->connection));
     uint32_t most = destination_settings(attempt->destination)->recipients_per_transaction;
 
     if (memory && memory->recipients_max && memory->recipients_max < most)
@@ -325,7 +325,7 @@ static void on_mail_reply(struct attempt *attempt, const struct reply *reply)
 {
     /* It answers about a message: it works. */
     destination_works(attempt->destination);
-    host_works(attempt->deliver, connection_host(attempt->connection));
+    host_works(attempt->destination, connection_host(attempt->connection));
     attempt->mail_is_ok = reply_is_positive(reply);
     if (!attempt->mail_is_ok)
         judge_batch(attempt, reply,
@@ -360,7 +360,7 @@ static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
     }
     if (attempt->accepted_count > 0 && is_too_many(reply)) {
         attempt->rest_waits = true;
-        memory = host_memory(attempt->deliver, connection_host(attempt->connection));
+        memory = host_memory(attempt->destination, connection_host(attempt->connection));
         if (memory)
             memory->recipients_max = attempt->accepted_count;
         return;

@@ -167,8 +167,10 @@ static void open_box(const struct maildir_message *message, struct maildir_box *
         return;
     }
     box->is_there = !message->is_fresh && is_in_cur(box, message->name);
-    if (box->is_there)
+    if (box->is_there) {
+        sync_folder(box, "cur");
         return;
+    }
     path_in(box, "tmp", message->name, path);
     (void)unlink(path); /* of a process that was killed */
     box->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

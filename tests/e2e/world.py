@@ -153,6 +153,8 @@ class Relay:
             if "tls" not in p["delivery"]:
                 route += 'tls = "off"\n'
         policy = f'[policy]\n{p["policy"]}' if p["policy"] else ""
+        private = "" if "allow_private_networks" in p["delivery"] else \
+            "allow_private_networks = true\n"
         text = f"""
 [server]
 hostname = "relay.test"
@@ -177,8 +179,7 @@ allow_network_filesystem = true
 [dns]
 {dns}
 [delivery]
-allow_private_networks = true
-ca_file = "{self.certificate}"
+{private}ca_file = "{self.certificate}"
 {p["delivery"]}
 [log]
 output = "{self.log_path}"
@@ -402,11 +403,11 @@ class Hop:
         self.connections = 0
         self.commands = []      # (session number, line)
         self.lock = threading.Lock()
-        self.listener = socket.socket()
+        self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.listener.bind((host, port))
         self.listener.listen(512)
-        self.host, self.port = self.listener.getsockname()
+        self.host, self.port = self.listener.getsockname()[:2]
         self.is_open = True
         self.sockets = set()
         threading.Thread(target=self._accept, daemon=True).start()

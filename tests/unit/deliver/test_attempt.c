@@ -1,6 +1,7 @@
 /* Whose fault it is: the host's (another host, a back-off, nothing written) or the message's (its
  * group is written). And leaving, at each stage. */
 #include "deliver_world.h"
+#include "known_hosts.h"
 
 /* Nothing was learned about the message: nothing is spent, nothing is written. */
 static void expect_untouched(struct world *w, uint64_t commits)
@@ -100,7 +101,7 @@ TEST(attempt, a_host_that_failed_is_passed_over_until_its_back_off_ends)
     WORLD_UNTIL(w, world_is_empty(w));
     assert_int_equal(w->peers[0].accepted, 1); /* not asked again */
     assert_int_equal(w->peers[1].accepted, 2);
-    host_memory(w->deliver, "mx1.test")->until_ms = 1;
+    world_host(w, "mx1.test")->until_ms = 1;
     smtp_peer_play(&w->peers[0], GREET TAKE "C: QUIT\n");
     (void)world_send(w, "z@two.test");
     WORLD_UNTIL(w, world_is_empty(w));
@@ -206,7 +207,7 @@ TEST(attempt, an_idle_connection_that_was_closed_is_nobodys_fault)
     WORLD_UNTIL(w, world_is_empty(w));
     assert_int_equal(world_counts(w).recipients_delivered, 2);
     assert_int_equal(world_counts(w).recipients_deferred, 0);
-    assert_null(map_get(w->deliver->hosts, SLICE("mx1.test")));
+    assert_int_equal(world_host(w, "mx1.test")->failures, 0);
 }
 
 /* ---- several transactions ---- */
@@ -272,7 +273,7 @@ TEST(attempt, every_host_is_asked_even_when_an_idle_connection_lacks_it)
     smtp_peer_play(&w->peers[1], GREET TAKE);
     (void)world_send(w, "x@two.test");
     WORLD_UNTIL(w, world_is_empty(w)); /* mx2 has an idle connection now */
-    host_memory(w->deliver, "mx1.test")->until_ms = 1;
+    world_host(w, "mx1.test")->until_ms = 1;
     w->envelope.has_8bit = true;
     smtp_peer_play(&w->peers[0], GREET_8BIT TAKE_8BIT);
     (void)world_send(w, "y@two.test");

@@ -1,5 +1,6 @@
 /* Limits, ready work, probes and back-off: all of it in memory. */
 #include "deliver_world.h"
+#include "known_hosts.h"
 
 static void wake(struct world *w, const char *lane)
 {
@@ -204,8 +205,8 @@ TEST(destination, while_every_host_rests_it_waits_for_the_first_of_them)
     struct world *w = *state;
     int64_t now_ms = deliver_now(w->deliver);
 
-    host_memory(w->deliver, "mx1.test")->until_ms = now_ms + 2 * (int64_t)HOUR_MS;
-    host_memory(w->deliver, "mx2.test")->until_ms = now_ms + HOUR_MS;
+    world_host(w, "mx1.test")->until_ms = now_ms + 2 * (int64_t)HOUR_MS;
+    world_host(w, "mx2.test")->until_ms = now_ms + HOUR_MS;
     (void)world_send(w, "x@two.test");
     WORLD_UNTIL(w, world_why(w, "two.test").kind == WHY_DESTINATION);
     assert_true(world_why(w, "two.test").until_ms == now_ms + HOUR_MS);
@@ -232,19 +233,42 @@ TEST(destination, the_fault_of_one_leaves_others_alone)
 TEST(destination, a_host_that_works_again_is_forgiven)
 {
     struct world *w = *state;
-    const struct host_memory *host = host_memory(w->deliver, "mx1.test");
+    struct destination any = world_destination(w);
+    const struct host_memory *host = host_memory(&any, "mx1.test");
     int64_t now_ms = deliver_now(w->deliver);
 
-    host_fault(w->deliver, "mx1.test");
+    host_fault(&any, "mx1.test");
     assert_int_equal(host->failures, 1);
     assert_true(host->until_ms > now_ms);
-    host_fault(w->deliver, "mx1.test");
+    host_fault(&any, "mx1.test");
     assert_true(host->until_ms >= now_ms + 54000);
-    host_works(w->deliver, "mx1.test");
+    host_works(&any, "mx1.test");
     assert_int_equal(host->failures, 0);
     assert_int_equal(host->until_ms, 0);
-    host_works(w->deliver, "never-heard-of.test");
-    assert_ptr_equal(host_memory(w->deliver, "mx1.test"), host);
+    host_works(&any, "never-heard-of.test");
+    assert_ptr_equal(host_memory(&any, "mx1.test"), host);
+}
+
+TEST(destination, what_is_known_of_a_host_is_kept_apart_by_port_route_and_rule)
+{
+    struct world *w = *state;
+    struct destination plain = world_destination(w);
+    struct destination port = plain;
+    struct destination rule = plain;
+    struct destination route = plain;
+
+    port.plan.port++;
+    rule.plan.rule = 0;
+    route.plan.is_route = true;
+    (void)strcpy(route.plan.route_name, "r");
+    host_fault(&plain, "mx1.test");
+    assert_int_equal(host_find(&plain, "mx1.test")->failures, 1);
+    assert_null(host_find(&port, "mx1.test"));
+    assert_null(host_find(&rule, "mx1.test"));
+    assert_null(host_find(&route, "mx1.test"));
+    host_fault(&route, "mx1.test");
+    (void)strcpy(route.plan.route_name, "s");
+    assert_null(host_find(&route, "mx1.test"));
 }
 
 /* ---- names ---- */
@@ -282,6 +306,7 @@ int main(void)
         T(while_every_host_rests_it_waits_for_the_first_of_them),
         T(the_fault_of_one_leaves_others_alone),
         T(a_host_that_works_again_is_forgiven),
+        T(what_is_known_of_a_host_is_kept_apart_by_port_route_and_rule),
         T(domains_with_the_same_hosts_are_one),
 #undef T
     };

@@ -1,5 +1,6 @@
 /* Each due domain queue finds its destination, or rests with the reason written on it. */
 #include "deliver_world.h"
+#include "known_hosts.h"
 
 static struct lane *lane_named(const struct world *w, const char *name)
 {
@@ -157,7 +158,7 @@ TEST(lane, waking_forgets_the_back_off_of_its_destination_and_hosts)
     smtp_peer_play(&w->peers[0], "S: 421 busy\nC: <closed>\n");
     (void)world_send(w, "x@a.test");
     WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION);
-    assert_true(host_memory(w->deliver, "mx1.test")->until_ms > deliver_now(w->deliver));
+    assert_true(world_host(w, "mx1.test")->until_ms > deliver_now(w->deliver));
     w->peers[0].serves = true;
     deliver_wake(w->deliver, "a.test");
     WORLD_UNTIL(w, world_is_empty(w));

@@ -392,9 +392,8 @@ int64_t opening_patience(void *self, int state, int64_t row_ms)
         ms = t->greeting;
     else if (state == STATE_EHLO || state == STATE_HELO || state == STATE_EHLO_SECURE)
         ms = t->ehlo;
-    else if (state == STATE_STARTTLS)
-        ms = t->starttls;
-    else if (state == STATE_SECURE && t->starttls > 0 && t->starttls < row_ms)
+    else if (state == STATE_STARTTLS ||
+             (state == STATE_SECURE && t->starttls > 0 && t->starttls < row_ms))
         ms = t->starttls;
     else if (state >= STATE_AUTH && state <= STATE_AUTH_PASSWORD)
         ms = t->auth;

@@ -253,7 +253,8 @@ void settle_start(struct work *work, const struct outcome *outcomes,
 /* An entry that is too old and behind a fault: loaded and settled without an attempt. */
 void settle_expired(struct lane *lane, struct destination *destination,
                     const struct queue_entry *entry);
-void settle_abort(struct deliver *deliver); /* what is not submitted yet is given back */
+/* What is not submitted yet is given back; returns how many had delivered something. */
+unsigned settle_abort(struct deliver *deliver);
 
 /* bounce.c */
 struct bounce;

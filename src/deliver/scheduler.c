@@ -217,7 +217,7 @@ unsigned deliver_abort(struct deliver *deliver)
         work->destination->loading--;
         work_free(work);
     }
-    settle_abort(deliver);
+    behind_dot += settle_abort(deliver);
     return behind_dot;
 }
 

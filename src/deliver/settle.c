@@ -445,9 +445,18 @@ void settle_expired(struct lane *lane, struct destination *destination,
     settle->load = queue_lease_load(lane->domain_queue, entry, on_expired_loaded, settle);
 }
 
-void settle_abort(struct deliver *deliver)
+static bool has_delivered(const struct settle *settle)
+{
+    for (uint32_t i = 0; settle->lease && i < settle->lease->group.recipient_count; i++)
+        if (settle->outcomes[i].verdict == VERDICT_DELIVERED)
+            return true;
+    return false;
+}
+
+unsigned settle_abort(struct deliver *deliver)
 {
     struct link *next;
+    unsigned delivered = 0;
 
     for (struct link *link = list_first(&deliver->settling); link; link = next) {
         struct settle *settle = CONTAINER_OF(link, struct settle, link);
@@ -455,6 +464,7 @@ void settle_abort(struct deliver *deliver)
         next = list_next(&deliver->settling, link);
         if (settle->is_submitted)
             continue; /* the last commit takes it; its memory goes with the process */
+        delivered += has_delivered(settle);
         if (settle->load)
             lease_load_cancel(settle->load);
         if (settle->bounce)
@@ -464,4 +474,5 @@ void settle_abort(struct deliver *deliver)
             lease_release(settle->lease);
         settle_free(settle);
     }
+    return delivered;
 }

@@ -101,8 +101,8 @@ void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver);
 /* No new lease; attempts before DATA are dropped and spend nothing; those behind the final
  * dot wait for their answer; `on_empty` once none is left and all is settled. */
 void deliver_drain(struct deliver *deliver, loop_fn *on_empty, void *owner);
-/* Ends the rest. Returns how many attempts stood behind the final dot (possible
- * duplicates). */
+/* Ends the rest. Returns how many attempts stood behind the final dot, or had delivered
+ * what is not on its way to the disk yet (possible duplicates). */
 unsigned deliver_abort(struct deliver *deliver);
 void deliver_free(struct deliver *deliver);
 

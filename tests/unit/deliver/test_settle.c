@@ -223,11 +223,27 @@ TEST(settle, what_is_not_submitted_at_the_end_is_given_back)
     world_fail_commits(ENOSPC, 1000);
     smtp_peer_go(&w->peers[0]);
     WORLD_UNTIL(w, world_numbers(w).commits_failed > 0);
-    loop_run_for(w->loop, 20); /* it waits for its next try */
-    (void)deliver_abort(w->deliver);
+    loop_run_for(w->loop, 20);                      /* it waits for its next try */
+    assert_int_equal(deliver_abort(w->deliver), 0); /* nobody got it */
     world_fail_commits(0, 0);
     assert_int_equal(w->deliver->settling.count, 0);
     assert_int_equal(world_numbers(w).groups_leased, 0);
+    assert_string_equal(world_group(w)->recipients, "x@a.test;");
+}
+
+TEST(settle, what_was_delivered_and_not_written_may_come_twice)
+{
+    struct world *w = *state;
+
+    smtp_peer_play(&w->peers[0], GREET "S: <hold>\n" TAKE "C: <rest>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    world_fail_commits(ENOSPC, 1000);
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, world_numbers(w).commits_failed > 0);
+    loop_run_for(w->loop, 20); /* it waits for its next try */
+    assert_int_equal(deliver_abort(w->deliver), 1);
+    world_fail_commits(0, 0);
     assert_string_equal(world_group(w)->recipients, "x@a.test;");
 }
 
@@ -246,6 +262,7 @@ int main(void)
         T(a_delay_is_told_once),
         T(a_delay_is_not_told_before_its_time),
         T(what_is_not_submitted_at_the_end_is_given_back),
+        T(what_was_delivered_and_not_written_may_come_twice),
 #undef T
     };
 

@@ -443,15 +443,17 @@ void transaction_on_reply(void *owner, const struct reply *reply)
     struct fault fault;
     char words[LIMIT_REPLY_TEXT + 64];
 
-    if (attempt->got >= attempt->sent && !attempt->dot_was_sent) {
-        (void)fault_set(&fault, RESULT_INVALID, "%s spoke out of turn",
-                        connection_peer(attempt->connection));
+    /* It closes: RFC 5321 3.8. In the middle of the data too. */
+    if (reply->code == 421 && (step != STEP_DOT || !attempt->dot_was_sent)) {
+        reply_print(reply, words, sizeof words);
+        (void)fault_set(&fault, RESULT_CLOSED, "%s said %.300s",
+                        connection_peer(attempt->connection), words);
         attempt_broken(attempt, &fault);
         return;
     }
-    if (reply->code == 421 && step != STEP_DOT) { /* it closes: RFC 5321 3.8 */
+    if (attempt->got >= attempt->sent && !attempt->dot_was_sent) {
         reply_print(reply, words, sizeof words);
-        (void)fault_set(&fault, RESULT_CLOSED, "%s said %.300s",
+        (void)fault_set(&fault, RESULT_INVALID, "%s spoke out of turn: %.300s",
                         connection_peer(attempt->connection), words);
         attempt_broken(attempt, &fault);
         return;

@@ -260,7 +260,17 @@ TEST(transaction, an_answer_before_the_data_ends_is_out_of_turn)
     deliver(w, "x@a.test",
             GREET MAIL RCPT "C: DATA\nS: 354 go\nS: 554 5.6.0 stop\nC: <rest>\n");
     expect_counts(w, 0, 1, 0); /* nobody knows what it was an answer to */
-    assert_non_null(strstr(world_group(w)->text, "spoke out of turn"));
+    assert_non_null(strstr(world_group(w)->text, "spoke out of turn: 554 5.6.0 stop"));
+}
+
+TEST(transaction, a_421_before_the_data_ends_is_a_host_that_closes)
+{
+    struct world *w = *state;
+
+    deliver(w, "x@a.test",
+            GREET MAIL RCPT "C: DATA\nS: 354 go\nS: 421 4.3.2 leaving\nC: <rest>\n");
+    expect_counts(w, 0, 1, 0);
+    assert_non_null(strstr(world_group(w)->text, "said 421 4.3.2 leaving"));
 }
 
 TEST(transaction, parameters_are_said_where_they_are_offered)
@@ -353,6 +363,7 @@ int main(void)
         T(recipients_per_transaction_is_kept),
         T(a_transaction_left_half_way_is_reset_before_the_next),
         T(an_answer_before_the_data_ends_is_out_of_turn),
+        T(a_421_before_the_data_ends_is_a_host_that_closes),
         T(parameters_are_said_where_they_are_offered),
         T(eight_bits_are_not_given_to_a_hop_that_does_not_take_them),
         T(smtputf8_is_not_given_to_a_hop_that_does_not_know_it),

@@ -44,7 +44,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bytes_init(&text, size + 4096);
     bytes_init(&again.text, 2 * size + 65536);
     CHECK(limits_file_begin(&again.text, &again.sum) == RESULT_OK);
-    result = limits_file_parse((struct slice){(const char *)data, size}, NULL, NULL, &fault);
+    result =
+        limits_file_parse((struct slice){(const char *)data, size}, NULL, NULL, &fault);
     CHECK(result == RESULT_OK || result == RESULT_CORRUPT);
     put_right(&text, data, size);
     if (limits_file_parse(bytes_view(&text), add, &again, &fault) == RESULT_OK) {

@@ -211,6 +211,30 @@ static bool is_quotas(const struct value_list *list)
     return list->count <= QUOTAS_MAX;
 }
 
+static bool messages_per_user_fit(const struct config *config, const void *element)
+{
+    (void)element;
+    return is_quotas(&config->messages_per_user);
+}
+
+static bool recipients_per_user_fit(const struct config *config, const void *element)
+{
+    (void)element;
+    return is_quotas(&config->recipients_per_user);
+}
+
+static bool messages_per_address_fit(const struct config *config, const void *element)
+{
+    (void)element;
+    return is_quotas(&config->messages_per_address);
+}
+
+static bool recipients_per_address_fit(const struct config *config, const void *element)
+{
+    (void)element;
+    return is_quotas(&config->recipients_per_address);
+}
+
 static bool connection_rate_fits(const struct config *config, const void *element)
 {
     (void)element;
@@ -275,6 +299,10 @@ const struct option_rule config_rules[] = {
     {NULL, "queue.retry", retry_is_given, "needs between 1 and 32 durations", NULL},
     {NULL, "dns.servers", dns_servers_fit, "at most 6 name servers are asked", NULL},
     {NULL, "admin.listen", admin_listeners_fit, "at most 16 addresses", NULL},
+    {NULL, "limits.messages_per_user", messages_per_user_fit, RATES_FIT, NULL},
+    {NULL, "limits.recipients_per_user", recipients_per_user_fit, RATES_FIT, NULL},
+    {NULL, "limits.messages_per_address", messages_per_address_fit, RATES_FIT, NULL},
+    {NULL, "limits.recipients_per_address", recipients_per_address_fit, RATES_FIT, NULL},
     {NULL, "limits.connection_rate", connection_rate_fits, RATES_FIT, NULL},
     {NULL, "auth.failures_per_address", address_failures_fit, RATES_FIT, NULL},
     {NULL, "auth.failures_per_user", user_failures_fit, RATES_FIT, NULL},

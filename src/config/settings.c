@@ -65,6 +65,15 @@ static void set_quotas(struct quotas *quotas, const struct value_list *list)
     quotas_set(quotas, list->items, list->count);
 }
 
+void config_limits(const struct config *config, struct limits_settings *settings)
+{
+    set_quotas(&settings->quotas[LIMITS_USER_MESSAGES], &config->messages_per_user);
+    set_quotas(&settings->quotas[LIMITS_USER_RECIPIENTS], &config->recipients_per_user);
+    set_quotas(&settings->quotas[LIMITS_ADDRESS_MESSAGES], &config->messages_per_address);
+    set_quotas(&settings->quotas[LIMITS_ADDRESS_RECIPIENTS],
+               &config->recipients_per_address);
+}
+
 void config_auth(const struct config *config, struct auth_settings *settings)
 {
     settings->failure_delay_ms = config->failure_delay_ms;

@@ -62,6 +62,11 @@ int64_t window_falls_to_ms(const struct window *window, uint64_t most)
     return leaves_ms(window, age);
 }
 
+int64_t window_forgets_ms(const struct window *window)
+{
+    return leaves_ms(window, 0);
+}
+
 int64_t window_empty_ms(const struct window *window)
 {
     return window_falls_to_ms(window, 0);

@@ -24,6 +24,8 @@ uint64_t window_sum(const struct window *window);
 void window_add(struct window *window, uint32_t count);
 /* When the sum will be at most `most`, if nothing is added. */
 int64_t window_falls_to_ms(const struct window *window, uint64_t most);
+/* When what is counted now will have left. */
+int64_t window_forgets_ms(const struct window *window);
 /* When everything that is counted will have left. */
 int64_t window_empty_ms(const struct window *window);
 

@@ -3,6 +3,7 @@
 
 #include "smtpd/mail/header.h"
 #include "smtpd/mail/mailboxes.h"
+#include "transaction.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -85,4 +86,29 @@ bool grants_header(const struct session *session, struct slice section,
             !judge_field(session, name, field, &count, why))
             return false;
     return true;
+}
+
+static struct limits_client client_of(const struct session *session)
+{
+    return (struct limits_client){
+        .user = session->user,
+        .rights = session->account ? &session->account->rights : NULL,
+        .peer = session->peer,
+    };
+}
+
+bool grants_take_message(struct session *session, char why[LIMITS_TEXT])
+{
+    struct limits_client client = client_of(session);
+
+    return limits_take_message(session->receive->rooms.limits, &client,
+                               &session->transaction->claim, why);
+}
+
+bool grants_take_recipient(struct session *session, char why[LIMITS_TEXT])
+{
+    struct limits_client client = client_of(session);
+
+    return limits_take_recipient(session->receive->rooms.limits, &client,
+                                 &session->transaction->claim, why);
 }

@@ -23,4 +23,9 @@ bool grants_sender(const struct session *session, const struct address *sender);
 bool MUST_CHECK grants_header(const struct session *session, struct slice section,
                               char why[GRANTS_TEXT]);
 
+/* Reserves the message / one recipient more, in the limits of the user and of the address.
+ * false: `why` names the limit and when it frees. */
+bool MUST_CHECK grants_take_message(struct session *session, char why[LIMITS_TEXT]);
+bool MUST_CHECK grants_take_recipient(struct session *session, char why[LIMITS_TEXT]);
+
 #endif

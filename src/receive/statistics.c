@@ -85,6 +85,7 @@ void receive_statistics(const struct receive *receive,
     *statistics = receive->statistics;
     statistics->connections_open = receive->sessions.count;
     auth_statistics(receive->rooms.auth, &statistics->auth);
+    limits_statistics(receive->rooms.limits, &statistics->sending);
     statistics->code_count = 0;
     for (int name = 0; name < REPLY_NAME_COUNT; name++) {
         struct receive_code code = {reply_name_code((enum reply_name)name),

@@ -56,6 +56,10 @@ void transaction_abandon(struct session *session)
     session->transaction = NULL;
     if (transaction->draft)
         draft_discard(transaction->draft);
+    /* It may be accepted although nobody is told: it counts. */
+    if (transaction->commit)
+        limits_keep(session->receive->rooms.limits, &transaction->claim);
+    limits_release(session->receive->rooms.limits, &transaction->claim);
     if (transaction->commit)
         commit_cancel(transaction->commit);
     transaction_leave_unsigned(transaction);
@@ -187,6 +191,7 @@ static void note_accepted(struct session *session)
     struct receive_statistics *statistics = &session->receive->statistics;
 
     journal_accepted(session);
+    limits_keep(session->receive->rooms.limits, &session->transaction->claim);
     statistics->messages_accepted++;
     statistics->recipients_accepted += session->transaction->recipient_count;
     statistics->bytes_accepted += session->transaction->bytes;

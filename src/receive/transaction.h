@@ -22,7 +22,8 @@ struct transaction {
 
     struct signing *signing; /* NULL: the message gets no signature */
     size_t signature_count;
-    struct draft *draft; /* NULL before the data, and after a failure */
+    struct limits_claim claim; /* what is reserved for the message */
+    struct draft *draft;       /* NULL before the data, and after a failure */
     struct commit *commit;
     struct bytes header; /* our Received, then the section */
     size_t trace_bytes;  /* of our Received */

@@ -142,6 +142,7 @@ static void verb_mail(struct session *session, struct slice rest)
 {
     struct mail_command command;
     struct command_error error;
+    char why[LIMITS_TEXT] = "The domain of the sender is no domain";
     enum reply_name name;
 
     if (command_parse_mail(rest, &command, &error) != RESULT_OK) {
@@ -157,12 +158,14 @@ static void verb_mail(struct session *session, struct slice rest)
         name = judge_room(session);
     if (name == REPLY_SENDER_OK && !transaction_open(session, &command))
         name = REPLY_OUT_OF_MEMORY;
+    if (name == REPLY_SENDER_OK && !grants_take_message(session, why)) {
+        name = REPLY_LIMIT_REACHED;
+        transaction_abandon(session);
+    }
     if (name == REPLY_SENDER_OK)
         session->state = STATE_MAIL;
     session->borrowed_sender = command.sender.text;
-    session_reply(session, name,
-                  name == REPLY_BAD_SENDER ? "The domain of the sender is no domain"
-                                           : NULL);
+    session_reply(session, name, why);
     session->borrowed_sender = NULL;
 }
 
@@ -193,12 +196,30 @@ static enum reply_name judge_recipient(const struct session *session,
     return REPLY_RECIPIENT_OK;
 }
 
+/* A recipient who is there already takes nothing of the limits. */
+static enum reply_name add_recipient(struct session *session, const struct address *stored,
+                                     const char *normal, const struct rcpt_command *command,
+                                     char why[LIMITS_TEXT])
+{
+    size_t before = transaction_recipients(session);
+    enum reply_name name;
+
+    if (!grants_take_recipient(session, why))
+        return REPLY_LIMIT_REACHED;
+    name = transaction_add(session, stored, normal, command);
+    if (transaction_recipients(session) == before)
+        limits_return_recipient(session->receive->rooms.limits,
+                                &session->transaction->claim);
+    return name;
+}
+
 static void verb_rcpt(struct session *session, struct slice rest)
 {
     struct rcpt_command command;
     struct command_error error;
     struct address stored;
     char normal[DOMAIN_TEXT];
+    char why[LIMITS_TEXT] = "The domain of the recipient is no domain";
     enum reply_name name;
 
     if (command_parse_rcpt(rest, &command, &error) != RESULT_OK) {
@@ -207,13 +228,11 @@ static void verb_rcpt(struct session *session, struct slice rest)
     }
     name = judge_recipient(session, &command, &stored, normal);
     if (name == REPLY_RECIPIENT_OK)
-        name = transaction_add(session, &stored, normal, &command);
+        name = add_recipient(session, &stored, normal, &command, why);
     if (name == REPLY_RECIPIENT_OK)
         session->state = STATE_RCPT;
     session->borrowed_recipient = command.recipient.text;
-    session_reply(session, name,
-                  name == REPLY_BAD_RECIPIENT ? "The domain of the recipient is no domain"
-                                              : NULL);
+    session_reply(session, name, why);
     session->borrowed_recipient = NULL;
 }
 

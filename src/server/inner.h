@@ -29,6 +29,7 @@ struct server {
     struct queue *queue;
     struct auth *auth;
     struct rate *rate;
+    struct limits *limits;
     struct access *access;
     struct signer *signer;
     struct tls_server *tls_server;

@@ -29,6 +29,7 @@ void server_apply_settings(struct server *server)
     struct queue_settings queue;
     struct local_settings local;
     struct rate_settings rate;
+    struct limits_settings limits;
     struct auth_settings auth;
 
     config_queue(config, &queue);
@@ -44,6 +45,8 @@ void server_apply_settings(struct server *server)
     local_apply(server->local, &local);
     config_deliver(config, &deliver);
     deliver_apply(server->deliver, &deliver, server->tls_client);
+    config_limits(config, &limits);
+    limits_apply(server->limits, &limits);
     config_auth(config, &auth);
     auth_apply(server->auth, &auth);
     auth_follow(server->auth, config->users_file);
@@ -105,6 +108,14 @@ static enum result open_signer(struct server *server, struct fault *fault)
     return RESULT_OK;
 }
 
+static void open_limits(struct server *server)
+{
+    char *path = memory_format("%s/limits", server->config->data_dir);
+
+    server->limits = limits_open(server->loop, server->offload, path);
+    memory_free(path);
+}
+
 static enum result open_keepers(struct server *server, struct fault *fault)
 {
     struct resolver_settings resolver;
@@ -125,7 +136,10 @@ static enum result open_keepers(struct server *server, struct fault *fault)
     config_rate(server->config, &rate);
     server->rate = rate_new(&rate);
     config_queue(server->config, &queue);
-    return queue_open(server->loop, server->offload, &queue, &server->queue, fault);
+    result = queue_open(server->loop, server->offload, &queue, &server->queue, fault);
+    if (result == RESULT_OK) /* data_dir is ours from here on */
+        open_limits(server);
+    return result;
 }
 
 static void tell_facts(void *owner, struct admin_facts *facts)
@@ -174,8 +188,9 @@ static enum result open_control(struct server *server, struct fault *fault)
  */
 static enum result open_workers(struct server *server, struct fault *fault)
 {
-    struct receive_rooms receive = {server->loop, server->net,  server->queue,
-                                    server->auth, server->rate, server->signer};
+    struct receive_rooms receive = {server->loop,  server->net,  server->queue,
+                                    server->auth,  server->rate, server->signer,
+                                    server->limits};
     struct deliver_rooms deliver = {server->loop,  server->net,   server->resolver,
                                     server->queue, local_deliver, NULL};
 
@@ -280,6 +295,7 @@ static void close_keepers(struct server *server)
         queue_close(server->queue);
     if (server->rate)
         rate_free(server->rate);
+    limits_stop(server->limits);
     if (server->auth)
         auth_free(server->auth);
     signer_free(server->signer);
@@ -333,6 +349,7 @@ static void stop(struct server *server)
         net_free(server->net);
     if (server->offload)
         offload_free(server->offload);
+    limits_close(server->limits);
     loop_free(server->loop);
 }
 

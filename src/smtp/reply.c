@@ -261,6 +261,7 @@ static const struct reply_row rows[REPLY_NAME_COUNT] = {
     [REPLY_RELAY_DENIED]           = {"relay-denied", 550, "5.7.1", "Relaying denied: log in first, or send to a domain of this server"},
     [REPLY_SENDER_DENIED]          = {"sender-denied", 553, "5.7.1", "You may not send as this address"},
     [REPLY_HEADER_SENDER_DENIED]   = {"header-sender-denied", 550, "5.7.1", "%s"},
+    [REPLY_LIMIT_REACHED]          = {"limit-reached", 450, "4.7.1", "%s"},
     [REPLY_TOO_MANY_RECIPIENTS]    = {"too-many-recipients", 452, "4.5.3", "Too many recipients: send the rest in another message"},
     [REPLY_NO_RECIPIENTS]          = {"no-recipients", 554, "5.5.1", "No valid recipients"},
     [REPLY_TOO_LARGE]              = {"too-large", 552, "5.3.4", "The message is larger than this server takes"},

@@ -32,6 +32,8 @@ SEEN_ELSEWHERE = {
     "sign.keys_loaded": "test_signing.py",
     "sign.keys_unreadable": "test_signing.py",
     "sign.key_exposed": "test_signing.py",
+    "policy.limits_unreadable": "test_limits.py",
+    "policy.limits_unwritable": "test_limits.py",
     "policy.locked_out": "test_lockout.py",
     "net.proxy_refused": "test_proxy.py",
     "server.certificates_loaded": "test_follow.py",

@@ -3,7 +3,7 @@
 #ifndef SMTPD_BASE_LIMITS_H
 #define SMTPD_BASE_LIMITS_H
 
-enum limits {
+enum house_limits {
     /* SMTP, RFC 5321 4.5.3.1 */
     LIMIT_COMMAND_LINE = 2048, /* a command with its CRLF; RFC 512, plus extensions */
     LIMIT_AUTH_LINE = 12288,   /* RFC 4954 4: base64 of a SASL message */

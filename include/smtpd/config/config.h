@@ -118,7 +118,11 @@ struct config {
     unsigned connections;
     unsigned connections_per_address;
     unsigned connections_per_network;
-    struct value_list connection_rate; /* struct quota */
+    struct value_list connection_rate;   /* struct quota */
+    struct value_list messages_per_user; /* struct quota, these four */
+    struct value_list recipients_per_user;
+    struct value_list messages_per_address;
+    struct value_list recipients_per_address;
     int64_t idle_timeout_ms;
     unsigned handshakes;
     unsigned handshakes_per_address;
@@ -224,6 +228,7 @@ enum result MUST_CHECK config_document_manual(struct bytes *into);
 /* The rooms' settings. Texts and lists live as long as the config; arrays made here come
  * from its arena. */
 void config_receive(struct config *config, struct receive_settings *settings);
+void config_limits(const struct config *config, struct limits_settings *settings);
 void config_auth(const struct config *config, struct auth_settings *settings);
 void config_rate(const struct config *config, struct rate_settings *settings);
 void config_access(struct config *config, struct access_settings *settings);

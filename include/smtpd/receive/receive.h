@@ -12,6 +12,7 @@
 #include "smtpd/net/stream.h"
 #include "smtpd/policy/access.h"
 #include "smtpd/policy/auth.h"
+#include "smtpd/policy/limits.h"
 #include "smtpd/policy/rate.h"
 #include "smtpd/queue/queue.h"
 #include "smtpd/sign/signer.h"
@@ -70,6 +71,7 @@ struct receive_rooms {
     struct auth *auth;
     struct rate *rate;
     struct signer *signer;
+    struct limits *limits;
 };
 
 struct receive *receive_new(const struct receive_rooms *rooms);
@@ -134,6 +136,7 @@ struct receive_statistics {
     struct histogram final_dot; /* us, from the final dot to its answer, of accepted ones */
     struct histogram whole;     /* us, from MAIL to the 250 */
     struct auth_statistics auth;
+    struct limits_statistics sending;
 };
 void receive_statistics(const struct receive *receive,
                         struct receive_statistics *statistics);

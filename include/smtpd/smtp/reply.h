@@ -105,6 +105,7 @@ enum reply_name {
     REPLY_RELAY_DENIED,           /* 550 5.7.1 */
     REPLY_SENDER_DENIED,          /* 553 5.7.1 */
     REPLY_HEADER_SENDER_DENIED,   /* 550 5.7.1 %s */
+    REPLY_LIMIT_REACHED,          /* 450 4.7.1 %s */
     REPLY_TOO_MANY_RECIPIENTS,    /* 452 4.5.3 */
     REPLY_NO_RECIPIENTS,          /* 554 5.5.1 */
     REPLY_TOO_LARGE,              /* 552 5.3.4 */

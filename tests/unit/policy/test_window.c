@@ -32,6 +32,7 @@ TEST(window, says_when_there_is_room_again)
     assert_int_equal(window_falls_to_ms(&window, 4), HOUR + STEP);
     assert_int_equal(window_falls_to_ms(&window, 3), HOUR + 3 * STEP);
     assert_int_equal(window_empty_ms(&window), HOUR + 3 * STEP);
+    assert_int_equal(window_forgets_ms(&window), HOUR + 3 * STEP);
     window_advance(&window, window_falls_to_ms(&window, 6) - 1);
     assert_int_equal(window_sum(&window), 7);
     window_advance(&window, HOUR + STEP);

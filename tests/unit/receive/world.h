@@ -285,6 +285,8 @@ struct world {
     struct offload *offload;
     struct auth *auth;
     struct rate *rate;
+    struct limits *limits;
+    char limits_path[64];
     struct access *access;
     struct signer *signer;
     struct queue queue;
@@ -416,10 +418,15 @@ static UNUSED void world_start(struct world *w)
     w->auth = auth_new(w->loop, w->offload);
     world_write_users(w);
     w->rate = rate_new(&rate);
+    (void)snprintf(w->limits_path, sizeof w->limits_path, "/tmp/smtpd-limits-%d",
+                   (int)getpid());
+    (void)unlink(w->limits_path);
+    w->limits = limits_open(w->loop, w->offload, w->limits_path);
     w->signer = signer_new(w->loop, w->offload);
     w->access = access_new(&access);
     w->queue.loop = w->loop;
-    rooms = (struct receive_rooms){w->loop, NULL, &w->queue, w->auth, w->rate, w->signer};
+    rooms = (struct receive_rooms){w->loop, NULL,      &w->queue, w->auth,
+                                   w->rate, w->signer, w->limits};
     w->receive = receive_new(&rooms);
     receive_apply(w->receive, &w->settings, w->access);
 }
@@ -479,7 +486,10 @@ static UNUSED void world_end(struct world *w)
     signer_free(w->signer);
     rate_free(w->rate);
     access_unref(w->access);
+    limits_stop(w->limits);
     offload_free(w->offload);
+    limits_close(w->limits);
+    (void)unlink(w->limits_path);
     loop_free(w->loop);
     if (w->stream_count > 0)
         dialogue_fini(&w->dialogue);

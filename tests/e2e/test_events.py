@@ -28,6 +28,8 @@ NOT_SEEN = {
 
 # Events of a subject that has a file of its own, which waits for them.
 SEEN_ELSEWHERE = {
+    "queue.held": "test_hold.py",
+    "queue.released": "test_hold.py",
     "sign.failed": "test_signing.py",
     "sign.keys_loaded": "test_signing.py",
     "sign.keys_unreadable": "test_signing.py",

@@ -1,5 +1,5 @@
 /* smtpd queue: the words of a command line, and what only looks: list, show, why. */
-#include "queue.h"
+#include "queue_command.h"
 
 #include "client.h"
 #include "print.h"

@@ -2,7 +2,7 @@
  * batches of a thousand groups. */
 #include "client.h"
 #include "print.h"
-#include "queue.h"
+#include "queue_command.h"
 #include "smtpd/base/moment.h"
 
 #include <inttypes.h>

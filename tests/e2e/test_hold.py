@@ -19,6 +19,13 @@ class Local(http.client.HTTPConnection):
         self.sock.connect(self.host)
 
 
+def exposition(relay):
+    """What /metrics says."""
+    with contextlib.closing(Local(relay.data + "/control.sock")) as connection:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+
+
 class Held(unittest.TestCase):
     """A next hop that says 451 until the test opens it: everything stays in the queue."""
 
@@ -64,8 +71,8 @@ class Holding(Held):
         self.is_open = True
         world.wait_for(lambda: "b@x.test" in self.hop.delivered(), "the other one")
         self.assertEqual(self.relay.status()["queue"]["groups_held"], 1)
-        self.assertIn('smtpd_queue_groups{state="held"} 1\n', self.metrics())
-        self.assertIn('smtpd_queue_waiting_groups{reason="held"} 1\n', self.metrics())
+        self.assertIn('smtpd_queue_groups{state="held"} 1\n', exposition(self.relay))
+        self.assertIn('smtpd_queue_waiting_groups{reason="held"} 1\n', exposition(self.relay))
         listed = self.relay.command("queue", "list", "--state", "held")
         self.assertRegex(listed, r"held +in (3|4)d")  # the expiry comes first
         self.relay.command("queue", "retry", "--all")  # a retry is no release
@@ -75,12 +82,6 @@ class Holding(Held):
         self.assertTrue(self.relay.event("queue.released"))
         self.relay.wait_empty()
         self.assertEqual(self.hop.delivered(), {"a@x.test": 1, "b@x.test": 1})
-
-    def metrics(self):
-        connection = Local(self.relay.data + "/control.sock")
-        with contextlib.closing(connection):
-            connection.request("GET", "/metrics")
-            return connection.getresponse().read().decode()
 
     def test_a_retry_leaves_held_ones_alone_and_says_so(self):
         self.fill("a@x.test")

@@ -1,6 +1,6 @@
 /* What the files of `smtpd queue` share. */
-#ifndef SMTPD_CLI_QUEUE_H
-#define SMTPD_CLI_QUEUE_H
+#ifndef SMTPD_CLI_QUEUE_COMMAND_H
+#define SMTPD_CLI_QUEUE_COMMAND_H
 
 #include "smtpd/base/bytes.h"
 #include "smtpd/cli/cli.h"
@@ -40,6 +40,6 @@ int64_t queue_now_ms(void); /* wall */
 
 /* queue_change.c: retry, hold, release, bounce, remove. */
 bool queue_is_change(const char *word);
-int queue_change(struct command *command, const char *word);
+int queue_change(struct command *command, const char *change);
 
 #endif

@@ -183,6 +183,9 @@ const struct metric metrics[] = {
     {SAME, "memory_bytes", GAUGE, "bytes", "kind=\"anonymous\"", AT(process.anonymous_bytes), 1, NULL, "Memory: anonymous (RssAnon), mapped file pages (cache that the kernel may take back), TCP buffers of the network namespace. Sampled every 5 s."},
     MORE("kind=\"file\"", process.file_bytes, 1),
     MORE("kind=\"sockets\"", process.socket_bytes, 1),
+    {SAME, "memory_counted_bytes", GAUGE, "bytes", NULL, AT(receive.pressure.used_bytes), 1, NULL, "What counts against limits.memory: anonymous memory and the process's sockets. Looked at twice a second."},
+    {SAME, "memory_limit_bytes", GAUGE, "bytes", NULL, AT(receive.pressure.limit_bytes), 1, NULL, "limits.memory as it is in effect: the option, the cgroup's limit or the machine's memory."},
+    {SAME, "memory_pressure", GAUGE, NULL, NULL, AT(receive.pressure.level), 1, NULL, "1: new connections are refused for want of memory; 2: new messages too."},
     {SAME, "threads", GAUGE, NULL, NULL, AT(process.threads), 1, NULL, "Threads of the process. Sampled every 5 s."},
     {SAME, "descriptors_open", GAUGE, NULL, NULL, AT(process.descriptors), 1, NULL, "File descriptors in use. Sampled every 5 s."},
     {SAME, "descriptors_limit", GAUGE, NULL, NULL, AT(process.descriptors_max), 1, NULL, "File descriptors that the process may have."},
@@ -233,6 +236,8 @@ const struct metric metrics[] = {
     MORE("limit=\"idle_timeout\"", receive.limits[RECEIVE_LIMIT_IDLE], 1),
     MORE("limit=\"min_free_space\"", receive.limits[RECEIVE_LIMIT_SPACE], 1),
     MORE("limit=\"session_memory\"", receive.limits[RECEIVE_LIMIT_MEMORY], 1),
+    MORE("limit=\"memory_connections\"", receive.limits[RECEIVE_LIMIT_MEMORY_CONNECTIONS], 1),
+    MORE("limit=\"memory_messages\"", receive.limits[RECEIVE_LIMIT_MEMORY_MESSAGES], 1),
 
     {"Signing", "signed_messages", COUNTER, NULL, NULL, AT(sign.messages), 1, NULL, "Messages that got their DKIM signatures."},
     {SAME, "signing_refused", COUNTER, NULL, NULL, AT(sign.refused), 1, NULL, "Messages put off (451 4.7.5) because the crypto pool was full."},

@@ -37,6 +37,7 @@ SEEN_ELSEWHERE = {
     "policy.limits_unreadable": "test_limits.py",
     "policy.limits_unwritable": "test_limits.py",
     "policy.locked_out": "test_lockout.py",
+    "policy.memory_pressure": "test_pressure.py",
     "net.proxy_refused": "test_proxy.py",
     "server.certificates_loaded": "test_follow.py",
     "server.certificates_unreadable": "test_follow.py",

@@ -2,6 +2,8 @@
  * the configuration, and the hundred busiest destinations. */
 #include "metrics.h"
 
+#include "why.h"
+
 #include <string.h>
 
 static void walk_connections(const struct snapshot *snapshot, struct exposition *to)
@@ -110,6 +112,29 @@ static void walk_destination_backing_off(const struct snapshot *snapshot,
                           snapshot->busiest.named[i].is_backing_off);
 }
 
+static void write_reason(struct exposition *to, enum why_kind kind, uint64_t count)
+{
+    exposition_start(to, "");
+    exposition_label(to, "reason", why_name(kind));
+    exposition_value(to, (int64_t)count, 1);
+}
+
+/* The reasons of lanes are the numbers that the queue counts by. */
+static void walk_waiting(const struct snapshot *snapshot, struct exposition *to)
+{
+    const uint64_t *counts = snapshot->queue.groups_by_reason;
+
+    write_reason(to, WHY_SCHEDULED, counts[WHY_SCHEDULED]);
+    write_reason(to, WHY_HELD, snapshot->queue.groups_held);
+    write_reason(to, WHY_DNS, counts[WHY_DNS]);
+    write_reason(to, WHY_DESTINATION, counts[WHY_DESTINATION]);
+    write_reason(to, WHY_CONNECTIONS, counts[WHY_CONNECTIONS] + counts[WHY_LEASED]);
+    write_reason(to, WHY_READY_FULL, counts[WHY_READY_FULL]);
+    write_reason(to, WHY_NO_ROOM, counts[WHY_NO_ROOM]);
+    write_reason(to, WHY_DRAINING, counts[WHY_DRAINING]);
+    write_reason(to, WHY_OVERFLOW, snapshot->queue.groups_overflow);
+}
+
 static void walk_certificates(const struct snapshot *snapshot, struct exposition *to)
 {
     for (size_t i = 0; i < snapshot->certificate_count; i++) {
@@ -158,6 +183,9 @@ const struct metric metrics[] = {
     {SAME, "memory_bytes", GAUGE, "bytes", "kind=\"anonymous\"", AT(process.anonymous_bytes), 1, NULL, "Memory: anonymous (RssAnon), mapped file pages (cache that the kernel may take back), TCP buffers of the network namespace. Sampled every 5 s."},
     MORE("kind=\"file\"", process.file_bytes, 1),
     MORE("kind=\"sockets\"", process.socket_bytes, 1),
+    {SAME, "memory_counted_bytes", GAUGE, "bytes", NULL, AT(receive.pressure.used_bytes), 1, NULL, "What counts against limits.memory: anonymous memory and the process's sockets. Looked at twice a second."},
+    {SAME, "memory_limit_bytes", GAUGE, "bytes", NULL, AT(receive.pressure.limit_bytes), 1, NULL, "limits.memory as it is in effect: the option, the cgroup's limit or the machine's memory."},
+    {SAME, "memory_pressure", GAUGE, NULL, NULL, AT(receive.pressure.level), 1, NULL, "1: new connections are refused for want of memory; 2: new messages too."},
     {SAME, "threads", GAUGE, NULL, NULL, AT(process.threads), 1, NULL, "Threads of the process. Sampled every 5 s."},
     {SAME, "descriptors_open", GAUGE, NULL, NULL, AT(process.descriptors), 1, NULL, "File descriptors in use. Sampled every 5 s."},
     {SAME, "descriptors_limit", GAUGE, NULL, NULL, AT(process.descriptors_max), 1, NULL, "File descriptors that the process may have."},
@@ -208,6 +236,8 @@ const struct metric metrics[] = {
     MORE("limit=\"idle_timeout\"", receive.limits[RECEIVE_LIMIT_IDLE], 1),
     MORE("limit=\"min_free_space\"", receive.limits[RECEIVE_LIMIT_SPACE], 1),
     MORE("limit=\"session_memory\"", receive.limits[RECEIVE_LIMIT_MEMORY], 1),
+    MORE("limit=\"memory_connections\"", receive.limits[RECEIVE_LIMIT_MEMORY_CONNECTIONS], 1),
+    MORE("limit=\"memory_messages\"", receive.limits[RECEIVE_LIMIT_MEMORY_MESSAGES], 1),
 
     {"Signing", "signed_messages", COUNTER, NULL, NULL, AT(sign.messages), 1, NULL, "Messages that got their DKIM signatures."},
     {SAME, "signing_refused", COUNTER, NULL, NULL, AT(sign.refused), 1, NULL, "Messages put off (451 4.7.5) because the crypto pool was full."},
@@ -220,8 +250,10 @@ const struct metric metrics[] = {
     {SAME, "signing_keys", GAUGE, NULL, NULL, AT(sign.keys), 1, NULL, "Keys in effect."},
     {SAME, "signing_key_loads_failed", COUNTER, NULL, NULL, AT(sign.loads_failed), 1, NULL, "Changed key files that could not be read: the old keys stayed."},
 
-    {"Queue", "queue_groups", GAUGE, NULL, "state=\"waiting\"", AT(queue.groups_waiting), 1, NULL, "Groups (the recipients of one message at one domain or route) that wait for their time, and that an attempt has."},
+    {"Queue", "queue_groups", GAUGE, NULL, "state=\"waiting\"", AT(queue.groups_waiting), 1, NULL, "Groups (the recipients of one message at one domain or route) that wait for their time, that an operator holds, and that an attempt has."},
+    MORE("state=\"held\"", queue.groups_held, 1),
     MORE("state=\"leased\"", queue.groups_leased, 1),
+    {SAME, "queue_waiting_groups", GAUGE, NULL, "reason", WALK, walk_waiting, "Waiting and held groups by what holds their domain or route now: scheduled (each its own next try), held, dns (a look-up failed), destination (it rests after a fault), connections (it is being served: all are busy), ready_full (too many destinations), no_room (log or disk), draining, overflow (more domains than the index has room for)."},
     {SAME, "queue_domains", GAUGE, NULL, NULL, AT(queue.domain_queues), 1, NULL, "Domains and routes that mail waits for."},
     {SAME, "queue_oldest_age_seconds", GAUGE, "seconds", NULL, AT(oldest_age_ms), 1000, NULL, "Age of the oldest message that waits; 0: none."},
     {SAME, "queue_drafts", GAUGE, NULL, NULL, AT(queue.drafts), 1, NULL, "Messages that are being received."},

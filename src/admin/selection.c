@@ -119,7 +119,7 @@ static bool text_fits(const char *wanted, const char *value)
     return !wanted[0] || (value && strcmp(wanted, value) == 0);
 }
 
-static bool state_fits(enum selection_state state, struct queue *queue,
+static bool state_fits(enum selection_state state, struct queue *queue, int64_t now_ms,
                        const struct envelope *envelope, const struct group *group)
 {
     bool is_active;
@@ -127,9 +127,10 @@ static bool state_fits(enum selection_state state, struct queue *queue,
     if (state == SELECTION_ANY)
         return true;
     if (state == SELECTION_HELD)
-        return group->is_held;
+        return group_is_held(group, now_ms);
     is_active = queue_is_leased(queue, envelope->id, group->number);
-    return state == SELECTION_ACTIVE ? is_active : !is_active && !group->is_held;
+    return state == SELECTION_ACTIVE ? is_active
+                                     : !is_active && !group_is_held(group, now_ms);
 }
 
 bool selection_fits(const struct selection *selection, struct queue *queue, int64_t now_ms,
@@ -141,5 +142,5 @@ bool selection_fits(const struct selection *selection, struct queue *queue, int6
     return sender_fits(selection, envelope) && text_fits(selection->user, envelope->user) &&
            text_fits(selection->tenant, envelope->tenant) &&
            domain_fits(selection, group) && recipient_fits(selection, group) &&
-           state_fits(selection->state, queue, envelope, group);
+           state_fits(selection->state, queue, now_ms, envelope, group);
 }

@@ -8,12 +8,13 @@ static json_t *queue_status(struct queue *queue)
 
     queue_statistics(queue, &q);
     return json_pack(
-        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:I,s:I,s:I,s:b,s:I}",
-        "groups_waiting", (json_int_t)q.groups_waiting, "groups_leased",
-        (json_int_t)q.groups_leased, "domain_queues", (json_int_t)q.domain_queues, "drafts",
-        (json_int_t)q.drafts, "receiving_bytes", (json_int_t)q.receiving_bytes,
-        "pending_bytes", (json_int_t)q.pending_bytes, "commits", (json_int_t)q.commits,
-        "commits_failed", (json_int_t)q.commits_failed, "messages_committed",
+        "{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:I,s:I,s:I,s:b,s:I}",
+        "groups_waiting", (json_int_t)q.groups_waiting, "groups_held",
+        (json_int_t)q.groups_held, "groups_leased", (json_int_t)q.groups_leased,
+        "domain_queues", (json_int_t)q.domain_queues, "drafts", (json_int_t)q.drafts,
+        "receiving_bytes", (json_int_t)q.receiving_bytes, "pending_bytes",
+        (json_int_t)q.pending_bytes, "commits", (json_int_t)q.commits, "commits_failed",
+        (json_int_t)q.commits_failed, "messages_committed",
         (json_int_t)q.messages_committed, "commit_us_last", (json_int_t)q.commit_us_last,
         "commit_us_max", (json_int_t)q.commit_us_max, "batch_last",
         (json_int_t)q.batch_last, "is_rebuilding", (int)q.is_rebuilding, "rebuilt_groups",

@@ -3,6 +3,7 @@
 
 #include "smtpd/base/check.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,4 +70,9 @@ char *memory_format(const char *format, ...)
 void memory_free(void *memory)
 {
     free(memory);
+}
+
+void memory_trim(void)
+{
+    (void)malloc_trim(0);
 }

@@ -65,6 +65,80 @@ void moment_rfc5322(int64_t wall_ms, char text[MOMENT_TEXT])
                    (int)(of_day / 3600), (int)(of_day / 60 % 60), (int)(of_day % 60));
 }
 
+/* ---- reading ---- */
+
+/* Exactly `digits` digits off the front, below `limit`. */
+static bool take_digits(struct slice *rest, size_t digits, uint64_t limit, int64_t *number)
+{
+    uint64_t value;
+
+    if (rest->length < digits ||
+        slice_to_u64(slice_part(*rest, 0, digits), limit - 1, &value) != RESULT_OK)
+        return false;
+    *number = (int64_t)value;
+    *rest = slice_from(*rest, digits);
+    return true;
+}
+
+static bool take_byte(struct slice *rest, char byte)
+{
+    if (rest->length == 0 || rest->data[0] != byte)
+        return false;
+    *rest = slice_from(*rest, 1);
+    return true;
+}
+
+/* The day's number; -1: there is no such day. */
+static int64_t take_date(struct slice *rest)
+{
+    int64_t year;
+    int64_t month;
+    int64_t day;
+    int64_t shifted; /* years that begin on 1 March */
+    int64_t days;
+    struct civil civil;
+
+    if (!take_digits(rest, 4, 10000, &year) || !take_byte(rest, '-') ||
+        !take_digits(rest, 2, 13, &month) || !take_byte(rest, '-') ||
+        !take_digits(rest, 2, 32, &day) || year < 1970 || month < 1)
+        return -1;
+    shifted = month > 2 ? year : year - 1;
+    days = 365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 +
+           (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1 - 719468;
+    civil = civil_of(days);
+    return civil.day == (unsigned)day ? days : -1; /* no 30 February */
+}
+
+static bool take_time_of_day(struct slice *rest, int64_t *seconds)
+{
+    int64_t hour;
+    int64_t minute;
+    int64_t second = 0;
+
+    if (!take_digits(rest, 2, 24, &hour) || !take_byte(rest, ':') ||
+        !take_digits(rest, 2, 60, &minute))
+        return false;
+    if (take_byte(rest, ':') && !take_digits(rest, 2, 60, &second))
+        return false;
+    *seconds = hour * 3600 + minute * 60 + second;
+    return true;
+}
+
+enum result moment_parse(struct slice text, int64_t *wall_ms)
+{
+    struct slice rest = text;
+    int64_t days = take_date(&rest);
+    int64_t seconds = 0;
+
+    if (days < 0 || (take_byte(&rest, 'T') && !take_time_of_day(&rest, &seconds)))
+        return RESULT_INVALID;
+    (void)take_byte(&rest, 'Z');
+    if (rest.length > 0)
+        return RESULT_INVALID;
+    *wall_ms = (days * 86400 + seconds) * 1000;
+    return RESULT_OK;
+}
+
 struct unit {
     const char *name;
     uint64_t factor;

@@ -1,8 +1,10 @@
-/* smtpd queue list|show|why|retry|remove: ids or a selection, the count first, --dry-run,
- * and changes in batches of a thousand groups a commit. */
+/* smtpd queue: the words of a command line, and what only looks: list, show, why. */
+#include "queue_command.h"
+
 #include "client.h"
 #include "print.h"
 #include "smtpd/base/limits.h"
+#include "smtpd/base/moment.h"
 #include "smtpd/mail/envelope.h"
 
 #include <inttypes.h>
@@ -11,14 +13,17 @@
 #include <string.h>
 #include <time.h>
 
-enum { BATCH = 1000, TERMINAL_ROWS = 100, PATH_MAX_BYTES = 8192 };
+enum { TERMINAL_ROWS = 100 };
 
-static const char usage[] =
-    "usage: smtpd queue list   [SELECTION] [--limit N] [--summary]\n"
-    "       smtpd queue show   ID [--headers|--message]\n"
-    "       smtpd queue why    ID\n"
-    "       smtpd queue retry  ID...|SELECTION [--dry-run]\n"
-    "       smtpd queue remove ID...|SELECTION [--dry-run]\n"
+const char queue_usage[] =
+    "usage: smtpd queue list    [SELECTION] [--limit N] [--summary]\n"
+    "       smtpd queue show    ID [--headers|--message]\n"
+    "       smtpd queue why     ID\n"
+    "       smtpd queue retry   ID...|SELECTION [--dry-run]\n"
+    "       smtpd queue hold    ID...|SELECTION [--until TIME] [--dry-run]\n"
+    "       smtpd queue release ID...|SELECTION [--dry-run]\n"
+    "       smtpd queue bounce  ID...|SELECTION [--reason TEXT] [--dry-run]\n"
+    "       smtpd queue remove  ID...|SELECTION [--dry-run]\n"
     "\n"
     "SELECTION: --all, or any of these; what is given must all fit\n"
     "  --domain DOMAIN      recipient domain, \"*.example.com\", or the name of a route\n"
@@ -30,21 +35,22 @@ static const char usage[] =
     "  --older-than AGE     \"30m\", \"2h\", \"1d\"\n"
     "\n"
     "retry tries the groups now and forgets the back-off of their destinations.\n"
-    "remove deletes them without a report. Both print the count first; --dry-run stops "
-    "there.\n"
+    "hold keeps them from being tried until TIME: \"2h\", \"3d\", \"2026-12-24T18:00Z\" "
+    "(UTC);\n"
+    "  four weeks if none is given. What expires meanwhile goes back to its sender.\n"
+    "release ends holds: each group is due when it would have been.\n"
+    "bounce gives them back to their senders with a report.\n"
+    "remove deletes them without a report.\n"
+    "All of these print the count first; --dry-run stops there.\n"
     "--json prints what the server answered; --config FILE says which server.\n";
 
-struct command {
-    const struct cli_context *context;
-    struct bytes query; /* "&domain=..." */
-    const char *ids[BATCH];
-    size_t id_count;
-    bool has_selection;
-    bool is_dry_run;
-    bool wants_summary;
-    const char *part; /* "headers" or "message" */
-    uint64_t limit;   /* 0: none given */
-};
+int64_t queue_now_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 static const struct {
     const char *flag;
@@ -60,6 +66,7 @@ static bool add_selector(struct command *command, const char *flag, const char *
         if (strcmp(selectors[i].flag, flag) != 0)
             continue;
         command->has_selection = true;
+        command->has_state = command->has_state || strcmp(flag, "--state") == 0;
         return bytes_format(&command->query, "&%s=", selectors[i].parameter) == RESULT_OK &&
                client_add_encoded(&command->query, value) == RESULT_OK;
     }
@@ -86,10 +93,23 @@ static bool take_id(struct command *command, const char *word)
 {
     uint64_t id;
 
-    if (word[0] == '-' || !id_parse(word, strlen(word), &id) || command->id_count == BATCH)
+    if (word[0] == '-' || !id_parse(word, strlen(word), &id) ||
+        command->id_count == QUEUE_BATCH)
         return false;
     command->ids[command->id_count++] = word;
     return true;
+}
+
+/* How long from now, or a point in time. */
+static bool take_until(struct command *command, const char *word)
+{
+    int64_t ms;
+
+    if (duration_parse(slice_of(word), &ms) == RESULT_OK && ms > 0) {
+        command->until_ms = queue_now_ms() + ms;
+        return true;
+    }
+    return moment_parse(slice_of(word), &command->until_ms) == RESULT_OK;
 }
 
 static bool take_words(struct command *command, int argc, char **argv)
@@ -100,13 +120,17 @@ static bool take_words(struct command *command, int argc, char **argv)
         if (!is_taken && i + 1 < argc && strcmp(argv[i], "--limit") == 0)
             is_taken =
                 slice_to_u64(slice_of(argv[++i]), UINT32_MAX, &command->limit) == RESULT_OK;
+        else if (!is_taken && i + 1 < argc && strcmp(argv[i], "--until") == 0)
+            is_taken = take_until(command, argv[++i]);
+        else if (!is_taken && i + 1 < argc && strcmp(argv[i], "--reason") == 0)
+            is_taken = (command->reason = argv[++i])[0] != '\0';
         else if (!is_taken && i + 1 < argc) {
             is_taken = add_selector(command, argv[i], argv[i + 1]);
             i += is_taken;
         }
         if (!is_taken) {
             (void)fprintf(stderr, "smtpd: \"%s\" is not understood here\n\n%s", argv[i],
-                          usage);
+                          queue_usage);
             return false;
         }
     }
@@ -115,22 +139,14 @@ static bool take_words(struct command *command, int argc, char **argv)
 
 /* ---- pages ---- */
 
-struct pager {
-    const struct command *command;
-    char first[ID_TEXT];
-    int64_t group;
-    bool is_rebuilding;
-};
-
-static void pager_init(struct pager *pager, const struct command *command)
+void pager_init(struct pager *pager, const struct command *command)
 {
     *pager = (struct pager){.command = command};
 }
 
-/* One page into *items (the caller's). *has_more: call again. */
-static int pager_next(struct pager *pager, size_t limit, json_t **items, bool *has_more)
+int pager_next(struct pager *pager, size_t limit, json_t **items, bool *has_more)
 {
-    char path[PATH_MAX_BYTES];
+    char path[QUEUE_PATH_MAX];
     json_t *answer = NULL;
     int code;
 
@@ -152,14 +168,6 @@ static int pager_next(struct pager *pager, size_t limit, json_t **items, bool *h
 
 /* ---- list ---- */
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void print_head(void)
 {
     (void)printf("%s%-13s %5s %7s %-7s %-7s %5s  %-28s %-24s %s%s\n", print_bold(), "ID",
@@ -179,7 +187,9 @@ static void print_row(const json_t *item, int64_t now)
 
     print_age(now - get_number(item, "arrival_ms"), age);
     print_count(get_number(item, "size"), size);
-    print_until(get_number(item, "next_attempt_ms"), now, next);
+    print_until(get_number(item, get_number(item, "held_until_ms") > 0 ? "held_until_ms"
+                                                                       : "next_attempt_ms"),
+                now, next);
     if (json_array_size(recipients) == 1)
         (void)snprintf(to, sizeof to, "%s",
                        json_string_value(json_array_get(recipients, 0)));
@@ -214,7 +224,8 @@ static int list_as_json(const struct command *command, uint64_t limit)
 
     pager_init(&pager, command);
     while (code == CLI_DONE && has_more && (!limit || count < limit)) {
-        size_t page = limit && limit - count < BATCH ? (size_t)(limit - count) : BATCH;
+        size_t page =
+            limit && limit - count < QUEUE_BATCH ? (size_t)(limit - count) : QUEUE_BATCH;
         json_t *items = NULL;
 
         code = pager_next(&pager, page, &items, &has_more);
@@ -236,7 +247,7 @@ static int queue_list(const struct command *command)
     uint64_t shown = 0;
     struct pager pager;
     bool has_more = true;
-    int64_t now = now_ms();
+    int64_t now = queue_now_ms();
     int code = CLI_DONE;
 
     if (command->context->wants_json)
@@ -247,7 +258,7 @@ static int queue_list(const struct command *command)
     while (code == CLI_DONE && has_more) {
         json_t *items = NULL;
 
-        code = pager_next(&pager, BATCH, &items, &has_more);
+        code = pager_next(&pager, QUEUE_BATCH, &items, &has_more);
         if (code == CLI_DONE && counted == 0 && json_array_size(items) > 0)
             print_head();
         for (size_t i = 0; code == CLI_DONE && i < json_array_size(items); i++, counted++)
@@ -266,7 +277,7 @@ static int queue_summary(const struct command *command)
 {
     json_t *answer = NULL;
     const json_t *lanes;
-    int64_t now = now_ms();
+    int64_t now = queue_now_ms();
     int code = client_ask(command->context, "/v1/summary", NULL, &answer);
 
     if (code != CLI_DONE)
@@ -277,8 +288,8 @@ static int queue_summary(const struct command *command)
         return code;
     }
     lanes = json_object_get(answer, "lanes");
-    (void)printf("%s%-40s %8s %7s  %-12s %-7s %s%s\n", print_bold(), "DOMAIN OR ROUTE",
-                 "GROUPS", "OLDEST", "WAITS FOR", "UNTIL", "", print_plain());
+    (void)printf("%s%-40s %8s %8s %7s  %-12s %-7s %s%s\n", print_bold(), "DOMAIN OR ROUTE",
+                 "GROUPS", "HELD", "OLDEST", "WAITS FOR", "UNTIL", "", print_plain());
     for (size_t i = 0; i < json_array_size(lanes); i++) {
         const json_t *lane = json_array_get(lanes, i);
         char age[PRINT_TEXT];
@@ -286,8 +297,9 @@ static int queue_summary(const struct command *command)
 
         print_age(now - get_number(lane, "oldest_ms"), age);
         print_until(get_number(lane, "until_ms"), now, until);
-        (void)printf("%-40s %8" PRId64 " %7s  %-12s %-7s %s%s%s\n", get_text(lane, "lane"),
-                     get_number(lane, "groups"), age, get_text(lane, "why"), until,
+        (void)printf("%-40s %8" PRId64 " %8" PRId64 " %7s  %-12s %-7s %s%s%s\n",
+                     get_text(lane, "lane"), get_number(lane, "groups"),
+                     get_number(lane, "held"), age, get_text(lane, "why"), until,
                      print_dim(), get_text(lane, "text"), print_plain());
     }
     json_decref(answer);
@@ -344,14 +356,14 @@ static void print_envelope(const json_t *item, int64_t now)
 
 static int queue_show(const struct command *command, bool only_why)
 {
-    char path[PATH_MAX_BYTES];
+    char path[QUEUE_PATH_MAX];
     json_t *answer = NULL;
     const json_t *items;
-    int64_t now = now_ms();
+    int64_t now = queue_now_ms();
     int code;
 
     if (command->id_count != 1) {
-        (void)fprintf(stderr, "smtpd: one id is needed\n\n%s", usage);
+        (void)fprintf(stderr, "smtpd: one id is needed\n\n%s", queue_usage);
         return CLI_USAGE;
     }
     if (command->part) {
@@ -378,123 +390,6 @@ static int queue_show(const struct command *command, bool only_why)
     return code;
 }
 
-/* ---- retry and remove ---- */
-
-static json_t *target_of(const json_t *item)
-{
-    return json_pack("{s:s,s:i,s:s}", "id", get_text(item, "id"), "group",
-                     (int)get_number(item, "group"), "lane", get_text(item, "lane"));
-}
-
-static void add_targets(json_t *targets, const json_t *items)
-{
-    for (size_t i = 0; i < json_array_size(items); i++)
-        (void)json_array_append_new(targets, target_of(json_array_get(items, i)));
-}
-
-static int collect_by_id(const struct command *command, json_t *targets)
-{
-    int code = CLI_DONE;
-
-    for (size_t i = 0; i < command->id_count && code == CLI_DONE; i++) {
-        char path[PATH_MAX_BYTES];
-        json_t *answer = NULL;
-
-        (void)snprintf(path, sizeof path, "/v1/queue/%s", command->ids[i]);
-        code = client_ask(command->context, path, NULL, &answer);
-        if (code == CLI_DONE)
-            add_targets(targets, json_object_get(answer, "items"));
-        json_decref(answer);
-    }
-    return code;
-}
-
-static int collect_by_selection(const struct command *command, json_t *targets)
-{
-    struct pager pager;
-    bool has_more = true;
-    int code = CLI_DONE;
-
-    pager_init(&pager, command);
-    while (code == CLI_DONE && has_more) {
-        json_t *items = NULL;
-
-        code = pager_next(&pager, BATCH, &items, &has_more);
-        add_targets(targets, items);
-        json_decref(items);
-    }
-    return code;
-}
-
-struct change_counts {
-    int64_t changed;
-    int64_t busy;
-    int64_t gone;
-};
-
-static int change_batch(const struct command *command, const char *change, json_t *batch,
-                        struct change_counts *counts)
-{
-    json_t *body = json_pack("{s:s,s:o}", "change", change, "targets", batch);
-    json_t *answer = NULL;
-    int code = client_ask(command->context, "/v1/queue/change", body, &answer);
-
-    counts->changed += get_number(answer, "changed");
-    counts->busy += get_number(answer, "busy");
-    counts->gone += get_number(answer, "gone");
-    json_decref(body);
-    json_decref(answer);
-    return code;
-}
-
-static int change_all(const struct command *command, const char *change,
-                      const json_t *targets, struct change_counts *counts)
-{
-    int code = CLI_DONE;
-
-    for (size_t at = 0; at < json_array_size(targets) && code == CLI_DONE; at += BATCH) {
-        json_t *batch = json_array();
-
-        for (size_t i = at; i < at + BATCH && i < json_array_size(targets); i++)
-            (void)json_array_append(batch, json_array_get(targets, i));
-        code = change_batch(command, change, batch, counts);
-        if (print_is_terminal() && json_array_size(targets) > BATCH)
-            (void)fprintf(stderr, "\r%zu of %zu", at + BATCH, json_array_size(targets));
-    }
-    return code;
-}
-
-static int queue_change(const struct command *command, const char *change)
-{
-    json_t *targets = json_array();
-    struct change_counts counts = {0};
-    int code;
-
-    if (!command->id_count && !command->has_selection) {
-        (void)fprintf(stderr, "smtpd: say which: ids, a selection, or --all\n\n%s", usage);
-        json_decref(targets);
-        return CLI_USAGE;
-    }
-    code = command->id_count ? collect_by_id(command, targets)
-                             : collect_by_selection(command, targets);
-    if (code == CLI_DONE && !command->context->wants_json)
-        (void)printf("%zu group%s to %s%s\n", json_array_size(targets),
-                     json_array_size(targets) == 1 ? "" : "s", change,
-                     command->is_dry_run ? " (dry run: nothing is changed)" : "");
-    if (code == CLI_DONE && !command->is_dry_run)
-        code = change_all(command, change, targets, &counts);
-    if (code == CLI_DONE && command->context->wants_json)
-        (void)printf("{\"matched\":%zu,\"changed\":%" PRId64 ",\"busy\":%" PRId64
-                     ",\"gone\":%" PRId64 "}\n",
-                     json_array_size(targets), counts.changed, counts.busy, counts.gone);
-    else if (code == CLI_DONE && !command->is_dry_run)
-        (void)printf("%" PRId64 " done, %" PRId64 " busy (an attempt is running), %" PRId64
-                     " gone meanwhile\n",
-                     counts.changed, counts.busy, counts.gone);
-    json_decref(targets);
-    return code;
-}
-
 /* What is not looked at must not be given: "remove ID --state held" would remove the id
  * whatever its state. */
 static bool fits_together(const struct command *command, const char *word)
@@ -502,18 +397,22 @@ static bool fits_together(const struct command *command, const char *word)
     bool is_show = strcmp(word, "show") == 0 || strcmp(word, "why") == 0;
     const char *why = NULL;
 
-    if (command->id_count > 0 && command->has_selection)
+    if (command->until_ms && strcmp(word, "hold") != 0)
+        why = "--until goes with hold";
+    else if (command->reason && strcmp(word, "bounce") != 0)
+        why = "--reason goes with bounce";
+    else if (command->id_count > 0 && command->has_selection)
         why = "ids and a selection do not go together";
     else if (command->id_count > 0 && strcmp(word, "list") == 0)
         why = "list takes a selection; show takes an id";
     else if (command->has_selection && is_show)
         why = "one id is needed, and no selection";
     if (why)
-        (void)fprintf(stderr, "smtpd: %s\n\n%s", why, usage);
+        (void)fprintf(stderr, "smtpd: %s\n\n%s", why, queue_usage);
     return !why;
 }
 
-static int run(const struct command *command, const char *word)
+static int run(struct command *command, const char *word)
 {
     if (!fits_together(command, word))
         return CLI_USAGE;
@@ -523,9 +422,9 @@ static int run(const struct command *command, const char *word)
         return queue_show(command, false);
     if (strcmp(word, "why") == 0)
         return queue_show(command, true);
-    if (strcmp(word, "retry") == 0 || strcmp(word, "remove") == 0)
+    if (queue_is_change(word))
         return queue_change(command, word);
-    (void)fprintf(stderr, "smtpd: queue has no \"%s\"\n\n%s", word, usage);
+    (void)fprintf(stderr, "smtpd: queue has no \"%s\"\n\n%s", word, queue_usage);
     return CLI_USAGE;
 }
 
@@ -535,10 +434,10 @@ int cli_queue(const struct cli_context *context, int argc, char **argv)
     int code = CLI_USAGE;
 
     if (argc == 0 || strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "help") == 0) {
-        (void)fprintf(argc ? stdout : stderr, "%s", usage);
+        (void)fprintf(argc ? stdout : stderr, "%s", queue_usage);
         return argc ? CLI_DONE : CLI_USAGE;
     }
-    bytes_init(&command.query, PATH_MAX_BYTES / 2);
+    bytes_init(&command.query, QUEUE_PATH_MAX / 2);
     if (take_words(&command, argc - 1, argv + 1))
         code = run(&command, argv[0]);
     bytes_fini(&command.query);

@@ -41,9 +41,9 @@ static void show_queue(const json_t *status)
     head("queue");
     line("waiting",
          "%" PRId64 " groups in %" PRId64 " domain queues, the oldest %s; %" PRId64
-         " active%s",
+         " held, %" PRId64 " active%s",
          get_number(queue, "groups_waiting"), get_number(queue, "domain_queues"), age,
-         get_number(queue, "groups_leased"),
+         get_number(queue, "groups_held"), get_number(queue, "groups_leased"),
          json_is_true(json_object_get(queue, "is_rebuilding")) ? " (index is being rebuilt)"
                                                                : "");
     line("disk", "%s%s free%s, file %s",

@@ -87,6 +87,8 @@ const struct option config_options[] = {
      "Recipients in a time from an IPv4 address or IPv6 /64, whoever logged in, as [\"10/m\", \"1000/h\"]; further ones get 450 4.7.1, which says when there is room. At most 4 rates."},
     {"limits.idle_timeout", &type_duration, AT(idle_timeout_ms), "5m", "1s", "1h", LIVE, NULL,
      "Silence after which a client gets 421 4.4.2 (RFC 5321 4.5.3.2.7 asks for five minutes)."},
+    {"limits.memory", &type_size_or_auto, AT(memory_bytes), "auto", NULL, NULL, LIVE, NULL,
+     "Memory of the process and its sockets, without mapped files. From 70 % of it on new connections get 421 4.3.2, from 80 % on new messages 452 4.3.1. \"auto\": the limit of the cgroup, else the machine's memory. At least 16MiB."},
     {"limits.handshakes", &type_count, AT(handshakes), "1000", "1", "100000", OPTION_RESTART, NULL,
      "TLS handshakes in progress at once."},
     {"limits.handshakes_per_address", &type_count, AT(handshakes_per_address), "100", "1", "100000", OPTION_RESTART, NULL,

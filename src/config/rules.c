@@ -253,6 +253,12 @@ static bool user_failures_fit(const struct config *config, const void *element)
     return is_quotas(&config->failures_per_user);
 }
 
+static bool memory_is_enough(const struct config *config, const void *element)
+{
+    (void)element;
+    return config->memory_bytes == 0 || config->memory_bytes >= (16 << 20);
+}
+
 /* clang-format off */
 static bool listens_on(const struct config_listen *listen, const struct endpoint *endpoint)
 {
@@ -306,6 +312,7 @@ const struct option_rule config_rules[] = {
     {NULL, "limits.connection_rate", connection_rate_fits, RATES_FIT, NULL},
     {NULL, "auth.failures_per_address", address_failures_fit, RATES_FIT, NULL},
     {NULL, "auth.failures_per_user", user_failures_fit, RATES_FIT, NULL},
+    {NULL, "limits.memory", memory_is_enough, "less than 16MiB would refuse everything", NULL},
     {"listen", "address", listens_once, "an address stands here twice; each is listened on once, with one mode and one tls", NULL},
     {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\"", "tls.certificate"},
     {"listen", "mode", submission_has_users, "submission needs auth.users_file, or nobody could log in", "auth.users_file"},

@@ -91,6 +91,11 @@ void config_rate(const struct config *config, struct rate_settings *settings)
                config->connection_rate.count);
 }
 
+void config_pressure(const struct config *config, struct pressure_settings *settings)
+{
+    settings->memory_bytes = config->memory_bytes;
+}
+
 void config_access(struct config *config, struct access_settings *settings)
 {
     const struct config_local *local = config->local.items;

@@ -102,6 +102,26 @@ static void size_option_print(const struct option *option, const void *value,
     add(into, text);
 }
 
+/* "auto" is 0. */
+static enum result size_or_auto_parse(struct type_context *context, struct slice text,
+                                      void *value)
+{
+    if (slice_equal_text(text, "auto")) {
+        *(uint64_t *)value = 0;
+        return RESULT_OK;
+    }
+    return size_option_parse(context, text, value);
+}
+
+static void size_or_auto_print(const struct option *option, const void *value,
+                               struct bytes *into)
+{
+    if (*(const uint64_t *)value == 0)
+        add(into, "auto");
+    else
+        size_option_print(option, value, into);
+}
+
 static int size_compare(const void *a, const void *b)
 {
     uint64_t left = *(const uint64_t *)a;
@@ -426,6 +446,7 @@ static void rate_print(const struct option *option, const void *value, struct by
 const struct option_type type_bool = {"boolean", "true or false", sizeof(bool), false, bool_parse, bool_print, NULL};
 const struct option_type type_count = {"number", "a whole number", sizeof(unsigned), false, count_parse, count_print, count_compare};
 const struct option_type type_size = {"size", "a number and a unit: \"64KiB\", \"25MiB\", \"1GiB\"", sizeof(uint64_t), true, size_option_parse, size_option_print, size_compare};
+const struct option_type type_size_or_auto = {"size or \"auto\"", "\"512MiB\", \"4GiB\", or \"auto\"", sizeof(uint64_t), true, size_or_auto_parse, size_or_auto_print, size_compare};
 const struct option_type type_duration = {"duration", DURATIONS, sizeof(int64_t), true, duration_option_parse, duration_option_print, duration_compare};
 const struct option_type type_duration_or_off = {"duration or \"off\"", DURATIONS ", or \"off\"", sizeof(int64_t), true, duration_or_off_parse, duration_or_off_print, duration_compare};
 const struct option_type type_text = {"text", "any text", TEXT_BYTES, true, text_parse, text_print, NULL};

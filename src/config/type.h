@@ -29,6 +29,7 @@ struct option_type {
 extern const struct option_type type_bool;
 extern const struct option_type type_count;
 extern const struct option_type type_size;
+extern const struct option_type type_size_or_auto;    /* 0: "auto" */
 extern const struct option_type type_duration;        /* int64_t ms */
 extern const struct option_type type_duration_or_off; /* 0: "off" */
 extern const struct option_type type_text;            /* const char * */

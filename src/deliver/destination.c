@@ -236,6 +236,11 @@ static void on_loaded(void *owner, struct lease *lease, enum result result)
         deliver_check_empty(deliver);
         return;
     }
+    if (operator_holds(deliver, lease)) {
+        work_free(work);
+        destination_run_later(destination);
+        return;
+    }
     list_push_back(&destination->ready, &work->link);
     destination_run_later(destination);
 }
@@ -264,7 +269,7 @@ static bool take_one(struct destination *destination)
         /* The TTL is over, or the settings are others: it asks for its way again. */
         if (lane_has_way(lane) && domain_queue_take(lane->domain_queue, &entry)) {
             list_push_back(&destination->lanes, &lane->link);
-            lane->why = WHY_LEASED;
+            lane_set_why(lane, WHY_LEASED);
             load(destination, lane, &entry);
             return true;
         }

@@ -98,6 +98,7 @@ struct outcome {
     bool is_relayed;         /* handed to a hop that does not report (no DSN) */
     bool is_local;
     bool is_expired;
+    bool is_operator; /* somebody decided it */
 };
 struct said *said_reply(struct arena *arena, const struct reply *reply, const char *host);
 struct said *said_words(struct arena *arena, unsigned code, const char *status,
@@ -179,6 +180,7 @@ struct deliver {
     struct list attempts;
     struct list loading; /* struct work */
     struct list settling;
+    struct list dismissals;
     struct list stalled; /* destinations */
     struct timer room;   /* for them */
     struct timer sweep;
@@ -231,6 +233,7 @@ void destination_free(struct destination *destination);
 /* lane.c; the first two are the queue's watchers */
 void lane_on_due(void *owner, struct domain_queue *domain_queue);
 void lane_on_gone(void *owner, struct domain_queue *domain_queue);
+void lane_set_why(struct lane *lane, enum why_kind why);
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault);
 bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
@@ -253,8 +256,27 @@ void settle_start(struct work *work, const struct outcome *outcomes,
 /* An entry that is too old and behind a fault: loaded and settled without an attempt. */
 void settle_expired(struct lane *lane, struct destination *destination,
                     const struct queue_entry *entry);
+/* The same for all recipients of a lease, without an attempt: they fail. Takes the lease. */
+struct decision {
+    unsigned code;
+    const char *status;
+    const char *text;
+    bool is_expired;
+    bool is_operator;
+    void (*on_end)(void *owner, bool is_done); /* or NULL; from the loop */
+    void *owner;
+};
+void settle_decided(struct deliver *deliver, struct lease *lease,
+                    const struct decision *decision);
+/* Is the outcome of this group on its way to the disk? */
+bool settle_has(const struct deliver *deliver, const struct queue_target *group);
 /* What is not submitted yet is given back; returns how many had delivered something. */
 unsigned settle_abort(struct deliver *deliver);
+
+/* operator.c */
+void operator_abort(struct deliver *deliver);
+/* True: an operator holds it, and the lease is taken care of. */
+bool operator_holds(struct deliver *deliver, struct lease *lease);
 
 /* bounce.c */
 struct bounce;

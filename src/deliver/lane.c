@@ -35,9 +35,16 @@ static void note_fault(struct lane *lane)
         list_remove(faulty, &lane->faulty);
 }
 
-void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault)
+/* The queue counts what waits by it. */
+void lane_set_why(struct lane *lane, enum why_kind why)
 {
     lane->why = why;
+    domain_queue_note(lane->domain_queue, why);
+}
+
+void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault)
+{
+    lane_set_why(lane, why);
     lane->until_ms = until_ms;
     (void)snprintf(lane->fault, sizeof lane->fault, "%s", fault);
     note_fault(lane);
@@ -108,7 +115,7 @@ static void join(struct lane *lane)
         lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
         return;
     }
-    lane->why = WHY_CONNECTIONS;
+    lane_set_why(lane, WHY_CONNECTIONS);
     lane->until_ms = 0;
     note_fault(lane);
     if (!link_is_in_list(&lane->link))
@@ -258,7 +265,7 @@ void lane_on_due(void *owner, struct domain_queue *domain_queue)
 
     lane->is_held = true;
     if (deliver->is_draining) {
-        lane->why = WHY_DRAINING;
+        lane_set_why(lane, WHY_DRAINING);
         return; /* held: nothing is due any more in this process */
     }
     if (!deliver_has_room(deliver)) {

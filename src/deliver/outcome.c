@@ -44,6 +44,7 @@ static const char *const class_names[CLASS_COUNT] = {
     [CLASS_DELIVERED] = "delivered",
     [CLASS_RELAYED] = "relayed",
     [CLASS_EXPIRED] = "message-expired",
+    [CLASS_OPERATOR] = "operator",
     [CLASS_ROUTING] = "routing-errors",
     [CLASS_BAD_MAILBOX] = "bad-mailbox",
     [CLASS_QUOTA] = "quota-issues",
@@ -83,6 +84,8 @@ enum deliver_class verdict_class(const struct outcome *outcome)
 {
     if (outcome->is_expired)
         return CLASS_EXPIRED;
+    if (outcome->is_operator)
+        return CLASS_OPERATOR;
     if (outcome->verdict == VERDICT_DELIVERED)
         return outcome->is_relayed ? CLASS_RELAYED : CLASS_DELIVERED;
     if (!outcome->said)

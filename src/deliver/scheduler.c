@@ -97,6 +97,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->attempts);
     list_init(&deliver->loading);
     list_init(&deliver->settling);
+    list_init(&deliver->dismissals);
     list_init(&deliver->stalled);
     timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
@@ -218,6 +219,7 @@ unsigned deliver_abort(struct deliver *deliver)
         work_free(work);
     }
     behind_dot += settle_abort(deliver);
+    operator_abort(deliver);
     return behind_dot;
 }
 

@@ -27,7 +27,8 @@ struct settle {
     struct destination *destination;
     struct domain_queue *domain_queue;
     struct queue_entry entry;
-    bool is_swept; /* it was taken as expired */
+    bool is_swept;   /* it was taken as expired */
+    bool is_decided; /* without an attempt */
     char expired_text[300];
     struct bounce *bounce;
     const struct report *reports;
@@ -45,6 +46,8 @@ struct settle {
     int64_t transfer_ms;
     int64_t started_ms;
     bool was_tried; /* by an attempt: it has the times above */
+    void (*on_end)(void *owner, bool is_done);
+    void *owner;
     struct busiest_mark mark;
 };
 
@@ -53,6 +56,9 @@ static void submit(void *owner);
 static void settle_free(struct settle *settle)
 {
     struct deliver *deliver = settle->deliver;
+    void (*on_over)(void *, bool) = settle->on_end;
+    void *owner = settle->owner;
+    bool is_done = !settle->lease;
 
     list_remove(&deliver->settling, &settle->link);
     timer_cancel(&settle->retry);
@@ -61,6 +67,8 @@ static void settle_free(struct settle *settle)
     arena_clear(&settle->arena);
     memory_free(settle->work);
     memory_free(settle);
+    if (on_over)
+        on_over(owner, is_done);
     deliver_check_empty(deliver);
 }
 
@@ -92,7 +100,7 @@ static void log_common(struct log_line *line, const struct settle *settle)
              settle->destination_key[0] ? settle->destination_key : NULL);
     log_text(line, "peer", settle->peer[0] ? settle->peer : NULL);
     log_number(line, "size", (int64_t)(envelope->header_bytes + envelope->body_bytes));
-    log_number(line, "attempts", settle->lease->group.attempts + 1);
+    log_number(line, "attempts", settle->lease->group.attempts + !settle->is_decided);
     log_object(line, "delays");
     log_seconds(line, "queue", settle->started_ms - envelope->arrival_ms);
     log_seconds(line, "connect", settle->connect_ms);
@@ -404,6 +412,27 @@ void settle_start(struct work *work, const struct outcome *outcomes,
     judge(settle);
 }
 
+/* ---- without an attempt ---- */
+
+void settle_decided(struct deliver *deliver, struct lease *lease,
+                    const struct decision *decision)
+{
+    struct settle *settle = settle_new(deliver, NULL);
+    const struct said *said;
+
+    settle->is_decided = true;
+    settle->on_end = decision->on_end;
+    settle->owner = decision->owner;
+    take_lease(settle, lease);
+    said = said_words(&settle->arena, decision->code, decision->status, decision->text, "");
+    for (uint32_t i = 0; i < lease->group.recipient_count; i++)
+        settle->outcomes[i] = (struct outcome){.verdict = VERDICT_FAILED,
+                                               .said = said,
+                                               .is_expired = decision->is_expired,
+                                               .is_operator = decision->is_operator};
+    judge(settle);
+}
+
 /* ---- expired behind a fault ---- */
 
 static void on_expired_loaded(void *owner, struct lease *lease, enum result result)
@@ -443,6 +472,18 @@ void settle_expired(struct lane *lane, struct destination *destination,
     (void)snprintf(settle->expired_text, sizeof settle->expired_text, "%s", lane->fault);
     settle->is_swept = true;
     settle->load = queue_lease_load(lane->domain_queue, entry, on_expired_loaded, settle);
+}
+
+bool settle_has(const struct deliver *deliver, const struct queue_target *group)
+{
+    for (struct link *link = list_first(&deliver->settling); link;
+         link = list_next(&deliver->settling, link)) {
+        const struct lease *lease = CONTAINER_OF(link, struct settle, link)->lease;
+
+        if (lease && lease->envelope.id == group->id && lease->group.number == group->group)
+            return true;
+    }
+    return false;
 }
 
 static bool has_delivered(const struct settle *settle)

@@ -1,5 +1,6 @@
 /* Changes by operators: at most a thousand groups in one commit. A group that is leased now
- * is left alone; one that is being changed cannot be leased meanwhile. */
+ * is left alone; one that is being changed cannot be leased meanwhile. A hold is a time in
+ * the record, so that it ends by itself and lasts over a restart. */
 #include "inner.h"
 
 #include "smtpd/base/log.h"
@@ -14,9 +15,7 @@ struct change {
     struct store_target *targets;
     struct waiting_change *changes;
     size_t count; /* targets that are not done yet */
-    size_t busy;
-    size_t changed;
-    size_t gone;
+    struct queue_counts counts;
     struct deferred nothing;
     queue_changed_fn *on_end;
     void *owner;
@@ -53,27 +52,62 @@ static void log_removed(const struct store_target *target, const struct group *g
     }
 }
 
+/* One line for the group. */
+static void log_hold(const struct change *change, const struct store_target *target,
+                     const struct group *group, const struct envelope *envelope)
+{
+    struct log_line line;
+    char id[ID_TEXT];
+
+    id_print(target->id, id);
+    log_start(&line, LOG_NOTICE,
+              change->kind == QUEUE_HOLD ? "queue.held" : "queue.released");
+    log_text(&line, "id", id);
+    log_text(&line, "sender", envelope->sender);
+    log_text(&line, "recipient", group->recipients[0].address);
+    log_number(&line, "recipients", group->recipient_count);
+    if (change->kind == QUEUE_HOLD)
+        log_seconds(&line, "seconds",
+                    change->operation.op.until_ms - change->operation.op.now_ms);
+    log_end(&line);
+}
+
 struct placed_change {
     struct waiting_change *change;
     struct domain_queue *domain_queue;
     enum waiting_change_end end;
 };
 
+static const enum waiting_change_end ends[] = {[QUEUE_RETRY] = WAITING_RETRIED,
+                                               [QUEUE_REMOVE] = WAITING_REMOVED,
+                                               [QUEUE_HOLD] = WAITING_MOVED,
+                                               [QUEUE_RELEASE] = WAITING_MOVED};
+
+/* When it is due from now on; `group` is as it was before. */
+static void note_move(struct change *change, size_t at, struct group *group,
+                      int64_t expiry_ms)
+{
+    group->is_held = change->kind == QUEUE_HOLD;
+    group->not_before_ms = change->operation.op.until_ms;
+    change->changes[at].moved_ms = record_due_ms(group, expiry_ms);
+    change->changes[at].moves_held = group->is_held;
+}
+
 static struct placed_change judge(struct change *change, size_t at, bool is_committed)
 {
     struct store_target *target = &change->targets[at];
     struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
     struct placed_change placed = {&change->changes[at], NULL, WAITING_UNCHANGED};
+    struct queue *queue = change->operation.queue;
     struct envelope envelope;
     struct group group;
     uint32_t groups;
 
-    if (!is_committed || target->end == STORE_TARGET_CORRUPT)
+    if (!is_committed || target->end == STORE_TARGET_CORRUPT ||
+        target->end == STORE_TARGET_SKIPPED)
         return placed;
-    placed.end = change->kind == QUEUE_REMOVE || target->end == STORE_TARGET_GONE
-                     ? WAITING_REMOVED
-                     : WAITING_RETRIED;
-    cache_forget_group(change->operation.queue->cache, target->id, target->group);
+    placed.end = target->end == STORE_TARGET_GONE ? WAITING_REMOVED : ends[change->kind];
+    cache_forget_group(queue->cache, target->id, target->group);
     if (target->end == STORE_TARGET_CHANGED &&
         record_decode_envelope(bytes_view(&target->envelope), target->id, &envelope,
                                &groups) == RESULT_OK &&
@@ -81,9 +115,12 @@ static struct placed_change judge(struct change *change, size_t at, bool is_comm
                             recipients) == RESULT_OK) {
         struct waiting_key key = {group.lane, envelope.tenant, envelope.priority};
 
-        placed.domain_queue = waiting_find(change->operation.queue->waiting, &key);
+        placed.domain_queue = waiting_find(queue->waiting, &key);
         if (change->kind == QUEUE_REMOVE)
             log_removed(target, &group, &envelope);
+        else if (change->kind != QUEUE_RETRY)
+            log_hold(change, target, &group, &envelope);
+        note_move(change, at, &group, envelope.arrival_ms + queue->expire_ms);
     }
     return placed;
 }
@@ -114,7 +151,7 @@ static void tell_index(struct change *change, struct placed_change *placed)
         while (at < change->count && by_place(&placed[first], &placed[at]) == 0)
             list[changes.count++] = placed[at++].change;
         waiting_change_end(change->operation.queue->waiting, &changes, placed[first].end,
-                           change->operation.op.next_ms);
+                           change->operation.op.now_ms);
     }
     memory_free(list);
 }
@@ -123,19 +160,18 @@ static void tell(struct change *change, enum result result)
 {
     queue_changed_fn *on_end = change->on_end;
     void *owner = change->owner;
-    size_t busy = change->busy;
-    size_t changed = change->changed;
-    size_t gone = change->gone;
+    struct queue_counts counts = change->counts;
 
     change_free(&change->operation);
-    on_end(owner, result, changed, busy, gone);
+    on_end(owner, result, &counts);
 }
 
 static void count_ends(struct change *change)
 {
     for (size_t i = 0; i < change->count; i++) {
-        change->changed += change->targets[i].end == STORE_TARGET_CHANGED;
-        change->gone += change->targets[i].end == STORE_TARGET_GONE;
+        change->counts.changed += change->targets[i].end == STORE_TARGET_CHANGED;
+        change->counts.gone += change->targets[i].end == STORE_TARGET_GONE;
+        change->counts.skipped += change->targets[i].end == STORE_TARGET_SKIPPED;
     }
 }
 
@@ -175,6 +211,7 @@ static void on_changed(void *owner, struct store_op *op)
     for (size_t i = 0; i < done; i++)
         placed[i] = judge(change, i, is_committed);
     change->count = done;
+    rebuild_changed(change->operation.queue);
     tell_index(change, placed);
     memory_free(placed);
     if (is_committed)
@@ -207,7 +244,7 @@ static void take_targets(struct change *change, const struct queue_target *targe
 
         *begun = (struct waiting_change){.id = targets[i].id, .group = targets[i].group};
         if (!waiting_change_begin(change->operation.queue->waiting, begun)) {
-            change->busy++;
+            change->counts.busy++;
             continue;
         }
         target->id = targets[i].id;
@@ -217,6 +254,11 @@ static void take_targets(struct change *change, const struct queue_target *targe
         change->count++;
     }
 }
+
+static const enum store_change store_changes[] = {[QUEUE_RETRY] = STORE_RETRY,
+                                                  [QUEUE_REMOVE] = STORE_REMOVE,
+                                                  [QUEUE_HOLD] = STORE_HOLD,
+                                                  [QUEUE_RELEASE] = STORE_RELEASE};
 
 void queue_change_start(struct queue *queue, const struct queue_change *wanted)
 {
@@ -232,8 +274,9 @@ void queue_change_start(struct queue *queue, const struct queue_change *wanted)
     op->kind = STORE_CHANGE;
     op->targets = change->targets;
     op->target_count = change->count;
-    op->removes = wanted->kind == QUEUE_REMOVE;
-    op->next_ms = loop_wall_ms(queue->loop);
+    op->change = store_changes[wanted->kind];
+    op->now_ms = loop_wall_ms(queue->loop);
+    op->until_ms = wanted->until_ms;
     op->on_end = on_changed;
     op->owner = change;
     if (change->count > 0) {

@@ -13,11 +13,14 @@
 
 struct entry {
     uint64_t id;
-    uint32_t group : 31;
+    uint32_t group : 30;
+    uint32_t is_held : 1;    /* by an operator, until next_ms */
     uint32_t may_expire : 1; /* tried (or arrived) in this process: see waiting.h */
     uint32_t arrival_s;
     int64_t next_ms;
 };
+
+enum { ENTRY_GROUP_MAX = (1 << 30) - 1 };
 
 struct heap {
     struct entry *entries;

@@ -25,6 +25,7 @@ struct queue {
     uint64_t first_id; /* of this process: what is below was there before */
     uint64_t next_id;
     int64_t longest_wait_ms; /* between two attempts */
+    int64_t expire_ms;
     uint64_t min_free_space_bytes;
     uint64_t receiving_most;
     uint64_t pending_most;
@@ -39,6 +40,7 @@ struct queue {
     struct list leases;
     struct list loads;
     struct list visits;
+    struct list takes;
     struct list readers;
     struct list window_turns; /* readers that wait for their window, first come first */
     struct rebuild *rebuild;
@@ -99,10 +101,16 @@ void commits_go_on(struct queue *queue);
 void leases_free(struct queue *queue);
 void readers_free(struct queue *queue);
 void visits_free(struct queue *queue);
+void takes_free(struct queue *queue);
+/* A lease of a group that was taken out of the index; the records are copied. */
+struct lease *lease_of_records(struct domain_queue *domain_queue,
+                               const struct queue_entry *entry, struct slice envelope,
+                               struct slice record);
 
 /* rebuild.c */
 void rebuild_start(struct queue *queue);
 void rebuild_free(struct queue *queue);
+void rebuild_changed(struct queue *queue); /* records were, by an operator */
 bool rebuild_is_running(const struct queue *queue);
 uint64_t rebuild_count(const struct queue *queue);
 void rebuild_overflow(void *owner);

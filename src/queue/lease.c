@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { REST_MS = 60000 };
+enum { REST_MS = 60000, UNTRIED_MS = 3600000 };
 
 struct held { /* a lease and its memory */
     struct lease lease;
@@ -185,6 +185,26 @@ struct lease_load *queue_lease_load(struct domain_queue *domain_queue,
     return load;
 }
 
+struct lease *lease_of_records(struct domain_queue *domain_queue,
+                               const struct queue_entry *entry, struct slice envelope,
+                               struct slice record)
+{
+    struct held *held = NEW(struct held);
+
+    held->queue = domain_queue_owner(domain_queue);
+    bytes_init(&held->envelope, RECORD_MAX);
+    bytes_init(&held->record, RECORD_MAX);
+    list_push_back(&held->queue->leases, &held->link);
+    /* They were decoded before, to find the domain queue. */
+    CHECK(bytes_add(&held->envelope, envelope) == RESULT_OK &&
+          bytes_add(&held->record, record) == RESULT_OK &&
+          decode(held, entry) == RESULT_OK);
+    held->lease.entry = *entry;
+    held->lease.entry.arrival_s = (uint32_t)(held->lease.envelope.arrival_ms / 1000);
+    held->lease.domain_queue = domain_queue;
+    return &held->lease;
+}
+
 static void load_free(struct lease_load *load)
 {
     deferred_cancel(load->queue->loop, &load->loaded);
@@ -204,6 +224,21 @@ void lease_load_cancel(struct lease_load *load)
 void lease_release(struct lease *lease)
 {
     domain_queue_give_back(lease->domain_queue, &lease->entry);
+    held_free(held_of(lease));
+}
+
+void lease_postpone(struct lease *lease)
+{
+    const struct queue *queue = held_of(lease)->queue;
+    int64_t now_ms = loop_wall_ms(queue->loop);
+    struct queue_entry again = lease->entry;
+
+    again.next_attempt_ms =
+        record_due_ms(&lease->group, lease->envelope.arrival_ms + queue->expire_ms);
+    if (again.next_attempt_ms <= now_ms)
+        again.next_attempt_ms = now_ms + UNTRIED_MS;
+    again.is_held = true;
+    waiting_end_lease(lease->domain_queue, again.id, again.group, &again);
     held_free(held_of(lease));
 }
 
@@ -277,6 +312,7 @@ static void on_settled(void *owner, struct store_op *op)
     operation_end(&settling->operation);
     if (result == RESULT_OK) {
         again.next_attempt_ms = settling->next_attempt_ms;
+        again.is_held = false;
         cache_forget_group(queue->cache, lease->entry.id, lease->entry.group);
         waiting_end_lease(lease->domain_queue, lease->entry.id, lease->entry.group,
                           settling->record.length > 0 ? &again : NULL);
@@ -297,6 +333,8 @@ static enum result encode_rest(struct settling *settling,
 
     group.recipient_count = 0;
     group.recipients = recipients;
+    group.is_held = false; /* it was tried: a hold was over */
+    group.not_before_ms = 0;
     for (uint32_t i = 0; i < before->recipient_count; i++)
         if (!settlement->is_settled[i])
             recipients[group.recipient_count++] = before->recipients[i];

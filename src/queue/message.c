@@ -223,7 +223,7 @@ void message_publish(struct message *message)
     for (size_t i = 0; i < message->group_count; i++) {
         struct waiting_key key = {message->lanes[i], message->tenant, message->priority};
         struct queue_entry entry = {message->store.id, (uint32_t)i,
-                                    (uint32_t)(message->arrival_ms / 1000), next_ms};
+                                    (uint32_t)(message->arrival_ms / 1000), next_ms, false};
 
         waiting_add(queue->waiting, &key, &entry, true);
     }

@@ -34,6 +34,7 @@ static struct queue *queue_new(struct loop *loop, struct offload *offload)
     list_init(&queue->leases);
     list_init(&queue->loads);
     list_init(&queue->visits);
+    list_init(&queue->takes);
     list_init(&queue->readers);
     list_init(&queue->window_turns);
     return queue;
@@ -93,6 +94,7 @@ void queue_apply(struct queue *queue, const struct queue_settings *settings)
         settings->pending_bytes ? settings->pending_bytes : LIMIT_PENDING_BYTES;
     waiting_set_expire(queue->waiting, settings->expire_ms);
     queue->longest_wait_ms = longest_wait(settings);
+    queue->expire_ms = settings->expire_ms;
 }
 
 void queue_set_lanes(struct queue *queue, queue_lane_fn *lane_of, void *owner)
@@ -113,6 +115,7 @@ void queue_close(struct queue *queue)
 
     rebuild_free(queue);
     visits_free(queue);
+    takes_free(queue);
     readers_free(queue);
     leases_free(queue); /* before the line: loads are readings */
     reading_line_free(queue->line);
@@ -185,6 +188,11 @@ bool queue_is_leased(const struct queue *queue, uint64_t id, uint32_t group)
     return waiting_is_leased(queue->waiting, id, group);
 }
 
+int64_t queue_expire_ms(const struct queue *queue)
+{
+    return queue->expire_ms;
+}
+
 void queue_statistics(struct queue *queue, struct queue_statistics *statistics)
 {
     struct store_numbers store;
@@ -194,7 +202,9 @@ void queue_statistics(struct queue *queue, struct queue_statistics *statistics)
     waiting_read_numbers(queue->waiting, &waiting);
     *statistics = (struct queue_statistics){
         .groups_waiting = waiting.waiting,
+        .groups_held = waiting.held,
         .groups_leased = waiting.leased,
+        .groups_overflow = waiting.overflow,
         .domain_queues = waiting.domain_queues,
         .drafts = queue->drafts.count,
         .receiving_bytes = queue->receiving_bytes,
@@ -218,4 +228,6 @@ void queue_statistics(struct queue *queue, struct queue_statistics *statistics)
         .commit = store.commit,
         .batch = store.batch,
     };
+    memcpy(statistics->groups_by_reason, waiting.by_reason,
+           sizeof statistics->groups_by_reason);
 }

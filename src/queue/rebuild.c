@@ -19,6 +19,7 @@ enum {
 
 struct found {
     struct queue_entry entry;
+    int64_t hold_ms;
     char lane[LANE_TEXT];
     char tenant[LIMIT_USER_NAME + 1];
     bool has_tenant;
@@ -33,6 +34,7 @@ struct rebuild {
     uint64_t next_id;
     uint64_t groups;
     bool is_over;
+    bool is_stale;        /* what is being read was changed meanwhile */
     struct batch *adding; /* read, and on its way into the index */
     size_t added;
     struct deferred add;
@@ -71,7 +73,8 @@ static void keep(void *owner, uint64_t id, uint32_t number, struct slice envelop
     found = &batch->found[batch->count++];
     memset(found, 0, sizeof *found);
     found->entry = (struct queue_entry){id, number, (uint32_t)(envelope.arrival_ms / 1000),
-                                        group.next_attempt_ms};
+                                        group.next_attempt_ms, group.is_held};
+    found->hold_ms = group.not_before_ms;
     (void)slice_copy_text(slice_of(group.lane), found->lane, sizeof found->lane);
     found->has_tenant =
         envelope.tenant &&
@@ -117,16 +120,34 @@ static void drop(void *argument)
     memory_free(batch);
 }
 
+/* Until its end, or until the expiry, whichever comes first. */
+static void hold(const struct queue *queue, int64_t until_ms, int64_t now_ms,
+                 struct queue_entry *entry)
+{
+    int64_t expiry_ms = (int64_t)entry->arrival_s * 1000 + queue->expire_ms;
+
+    entry->is_held = until_ms > now_ms;
+    if (until_ms > expiry_ms)
+        until_ms = expiry_ms;
+    if (until_ms > now_ms + queue->expire_ms)
+        until_ms = now_ms + queue->expire_ms;
+    if (until_ms > entry->next_attempt_ms)
+        entry->next_attempt_ms = until_ms;
+}
+
 /* What is further away than any retry was written before the clock was put back. */
 static void add_found(struct queue *queue, const struct found *found)
 {
     struct waiting_key key = {found->lane, found->has_tenant ? found->tenant : NULL,
                               found->priority};
     struct queue_entry entry = found->entry;
-    int64_t latest_ms = loop_wall_ms(queue->loop) + queue->longest_wait_ms;
+    int64_t now_ms = loop_wall_ms(queue->loop);
+    int64_t latest_ms = now_ms + queue->longest_wait_ms;
 
     if (entry.next_attempt_ms > latest_ms)
         entry.next_attempt_ms = latest_ms;
+    if (entry.is_held)
+        hold(queue, found->hold_ms, now_ms, &entry);
     waiting_add(queue->waiting, &key, &entry, false);
 }
 
@@ -170,12 +191,27 @@ static void add_some(void *owner)
         on_batch_end(rebuild);
 }
 
+/* What was read before a change must not come into the index behind it. */
+void rebuild_changed(struct queue *queue)
+{
+    struct rebuild *rebuild = queue->rebuild;
+
+    rebuild->is_stale = true;
+    while (rebuild->adding && rebuild->added < rebuild->adding->count)
+        add_found(queue, &rebuild->adding->found[rebuild->added++]);
+}
+
 static void on_scanned(void *owner, void *argument)
 {
     struct rebuild *rebuild = owner;
     struct batch *batch = argument;
 
     rebuild->reading = NULL;
+    if (rebuild->is_stale) {
+        drop(batch);
+        scan_on(rebuild);
+        return;
+    }
     if (batch->result != RESULT_OK) { /* the disk: later again, all of it */
         drop(batch);
         timer_start(&rebuild->again, AGAIN_MS);
@@ -201,6 +237,7 @@ static void scan_on(void *owner)
      * would find the new ones once more. */
     batch->scan.keeps_messages = true;
     batch->result = RESULT_IO;
+    rebuild->is_stale = false;
     rebuild->reading = reading_start(rebuild->queue->line, &scan_kind, batch, rebuild);
 }
 
@@ -262,6 +299,11 @@ void rebuild_free(struct queue *queue)
 bool rebuild_is_running(const struct queue *queue)
 {
     return !queue->rebuild->is_over;
+}
+
+bool queue_is_indexed(const struct queue *queue, uint64_t id)
+{
+    return queue->rebuild->is_over || id >= queue->first_id || id < queue->rebuild->next_id;
 }
 
 uint64_t rebuild_count(const struct queue *queue)

@@ -313,3 +313,18 @@ enum result record_decode_group(struct slice record, uint32_t number, struct gro
     }
     return reader_end(&reader);
 }
+
+/* ---- holds ---- */
+
+bool group_is_held(const struct group *group, int64_t now_ms)
+{
+    return group->is_held && group->not_before_ms > now_ms;
+}
+
+int64_t record_due_ms(const struct group *group, int64_t expiry_ms)
+{
+    int64_t until_ms = group->not_before_ms < expiry_ms ? group->not_before_ms : expiry_ms;
+
+    return group->is_held && until_ms > group->next_attempt_ms ? until_ms
+                                                               : group->next_attempt_ms;
+}

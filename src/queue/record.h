@@ -26,6 +26,9 @@ enum result MUST_CHECK record_encode_group(const struct group *group, struct byt
 enum result MUST_CHECK record_decode_group(struct slice record, uint32_t number,
                                            struct group *group,
                                            struct recipient *recipients);
+/* When a group is due: at its next attempt, or at the end of its hold; the expiry ends one
+ * too. */
+int64_t record_due_ms(const struct group *group, int64_t expiry_ms);
 /* What a recipient costs in a group record: for the cut at LIMIT_GROUP_BYTES. */
 size_t record_recipient_bytes(const struct recipient *recipient);
 

@@ -311,8 +311,32 @@ static int read_target(struct store_write *write, struct store_target *target)
     return code == MDB_NOTFOUND ? 0 : code;
 }
 
-static enum store_target_end retry_target(struct store_write *write,
-                                          struct store_target *target, int64_t next_ms)
+/* False: it is not for this change. */
+static bool edit(const struct store_op *op, struct group *group)
+{
+    bool is_held = group_is_held(group, op->now_ms);
+
+    switch (op->change) {
+    case STORE_HOLD:
+        group->is_held = true;
+        group->not_before_ms = op->until_ms;
+        return true;
+    case STORE_RELEASE:
+        group->is_held = false;
+        group->not_before_ms = 0;
+        return is_held;
+    case STORE_RETRY:
+        group->next_attempt_ms = op->now_ms;
+        return !is_held;
+    case STORE_REMOVE:
+    default:
+        return false;
+    }
+}
+
+static enum store_target_end edit_target(struct store_write *write,
+                                         const struct store_op *op,
+                                         struct store_target *target)
 {
     struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
     struct group group;
@@ -321,7 +345,8 @@ static enum store_target_end retry_target(struct store_write *write,
     if (record_decode_group(bytes_view(&target->record), target->group, &group,
                             recipients) != RESULT_OK)
         return STORE_TARGET_CORRUPT;
-    group.next_attempt_ms = next_ms;
+    if (!edit(op, &group))
+        return STORE_TARGET_SKIPPED;
     bytes_init(&record, RECORD_MAX);
     if (record_encode_group(&group, &record) != RESULT_OK) {
         bytes_fini(&record);
@@ -344,8 +369,8 @@ static enum store_target_end change_target(struct store_write *write,
         write->code = code;
         return STORE_TARGET_LEFT;
     }
-    if (!op->removes)
-        return retry_target(write, target, op->next_ms);
+    if (op->change != STORE_REMOVE)
+        return edit_target(write, op, target);
     delete_group(write, target->id, target->group);
     return STORE_TARGET_CHANGED;
 }

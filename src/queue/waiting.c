@@ -253,6 +253,43 @@ static void forget(struct domain_queue *domain_queue)
     domain_queue_free(domain_queue);
 }
 
+void domain_queue_count_in(struct domain_queue *domain_queue, const struct entry *entry)
+{
+    struct waiting *waiting = domain_queue->waiting;
+
+    waiting->entry_count++;
+    if (entry->is_held) {
+        domain_queue->held++;
+        waiting->held_count++;
+    } else {
+        waiting->by_reason[domain_queue->reason]++;
+    }
+}
+
+void domain_queue_count_out(struct domain_queue *domain_queue, const struct entry *entry)
+{
+    struct waiting *waiting = domain_queue->waiting;
+
+    waiting->entry_count--;
+    if (entry->is_held) {
+        domain_queue->held--;
+        waiting->held_count--;
+    } else {
+        waiting->by_reason[domain_queue->reason]--;
+    }
+}
+
+void domain_queue_note(struct domain_queue *domain_queue, unsigned reason)
+{
+    uint64_t *counts = domain_queue->waiting->by_reason;
+    size_t count = domain_queue->heap.count - domain_queue->held;
+
+    CHECK(reason < QUEUE_REASONS);
+    counts[domain_queue->reason] -= count;
+    counts[reason] += count;
+    domain_queue->reason = (uint8_t)reason;
+}
+
 void domain_queue_push(struct domain_queue *domain_queue, const struct entry *entry)
 {
     if (domain_queue->heap.count == 0 || entry->arrival_s <= domain_queue->oldest_s) {
@@ -262,7 +299,7 @@ void domain_queue_push(struct domain_queue *domain_queue, const struct entry *en
     if (entry->arrival_s < domain_queue->waiting->oldest_s)
         domain_queue->waiting->oldest_s = entry->arrival_s;
     heap_push(&domain_queue->heap, entry);
-    domain_queue->waiting->entry_count++;
+    domain_queue_count_in(domain_queue, entry);
     domain_queue_arm(domain_queue);
 }
 
@@ -272,8 +309,9 @@ void waiting_add(struct waiting *waiting, const struct waiting_key *key,
     struct domain_queue *domain_queue = find_or_make(waiting, key);
     struct entry inner = {.id = entry->id, .arrival_s = entry->arrival_s};
 
-    inner.group = entry->group & 0x7fffffffU;
+    inner.group = entry->group & ENTRY_GROUP_MAX;
     inner.may_expire = may_expire;
+    inner.is_held = entry->is_held;
     inner.next_ms = waiting_from_wall(waiting, entry->next_attempt_ms);
     if (domain_queue) {
         domain_queue_push(domain_queue, &inner);
@@ -327,6 +365,7 @@ static void on_sweep(void *owner)
 {
     struct waiting *waiting = owner;
     int64_t now_ms = loop_now_ms(waiting->loop);
+    int64_t our_ms = waiting_now(waiting);
 
     for (int i = 0; i < SWEEP_QUEUES && waiting->sweep_at < waiting->count; i++) {
         struct domain_queue *domain_queue = waiting->all[waiting->sweep_at];
@@ -334,6 +373,8 @@ static void on_sweep(void *owner)
         if (domain_queue->heap.count > 0 &&
             domain_queue->oldest_s < waiting->sweep_oldest_s)
             waiting->sweep_oldest_s = domain_queue->oldest_s;
+        if (!domain_queue->is_held && domain_queue->not_before_ms <= our_ms)
+            domain_queue_note(domain_queue, 0);
         if (is_forgotten(domain_queue, now_ms))
             forget(domain_queue);
         else
@@ -367,8 +408,7 @@ size_t waiting_overflow_take(struct waiting *waiting, struct queue_entry *entrie
         struct entry entry = heap_remove(&waiting->overflow, 0);
 
         waiting->entry_count--;
-        entries[count++] = (struct queue_entry){entry.id, entry.group, entry.arrival_s,
-                                                waiting_to_wall(waiting, entry.next_ms)};
+        entries[count++] = waiting_outer_entry(waiting, &entry);
     }
     return count;
 }
@@ -431,7 +471,9 @@ void waiting_set_expire(struct waiting *waiting, int64_t expire_ms)
 
 void waiting_read_numbers(struct waiting *waiting, struct waiting_numbers *numbers)
 {
-    numbers->waiting = waiting->entry_count;
+    numbers->waiting = waiting->entry_count - waiting->held_count;
+    numbers->held = waiting->held_count;
+    memcpy(numbers->by_reason, waiting->by_reason, sizeof numbers->by_reason);
     numbers->leased = map_count(waiting->leased);
     numbers->domain_queues = waiting->count;
     numbers->overflow = waiting->overflow.count;
@@ -455,6 +497,11 @@ const char *domain_queue_lane(const struct domain_queue *domain_queue)
 size_t domain_queue_count(const struct domain_queue *domain_queue)
 {
     return domain_queue->heap.count;
+}
+
+size_t domain_queue_held_count(const struct domain_queue *domain_queue)
+{
+    return domain_queue->held;
 }
 
 size_t domain_queue_due_count(const struct domain_queue *domain_queue, size_t most)

@@ -66,10 +66,19 @@ struct waiting_change {
     int64_t next_ms; /* of the index's own clock: the wall's may step meanwhile */
     struct domain_queue *domain_queue;
     bool may_expire;
+    bool is_held;
+    int64_t moved_ms; /* wall; WAITING_MOVED and leases: when it is due from now on */
+    bool moves_held;  /* and whether a hold is the reason */
+    bool is_leased;   /* waiting_change_lease() found it */
 };
 /* false: leased now, or another change holds it. */
 bool waiting_change_begin(struct waiting *waiting, struct waiting_change *change);
-enum waiting_change_end { WAITING_UNCHANGED, WAITING_REMOVED, WAITING_RETRIED };
+enum waiting_change_end {
+    WAITING_UNCHANGED,
+    WAITING_REMOVED,
+    WAITING_RETRIED,
+    WAITING_MOVED
+};
 /* Of one domain queue (NULL: not known in memory), all with the same end. */
 struct waiting_changes {
     struct waiting_change *const *list;
@@ -80,8 +89,14 @@ struct waiting_changes {
 void waiting_change_end(struct waiting *waiting, const struct waiting_changes *changes,
                         enum waiting_change_end end, int64_t next_ms);
 
+/* Instead of an end: they are leased from now on, due at `moved_ms` when they are given back.
+ * Those that are not in the index stay out of it: `is_leased` says which were found. */
+void waiting_change_lease(struct waiting *waiting, const struct waiting_changes *changes);
+
 struct waiting_numbers {
-    uint64_t waiting; /* the overflow too */
+    uint64_t waiting; /* the overflow too, held ones not */
+    uint64_t held;
+    uint64_t by_reason[QUEUE_REASONS];
     uint64_t leased;
     uint64_t domain_queues;
     uint64_t overflow;

@@ -20,6 +20,8 @@ struct domain_queue {
     bool is_held;  /* by the watcher */
     uint32_t pins; /* leased or parked groups: it must stay */
     uint8_t priority;
+    uint8_t reason;     /* the watcher's */
+    uint32_t held;      /* entries that an operator holds */
     const char *tenant; /* or NULL */
     void *attachment;
     char *key;
@@ -54,7 +56,9 @@ struct waiting {
     int64_t skew_ms;
     int64_t stepped_ms; /* loop clock: start or last step */
 
-    uint64_t entry_count;
+    uint64_t entry_count; /* the overflow and held ones too */
+    uint64_t held_count;
+    uint64_t by_reason[QUEUE_REASONS];
     struct map *leased;
     struct map *changing;
     struct heap overflow;
@@ -74,9 +78,13 @@ struct waiting_id {
 };
 struct slice waiting_id_slice(uint64_t id, uint32_t group, struct waiting_id *memory);
 
+struct queue_entry waiting_outer_entry(struct waiting *waiting, const struct entry *entry);
 int64_t waiting_now(struct waiting *waiting);
 int64_t waiting_from_wall(struct waiting *waiting, int64_t wall_ms);
 int64_t waiting_to_wall(struct waiting *waiting, int64_t our_ms);
+/* An entry came into the heap of its domain queue, or left it. */
+void domain_queue_count_in(struct domain_queue *domain_queue, const struct entry *entry);
+void domain_queue_count_out(struct domain_queue *domain_queue, const struct entry *entry);
 /* Entries were added or moved: tells the timer. */
 void domain_queue_arm(struct domain_queue *domain_queue);
 void domain_queue_push(struct domain_queue *domain_queue, const struct entry *entry);

@@ -22,10 +22,10 @@ static void *find(const struct map *map, uint64_t id, uint32_t group)
     return map_get(map, waiting_id_slice(id, group, &memory));
 }
 
-static struct queue_entry outer_entry(struct waiting *waiting, const struct entry *entry)
+struct queue_entry waiting_outer_entry(struct waiting *waiting, const struct entry *entry)
 {
     return (struct queue_entry){entry->id, entry->group, entry->arrival_s,
-                                waiting_to_wall(waiting, entry->next_ms)};
+                                waiting_to_wall(waiting, entry->next_ms), entry->is_held};
 }
 
 /* ---- leases ---- */
@@ -34,11 +34,22 @@ static struct entry take_out(struct domain_queue *domain_queue, size_t at)
 {
     struct entry entry = heap_remove(&domain_queue->heap, at);
 
-    domain_queue->waiting->entry_count--;
+    domain_queue_count_out(domain_queue, &entry);
     domain_queue->pins++;
     if (entry.arrival_s <= domain_queue->oldest_s)
         domain_queue->is_oldest_exact = false;
     return entry;
+}
+
+static void put_leased(struct domain_queue *domain_queue, const struct entry *entry)
+{
+    struct leased *leased = NEW(struct leased);
+    struct waiting_id memory;
+
+    leased->entry = *entry;
+    leased->domain_queue = domain_queue;
+    CHECK(map_set(domain_queue->waiting->leased,
+                  waiting_id_slice(entry->id, entry->group, &memory), leased) == RESULT_OK);
 }
 
 bool waiting_lease(struct domain_queue *domain_queue, size_t at, struct queue_entry *out)
@@ -46,23 +57,18 @@ bool waiting_lease(struct domain_queue *domain_queue, size_t at, struct queue_en
     struct waiting *waiting = domain_queue->waiting;
     struct entry entry = take_out(domain_queue, at);
     struct waiting_change *change = find(waiting->changing, entry.id, entry.group);
-    struct waiting_id memory;
-    struct leased *leased;
 
     if (change) {
         change->is_parked = true;
         change->arrival_s = entry.arrival_s;
         change->next_ms = entry.next_ms;
         change->may_expire = entry.may_expire;
+        change->is_held = entry.is_held;
         change->domain_queue = domain_queue;
         return false;
     }
-    leased = NEW(struct leased);
-    leased->entry = entry;
-    leased->domain_queue = domain_queue;
-    CHECK(map_set(waiting->leased, waiting_id_slice(entry.id, entry.group, &memory),
-                  leased) == RESULT_OK);
-    *out = outer_entry(waiting, &entry);
+    put_leased(domain_queue, &entry);
+    *out = waiting_outer_entry(waiting, &entry);
     return true;
 }
 
@@ -108,6 +114,7 @@ void waiting_end_lease(struct domain_queue *domain_queue, uint64_t id, uint32_t 
     if (again) {
         entry.next_ms = waiting_from_wall(domain_queue->waiting, again->next_attempt_ms);
         entry.may_expire = 1;
+        entry.is_held = again->is_held;
         domain_queue_push(domain_queue, &entry);
     }
     unpin(domain_queue);
@@ -135,61 +142,181 @@ bool waiting_change_begin(struct waiting *waiting, struct waiting_change *change
     return map_set(waiting->changing, key, change) == RESULT_OK;
 }
 
-static void end_parked(struct waiting *waiting, const struct waiting_change *change,
-                       enum waiting_change_end end, int64_t next_ms)
+static struct entry parked_entry(const struct waiting_change *change)
 {
     struct entry entry = {.id = change->id, .arrival_s = change->arrival_s};
 
-    entry.group = change->group & 0x7fffffffU;
+    entry.group = change->group & ENTRY_GROUP_MAX;
     entry.may_expire = change->may_expire;
-    entry.next_ms =
-        end == WAITING_RETRIED ? waiting_from_wall(waiting, next_ms) : change->next_ms;
+    entry.is_held = change->is_held;
+    entry.next_ms = change->next_ms;
+    return entry;
+}
+
+static void move(struct waiting *waiting, const struct waiting_change *change,
+                 struct entry *entry)
+{
+    entry->next_ms = waiting_from_wall(waiting, change->moved_ms);
+    entry->is_held = change->moves_held;
+}
+
+static void end_parked(struct waiting *waiting, const struct waiting_change *change,
+                       enum waiting_change_end end, int64_t next_ms)
+{
+    struct entry entry = parked_entry(change);
+
+    if (end == WAITING_RETRIED)
+        entry.next_ms = waiting_from_wall(waiting, next_ms);
+    else if (end == WAITING_MOVED)
+        move(waiting, change, &entry);
     if (end != WAITING_REMOVED)
         domain_queue_push(change->domain_queue, &entry);
     unpin(change->domain_queue);
 }
 
-static void end_in_heap(struct domain_queue *domain_queue, struct heap_target *targets,
-                        size_t count, enum waiting_change_end end, int64_t next_ms)
+/* To the front with them, then off it: what leaves goes to `taken`, in order of id. */
+static size_t take_off(struct domain_queue *domain_queue, const struct heap_target *targets,
+                       size_t count, struct entry *taken)
 {
     struct heap *heap = &domain_queue->heap;
+    size_t found = heap_advance(heap, targets, count, INT64_MIN);
+
+    for (size_t i = 0; i < found; i++) {
+        taken[i] = heap_remove(heap, 0);
+        domain_queue_count_out(domain_queue, &taken[i]);
+    }
+    domain_queue->is_oldest_exact = false;
+    if (heap->count == 0)
+        domain_queue->empty_since_ms = loop_now_ms(domain_queue->waiting->loop);
+    return found;
+}
+
+/* `changes` in the order of `targets`, which is that of heap_target_order(). */
+struct in_heap {
+    struct domain_queue *domain_queue;
+    const struct heap_target *targets;
+    struct waiting_change *const *changes;
+    size_t count;
+};
+
+static struct waiting_change *change_of(const struct in_heap *in, const struct entry *entry)
+{
+    struct heap_target wanted = {entry->id, entry->group};
+    const struct heap_target *at =
+        bsearch(&wanted, in->targets, in->count, sizeof wanted, heap_target_order);
+
+    CHECK(at);
+    return in->changes[at - in->targets];
+}
+
+static void end_in_heap(const struct in_heap *in, enum waiting_change_end end,
+                        int64_t next_ms)
+{
+    struct domain_queue *domain_queue = in->domain_queue;
+    struct entry *taken;
     size_t found;
 
-    qsort(targets, count, sizeof *targets, heap_target_order);
     if (end == WAITING_RETRIED) {
-        (void)heap_advance(heap, targets, count,
+        (void)heap_advance(&domain_queue->heap, in->targets, in->count,
                            waiting_from_wall(domain_queue->waiting, next_ms));
-    } else {
-        /* To the front with them, then off it. */
-        found = heap_advance(heap, targets, count, INT64_MIN);
-        domain_queue->waiting->entry_count -= found;
-        while (found-- > 0)
-            (void)heap_remove(heap, 0);
-        domain_queue->is_oldest_exact = false;
-        if (heap->count == 0)
-            domain_queue->empty_since_ms = loop_now_ms(domain_queue->waiting->loop);
+        domain_queue_arm(domain_queue);
+        return;
     }
+    taken = NEW_ARRAY(struct entry, in->count + 1);
+    found = take_off(domain_queue, in->targets, in->count, taken);
+    for (size_t i = 0; i < found && end == WAITING_MOVED; i++) {
+        move(domain_queue->waiting, change_of(in, &taken[i]), &taken[i]);
+        domain_queue_push(domain_queue, &taken[i]);
+    }
+    memory_free(taken);
     domain_queue_arm(domain_queue);
+}
+
+static void lease_from_heap(const struct in_heap *in)
+{
+    struct domain_queue *domain_queue = in->domain_queue;
+    struct entry *taken = NEW_ARRAY(struct entry, in->count + 1);
+    size_t found = take_off(domain_queue, in->targets, in->count, taken);
+
+    for (size_t i = 0; i < found; i++) {
+        struct waiting_change *change = change_of(in, &taken[i]);
+
+        move(domain_queue->waiting, change, &taken[i]);
+        domain_queue->pins++;
+        put_leased(domain_queue, &taken[i]);
+        change->is_leased = true;
+    }
+    memory_free(taken);
+    domain_queue_arm(domain_queue);
+}
+
+static int by_target(const void *a, const void *b)
+{
+    const struct waiting_change *left = *(struct waiting_change *const *)a;
+    const struct waiting_change *right = *(struct waiting_change *const *)b;
+    struct heap_target l = {left->id, left->group};
+    struct heap_target r = {right->id, right->group};
+
+    return heap_target_order(&l, &r);
+}
+
+/* No longer held by their change; those that are not parked, in order. */
+static size_t let_go(struct waiting *waiting, const struct waiting_changes *changes,
+                     struct heap_target *targets, struct waiting_change **in_heap)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < changes->count; i++) {
+        struct waiting_change *change = changes->list[i];
+        struct waiting_id memory;
+
+        (void)map_remove(waiting->changing,
+                         waiting_id_slice(change->id, change->group, &memory));
+        if (!change->is_parked)
+            in_heap[count++] = change;
+    }
+    qsort(in_heap, count, sizeof(struct waiting_change *),
+          by_target); /* NOLINT: pointers on purpose */
+    for (size_t i = 0; i < count; i++)
+        targets[i] = (struct heap_target){in_heap[i]->id, in_heap[i]->group};
+    return count;
 }
 
 void waiting_change_end(struct waiting *waiting, const struct waiting_changes *changes,
                         enum waiting_change_end end, int64_t next_ms)
 {
     struct heap_target *targets = NEW_ARRAY(struct heap_target, changes->count + 1);
-    size_t count = 0;
+    struct waiting_change **list = NEW_ARRAY(struct waiting_change *, changes->count + 1);
+    struct in_heap in = {changes->domain_queue, targets, list, 0};
 
-    for (size_t i = 0; i < changes->count; i++) {
-        const struct waiting_change *change = changes->list[i];
-        struct waiting_id memory;
-
-        (void)map_remove(waiting->changing,
-                         waiting_id_slice(change->id, change->group, &memory));
-        if (change->is_parked)
-            end_parked(waiting, change, end, next_ms);
-        else
-            targets[count++] = (struct heap_target){change->id, change->group};
-    }
-    if (count > 0 && end != WAITING_UNCHANGED && changes->domain_queue)
-        end_in_heap(changes->domain_queue, targets, count, end, next_ms);
+    in.count = let_go(waiting, changes, targets, list);
+    for (size_t i = 0; i < changes->count; i++)
+        if (changes->list[i]->is_parked)
+            end_parked(waiting, changes->list[i], end, next_ms);
+    if (in.count > 0 && end != WAITING_UNCHANGED && in.domain_queue)
+        end_in_heap(&in, end, next_ms);
     memory_free(targets);
+    memory_free(list);
+}
+
+void waiting_change_lease(struct waiting *waiting, const struct waiting_changes *changes)
+{
+    struct heap_target *targets = NEW_ARRAY(struct heap_target, changes->count + 1);
+    struct waiting_change **list = NEW_ARRAY(struct waiting_change *, changes->count + 1);
+    struct in_heap in = {changes->domain_queue, targets, list, 0};
+
+    in.count = let_go(waiting, changes, targets, list);
+    for (size_t i = 0; i < changes->count; i++) {
+        struct waiting_change *change = changes->list[i];
+        struct entry entry = parked_entry(change);
+
+        if (!change->is_parked)
+            continue;
+        put_leased(change->domain_queue, &entry); /* its pin goes over */
+        change->is_leased = true;
+    }
+    if (in.count > 0 && in.domain_queue)
+        lease_from_heap(&in);
+    memory_free(targets);
+    memory_free(list);
 }

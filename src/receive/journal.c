@@ -125,6 +125,7 @@ void journal_rejected(const struct session *session, const struct reply *reply)
     log_text(&line, "verb", session->verb ? session->verb->name : NULL);
     add_transaction(&line, session);
     log_text(&line, "user", session->user);
+    log_text(&line, "rule", session->rule);
     add_reply(&line, reply);
     log_end(&line);
 }

@@ -100,6 +100,7 @@ void receive_on_stream(struct receive *receive, const struct receive_listener *l
                                         "connections_per_network"},
         [RATE_TOO_OFTEN] = {REPLY_GREETING_TOO_OFTEN, "connection_rate"},
     };
+    static const struct refused memory = {REPLY_GREETING_MEMORY, "memory"};
     static const struct refused leaving = {REPLY_SHUTTING_DOWN, NULL};
     static const struct refused locked_out = {REPLY_LOCKED_OUT, "failed_log_ins"};
     struct rate_client client = {.peer = stream_peer(stream)->ip};
@@ -109,6 +110,10 @@ void receive_on_stream(struct receive *receive, const struct receive_listener *l
     receive->statistics.connections++;
     if (receive->is_draining) {
         refuse(receive, listener, stream, &leaving);
+        return;
+    }
+    if (pressure_level(receive->rooms.pressure) != PRESSURE_NONE) {
+        refuse(receive, listener, stream, &memory);
         return;
     }
     client.is_exempt = access_is_trusted(receive->profile->access, &client.peer);

@@ -131,6 +131,7 @@ struct session {
     const struct verb *verb;        /* the last command, for the log */
     const char *borrowed_sender;    /* of the MAIL that is being answered, for the log */
     const char *borrowed_recipient; /* of the RCPT */
+    const char *rule; /* the option that the reply being said comes from; or NULL */
     struct auth_dialogue *auth;
     struct transaction *transaction;
     struct refusal chunk_refusal; /* READ_CHUNK without has_chunk: said at its end */

@@ -25,6 +25,8 @@ static const struct {
     {REPLY_TOO_MANY_ERRORS, RECEIVE_LIMIT_BAD_COMMANDS},
     {REPLY_IDLE, RECEIVE_LIMIT_IDLE},
     {REPLY_NO_SPACE, RECEIVE_LIMIT_SPACE},
+    {REPLY_GREETING_MEMORY, RECEIVE_LIMIT_MEMORY_CONNECTIONS},
+    {REPLY_SHORT_OF_MEMORY, RECEIVE_LIMIT_MEMORY_MESSAGES},
     {REPLY_OUT_OF_MEMORY, RECEIVE_LIMIT_MEMORY},
 };
 
@@ -86,6 +88,7 @@ void receive_statistics(const struct receive *receive,
     statistics->connections_open = receive->sessions.count;
     auth_statistics(receive->rooms.auth, &statistics->auth);
     limits_statistics(receive->rooms.limits, &statistics->sending);
+    pressure_statistics(receive->rooms.pressure, &statistics->pressure);
     statistics->code_count = 0;
     for (int name = 0; name < REPLY_NAME_COUNT; name++) {
         struct receive_code code = {reply_name_code((enum reply_name)name),

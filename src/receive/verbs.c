@@ -126,6 +126,8 @@ static enum reply_name judge_room(const struct session *session)
 {
     enum result room = queue_has_room(session->receive->rooms.queue);
 
+    if (pressure_level(session->receive->rooms.pressure) == PRESSURE_MESSAGES)
+        return REPLY_SHORT_OF_MEMORY;
     if (room == RESULT_OK)
         return REPLY_SENDER_OK;
     return room == RESULT_IO ? REPLY_QUEUE_FAILED : REPLY_NO_SPACE;
@@ -165,8 +167,9 @@ static void verb_mail(struct session *session, struct slice rest)
     if (name == REPLY_SENDER_OK)
         session->state = STATE_MAIL;
     session->borrowed_sender = command.sender.text;
+    session->rule = name == REPLY_SHORT_OF_MEMORY ? "memory" : NULL;
     session_reply(session, name, why);
-    session->borrowed_sender = NULL;
+    session->borrowed_sender = session->rule = NULL;
 }
 
 /* Who may send there; REPLY_RECIPIENT_OK: this client. `stored` becomes the mailbox that

@@ -30,6 +30,7 @@ struct server {
     struct auth *auth;
     struct rate *rate;
     struct limits *limits;
+    struct pressure *pressure;
     struct access *access;
     struct signer *signer;
     struct tls_server *tls_server;

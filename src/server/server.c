@@ -31,11 +31,14 @@ void server_apply_settings(struct server *server)
     struct rate_settings rate;
     struct limits_settings limits;
     struct auth_settings auth;
+    struct pressure_settings pressure;
 
     config_queue(config, &queue);
     queue_apply(server->queue, &queue);
     config_rate(config, &rate);
     rate_apply(server->rate, &rate);
+    config_pressure(config, &pressure);
+    pressure_apply(server->pressure, &pressure);
     config_access(config, &access);
     access_unref(server->access);
     server->access = access_new(&access);
@@ -135,6 +138,7 @@ static enum result open_keepers(struct server *server, struct fault *fault)
         return result;
     config_rate(server->config, &rate);
     server->rate = rate_new(&rate);
+    server->pressure = pressure_new(server->loop, server->offload);
     config_queue(server->config, &queue);
     result = queue_open(server->loop, server->offload, &queue, &server->queue, fault);
     if (result == RESULT_OK) /* data_dir is ours from here on */
@@ -188,9 +192,14 @@ static enum result open_control(struct server *server, struct fault *fault)
  */
 static enum result open_workers(struct server *server, struct fault *fault)
 {
-    struct receive_rooms receive = {server->loop,  server->net,  server->queue,
-                                    server->auth,  server->rate, server->signer,
-                                    server->limits};
+    struct receive_rooms receive = {.loop = server->loop,
+                                    .net = server->net,
+                                    .queue = server->queue,
+                                    .auth = server->auth,
+                                    .rate = server->rate,
+                                    .signer = server->signer,
+                                    .limits = server->limits,
+                                    .pressure = server->pressure};
     struct deliver_rooms deliver = {server->loop,  server->net,   server->resolver,
                                     server->queue, local_deliver, NULL};
 
@@ -296,6 +305,7 @@ static void close_keepers(struct server *server)
     if (server->rate)
         rate_free(server->rate);
     limits_stop(server->limits);
+    pressure_free(server->pressure);
     if (server->auth)
         auth_free(server->auth);
     signer_free(server->signer);

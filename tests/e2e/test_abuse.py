@@ -15,6 +15,14 @@ class Abuse(unittest.TestCase):
         self.addCleanup(raw.close)
         return raw
 
+    def wait(self, relay, name, count=1, **fields):
+        """The last event of that name with these fields, once there are so many of them."""
+        def found():
+            events = [e for e in relay.events(name)
+                      if all(e.get(key) == value for key, value in fields.items())]
+            return events if len(events) >= count else None
+        return world.wait_for(found, f"{name} {fields}")[-1]
+
     def metric(self, relay, name, **labels):
         """A counter, as `smtpd status` shows it."""
         return next(sample["value"] for family in relay.status()["metrics"]
@@ -34,7 +42,7 @@ class Connections(Abuse):
         refused = self.raw(relay.relay_port, source="127.0.5.4")
         self.assertEqual(refused.greeting, b"421 4.7.0 Too many connections from your network")
         self.assertEqual(refused.reply(), b"")
-        event = relay.event("receive.refused")
+        event = self.wait(relay, "receive.refused")
         self.assertEqual((event["peer"], event["rule"], event["reply"]["enhanced"]),
                          ("127.0.5.4", "connections_per_network", "4.7.0"))
         self.assertEqual(self.raw(relay.relay_port, source="127.0.6.1").greeting[:3], b"220")
@@ -60,12 +68,13 @@ class Connections(Abuse):
         subprocess.run([tool("smtp-source"), "-s", "1", "-m", "10", "-f", "a@b.test", "-t",
                         "alice@local.test", f"inet:127.0.0.1:{relay.relay_port}"],
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=world.PATIENCE)
-        world.wait_for(lambda: relay.events("receive.refused"), "a refusal")
+        self.wait(relay, "receive.refused")
         for _ in range(5):  # the refused ones spend nothing, and are all refused
             raw = self.raw(relay.relay_port)
             self.assertEqual(raw.greeting, b"421 4.7.0 Too many new connections from your address:"
                              b" try again later")
             raw.close()
+        self.wait(relay, "receive.refused", count=6)
         self.assertEqual(len(relay.events("receive.connected")), 5)
         self.assertEqual({e["rule"] for e in relay.events("receive.refused")}, {"connection_rate"})
         self.assertEqual(self.metric(relay, "limits_reached", limit="connection_rate"),

@@ -28,6 +28,8 @@ NOT_SEEN = {
 
 # Events of a subject that has a file of its own, which waits for them.
 SEEN_ELSEWHERE = {
+    "queue.held": "test_hold.py",
+    "queue.released": "test_hold.py",
     "sign.failed": "test_signing.py",
     "sign.keys_loaded": "test_signing.py",
     "sign.keys_unreadable": "test_signing.py",
@@ -35,6 +37,7 @@ SEEN_ELSEWHERE = {
     "policy.limits_unreadable": "test_limits.py",
     "policy.limits_unwritable": "test_limits.py",
     "policy.locked_out": "test_lockout.py",
+    "policy.memory_pressure": "test_pressure.py",
     "net.proxy_refused": "test_proxy.py",
     "server.certificates_loaded": "test_follow.py",
     "server.certificates_unreadable": "test_follow.py",

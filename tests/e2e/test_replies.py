@@ -30,7 +30,8 @@ SEEN_ELSEWHERE = {"signing-failed": "test_signing.py",
                   "greeting-busy-network": "test_abuse.py", "greeting-too-often": "test_abuse.py",
                   "sender-denied": "test_users.py", "header-sender-denied": "test_users.py",
                   "logged-out": "test_users.py", "locked-out": "test_lockout.py",
-                  "limit-reached": "test_limits.py"}
+                  "limit-reached": "test_limits.py",
+                  "greeting-memory": "test_pressure.py", "short-of-memory": "test_pressure.py"}
 
 
 class Replies(unittest.TestCase):

@@ -15,6 +15,8 @@ void *memory_copy(const void *from, size_t bytes);
 char *memory_text(const char *text); /* a copy; NULL gives NULL */
 char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void memory_free(void *memory); /* NULL is fine */
+/* Gives free memory back to the kernel; takes milliseconds: not on the loop. */
+void memory_trim(void);
 
 #define NEW(type) ((type *)memory_new(sizeof(type)))
 #define NEW_ARRAY(type, count) ((type *)memory_new_array((count), sizeof(type)))

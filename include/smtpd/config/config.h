@@ -124,6 +124,7 @@ struct config {
     struct value_list messages_per_address;
     struct value_list recipients_per_address;
     int64_t idle_timeout_ms;
+    uint64_t memory_bytes; /* 0: auto */
     unsigned handshakes;
     unsigned handshakes_per_address;
     /* [relay] */
@@ -230,6 +231,7 @@ enum result MUST_CHECK config_document_manual(struct bytes *into);
 void config_receive(struct config *config, struct receive_settings *settings);
 void config_limits(const struct config *config, struct limits_settings *settings);
 void config_auth(const struct config *config, struct auth_settings *settings);
+void config_pressure(const struct config *config, struct pressure_settings *settings);
 void config_rate(const struct config *config, struct rate_settings *settings);
 void config_access(struct config *config, struct access_settings *settings);
 void config_queue(const struct config *config, struct queue_settings *settings);

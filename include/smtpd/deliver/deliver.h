@@ -113,6 +113,7 @@ enum deliver_class {
     CLASS_DELIVERED,
     CLASS_RELAYED, /* to a hop that gives no reports */
     CLASS_EXPIRED,
+    CLASS_OPERATOR, /* bounced by one */
     CLASS_ROUTING,
     CLASS_BAD_MAILBOX,
     CLASS_QUOTA,
@@ -183,7 +184,11 @@ enum why_kind {
     WHY_CONNECTIONS, /* all connections of the destination are busy */
     WHY_READY_FULL,
     WHY_DRAINING,
-    WHY_NO_ROOM /* log or outbound windows */
+    WHY_NO_ROOM, /* log or outbound windows */
+    WHY_HELD,    /* the following are no reasons of a lane */
+    WHY_REBUILDING,
+    WHY_OVERFLOW, /* more domains wait than the index has room for */
+    WHY_COUNT
 };
 struct why {
     enum why_kind kind;
@@ -192,6 +197,20 @@ struct why {
     int64_t until_ms; /* wall; 0: unknown */
 };
 void deliver_why(const struct deliver *deliver, const char *lane, struct why *why);
+/* Of a group that is leased: where it stands. */
+void deliver_why_leased(const struct deliver *deliver, const char *lane,
+                        const struct queue_target *group, struct why *why);
+/* Ends these groups (at most 1,000) with a report "bounced by the operator"; report and
+ * removal are one transaction (G3). What is leased is busy. Copies all. */
+enum { DELIVER_REASON_MAX = 200 };
+struct deliver_bounce {
+    const struct queue_target *targets;
+    size_t count;
+    const char *reason; /* or NULL */
+    queue_changed_fn *on_end;
+    void *owner;
+};
+void deliver_bounce(struct deliver *deliver, const struct deliver_bounce *wanted);
 /* Forget back-offs that hold this lane ("queue retry"); NULL: of every lane. */
 void deliver_wake(struct deliver *deliver, const char *lane);
 

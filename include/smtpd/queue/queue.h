@@ -125,6 +125,7 @@ struct queue_entry {
     uint32_t group;
     uint32_t arrival_s;      /* wall, seconds */
     int64_t next_attempt_ms; /* wall */
+    bool is_held;            /* by an operator, until then */
 };
 /* The earliest due entry; it is *leased* from now on (in memory only). false: none is due.
  */
@@ -138,6 +139,11 @@ void domain_queue_give_back(struct domain_queue *domain_queue,
 /* The watcher lets go. on_due comes again when an entry is due, but not before
  * `not_before_ms` (wall; 0: at once when due), for new mail neither. */
 void domain_queue_rest(struct domain_queue *domain_queue, int64_t not_before_ms);
+/* Why what waits here does: a number of the watcher's, below QUEUE_REASONS, that groups are
+ * counted by (queue_statistics). 0, none, by itself once a rest is over. Cheap. */
+enum { QUEUE_REASONS = 16 };
+void domain_queue_note(struct domain_queue *domain_queue, unsigned reason);
+size_t domain_queue_held_count(const struct domain_queue *domain_queue);
 /* Moves the not-before of a resting domain queue (an operator said: retry now). */
 void domain_queue_wake(struct domain_queue *domain_queue);
 struct domain_queue *queue_find_domain_queue(struct queue *queue, const char *lane);
@@ -154,7 +160,7 @@ struct group {
     uint32_t number;
     const char *lane;
     int64_t next_attempt_ms; /* wall */
-    int64_t not_before_ms;   /* wall; 0: none (FUTURERELEASE and the like, later) */
+    int64_t not_before_ms;   /* wall: end of the hold; 0: none */
     uint32_t attempts;
     bool is_held;
     bool delay_notified;
@@ -167,6 +173,9 @@ struct group {
     const char *last_host;   /* "" */
     int64_t last_attempt_ms; /* 0: never */
 };
+
+/* A hold ends by itself. */
+bool group_is_held(const struct group *group, int64_t now_ms);
 
 struct lease {
     struct envelope envelope;
@@ -189,6 +198,10 @@ struct lease_load *queue_lease_load(struct domain_queue *domain_queue,
 void lease_load_cancel(struct lease_load *load); /* gives the entry back */
 /* Gives the lease back as it was: no attempt spent, nothing written. Frees it. */
 void lease_release(struct lease *lease);
+
+/* Gives the lease of a held group back: due at the end of the hold, or at the expiry. One
+ * that has expired before it was looked at in this process rests for an hour first (G6). */
+void lease_postpone(struct lease *lease);
 
 /* The result of an attempt (or of a decision). */
 struct settlement {
@@ -255,29 +268,51 @@ struct queue_visit *queue_visit_start(struct queue *queue, uint64_t first_id,
                                       void *owner);
 void queue_visit_cancel(struct queue_visit *visit);
 bool queue_is_leased(const struct queue *queue, uint64_t id, uint32_t group);
+int64_t queue_expire_ms(const struct queue *queue);
+/* False: the index is being rebuilt and has not come to this message. */
+bool queue_is_indexed(const struct queue *queue, uint64_t id);
 
 struct queue_target {
     uint64_t id;
     uint32_t group;
 };
-/* At most 1,000 targets, in one commit, or in several where many bytes are removed.
- * `changed`, `busy` (leased now) and `gone` are counted. Each removed group is one final
- * log line "queue.removed". After a failure `changed` says how many were done before it. */
-typedef void queue_changed_fn(void *owner, enum result result, size_t changed, size_t busy,
-                              size_t gone);
-enum queue_change_kind { QUEUE_RETRY, QUEUE_REMOVE };
+struct queue_counts {
+    size_t changed; /* after a failure: how many were done before it */
+    size_t busy;    /* leased now */
+    size_t gone;
+    size_t skipped; /* a retry of what is held, a release of what is not */
+};
+/* At most 1,000 targets, in one commit, or in several where many bytes are removed. Each
+ * removed recipient is one final log line "queue.removed"; a held or released group is one
+ * line. */
+typedef void queue_changed_fn(void *owner, enum result result,
+                              const struct queue_counts *counts);
+enum queue_change_kind { QUEUE_RETRY, QUEUE_REMOVE, QUEUE_HOLD, QUEUE_RELEASE };
 struct queue_change {
     enum queue_change_kind kind;
     const struct queue_target *targets; /* copied */
     size_t count;
     queue_changed_fn *on_end;
     void *owner;
+    int64_t until_ms; /* QUEUE_HOLD, wall; the expiry ends a hold too */
 };
 void queue_change_start(struct queue *queue, const struct queue_change *wanted);
 
+/* Leases these groups whatever their time is, held ones too: at most 1,000. `changed` leases
+ * are the owner's now; `skipped`: not in the index yet. */
+typedef void queue_taken_fn(void *owner, struct lease *const *leases,
+                            const struct queue_counts *counts);
+struct queue_take;
+struct queue_take *queue_take_start(struct queue *queue, const struct queue_target *targets,
+                                    size_t count, queue_taken_fn *on_taken, void *owner);
+void queue_take_cancel(struct queue_take *take); /* before on_taken */
+
 struct queue_statistics {
-    uint64_t groups_waiting;
+    uint64_t groups_waiting; /* held ones not */
+    uint64_t groups_held;
     uint64_t groups_leased;
+    uint64_t groups_overflow; /* waiting, and without a domain queue for now */
+    uint64_t groups_by_reason[QUEUE_REASONS]; /* waiting, by domain_queue_note() */
     uint64_t domain_queues;
     uint64_t drafts;
     uint64_t receiving_bytes;

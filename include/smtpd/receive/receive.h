@@ -13,6 +13,7 @@
 #include "smtpd/policy/access.h"
 #include "smtpd/policy/auth.h"
 #include "smtpd/policy/limits.h"
+#include "smtpd/policy/pressure.h"
 #include "smtpd/policy/rate.h"
 #include "smtpd/queue/queue.h"
 #include "smtpd/sign/signer.h"
@@ -72,6 +73,7 @@ struct receive_rooms {
     struct rate *rate;
     struct signer *signer;
     struct limits *limits;
+    struct pressure *pressure; /* NULL: memory is never short */
 };
 
 struct receive *receive_new(const struct receive_rooms *rooms);
@@ -111,6 +113,8 @@ enum receive_limit {
     RECEIVE_LIMIT_IDLE,
     RECEIVE_LIMIT_SPACE,
     RECEIVE_LIMIT_MEMORY,
+    RECEIVE_LIMIT_MEMORY_CONNECTIONS,
+    RECEIVE_LIMIT_MEMORY_MESSAGES,
     RECEIVE_LIMIT_COUNT
 };
 
@@ -137,6 +141,7 @@ struct receive_statistics {
     struct histogram whole;     /* us, from MAIL to the 250 */
     struct auth_statistics auth;
     struct limits_statistics sending;
+    struct pressure_statistics pressure;
 };
 void receive_statistics(const struct receive *receive,
                         struct receive_statistics *statistics);

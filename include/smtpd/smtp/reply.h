@@ -58,6 +58,7 @@ enum reply_name {
     REPLY_GREETING_BUSY_ADDRESS, /* 421 4.7.0 too many from your address */
     REPLY_GREETING_BUSY_NETWORK, /* 421 4.7.0 too many from your network */
     REPLY_GREETING_TOO_OFTEN,    /* 421 4.7.0 too many new ones from your address */
+    REPLY_GREETING_MEMORY,       /* 421 4.3.2 short of memory */
     REPLY_CLOSING,               /* 221 */
     REPLY_SHUTTING_DOWN,         /* 421 4.3.2 */
     REPLY_IDLE,                  /* 421 4.4.2 */
@@ -111,6 +112,7 @@ enum reply_name {
     REPLY_TOO_LARGE,              /* 552 5.3.4 */
     REPLY_HEADER_TOO_LARGE,       /* 552 5.3.4 */
     REPLY_NO_SPACE,               /* 452 4.3.1 */
+    REPLY_SHORT_OF_MEMORY,        /* 452 4.3.1: the whole process */
     REPLY_QUEUE_FAILED,           /* 451 4.3.0 */
     REPLY_SIGNING_FAILED,         /* 451 4.7.5 (RFC 3463 3.8) */
     REPLY_LOOP,                   /* 554 5.4.6 */

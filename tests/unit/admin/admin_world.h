@@ -59,6 +59,33 @@ void deliver_why(const struct deliver *deliver, const char *lane, struct why *wh
         *why = world_why;
 }
 
+static struct deliver_bounce world_bounce; /* the last one asked for */
+static struct queue_target world_bounced UNUSED;
+static char world_bounced_reason[DELIVER_REASON_MAX + 1] UNUSED;
+
+void deliver_bounce(struct deliver *deliver, const struct deliver_bounce *wanted)
+{
+    struct queue_counts counts = {.changed = wanted->count};
+
+    (void)deliver;
+    world_bounce = *wanted;
+    world_bounced = wanted->targets[0];
+    (void)snprintf(world_bounced_reason, sizeof world_bounced_reason, "%s",
+                   wanted->reason ? wanted->reason : "");
+    wanted->on_end(wanted->owner, RESULT_OK, &counts);
+}
+
+void deliver_why_leased(const struct deliver *deliver, const char *lane,
+                        const struct queue_target *group, struct why *why)
+{
+    (void)deliver;
+    (void)lane;
+    (void)group;
+    why->kind = WHY_LEASED;
+    why->until_ms = 0;
+    (void)snprintf(why->text, sizeof why->text, "an attempt is running");
+}
+
 void deliver_wake(struct deliver *deliver, const char *lane)
 {
     (void)deliver;

@@ -234,6 +234,37 @@ TEST(queue_api, what_is_being_tried_is_active_whatever_its_lane_waits_for)
     assert_string_equal(world_text(why_of(world, id), "kind"), "destination");
 }
 
+TEST(queue_api, a_held_group_says_until_when)
+{
+    struct world *world = *state;
+    uint64_t id = world_send_to(world, "a@to.test");
+    int64_t until_ms = loop_wall_ms(world->loop) + 3600000;
+    char *body;
+    char text[ID_TEXT];
+    const json_t *why;
+
+    id_print(id, text);
+    body = memory_format("{\"change\":\"hold\",\"until_ms\":%lld,\"targets\":[{\"id\":"
+                         "\"%s\",\"group\":0}]}",
+                         (long long)until_ms, text);
+    assert_int_equal(world_post(world, "/v1/queue/change", body), 200);
+    assert_int_equal(world_number(world->json, "changed"), 1);
+    assert_true(world_number(world->json, "until_ms") == until_ms);
+    memory_free(body);
+    assert_int_equal(world_get(world, "/v1/queue?state=held"), 200);
+    assert_string_equal(world_text(world_item(world, 0), "state"), "held");
+    assert_true(world_number(world_item(world, 0), "held_until_ms") == until_ms);
+    why = why_of(world, id);
+    assert_string_equal(world_text(why, "kind"), "held");
+    assert_true(world_number(why, "until_ms") == until_ms);
+    /* The expiry ends it too. */
+    world->settings.expire_ms = 1800000;
+    queue_apply(world->queue, &world->settings);
+    why = why_of(world, id);
+    assert_true(world_number(why, "until_ms") < until_ms);
+    assert_non_null(strstr(world_text(why, "text"), "it will not be tried"));
+}
+
 /* ---- change ---- */
 
 static void add_target(struct bytes *targets, uint64_t id, int64_t group, const char *lane)
@@ -286,6 +317,40 @@ TEST(queue_api, a_change_counts_what_it_did_what_is_busy_and_what_is_gone)
     assert_int_equal(world_woken_count, 0); /* removing wakes nobody */
     lease_release(lease);
     bytes_fini(&targets);
+}
+
+TEST(queue_api, a_hold_without_an_end_lasts_four_weeks)
+{
+    struct world *world = *state;
+    struct bytes targets;
+    int64_t now_ms = loop_wall_ms(world->loop);
+
+    bytes_init(&targets, 1000);
+    add_target(&targets, world_send_to(world, "a@to.test"), 0, "to.test");
+    assert_int_equal(change(world, "hold", &targets), 200);
+    assert_true(world_number(world->json, "until_ms") >= now_ms + INT64_C(28) * 86400000);
+    assert_true(world_number(world->json, "until_ms") < now_ms + INT64_C(29) * 86400000);
+    assert_int_equal(change(world, "release", &targets), 200);
+    expect_counts(world, 1, 0, 0);
+    assert_null(json_object_get(world->json, "until_ms"));
+    assert_int_equal(change(world, "release", &targets), 200);
+    expect_counts(world, 0, 0, 0);
+    assert_int_equal(world_number(world->json, "skipped"), 1);
+    bytes_fini(&targets);
+}
+
+TEST(queue_api, a_bounce_is_deliverys_work_and_carries_its_reason)
+{
+    struct world *world = *state;
+
+    assert_int_equal(world_post(world, "/v1/queue/change",
+                                "{\"change\":\"bounce\",\"reason\":\"spam\",\"targets\":["
+                                "{\"id\":\"aaaaaaaaaaaab\",\"group\":7}]}"),
+                     200);
+    expect_counts(world, 1, 0, 0);
+    assert_int_equal(world_bounce.count, 1);
+    assert_string_equal(world_bounced_reason, "spam");
+    assert_int_equal(world_bounced.group, 7);
 }
 
 TEST(queue_api, a_retry_is_due_now_and_wakes_each_lane_once)
@@ -366,7 +431,14 @@ TEST(queue_api, what_is_no_change_changes_nothing)
         "{\"change\":\"remove\",\"targets\":[%s]} x",
         "{\"change\":\"remove\",\"targets\":[%s,]}",
         "{\"change\":\"REMOVE\",\"targets\":[%s]}",
-        "{\"change\":\"hold\",\"targets\":[%s]}",
+        "{\"change\":\"suspend\",\"targets\":[%s]}",
+        "{\"change\":\"hold\",\"until_ms\":1,\"targets\":[%s]}",
+        "{\"change\":\"hold\",\"until_ms\":\"tomorrow\",\"targets\":[%s]}",
+        "{\"change\":\"hold\",\"until_ms\":9000000000000000,\"targets\":[%s]}",
+        "{\"change\":\"hold\",\"reason\":\"spam\",\"targets\":[%s]}",
+        "{\"change\":\"release\",\"until_ms\":9000000000000,\"targets\":[%s]}",
+        "{\"change\":\"bounce\",\"reason\":5,\"targets\":[%s]}",
+        "{\"change\":\"bounce\",\"reason\":\"two\\nlines\",\"targets\":[%s]}",
         "{\"change\":1,\"targets\":[%s]}",
         "{\"change\":null,\"targets\":[%s]}",
         "{\"targets\":[%s]}",
@@ -504,6 +576,9 @@ int main(void)
         WITH_WORLD(each_reason_to_wait_has_its_word),
         WITH_WORLD(the_later_of_lane_and_next_attempt_is_the_reason),
         WITH_WORLD(what_is_being_tried_is_active_whatever_its_lane_waits_for),
+        WITH_WORLD(a_held_group_says_until_when),
+        WITH_WORLD(a_hold_without_an_end_lasts_four_weeks),
+        WITH_WORLD(a_bounce_is_deliverys_work_and_carries_its_reason),
         WITH_WORLD(a_change_counts_what_it_did_what_is_busy_and_what_is_gone),
         WITH_WORLD(a_retry_is_due_now_and_wakes_each_lane_once),
         WITH_WORLD(a_thousand_targets_are_one_batch_and_one_more_is_refused),

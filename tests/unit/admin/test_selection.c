@@ -174,8 +174,11 @@ static bool fits(struct world *world, const struct selection *selection, const c
                  bool is_held)
 {
     struct envelope envelope = {.id = 1, .sender = "a@b.test", .arrival_ms = 1000};
-    struct group group = {
-        .lane = lane, .is_held = is_held, .recipient_count = 2, .recipients = recipients};
+    struct group group = {.lane = lane,
+                          .is_held = is_held,
+                          .not_before_ms = INT64_MAX,
+                          .recipient_count = 2,
+                          .recipients = recipients};
 
     return selection_fits(selection, world->queue, 61000, &envelope, &group);
 }

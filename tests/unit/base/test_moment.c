@@ -178,11 +178,69 @@ TEST(size, is_printed_in_its_shortest_exact_form)
     }
 }
 
+TEST(moment, a_point_in_time_is_read_as_utc)
+{
+    static const struct {
+        const char *text;
+        int64_t ms;
+    } good[] = {
+        {"1970-01-01", 0},
+        {"1970-01-02T00:00:01Z", 86401000},
+        {"2000-02-29T12:30", 951827400000},
+        {"2026-12-24T18:00Z", 1798135200000},
+        {"2026-12-24Z", 1798070400000},
+        {"9999-12-31T23:59:59Z", 253402300799000},
+    };
+    static const char *const bad[] = {
+        "",
+        "2026",
+        "2026-1-01",
+        "2026-02-29",
+        "2026-04-31",
+        "1969-12-31",
+        "2026-13-01",
+        "2026-00-10",
+        "2026-01-00",
+        "2026-01-01T24:00",
+        "2026-01-01T",
+        "2026-01-01 10:00",
+        "2026-01-01T10:60",
+        "2026-01-01T10:00:60",
+        "2026-01-01T10:00+01:00",
+        "tomorrow",
+        "2026-01-01T10:00ZZ",
+        "-026-01-01",
+    };
+    int64_t ms;
+
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(moment_parse(slice_of(good[i].text), &ms), RESULT_OK);
+        assert_int_equal(ms, good[i].ms);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (moment_parse(slice_of(bad[i]), &ms) == RESULT_OK)
+            fail_msg("%s is taken", bad[i]);
+}
+
+TEST(moment, each_day_that_is_printed_is_read_again)
+{
+    char text[MOMENT_TEXT];
+    int64_t ms;
+
+    for (int64_t day = 0; day < 146097; day++) {
+        moment_rfc3339(day * 86400000000, text);
+        assert_int_equal(moment_parse((struct slice){text, 19}, &ms), RESULT_OK);
+        assert_int_equal(ms, day * 86400000);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(moment, rfc_3339_around_the_corners_of_the_calendar),
         RUN(moment, rfc_5322_with_the_right_day_of_the_week),
+        RUN(moment, a_point_in_time_is_read_as_utc),
+        RUN(moment, each_day_that_is_printed_is_read_again),
         RUN(moment, each_day_of_four_centuries_follows_the_one_before),
         RUN(duration, units_may_follow_each_other_from_large_to_small),
         RUN(duration, what_is_not_a_duration_is_refused),

@@ -86,6 +86,13 @@ TEST(queue, what_is_not_understood_is_usage_and_asks_nobody)
         {"remove", ID_A, "--all"},
         {"remove", ID_A, "--state", "held"},
         {"retry", "--domain", "x.test", ID_A},
+        {"hold"},
+        {"hold", "--all", "--until"},
+        {"hold", "--all", "--until", "soon"},
+        {"hold", "--all", "--until", "0s"},
+        {"release", "--all", "--until", "2h"},
+        {"remove", "--all", "--reason", "x"},
+        {"bounce", "--all", "--reason", ""},
     };
     struct fake *fake = *state;
 
@@ -277,12 +284,14 @@ TEST(queue, json_is_one_group_a_line_in_pages_that_fit_the_limit)
 TEST(queue, the_summary_has_columns)
 {
     static const char page[] =
-        "DOMAIN OR ROUTE                            GROUPS  OLDEST  WAITS FOR    UNTIL   \n"
-        "to.test                                        41      2h  dns          in 5m   "
+        "DOMAIN OR ROUTE                            GROUPS     HELD  OLDEST  WAITS FOR    "
+        "UNTIL   \n"
+        "to.test                                        41        7      2h  dns          "
+        "in 5m   "
         "no answer\n";
     struct fake *fake = *state;
     int64_t now = now_ms();
-    char *body = memory_format("{\"lanes\":[{\"lane\":\"to.test\",\"groups\":41,"
+    char *body = memory_format("{\"lanes\":[{\"lane\":\"to.test\",\"groups\":41,\"held\":7,"
                                "\"oldest_ms\":%lld,\"why\":\"dns\",\"text\":\"no answer\","
                                "\"until_ms\":%lld}],\"lane_count\":1}",
                                (long long)(now - 7230000), (long long)(now + 330000));
@@ -412,7 +421,8 @@ TEST(queue, a_dry_run_counts_and_changes_nothing)
     assert_int_equal(run(fake, WORDS("retry", "--dry-run", "--user", "ann")), CLI_DONE);
     assert_string_equal(fake->out, "1 group to retry (dry run: nothing is changed)\n");
     assert_int_equal(run_json(fake, WORDS("remove", "--dry-run", ID_A)), CLI_DONE);
-    assert_string_equal(fake->out, "{\"matched\":4,\"changed\":0,\"busy\":0,\"gone\":0}\n");
+    assert_string_equal(
+        fake->out, "{\"matched\":4,\"changed\":0,\"busy\":0,\"gone\":0,\"skipped\":0}\n");
     fake_stop(fake);
     for (size_t i = 0; i < fake->request_count; i++)
         assert_int_equal(strncmp(fake->requests[i], "GET ", 4), 0);
@@ -440,6 +450,66 @@ TEST(queue, a_change_goes_in_batches_of_a_thousand_and_adds_up)
     assert_int_equal(expect_change(fake, 5, "remove"), 5);
 }
 
+static json_t *body_of(const struct fake *fake, size_t at)
+{
+    const char *body = strstr(fake->requests[at], "\r\n\r\n");
+
+    assert_non_null(body);
+    return json_loads(body + 4, 0, NULL);
+}
+
+TEST(queue, a_hold_says_until_when_and_a_bounce_why)
+{
+    struct fake *fake = *state;
+    int64_t before = now_ms();
+    json_t *hold;
+    json_t *day;
+    json_t *bounce;
+    int64_t until;
+
+    for (int i = 0; i < 3; i++) {
+        answer_page(fake, 1, NULL);
+        fake_answers(fake, 200,
+                     "{\"changed\":1,\"busy\":0,\"gone\":0,\"skipped\":0,"
+                     "\"until_ms\":1798135200000}");
+    }
+    fake_start(fake);
+    assert_int_equal(run(fake, WORDS("hold", ID_A, "--until", "2h")), CLI_DONE);
+    assert_has(fake->out, "held until 2026-12-24T18:00Z, and never beyond their expiry\n");
+    assert_int_equal(run_json(fake, WORDS("hold", ID_A, "--until", "2026-12-24T18:00Z")),
+                     CLI_DONE);
+    assert_has(fake->out, ",\"until_ms\":1798135200000}\n");
+    assert_int_equal(run(fake, WORDS("bounce", ID_A, "--reason", "too much")), CLI_DONE);
+    fake_stop(fake);
+    hold = body_of(fake, 1);
+    day = body_of(fake, 3);
+    bounce = body_of(fake, 5);
+    until = json_integer_value(json_object_get(hold, "until_ms"));
+    assert_true(until >= before + 7200000 && until <= now_ms() + 7200000);
+    assert_true(json_integer_value(json_object_get(day, "until_ms")) == 1798135200000);
+    assert_string_equal(json_string_value(json_object_get(bounce, "reason")), "too much");
+    assert_null(json_object_get(bounce, "until_ms"));
+    json_decref(hold);
+    json_decref(day);
+    json_decref(bounce);
+}
+
+TEST(queue, a_release_looks_at_held_ones_and_says_what_was_left)
+{
+    struct fake *fake = *state;
+
+    answer_page(fake, 3, NULL);
+    fake_answers(fake, 200, "{\"changed\":1,\"busy\":0,\"gone\":0,\"skipped\":2}");
+    fake_start(fake);
+    assert_int_equal(run(fake, WORDS("release", "--domain", "x.test")), CLI_DONE);
+    assert_string_equal(fake->out,
+                        "3 groups to release\n"
+                        "1 done, 0 busy (an attempt is running), 0 gone meanwhile\n"
+                        "2 left as they were: not held\n");
+    fake_stop(fake);
+    assert_has(fake->requests[0], "&domain=x.test&state=held ");
+}
+
 TEST(queue, ids_are_looked_up_one_by_one_and_changed_together)
 {
     struct fake *fake = *state;
@@ -449,7 +519,8 @@ TEST(queue, ids_are_looked_up_one_by_one_and_changed_together)
     fake_answers(fake, 200, "{\"changed\":3,\"busy\":0,\"gone\":0}");
     fake_start(fake);
     assert_int_equal(run_json(fake, WORDS("retry", ID_A, ID_B)), CLI_DONE);
-    assert_string_equal(fake->out, "{\"matched\":3,\"changed\":3,\"busy\":0,\"gone\":0}\n");
+    assert_string_equal(
+        fake->out, "{\"matched\":3,\"changed\":3,\"busy\":0,\"gone\":0,\"skipped\":0}\n");
     fake_stop(fake);
     fake_expect(fake, 0, "GET /v1/queue/" ID_A " HTTP/1.0");
     fake_expect(fake, 1, "GET /v1/queue/" ID_B " HTTP/1.0");
@@ -531,6 +602,8 @@ int main(void)
         WITH_FAKE(the_parts_of_a_message_are_copied),
         WITH_FAKE(a_dry_run_counts_and_changes_nothing),
         WITH_FAKE(a_change_goes_in_batches_of_a_thousand_and_adds_up),
+        WITH_FAKE(a_hold_says_until_when_and_a_bounce_why),
+        WITH_FAKE(a_release_looks_at_held_ones_and_says_what_was_left),
         WITH_FAKE(ids_are_looked_up_one_by_one_and_changed_together),
         WITH_FAKE(an_id_that_is_gone_changes_none_of_them),
         WITH_FAKE(a_batch_that_fails_ends_the_change),

@@ -5,7 +5,8 @@ static const char answer[] =
     "{\"version\":\"1.2.3\",\"hostname\":\"relay.test\",\"started_ms\":1700000000000,"
     "\"now_ms\":1700000300000,\"is_draining\":false,"
     "\"loop_lag\":{\"p50_us\":11,\"p99_us\":22,\"max_us\":33},"
-    "\"queue\":{\"groups_waiting\":41,\"groups_leased\":42,\"domain_queues\":43,"
+    "\"queue\":{\"groups_waiting\":41,\"groups_held\":3,\"groups_leased\":42,\"domain_"
+    "queues\":43,"
     "\"oldest_ms\":1699992800000,\"is_rebuilding\":false,\"has_room\":true,"
     "\"free_bytes\":2048,\"file_bytes\":3072,\"commits\":44,\"commits_failed\":45,"
     "\"messages_committed\":46,\"commit_us_last\":47,\"commit_us_max\":48},"
@@ -22,7 +23,7 @@ TEST(status, every_number_has_its_place)
     static const char page[] =
         "relay.test  smtpd 1.2.3, up 5m\n"
         "queue\n"
-        "  waiting      41 groups in 43 domain queues, the oldest 2h; 42 active\n"
+        "  waiting      41 groups in 43 domain queues, the oldest 2h; 3 held, 42 active\n"
         "  disk         2.0K free, file 3.0K\n"
         "  commits      44 (45 failed), 46 messages; last 47 us, most 48 us in a minute\n"
         "receive\n"

@@ -41,6 +41,12 @@ TEST(rules, rates_of_connections_have_different_times)
             12, 1, "at most 4");
 }
 
+TEST(rules, a_limit_of_memory_leaves_room_to_work)
+{
+    refused(GOOD "[limits]\nmemory = \"1MiB\"\n", 12, 1, "16MiB");
+    config_free(load_good(GOOD "[limits]\nmemory = \"auto\"\n"));
+}
+
 TEST(rules, each_certificate_has_its_key)
 {
     refused(GOOD "[tls]\ncertificate = [\"a\", \"b\"]\nkey = \"a\"\n", 13, 1,
@@ -111,6 +117,7 @@ int main(void)
         RUN(rules, submission_needs_users_and_protection),
         RUN(rules, an_address_is_listened_on_once),
         RUN(rules, rates_of_connections_have_different_times),
+        RUN(rules, a_limit_of_memory_leaves_room_to_work),
         RUN(rules, each_certificate_has_its_key),
         RUN(rules, relay_mode_and_local_domains_need_a_postmaster),
         RUN(rules, a_local_domain_stands_once_and_its_users_are_names),

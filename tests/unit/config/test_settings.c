@@ -5,7 +5,8 @@ static const char all[] =
     GOOD "[limits]\nmessage_size = \"1MiB\"\nrecipients_per_message = 500\n"
          "received_hops = 19\nconnections = 11\nconnections_per_address = 7\n"
          "connections_per_network = 8\nconnection_rate = [\"5/m\", \"90/h\"]\n"
-         "idle_timeout = \"7s\"\nhandshakes = 13\nhandshakes_per_address = 3\n"
+         "memory = \"77MiB\"\nidle_timeout = \"7s\"\nhandshakes = "
+         "13\nhandshakes_per_address = 3\n"
          "[relay]\ntrusted_networks = [\"10.0.0.0/8\"]\n"
          "[queue]\nretry = [\"1m\", \"9m\"]\nexpire = \"2d\"\nmin_free_space = \"5MiB\"\n"
          "[tls]\nmin_version = \"1.3\"\ncertificate = \"c\"\nkey = \"k\"\n"
@@ -23,6 +24,7 @@ TEST(settings, what_clients_see)
     struct receive_settings receive;
     struct rate_settings rate;
     struct access_settings access;
+    struct pressure_settings pressure;
 
     config_receive(config, &receive);
     assert_string_equal(receive.hostname, "relay.test");
@@ -38,6 +40,8 @@ TEST(settings, what_clients_see)
     assert_int_equal(rate.connection_rate.count, 2);
     assert_int_equal(rate.connection_rate.items[1].count, 90);
     assert_int_equal(rate.connection_rate.items[1].window_ms, 3600000);
+    config_pressure(config, &pressure);
+    assert_int_equal(pressure.memory_bytes, 77 << 20);
     config_access(config, &access);
     assert_int_equal(access.trusted_count, 1);
     assert_int_equal(access.local_count, 1);

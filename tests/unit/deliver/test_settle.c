@@ -158,13 +158,12 @@ TEST(settle, the_last_attempt_is_made_when_the_message_expires)
     assert_true(world_group(w)->next_attempt_ms <= now_ms + 60000);
 }
 
-static void on_retried(void *owner, enum result result, size_t changed, size_t busy,
-                       size_t gone)
+static void on_retried(void *owner, enum result result, const struct queue_counts *counts)
 {
     (void)owner;
     assert_int_equal(result, RESULT_OK);
-    assert_int_equal(changed, 1);
-    assert_int_equal(busy + gone, 0);
+    assert_int_equal(counts->changed, 1);
+    assert_int_equal(counts->busy + counts->gone, 0);
 }
 
 static void retry(struct world *w, uint64_t id)

@@ -32,8 +32,9 @@ struct world {
     size_t ends; /* of settlements, commits, changes */
     enum result last;
     struct lease *lease;
-    size_t changed, busy, gone;
-    unsigned rooms; /* on_room was called so often */
+    size_t changed, busy, gone, skipped;
+    int64_t until_ms; /* of holds */
+    unsigned rooms;   /* on_room was called so often */
 };
 
 /* ---- commits that fail ---- */

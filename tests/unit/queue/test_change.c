@@ -2,15 +2,15 @@
  * into transactions, and a change that cannot be written changes nothing. */
 #include "queue_world.h"
 
-static void on_changed(void *owner, enum result result, size_t changed, size_t busy,
-                       size_t gone)
+static void on_changed(void *owner, enum result result, const struct queue_counts *counts)
 {
     struct world *world = owner;
 
     world->last = result;
-    world->changed = changed;
-    world->busy = busy;
-    world->gone = gone;
+    world->changed = counts->changed;
+    world->busy = counts->busy;
+    world->gone = counts->gone;
+    world->skipped = counts->skipped;
     world->ends++;
 }
 
@@ -22,8 +22,9 @@ static enum result change(struct world *world, enum queue_change_kind kind,
 
     for (size_t i = 0; i < count; i++)
         targets[i].id = ids[i];
-    queue_change_start(world->queue,
-                       &(struct queue_change){kind, targets, count, on_changed, world});
+    queue_change_start(
+        world->queue,
+        &(struct queue_change){kind, targets, count, on_changed, world, world->until_ms});
     assert_int_equal(world->ends, before);
     world_wait_above(world, &world->ends, before);
     return world->last;
@@ -116,12 +117,121 @@ TEST(change, that_cannot_be_written_changes_nothing)
     assert_int_equal(world->changed, 1);
 }
 
+/* ---- holds ---- */
+
+static int64_t wall(const struct world *world)
+{
+    return loop_wall_ms(world->loop);
+}
+
+TEST(change, a_held_group_waits_until_its_hold_ends_also_over_a_restart)
+{
+    struct world *world = *state;
+    uint64_t id = world_send(world, "r@a.test", "x\r\n");
+    struct queue_entry entry;
+
+    world->until_ms = wall(world) + HOUR_MS;
+    assert_int_equal(change(world, QUEUE_HOLD, &id, 1), RESULT_OK);
+    assert_int_equal(world->changed, 1);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(world_numbers(world).groups_held, 1);
+        assert_int_equal(world_numbers(world).groups_waiting, 0);
+        assert_false(
+            domain_queue_take(queue_find_domain_queue(world->queue, "a.test"), &entry));
+        world_reopen(world);
+        world_wait_rebuilt(world);
+    }
+    assert_int_equal(change(world, QUEUE_RELEASE, &id, 1), RESULT_OK);
+    assert_int_equal(world->changed, 1);
+    assert_int_equal(world_numbers(world).groups_held, 0);
+    assert_true(domain_queue_take(world_lane(world, "a.test"), &entry));
+    assert_int_equal(entry.id, id);
+}
+
+TEST(change, a_release_leaves_the_schedule_as_it_was)
+{
+    struct world *world = *state;
+    uint64_t id = world_send(world, "r@a.test", "x\r\n");
+    struct lease *lease = world_take(world, "a.test");
+    int64_t next_ms = wall(world) + HOUR_MS;
+    struct queue_entry entry;
+
+    assert_int_equal(world_settle(world, lease,
+                                  &(struct settlement){.is_settled = (const bool[]){false},
+                                                       .next_attempt_ms = next_ms}),
+                     RESULT_OK);
+    world->until_ms = wall(world) + 2 * (int64_t)HOUR_MS;
+    assert_int_equal(change(world, QUEUE_HOLD, &id, 1), RESULT_OK);
+    assert_int_equal(change(world, QUEUE_RELEASE, &id, 1), RESULT_OK);
+    assert_false(domain_queue_take(world_lane(world, "a.test"), &entry));
+    assert_int_equal(change(world, QUEUE_RETRY, &id, 1), RESULT_OK);
+    assert_true(domain_queue_take(world_lane(world, "a.test"), &entry));
+}
+
+TEST(change, a_hold_ends_at_the_expiry_at_the_latest)
+{
+    struct world *world = *state;
+    uint64_t id = world_send(world, "r@a.test", "x\r\n");
+    struct queue_entry entry;
+
+    world->settings.expire_ms = 1;
+    queue_apply(world->queue, &world->settings);
+    world->until_ms = wall(world) + HOUR_MS;
+    assert_int_equal(change(world, QUEUE_HOLD, &id, 1), RESULT_OK);
+    assert_true(domain_queue_take(world_lane(world, "a.test"), &entry));
+    assert_true(entry.is_held);
+    domain_queue_give_back(world_lane(world, "a.test"), &entry);
+}
+
+TEST(change, a_lease_of_a_held_group_that_is_postponed_waits_for_the_end_of_the_hold)
+{
+    struct world *world = *state;
+    uint64_t id = world_send(world, "r@a.test", "x\r\n");
+    struct queue_entry entry;
+    struct lease *lease;
+
+    world->settings.expire_ms = 1;
+    queue_apply(world->queue, &world->settings);
+    world->until_ms = wall(world) + HOUR_MS;
+    assert_int_equal(change(world, QUEUE_HOLD, &id, 1), RESULT_OK);
+    world->settings.expire_ms = 24 * (int64_t)HOUR_MS; /* it may live longer now */
+    queue_apply(world->queue, &world->settings);
+    lease = world_take(world, "a.test");
+    assert_true(group_is_held(&lease->group, wall(world)));
+    lease_postpone(lease);
+    assert_int_equal(world_numbers(world).groups_held, 1);
+    assert_false(domain_queue_take(world_lane(world, "a.test"), &entry));
+}
+
+TEST(change, a_retry_of_what_is_held_and_a_release_of_what_is_not_are_skipped)
+{
+    struct world *world = *state;
+    uint64_t ids[2] = {world_send(world, "r@a.test", "x\r\n"),
+                       world_send(world, "r@a.test", "x\r\n")};
+
+    world->until_ms = wall(world) + HOUR_MS;
+    assert_int_equal(change(world, QUEUE_HOLD, ids, 1), RESULT_OK);
+    assert_int_equal(change(world, QUEUE_RETRY, ids, 2), RESULT_OK);
+    assert_int_equal(world->changed, 1);
+    assert_int_equal(world->skipped, 1);
+    assert_int_equal(world_numbers(world).groups_held, 1);
+    assert_int_equal(change(world, QUEUE_RELEASE, ids, 2), RESULT_OK);
+    assert_int_equal(world->changed, 1);
+    assert_int_equal(world->skipped, 1);
+    assert_int_equal(world_numbers(world).groups_waiting, 2);
+}
+
 #define CHANGE(name) cmocka_unit_test_setup_teardown(change_##name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         CHANGE(removed_groups_are_gone_and_others_stay),
+        CHANGE(a_held_group_waits_until_its_hold_ends_also_over_a_restart),
+        CHANGE(a_release_leaves_the_schedule_as_it_was),
+        CHANGE(a_hold_ends_at_the_expiry_at_the_latest),
+        CHANGE(a_lease_of_a_held_group_that_is_postponed_waits_for_the_end_of_the_hold),
+        CHANGE(a_retry_of_what_is_held_and_a_release_of_what_is_not_are_skipped),
         CHANGE(what_is_leased_is_busy_and_what_is_not_there_is_gone),
         CHANGE(a_retry_makes_a_waiting_group_due_now),
         CHANGE(large_removals_take_several_commits),

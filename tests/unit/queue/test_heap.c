@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-enum { MANY = 3000, GROUP_MOST = 0x7fffffff };
+enum { MANY = 3000, GROUP_MOST = ENTRY_GROUP_MAX };
 
 static uint64_t seed = 20261124;
 

@@ -117,6 +117,35 @@ TEST(rebuild, a_record_that_cannot_be_read_hides_no_other)
     lease_release(world_take(world, "b.test"));
 }
 
+TEST(rebuild, what_was_read_before_a_change_is_read_again_and_counted_once)
+{
+    struct world *world = *state;
+
+    for (int i = 0; i < 5; i++)
+        (void)world_send(world, "r@a.test", "x\r\n");
+    world_reopen(world);
+    rebuild_changed(world->queue); /* the first batch is on its way */
+    world_wait_rebuilt(world);
+    assert_int_equal(world_numbers(world).groups_waiting, 5);
+    assert_int_equal(world_numbers(world).rebuilt_groups, 5);
+    rebuild_changed(world->queue);
+    assert_int_equal(world_numbers(world).groups_waiting, 5);
+}
+
+TEST(rebuild, knows_what_it_has_not_come_to)
+{
+    struct world *world = *state;
+    uint64_t before = world_send(world, "r@a.test", "x\r\n");
+    uint64_t after;
+
+    world_reopen(world);
+    assert_false(queue_is_indexed(world->queue, before));
+    after = world_send(world, "r@a.test", "x\r\n");
+    assert_true(queue_is_indexed(world->queue, after));
+    world_wait_rebuilt(world);
+    assert_true(queue_is_indexed(world->queue, before));
+}
+
 #define REBUILD(name) cmocka_unit_test_setup_teardown(rebuild_##name, set_up, tear_down)
 
 int main(void)
@@ -127,6 +156,8 @@ int main(void)
         REBUILD(does_not_count_mail_that_came_while_it_ran),
         REBUILD(keeps_the_time_of_the_next_attempt),
         REBUILD(nothing_waits_longer_than_the_longest_retry),
+        REBUILD(what_was_read_before_a_change_is_read_again_and_counted_once),
+        REBUILD(knows_what_it_has_not_come_to),
         REBUILD(a_record_that_cannot_be_read_hides_no_other),
     };
 

@@ -262,7 +262,7 @@ static void the_only_group_of_a_message_keeps_its_body_when_it_is_cut(void **sta
 enum { TARGETS = 4 };
 
 static struct world_op *world_change(struct world *world, struct store_target *targets,
-                                     size_t count, bool removes)
+                                     size_t count, enum store_change change)
 {
     struct world_op *op = world_op(world, STORE_CHANGE, 0);
 
@@ -272,8 +272,9 @@ static struct world_op *world_change(struct world *world, struct store_target *t
     }
     op->op.targets = targets;
     op->op.target_count = count;
-    op->op.removes = removes;
-    op->op.next_ms = 1760000000777;
+    op->op.change = change;
+    op->op.now_ms = 1760000000777;
+    op->op.until_ms = 1760000900000;
     return op;
 }
 
@@ -317,7 +318,8 @@ static void a_retry_writes_the_new_time_and_nothing_else(void **state)
 
     op->groups[0] = bytes_view(&before); /* the other one cannot be read */
     assert_int_equal(world_run(world, op), RESULT_OK);
-    assert_int_equal(world_run(world, world_change(world, targets, 3, false)), RESULT_OK);
+    assert_int_equal(world_run(world, world_change(world, targets, 3, STORE_RETRY)),
+                     RESULT_OK);
     assert_int_equal(targets[0].end, STORE_TARGET_CHANGED);
     assert_int_equal(targets[1].end, STORE_TARGET_CORRUPT);
     assert_int_equal(targets[2].end, STORE_TARGET_GONE);
@@ -345,7 +347,8 @@ static void a_removal_takes_groups_and_with_the_last_one_the_message(void **stat
 
     assert_int_equal(world_accept(world, 1, 2, SLICE("stays")), RESULT_OK);
     assert_int_equal(world_accept(world, 2, 2, SLICE("goes")), RESULT_OK);
-    assert_int_equal(world_run(world, world_change(world, targets, 4, true)), RESULT_OK);
+    assert_int_equal(world_run(world, world_change(world, targets, 4, STORE_REMOVE)),
+                     RESULT_OK);
     assert_int_equal(targets[0].end, STORE_TARGET_CHANGED);
     assert_int_equal(targets[1].end, STORE_TARGET_CHANGED);
     assert_int_equal(targets[2].end, STORE_TARGET_CHANGED);
@@ -368,13 +371,14 @@ static void a_large_removal_leaves_the_rest_of_its_targets(void **state)
     assert_int_equal(world_accept(world, 1, 1, SLICE("small")), RESULT_OK);
     assert_int_equal(world_accept(world, 2, 1, body), RESULT_OK);
     assert_int_equal(world_accept(world, 3, 1, SLICE("behind")), RESULT_OK);
-    assert_int_equal(world_run(world, world_change(world, targets, 4, true)), RESULT_OK);
+    assert_int_equal(world_run(world, world_change(world, targets, 4, STORE_REMOVE)),
+                     RESULT_OK);
     assert_int_equal(targets[0].end, STORE_TARGET_CHANGED);
     assert_int_equal(targets[1].end, STORE_TARGET_CHANGED);
     assert_int_equal(targets[2].end, STORE_TARGET_LEFT);
     assert_int_equal(targets[3].end, STORE_TARGET_LEFT);
     assert_true(world_has_group(world, 3, 0, "g0"));
-    assert_int_equal(world_run(world, world_change(world, targets + 2, 1, true)),
+    assert_int_equal(world_run(world, world_change(world, targets + 2, 1, STORE_REMOVE)),
                      RESULT_OK);
     assert_int_equal(targets[2].end, STORE_TARGET_CHANGED);
     assert_empty(world);
@@ -387,7 +391,7 @@ static void a_change_in_a_batch_that_did_not_fit_is_done_once(void **state)
 {
     struct world *world = *state;
     struct store_target targets[TARGETS] = {{.id = 1}, {.id = 1, .group = 1}};
-    struct world_op *op = world_change(world, targets, 2, true);
+    struct world_op *op = world_change(world, targets, 2, STORE_REMOVE);
     struct world_op *mail = world_message(world, 2, 1, SLICE("new"));
 
     assert_int_equal(world_accept(world, 1, 2, SLICE("body")), RESULT_OK);

@@ -27,13 +27,13 @@ static void groups_of_one_message_are_leased_one_by_one(void **state)
     struct queue_entry entry = world_entry(world, 0);
     struct domain_queue *queue = world_add_entry(world, "a.test", &entry, true);
 
-    entry.group = 0x7fffffff; /* the highest that an entry can hold */
+    entry.group = 0x3fffffff; /* the highest that an entry can hold */
     (void)world_add_entry(world, "a.test", &entry, true);
     assert_int_equal(take(queue).group, 0);
-    assert_int_equal(take(queue).group, 0x7fffffff);
+    assert_int_equal(take(queue).group, 0x3fffffff);
     waiting_end_lease(queue, 1, 0, NULL);
-    assert_true(waiting_is_leased(world->waiting, 1, 0x7fffffff));
-    waiting_end_lease(queue, 1, 0x7fffffff, NULL);
+    assert_true(waiting_is_leased(world->waiting, 1, 0x3fffffff));
+    waiting_end_lease(queue, 1, 0x3fffffff, NULL);
     assert_int_equal(world_numbers(world).leased, 0);
 }
 
@@ -464,9 +464,151 @@ static void a_change_of_what_is_not_in_memory_ends_in_silence(void **state)
     assert_int_equal(world_numbers(world).waiting, 0);
 }
 
+/* ---- holds, and reasons to wait ---- */
+
+static void change_moves(struct world *world, struct domain_queue *queue,
+                         struct waiting_change *change, int64_t in_ms, bool is_held)
+{
+    change->moved_ms = loop_wall_ms(&world->loop) + in_ms;
+    change->moves_held = is_held;
+    waiting_change_end(
+        world->waiting,
+        &(struct waiting_changes){(struct waiting_change *const[]){change}, 1, queue},
+        WAITING_MOVED, 0);
+}
+
+static void a_moved_entry_is_due_at_its_new_time_earlier_or_later(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", MINUTE);
+    struct waiting_change change = {.id = 1};
+
+    assert_true(waiting_change_begin(world->waiting, &change));
+    change_moves(world, queue, &change, HOUR, true);
+    sim_run(&world->loop, HOUR - 1);
+    assert_int_equal(world->due_count, 0);
+    assert_true(waiting_change_begin(world->waiting, &change));
+    change_moves(world, queue, &change, DAY, true);
+    assert_true(waiting_change_begin(world->waiting, &change));
+    change_moves(world, queue, &change, MINUTE, false);
+    sim_run(&world->loop, MINUTE);
+    assert_int_equal(world->due_count, 1);
+    assert_int_equal(world_take(queue), 1);
+}
+
+static void held_entries_are_counted_apart_from_waiting_ones(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+    struct waiting_change change = {.id = 1};
+    struct waiting_change parked = {.id = 2};
+
+    (void)world_add(world, "a.test", 0);
+    assert_true(waiting_change_begin(world->waiting, &change));
+    change_moves(world, queue, &change, HOUR, true);
+    assert_int_equal(world_numbers(world).held, 1);
+    assert_int_equal(world_numbers(world).waiting, 1);
+    assert_int_equal(domain_queue_held_count(queue), 1);
+    assert_int_equal(domain_queue_count(queue), 2);
+    /* One that became due while its change was written. */
+    assert_true(waiting_change_begin(world->waiting, &parked));
+    assert_int_equal(world_take(queue), 0);
+    assert_int_equal(world_numbers(world).waiting, 0);
+    change_moves(world, queue, &parked, HOUR, true);
+    assert_int_equal(world_numbers(world).held, 2);
+    sim_run(&world->loop, HOUR);
+    assert_int_equal(world_take(queue), 1);
+    assert_int_equal(world_numbers(world).held, 1);
+    assert_int_equal(world_take(queue), 2);
+    assert_int_equal(world_numbers(world).held, 0);
+    assert_int_equal(domain_queue_held_count(queue), 0);
+}
+
+static void what_waits_is_counted_by_the_reason_of_its_domain_queue(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *a = world_add(world, "a.test", HOUR);
+    struct domain_queue *b = world_add(world, "b.test", 0);
+    struct waiting_change change = {.id = 1};
+
+    (void)world_add(world, "a.test", DAY);
+    assert_int_equal(world_numbers(world).by_reason[0], 3);
+    domain_queue_note(a, 3);
+    domain_queue_note(b, 5);
+    assert_int_equal(world_numbers(world).by_reason[0], 0);
+    assert_int_equal(world_numbers(world).by_reason[3], 2);
+    assert_int_equal(world_numbers(world).by_reason[5], 1);
+    (void)world_add(world, "a.test", DAY);
+    assert_int_equal(world_numbers(world).by_reason[3], 3);
+    assert_true(waiting_change_begin(world->waiting, &change));
+    change_moves(world, a, &change, HOUR, true); /* held ones count as such */
+    assert_int_equal(world_numbers(world).by_reason[3], 2);
+    domain_queue_note(a, 4);
+    assert_int_equal(world_numbers(world).by_reason[3], 0);
+    assert_int_equal(world_numbers(world).by_reason[4], 2);
+    assert_int_equal(world_take(b), 2);
+    assert_int_equal(world_numbers(world).by_reason[5], 0);
+}
+
+static void a_reason_ends_with_the_rest_that_it_was_for(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+
+    sim_run(&world->loop, 0);
+    domain_queue_note(queue, 3);
+    sim_run(&world->loop, HOUR); /* the watcher has it */
+    assert_int_equal(world_numbers(world).by_reason[3], 1);
+    (void)world_take(queue);
+    (void)world_add(world, "a.test", DAY);
+    domain_queue_rest(queue, loop_wall_ms(&world->loop) + HOUR);
+    sim_run(&world->loop, HOUR - MINUTE);
+    assert_int_equal(world_numbers(world).by_reason[3], 1);
+    sim_run(&world->loop, 2 * MINUTE);
+    assert_int_equal(world_numbers(world).by_reason[3], 0);
+    assert_int_equal(world_numbers(world).by_reason[0], 1);
+}
+
+static void what_is_leased_by_id_leaves_its_heap_whatever_its_time_is(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", DAY);
+    struct waiting_change changes[3] = {{.id = 1}, {.id = 2}, {.id = 99}};
+    struct waiting_change *list[3];
+    struct waiting_changes all = {list, 3, queue};
+    struct queue_entry entry = {.id = 1};
+
+    (void)world_add(world, "a.test", 0);
+    (void)world_add(world, "a.test", HOUR);
+    for (int i = 0; i < 3; i++) {
+        list[i] = &changes[i];
+        assert_true(waiting_change_begin(world->waiting, list[i]));
+        changes[i].moved_ms = loop_wall_ms(&world->loop) + MINUTE;
+    }
+    assert_int_equal(world_take(queue), 0); /* the second stands aside */
+    waiting_change_lease(world->waiting, &all);
+    assert_true(changes[0].is_leased && changes[1].is_leased);
+    assert_false(changes[2].is_leased); /* it is not in the index */
+    assert_true(waiting_is_leased(world->waiting, 1, 0));
+    assert_true(waiting_is_leased(world->waiting, 2, 0));
+    assert_int_equal(domain_queue_count(queue), 1);
+    assert_int_equal(world_numbers(world).leased, 2);
+    domain_queue_give_back(queue, &entry);
+    sim_run(&world->loop, MINUTE);
+    assert_int_equal(world_take(queue), 1);
+    waiting_end_lease(queue, 1, 0, NULL);
+    waiting_end_lease(queue, 2, 0, NULL);
+    assert_int_equal(domain_queue_count(queue), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        RUN_WAITING(a_moved_entry_is_due_at_its_new_time_earlier_or_later),
+        RUN_WAITING(held_entries_are_counted_apart_from_waiting_ones),
+        RUN_WAITING(what_waits_is_counted_by_the_reason_of_its_domain_queue),
+        RUN_WAITING(a_reason_ends_with_the_rest_that_it_was_for),
+        RUN_WAITING(what_is_leased_by_id_leaves_its_heap_whatever_its_time_is),
         RUN_WAITING(a_taken_entry_is_leased_and_not_there_to_be_taken_again),
         RUN_WAITING(groups_of_one_message_are_leased_one_by_one),
         RUN_WAITING(a_deferred_lease_waits_until_its_new_time),

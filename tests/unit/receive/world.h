@@ -425,8 +425,12 @@ static UNUSED void world_start(struct world *w)
     w->signer = signer_new(w->loop, w->offload);
     w->access = access_new(&access);
     w->queue.loop = w->loop;
-    rooms = (struct receive_rooms){w->loop, NULL,      &w->queue, w->auth,
-                                   w->rate, w->signer, w->limits};
+    rooms = (struct receive_rooms){.loop = w->loop,
+                                   .queue = &w->queue,
+                                   .auth = w->auth,
+                                   .rate = w->rate,
+                                   .signer = w->signer,
+                                   .limits = w->limits};
     w->receive = receive_new(&rooms);
     receive_apply(w->receive, &w->settings, w->access);
 }

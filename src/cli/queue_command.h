@@ -1,0 +1,45 @@
+/* What the files of `smtpd queue` share. */
+#ifndef SMTPD_CLI_QUEUE_COMMAND_H
+#define SMTPD_CLI_QUEUE_COMMAND_H
+
+#include "smtpd/base/bytes.h"
+#include "smtpd/cli/cli.h"
+#include "smtpd/mail/envelope.h"
+
+#include <jansson.h>
+
+enum { QUEUE_BATCH = 1000, QUEUE_PATH_MAX = 8192 };
+extern const char queue_usage[];
+
+struct command {
+    const struct cli_context *context;
+    struct bytes query; /* "&domain=..." */
+    const char *ids[QUEUE_BATCH];
+    size_t id_count;
+    bool has_selection;
+    bool has_state; /* --state is part of it */
+    bool is_dry_run;
+    bool wants_summary;
+    const char *part;   /* "headers" or "message" */
+    uint64_t limit;     /* 0: none given */
+    int64_t until_ms;   /* wall; 0: none given */
+    const char *reason; /* or NULL */
+};
+
+struct pager {
+    const struct command *command;
+    char first[ID_TEXT];
+    int64_t group;
+    bool is_rebuilding;
+};
+void pager_init(struct pager *pager, const struct command *command);
+/* One page into *items (the caller's). *has_more: call again. */
+int pager_next(struct pager *pager, size_t limit, json_t **items, bool *has_more);
+
+int64_t queue_now_ms(void); /* wall */
+
+/* queue_change.c: retry, hold, release, bounce, remove. */
+bool queue_is_change(const char *word);
+int queue_change(struct command *command, const char *change);
+
+#endif

@@ -27,8 +27,8 @@ COPY LICENSE /usr/share/doc/smtpd/LICENSE
 # A number, so that Kubernetes can see that it is not root. Its ports are above 1024 therefore.
 USER 10001:10001
 VOLUME /var/lib/smtpd
-# 2587 submission, 2465 submission with implicit TLS.
-EXPOSE 2587 2465
+# 2587 submission, 2465 submission with implicit TLS, 8587 probes and metrics (with [admin]).
+EXPOSE 2587 2465 8587
 # The relay ends cleanly on SIGTERM: nothing stands between it and the runtime.
 STOPSIGNAL SIGTERM
 # Kubernetes does not look at it: there the probes of [admin] are asked.

@@ -21,7 +21,7 @@ packages_demo=(curl libnet-ssleay-perl openssl python3 swaks)
 # engine that signs (SMTPD_RSA). None of these brings a mail system
 # along (--no-install-recommends).
 packages_test=(clang curl libclang-rt-dev libcmocka-dev libmail-dkim-perl libnet-ssleay-perl libssl-dev
-    msmtp openssl python3 python3-dkim python3-dnspython swaks)
+    msmtp openssl python3 python3-dkim python3-dnspython python3-yaml swaks)
 # The two judges of style, whose verdict changes with their version: Debian 12's count. Elsewhere
 # these two checks say that they are skipped.
 packages_style=(clang-format-14 clang-tidy-14)
@@ -102,6 +102,7 @@ setup_test() {
     get "${packages[@]}"
     get_mbedtls
     third_party/tools.sh build/tools
+    third_party/kubernetes_types.sh build/kubernetes-types
 }
 
 # Twice the time is plenty: a fuzzer that hangs in spite of its own limits is ended. New inputs

@@ -288,7 +288,10 @@ struct config *config_load(const char *path, struct config_problems *problems)
         problems->left_out = 0;
         problems->items[0].line = problems->items[0].column = 0;
         (void)snprintf(problems->items[0].text, sizeof problems->items[0].text,
-                       "cannot read the file: %s", strerror(error));
+                       "cannot read the file: %s%s", strerror(error),
+                       error == ENOENT ? "; \"smtpd document example\" prints one to begin "
+                                         "with, a container wants it mounted there"
+                                       : "");
     }
     if (text.length)
         secure_wipe(text.data, text.length);

@@ -45,6 +45,7 @@ static enum result check_folder(const char *data_dir, bool allow_network_filesys
 {
     struct statfs statistics;
     const char *name;
+    bool is_overlay;
 
     if (mkdir(data_dir, 0700) != 0 && errno != EEXIST)
         return fault_set(fault, RESULT_IO, "cannot make the data folder %s: %s", data_dir,
@@ -53,13 +54,15 @@ static enum result check_folder(const char *data_dir, bool allow_network_filesys
         return fault_set(fault, RESULT_IO, "cannot look at the data folder %s: %s",
                          data_dir, strerror(errno));
     name = lock_unsafe_filesystem((unsigned long)statistics.f_type & 0xffffffffUL);
+    is_overlay = name && strcmp(name, "overlay") == 0;
     if (name && !allow_network_filesystem)
         return fault_set(
             fault, RESULT_DENIED,
             "the data folder %s lies on a file system of type %s, which may lose "
-            "mail; use a local disk or a volume, or set "
-            "allow_network_filesystem = true",
-            data_dir, name);
+            "mail; %s, or set queue.allow_network_filesystem = true",
+            data_dir, name,
+            is_overlay ? "it goes with its container: mount a volume there"
+                       : "use a local disk");
     return RESULT_OK;
 }
 

@@ -227,6 +227,19 @@ static void on_watchdog(void *owner)
     drain_stop(server);
 }
 
+/* What asks us to go while we start must not be lost: to process 1 of a container a signal
+ * that nobody handles yet is no signal at all. It waits until somebody does. */
+static void hold_signals(sigset_t *before)
+{
+    sigset_t held;
+
+    (void)sigemptyset(&held);
+    (void)sigaddset(&held, SIGTERM);
+    (void)sigaddset(&held, SIGINT);
+    (void)sigaddset(&held, SIGHUP);
+    (void)pthread_sigmask(SIG_BLOCK, &held, before);
+}
+
 static void watch_signals(struct server *server)
 {
     (void)signal(SIGPIPE, SIG_IGN);
@@ -367,13 +380,16 @@ int server_run(struct config *config, const char *config_path)
 {
     struct server *server = NEW(struct server);
     struct fault fault = {0};
+    sigset_t before;
     int exit_code;
 
+    hold_signals(&before);
     server->config = config;
     server->config_path = config_path;
     list_init(&server->listeners);
     server->public = admin_public_new();
     if (start(server, &fault) == RESULT_OK) {
+        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
         log_message(LOG_NOTICE, "server.started", "smtpd %s, queue in %s", SERVER_VERSION,
                     config->data_dir);
         loop_run(server->loop);

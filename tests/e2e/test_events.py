@@ -49,6 +49,7 @@ SEEN_ELSEWHERE = {
 FIELDS_SEEN_ELSEWHERE = {
     ("receive.connected", "proxy"): "test_proxy.py",
     ("receive.accepted", "signatures"): "test_signing.py",
+    ("receive.rejected", "rule"): "test_pressure.py",
 }
 
 

@@ -1,7 +1,12 @@
 # The relay as an image: mount the configuration at /etc/smtpd and a volume at /var/lib/smtpd.
 #
 #   docker build -t smtpd .
-#   docker run -p 587:2587 -v ./etc:/etc/smtpd:ro -v smtpd-queue:/var/lib/smtpd smtpd
+#   docker run --read-only --cap-drop ALL --security-opt no-new-privileges -p 587:2587 \
+#       -v ./etc:/etc/smtpd:ro -v smtpd-queue:/var/lib/smtpd smtpd
+#
+# It writes to /var/lib/smtpd and nowhere else, logs JSON to standard output, and needs no capability:
+# its ports are above 1024. There is no configuration inside, since none would be right: it needs a
+# certificate. tests/container/test_image.py tries the image out.
 FROM debian:trixie-slim AS build
 WORKDIR /source
 # The packages first: a change of the sources does not fetch them again.
@@ -24,7 +29,8 @@ RUN apt-get update -qq && \
     install -d -m 755 /etc/smtpd
 COPY --from=build /smtpd /usr/local/bin/smtpd
 COPY LICENSE /usr/share/doc/smtpd/LICENSE
-# A number, so that Kubernetes can see that it is not root. Its ports are above 1024 therefore.
+# A number, so that Kubernetes can see that it is not root. No file capability for low ports: the
+# binary could not even be started where a runtime takes that capability away.
 USER 10001:10001
 VOLUME /var/lib/smtpd
 # 2587 submission, 2465 submission with implicit TLS, 8587 probes and metrics (with [admin]).

@@ -17,6 +17,7 @@ const struct option_section config_sections[] = {
     {"auth",       "Who may log in."},
     {"limits",     "What one client, one message, one process may take."},
     {"relay",      "Relaying without a log-in."},
+    {"policy",     "What only strangers meet: clients that neither log in nor stand in relay.trusted_networks; see docs/abuse.md."},
     {"proxy",      "Load balancers in front of the listeners."},
     {"submission", "What is mended in submitted messages (RFC 6409 8)."},
     {"signing",    "DKIM signatures; see docs/signing.md. Keys: [[dkim]] or a folder of them."},
@@ -96,6 +97,23 @@ const struct option config_options[] = {
 
     {"relay.trusted_networks", &type_network, AT(trusted_networks), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Clients that may relay without a log-in, on listeners with mode = \"relay\" only."},
+
+    {"policy.greeting_delay", &type_duration_or_off, AT(greeting_delay_ms), "off", NULL, NULL, LIVE, NULL,
+     "On relay listeners: how long the greeting is held back. A client that talks before it gets 554 5.5.1 and is closed. \"6s\" is usual."},
+    {"policy.reject_weight", &type_count, AT(reject_weight), "1", "1", "1000", LIVE, NULL,
+     "Sum of the weights of [[dnsbl]] lists from which on recipients but postmaster get 554 5.7.1."},
+    {"policy.reverse_dns", &type_choice, AT(reverse_dns), "off", NULL, NULL, LIVE, "off|log|require",
+     "On relay listeners: looks up the name of a client's address, and whether it leads back. A confirmed name stands in Received and the log. \"require\": without one recipients but postmaster get 550 5.7.25."},
+    {"policy.helo_checks", &type_choice, AT(helo_checks), "off", NULL, NULL, LIVE, "off|log|reject",
+     "On relay listeners: whether EHLO names a full name or the client's own address, and not us. \"reject\": if not, recipients but postmaster get 550 5.7.1."},
+    {"policy.unknown_recipients", &type_count, AT(unknown_recipients), "20", "1", "100000", LIVE, NULL,
+     "Unknown recipients of one session; at this many it gets 421 4.7.0."},
+    {"policy.errors", &type_count, AT(errors), "20", "1", "20", LIVE, NULL,
+     "Commands in error of one session between messages; at this many it gets 421 4.7.0. Who logged in has 20."},
+    {"policy.tarpit", &type_duration_or_off, AT(tarpit_ms), "1s", NULL, NULL, LIVE, NULL,
+     "From half of policy.unknown_recipients or policy.errors on the reply to each is held back this long, twice as long for the next, and so on, at most 20s."},
+    {"policy.offenders", &type_duration_or_off, AT(offenders_ms), "off", NULL, NULL, LIVE, NULL,
+     "How long an address that reached policy.unknown_recipients or policy.errors gets 421 4.7.0 at once."},
 
     {"proxy.trusted_networks", &type_network, AT(proxy_networks), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Load balancers that may say who a client is, on listeners with proxy_protocol = true."},
@@ -251,6 +269,15 @@ static const struct option dkim_rows[] = {
      "Signs for what is below the domain too, where that has no key of its own."},
 };
 
+static const struct option dnsbl_rows[] = {
+    {"zone", &type_domain, IN(config_dnsbl, zone), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "Where the list stands in the DNS (RFC 5782)."},
+    {"weight", &type_weight, IN(config_dnsbl, weight), "1", "-1000", "1000", LIVE, NULL,
+     "What a listing adds; below 0 for a list of good clients."},
+    {"answers", &type_network, IN(config_dnsbl, answers), "127.0.0.0/8", NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Answers that are a listing. 127.255.255.0/24 never is: so lists refuse to answer."},
+};
+
 #define ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
 const struct option_table config_tables[] = {
     {"listen", AT(listen), sizeof(struct config_listen), 64, ROWS(listen_rows),
@@ -265,6 +292,9 @@ const struct option_table config_tables[] = {
     {"dkim", AT(dkim), sizeof(struct config_dkim), 1000, ROWS(dkim_rows),
      "DKIM keys. Several of one domain make several signatures.",
      "# [[dkim]]\n# domain = \"example.com\"\n# selector = \"s1\"\n# key = \"/etc/smtpd/dkim/example.com/s1.key\"\n"},
+    {"dnsbl", AT(dnsbl), sizeof(struct config_dnsbl), SCREEN_LISTS_MAX, ROWS(dnsbl_rows),
+     "Block lists and allow lists that strangers on relay listeners are looked up in.",
+     "# [[dnsbl]]\n# zone = \"bl.example.net\"\n# weight = 2\n# answers = [\"127.0.0.2\", \"127.0.0.4/30\"]\n"},
     {"local", AT(local), sizeof(struct config_local), 1000, ROWS(local_rows),
      "Domains of our own, delivered into Maildirs.",
      "# [[local]]\n# domain = \"example.com\"\n# maildir = \"/var/mail/{domain}/{user}\"\n# users = [\"alice\", \"bob\"]\n"},

@@ -56,6 +56,16 @@ void config_receive(struct config *config, struct receive_settings *settings)
         .hide_client = config->hide_client,
         .auth_in_clear_on_loopback = config->auth_in_clear_on_loopback,
         .has_users = config->users_file != NULL,
+        .strangers =
+            {
+                .greeting_delay_ms = config->greeting_delay_ms,
+                .helo_checks = (enum stranger_check)config->helo_checks,
+                .reverse_dns = (enum stranger_check)config->reverse_dns,
+                .unknown_recipients = config->unknown_recipients,
+                .errors = config->errors,
+                .tarpit_ms = config->tarpit_ms,
+                .offenders_ms = config->offenders_ms,
+            },
     };
     add_header_rules(config, settings);
 }
@@ -89,6 +99,23 @@ void config_rate(const struct config *config, struct rate_settings *settings)
     settings->connections_per_network = config->connections_per_network;
     quotas_set(&settings->connection_rate, config->connection_rate.items,
                config->connection_rate.count);
+}
+
+void config_screen(struct config *config, struct screen_settings *settings)
+{
+    const struct config_dnsbl *from = config->dnsbl.items;
+    size_t count = config->dnsbl.count;
+    struct screen_list *lists = arena_alloc(&config->arena, (count + 1) * sizeof *lists);
+
+    for (size_t i = 0; lists && i < count; i++)
+        lists[i] = (struct screen_list){from[i].zone, from[i].weight, from[i].answers.items,
+                                        from[i].answers.count};
+    *settings = (struct screen_settings){
+        .lists = lists,
+        .list_count = lists ? count : 0,
+        .reject_weight = (int)config->reject_weight,
+        .wants_name = config->reverse_dns != STRANGERS_OFF,
+    };
 }
 
 void config_pressure(const struct config *config, struct pressure_settings *settings)

@@ -80,6 +80,37 @@ static int count_compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+static enum result weight_parse(struct type_context *context, struct slice text,
+                                void *value)
+{
+    bool is_negative = text.length > 0 && text.data[0] == '-';
+    struct slice digits = is_negative ? slice_from(text, 1) : text;
+    uint64_t number;
+
+    if (slice_to_u64(digits, 1000000, &number) != RESULT_OK)
+        return wrong(context, "\"%.*s\" is not a whole number, as 3 or -2", shown(text),
+                     text.data);
+    *(int *)value = is_negative ? -(int)number : (int)number;
+    return RESULT_OK;
+}
+
+static void weight_print(const struct option *option, const void *value, struct bytes *into)
+{
+    char text[16];
+
+    (void)option;
+    (void)snprintf(text, sizeof text, "%d", *(const int *)value);
+    add(into, text);
+}
+
+static int weight_compare(const void *a, const void *b)
+{
+    int left = *(const int *)a;
+    int right = *(const int *)b;
+
+    return (left > right) - (left < right);
+}
+
 static enum result size_option_parse(struct type_context *context, struct slice text,
                                      void *value)
 {
@@ -445,6 +476,7 @@ static void rate_print(const struct option *option, const void *value, struct by
 /* clang-format off */
 const struct option_type type_bool = {"boolean", "true or false", sizeof(bool), false, bool_parse, bool_print, NULL};
 const struct option_type type_count = {"number", "a whole number", sizeof(unsigned), false, count_parse, count_print, count_compare};
+const struct option_type type_weight = {"weight", "a whole number, also below 0", sizeof(int), false, weight_parse, weight_print, weight_compare};
 const struct option_type type_size = {"size", "a number and a unit: \"64KiB\", \"25MiB\", \"1GiB\"", sizeof(uint64_t), true, size_option_parse, size_option_print, size_compare};
 const struct option_type type_size_or_auto = {"size or \"auto\"", "\"512MiB\", \"4GiB\", or \"auto\"", sizeof(uint64_t), true, size_or_auto_parse, size_or_auto_print, size_compare};
 const struct option_type type_duration = {"duration", DURATIONS, sizeof(int64_t), true, duration_option_parse, duration_option_print, duration_compare};

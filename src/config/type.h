@@ -28,6 +28,7 @@ struct option_type {
 
 extern const struct option_type type_bool;
 extern const struct option_type type_count;
+extern const struct option_type type_weight; /* int, also below 0 */
 extern const struct option_type type_size;
 extern const struct option_type type_size_or_auto;    /* 0: "auto" */
 extern const struct option_type type_duration;        /* int64_t ms */

@@ -76,6 +76,7 @@ static const struct kind {
     enum record_type types[HALVES];
 } kinds[] = {
     [LOOKUP_MX] = {'M', "MX", 1, {RECORD_MX}},
+    [LOOKUP_IPV4] = {'4', "A", 1, {RECORD_A}},
     [LOOKUP_ADDRESS] = {'A', "addresses", 2, {RECORD_AAAA, RECORD_A}},
     [LOOKUP_PTR] = {'P', "PTR", 1, {RECORD_PTR}},
     [LOOKUP_TXT] = {'T', "TXT", 1, {RECORD_TXT}},

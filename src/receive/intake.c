@@ -47,6 +47,9 @@ static void add_trace(struct session *session)
     char id[ID_TEXT];
     struct trace trace = {
         .helo = session->helo,
+        .peer_name = session->screened && session->screened->name[0]
+                         ? session->screened->name
+                         : NULL,
         .peer_address = hides_client(session) ? NULL : peer,
         .hostname = session->profile->settings.hostname,
         .protocol = protocol(session),

@@ -94,6 +94,41 @@ void journal_refused(const struct receive_listener *listener, const struct ip *p
     log_end(&line);
 }
 
+void journal_screened(const struct session *session)
+{
+    static const char *const names[SCREEN_NAME_COUNT] = {
+        [SCREEN_NAME_NONE] = "none",
+        [SCREEN_NAME_UNCONFIRMED] = "unconfirmed",
+        [SCREEN_NAME_CONFIRMED] = "confirmed",
+        [SCREEN_NAME_FAILED] = "failed",
+    };
+    const struct screen_result *result = session->screened;
+    struct log_line line;
+
+    start(&line, LOG_INFO, "receive.screened", session);
+    log_number(&line, "weight", result->weight);
+    log_text(&line, "lists", result->lists[0] ? result->lists : NULL);
+    log_text(&line, "reverse_dns", names[result->state]);
+    log_text(&line, "client_name", result->name[0] ? result->name : NULL);
+    log_end(&line);
+}
+
+void journal_helo(const struct session *session)
+{
+    struct log_line line;
+
+    start(&line, LOG_INFO, "receive.helo_suspect", session);
+    log_text(&line, "helo", session->helo);
+    log_text(&line, "reason", session->helo_fault);
+    log_end(&line);
+}
+
+static void add_client_name(struct log_line *line, const struct session *session)
+{
+    if (session->screened && session->screened->name[0])
+        log_text(line, "client_name", session->screened->name);
+}
+
 static void add_transaction(struct log_line *line, const struct session *session)
 {
     const struct transaction *transaction = session->transaction;
@@ -126,6 +161,7 @@ void journal_rejected(const struct session *session, const struct reply *reply)
     add_transaction(&line, session);
     log_text(&line, "user", session->user);
     log_text(&line, "rule", session->rule);
+    add_client_name(&line, session);
     add_reply(&line, reply);
     log_end(&line);
 }
@@ -146,6 +182,7 @@ void journal_accepted(const struct session *session)
     log_number(&line, "size", (int64_t)transaction->bytes);
     log_text(&line, "user", session->user);
     log_text(&line, "message_id", transaction->message_id);
+    add_client_name(&line, session);
     if (transaction->signature_count > 0)
         log_number(&line, "signatures", (int64_t)transaction->signature_count);
     add_tls(&line, session);

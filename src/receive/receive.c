@@ -98,6 +98,7 @@ void receive_on_stream(struct receive *receive, const struct receive_listener *l
                                         "connections_per_address"},
         [RATE_TOO_MANY_FROM_NETWORK] = {REPLY_GREETING_BUSY_NETWORK,
                                         "connections_per_network"},
+        [RATE_BARRED] = {REPLY_GREETING_BARRED, "offenders"},
         [RATE_TOO_OFTEN] = {REPLY_GREETING_TOO_OFTEN, "connection_rate"},
     };
     static const struct refused memory = {REPLY_GREETING_MEMORY, "memory"};

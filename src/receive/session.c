@@ -16,6 +16,7 @@
 #include "journal.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
+#include "strangers.h"
 #include "transaction.h"
 #include "verbs.h"
 
@@ -51,9 +52,35 @@ static void say(struct session *session, enum reply_name name, const char *argum
     if (!session->stream)
         return;
     reply_named(&reply, name, argument ? argument : session->profile->settings.hostname);
-    count_reply(session, name, &reply);
+    if (!session->is_counted)
+        count_reply(session, name, &reply);
+    session->is_counted = false;
     if (reply_add(&session->receive->output, &reply) != RESULT_OK)
         session_close(session, "replies are not read");
+}
+
+static void start_delay(struct session *session, int64_t delay_ms, enum reply_name name,
+                        const char *argument)
+{
+    session_wait_for(session, WAIT_DELAY);
+    session->delay_ms = delay_ms;
+    session->delayed = name;
+    session->delayed_argument = memory_text(argument);
+    timer_start(&session->timer, delay_ms);
+}
+
+/* Counted and logged now, while it is known what it speaks of; said later. */
+static void hold_back(struct session *session, int64_t delay_ms, enum reply_name name,
+                      const char *argument)
+{
+    struct reply reply;
+
+    if (!session->stream)
+        return;
+    reply_named(&reply, name, argument ? argument : session->profile->settings.hostname);
+    count_reply(session, name, &reply);
+    session->is_counted = true;
+    start_delay(session, delay_ms, name, argument);
 }
 
 void session_reply(struct session *session, enum reply_name name, const char *argument)
@@ -62,7 +89,12 @@ void session_reply(struct session *session, enum reply_name name, const char *ar
         session_reply_close(session, REPLY_TOO_MANY_ERRORS, "too many errors");
         return;
     }
-    say(session, name, argument);
+    if (strangers_give_up(session, name))
+        return;
+    if (strangers_delay(session, name) > 0)
+        hold_back(session, strangers_delay(session, name), name, argument);
+    else
+        say(session, name, argument);
 }
 
 void session_flush(struct session *session)
@@ -90,6 +122,7 @@ void session_free(struct session *session)
     memory_free(session->helo);
     memory_free(session->user);
     account_unref(session->account);
+    memory_free(session->screened);
     memory_free(session->delayed_argument);
     memory_free(session);
     receive_on_session_freed(receive);
@@ -111,6 +144,7 @@ void session_close(struct session *session, const char *reason)
     stream_close(session->stream);
     session->stream = NULL;
     timer_cancel(&session->timer);
+    strangers_end(session);
     rate_leave(session->receive->rooms.rate, &session->client);
     auth_dialogue_end(session);
     /* A commit cannot be undone: it ends, is logged as accepted, and only then we are free.
@@ -136,7 +170,8 @@ bool session_may_relay(const struct session *session)
 
 void session_leave_if_idle(struct session *session)
 {
-    bool is_idle = session->wait == WAIT_NOTHING && session->state != STATE_CHUNKS &&
+    bool is_idle = (session->wait == WAIT_NOTHING || session->wait == WAIT_GREETING) &&
+                   session->state != STATE_CHUNKS &&
                    (session->reading == READ_COMMANDS || session->reading == READ_AUTH);
 
     if (session->stream && is_idle)
@@ -198,11 +233,7 @@ void session_reply_later(struct session *session, int64_t delay_ms, enum reply_n
         session_reply(session, name, argument);
         return;
     }
-    session_wait_for(session, WAIT_DELAY);
-    session->delay_ms = delay_ms;
-    session->delayed = name;
-    session->delayed_argument = memory_text(argument);
-    timer_start(&session->timer, delay_ms);
+    start_delay(session, delay_ms, name, argument);
 }
 
 /* The one timer of a session came for its delay, or for its patience a little before. */
@@ -216,7 +247,10 @@ static void end_delay(struct session *session, int64_t left_ms)
     }
     timer_start(&session->timer, session->profile->settings.idle_timeout_ms);
     session->delayed_argument = NULL;
-    session_reply(session, session->delayed, argument);
+    if (session->is_counted)
+        say(session, session->delayed, argument);
+    else
+        session_reply(session, session->delayed, argument);
     memory_free(argument);
     session_resume(session);
 }
@@ -227,6 +261,10 @@ static void on_timer(void *owner)
     int64_t deadline = deadline_ms(session);
     int64_t left_ms = deadline - now_ms(session);
 
+    if (session->wait == WAIT_GREETING) {
+        strangers_on_timer(session);
+        return;
+    }
     if (session->wait == WAIT_DELAY) {
         end_delay(session, session->waiting_since_ms + session->delay_ms - now_ms(session));
         return;
@@ -313,6 +351,10 @@ static bool may_process(struct session *session, unsigned events)
 {
     if (!session->stream || session->wait != WAIT_NOTHING)
         return false;
+    if (strangers_must_wait(session)) {
+        session_wait_for(session, WAIT_SCREEN);
+        return false;
+    }
     if (session->receive->output.length > LIMIT_SESSION_OUTPUT / 2)
         session_flush(session);
     if (session->is_behind) {
@@ -386,6 +428,8 @@ static void on_bytes(void *owner, struct slice bytes)
     session->last_byte_ms = now_ms(session);
     if (session->wait == WAIT_NOTHING) {
         take_bytes(session, bytes);
+    } else if (session->wait == WAIT_GREETING) {
+        strangers_talk_early(session);
     } else {
         keep(session, bytes);
     }
@@ -433,7 +477,7 @@ static void on_closed(void *owner, const struct fault *why)
     struct session *session = owner;
 
     if (why && why->code == RESULT_CLOSED && session->wait != WAIT_NOTHING &&
-        session->wait != WAIT_HANDSHAKE) {
+        session->wait != WAIT_HANDSHAKE && session->wait != WAIT_GREETING) {
         session->has_ended = true;
         return;
     }
@@ -460,12 +504,6 @@ static void forget(struct session *session)
     framing_read_lines(&session->framing);
 }
 
-static void greet(struct session *session)
-{
-    session->is_greeted = true;
-    session_reply(session, REPLY_GREETING, NULL);
-}
-
 static void on_secured(void *owner, const struct fault *fault)
 {
     struct session *session = owner;
@@ -475,11 +513,12 @@ static void on_secured(void *owner, const struct fault *fault)
         return;
     }
     session->is_secured = true;
-    if (!session->is_greeted)
-        greet(session);
-    else
+    if (session->is_greeted)
         forget(session);
-    session_resume(session);
+    else
+        strangers_begin(session);
+    if (session->wait == WAIT_HANDSHAKE)
+        session_resume(session);
 }
 
 static void start_handshake(struct session *session)
@@ -544,6 +583,6 @@ void session_start(struct receive *receive, const struct receive_listener *liste
     if (session->tls_mode == RECEIVE_TLS_IMPLICIT && session->tls)
         start_handshake(session);
     else
-        greet(session);
+        strangers_begin(session);
     session_flush(session);
 }

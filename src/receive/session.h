@@ -74,6 +74,8 @@ enum session_wait {
     WAIT_ROOM,      /* the draft */
     WAIT_SIGN,      /* the crypto pool: signatures */
     WAIT_COMMIT,    /* the store */
+    WAIT_GREETING,  /* a client that talks too early */
+    WAIT_SCREEN,    /* the DNS, about the client */
     WAIT_DELAY      /* nobody: a reply is held back (session_reply_later) */
 };
 
@@ -112,6 +114,7 @@ struct session {
         has_ended; /* the client says no more; it is answered and closed when we are done */
     bool drops_input; /* what was read behind this command is forgotten */
     unsigned bad_commands;
+    unsigned unknown_recipients;
 
     struct framing framing;
     struct bytes input;  /* unprocessed; no memory while empty */
@@ -126,6 +129,9 @@ struct session {
     uint64_t window_bytes;
 
     char *helo;
+    const char *helo_fault;         /* static; NULL: none, or nobody looks */
+    struct screening *screening;    /* runs */
+    struct screen_result *screened; /* ended; NULL: not asked */
     char *user;
     struct account *account;        /* the rights of the user; NULL without one */
     const struct verb *verb;        /* the last command, for the log */
@@ -138,6 +144,7 @@ struct session {
     int64_t delay_ms;             /* WAIT_DELAY: from waiting_since_ms on */
     enum reply_name delayed;      /* said then, with ... */
     char *delayed_argument;       /* NULL: none */
+    bool is_counted;              /* the delayed reply was counted and logged already */
     bool has_chunk;               /* the chunk belongs to the transaction */
     uint64_t chunk_bytes;
     bool is_last_chunk;

@@ -25,9 +25,22 @@ static const struct {
     {REPLY_TOO_MANY_ERRORS, RECEIVE_LIMIT_BAD_COMMANDS},
     {REPLY_IDLE, RECEIVE_LIMIT_IDLE},
     {REPLY_NO_SPACE, RECEIVE_LIMIT_SPACE},
+    {REPLY_TOO_MANY_UNKNOWN, RECEIVE_LIMIT_UNKNOWN_RECIPIENTS},
+    {REPLY_GREETING_BARRED, RECEIVE_LIMIT_OFFENDERS},
     {REPLY_GREETING_MEMORY, RECEIVE_LIMIT_MEMORY_CONNECTIONS},
     {REPLY_SHORT_OF_MEMORY, RECEIVE_LIMIT_MEMORY_MESSAGES},
     {REPLY_OUT_OF_MEMORY, RECEIVE_LIMIT_MEMORY},
+};
+
+static const struct {
+    enum reply_name name;
+    enum receive_rule rule;
+} rules[] = {
+    {REPLY_EARLY_TALKER, RECEIVE_RULE_GREETING_DELAY},
+    {REPLY_LISTED, RECEIVE_RULE_DNSBL},
+    {REPLY_NO_NAME, RECEIVE_RULE_REVERSE_DNS},
+    {REPLY_NAME_UNKNOWN, RECEIVE_RULE_REVERSE_DNS},
+    {REPLY_BAD_HELO, RECEIVE_RULE_HELO_CHECKS},
 };
 
 void receive_statistics_init(struct receive *receive)
@@ -88,6 +101,9 @@ void receive_statistics(const struct receive *receive,
     statistics->connections_open = receive->sessions.count;
     auth_statistics(receive->rooms.auth, &statistics->auth);
     limits_statistics(receive->rooms.limits, &statistics->sending);
+    screen_statistics(receive->rooms.screen, &statistics->screen);
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        statistics->rules[rules[i].rule] += receive->replies[rules[i].name];
     pressure_statistics(receive->rooms.pressure, &statistics->pressure);
     statistics->code_count = 0;
     for (int name = 0; name < REPLY_NAME_COUNT; name++) {

@@ -8,6 +8,7 @@
 #include "intake.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/smtp/capability.h"
+#include "strangers.h"
 #include "transaction.h"
 
 #define ANYWHERE                                                                           \
@@ -52,6 +53,7 @@ static bool take_helo(struct session *session, struct slice rest)
     memory_free(session->helo);
     session->helo = memory_text(name);
     session->state = STATE_GREETED;
+    strangers_check_helo(session);
     return true;
 }
 
@@ -222,7 +224,7 @@ static void verb_rcpt(struct session *session, struct slice rest)
     struct command_error error;
     struct address stored;
     char normal[DOMAIN_TEXT];
-    char why[LIMITS_TEXT] = "The domain of the recipient is no domain";
+    char why[STRANGERS_TEXT] = "The domain of the recipient is no domain";
     enum reply_name name;
 
     if (command_parse_rcpt(rest, &command, &error) != RESULT_OK) {
@@ -231,12 +233,14 @@ static void verb_rcpt(struct session *session, struct slice rest)
     }
     name = judge_recipient(session, &command, &stored, normal);
     if (name == REPLY_RECIPIENT_OK)
+        name = strangers_judge(session, &command.recipient, why);
+    if (name == REPLY_RECIPIENT_OK)
         name = add_recipient(session, &stored, normal, &command, why);
     if (name == REPLY_RECIPIENT_OK)
         session->state = STATE_RCPT;
     session->borrowed_recipient = command.recipient.text;
     session_reply(session, name, why);
-    session->borrowed_recipient = NULL;
+    session->borrowed_recipient = session->rule = NULL;
 }
 
 static void verb_data(struct session *session, struct slice rest)

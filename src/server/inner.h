@@ -31,6 +31,7 @@ struct server {
     struct rate *rate;
     struct limits *limits;
     struct pressure *pressure;
+    struct screen *screen;
     struct access *access;
     struct signer *signer;
     struct tls_server *tls_server;

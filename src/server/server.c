@@ -32,6 +32,7 @@ void server_apply_settings(struct server *server)
     struct limits_settings limits;
     struct auth_settings auth;
     struct pressure_settings pressure;
+    struct screen_settings screen;
 
     config_queue(config, &queue);
     queue_apply(server->queue, &queue);
@@ -39,6 +40,8 @@ void server_apply_settings(struct server *server)
     rate_apply(server->rate, &rate);
     config_pressure(config, &pressure);
     pressure_apply(server->pressure, &pressure);
+    config_screen(config, &screen);
+    screen_apply(server->screen, &screen);
     config_access(config, &access);
     access_unref(server->access);
     server->access = access_new(&access);
@@ -61,6 +64,7 @@ void server_use_resolver(struct server *server, struct resolver *resolver)
 
     server->resolver = resolver;
     deliver_set_resolver(server->deliver, resolver);
+    screen_set_resolver(server->screen, resolver);
     admin_set_resolver(server->admin, resolver);
     resolver_free(before);
 }
@@ -139,6 +143,7 @@ static enum result open_keepers(struct server *server, struct fault *fault)
     config_rate(server->config, &rate);
     server->rate = rate_new(&rate);
     server->pressure = pressure_new(server->loop, server->offload);
+    server->screen = screen_new(server->loop, server->resolver);
     config_queue(server->config, &queue);
     result = queue_open(server->loop, server->offload, &queue, &server->queue, fault);
     if (result == RESULT_OK) /* data_dir is ours from here on */
@@ -199,6 +204,7 @@ static enum result open_workers(struct server *server, struct fault *fault)
                                     .rate = server->rate,
                                     .signer = server->signer,
                                     .limits = server->limits,
+                                    .screen = server->screen,
                                     .pressure = server->pressure};
     struct deliver_rooms deliver = {server->loop,  server->net,   server->resolver,
                                     server->queue, local_deliver, NULL};
@@ -319,6 +325,7 @@ static void close_keepers(struct server *server)
         rate_free(server->rate);
     limits_stop(server->limits);
     pressure_free(server->pressure);
+    screen_free(server->screen);
     if (server->auth)
         auth_free(server->auth);
     signer_free(server->signer);

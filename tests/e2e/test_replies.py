@@ -31,7 +31,11 @@ SEEN_ELSEWHERE = {"signing-failed": "test_signing.py",
                   "sender-denied": "test_users.py", "header-sender-denied": "test_users.py",
                   "logged-out": "test_users.py", "locked-out": "test_lockout.py",
                   "limit-reached": "test_limits.py",
-                  "greeting-memory": "test_pressure.py", "short-of-memory": "test_pressure.py"}
+                  "greeting-memory": "test_pressure.py", "short-of-memory": "test_pressure.py",
+                  "greeting-barred": "test_abuse.py", "early-talker": "test_abuse.py",
+                  "too-many-unknown": "test_abuse.py", "bad-helo": "test_abuse.py",
+                  "listed": "test_dnsbl.py", "no-name": "test_dnsbl.py",
+                  "name-unknown": "test_dnsbl.py"}
 
 
 class Replies(unittest.TestCase):

@@ -70,6 +70,13 @@ struct config_route {
     const char *secret; /* the password, from wherever; NULL: none */
 };
 
+struct config_dnsbl {
+    struct config_element element;
+    const char *zone;
+    int weight;
+    struct value_list answers; /* struct network */
+};
+
 struct config_dkim {
     struct config_element element;
     const char *domain;
@@ -129,6 +136,15 @@ struct config {
     unsigned handshakes_per_address;
     /* [relay] */
     struct value_list trusted_networks; /* struct network */
+    /* [policy] */
+    int64_t greeting_delay_ms; /* 0: off */
+    unsigned reject_weight;
+    int helo_checks; /* enum stranger_check */
+    int reverse_dns;
+    unsigned unknown_recipients;
+    unsigned errors;
+    int64_t tarpit_ms;    /* 0: off */
+    int64_t offenders_ms; /* 0: off */
     /* [proxy] */
     struct value_list proxy_networks; /* struct network */
     /* [signing] */
@@ -174,6 +190,7 @@ struct config {
     struct value_list route;       /* struct config_route */
     struct value_list local;       /* struct config_local */
     struct value_list header_rule; /* struct config_header_rule */
+    struct value_list dnsbl;       /* struct config_dnsbl */
     struct value_list dkim;        /* struct config_dkim */
 
     /* Where each value came from, by index of the option table; and the memory of it all.
@@ -231,6 +248,7 @@ enum result MUST_CHECK config_document_manual(struct bytes *into);
 void config_receive(struct config *config, struct receive_settings *settings);
 void config_limits(const struct config *config, struct limits_settings *settings);
 void config_auth(const struct config *config, struct auth_settings *settings);
+void config_screen(struct config *config, struct screen_settings *settings);
 void config_pressure(const struct config *config, struct pressure_settings *settings);
 void config_rate(const struct config *config, struct rate_settings *settings);
 void config_access(struct config *config, struct access_settings *settings);

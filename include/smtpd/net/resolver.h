@@ -26,6 +26,7 @@ struct resolver_settings {
 
 enum lookup_kind {
     LOOKUP_MX,
+    LOOKUP_IPV4,    /* A alone: block lists have nothing else */
     LOOKUP_ADDRESS, /* A and AAAA in one answer: IPv6 first, each in the order it came */
     LOOKUP_PTR,     /* of an address, by lookup_start_ptr */
     LOOKUP_TXT      /* each record's strings joined (RFC 7208 3.3, RFC 6376 3.6.2.2) */

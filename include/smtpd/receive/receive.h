@@ -15,6 +15,7 @@
 #include "smtpd/policy/limits.h"
 #include "smtpd/policy/pressure.h"
 #include "smtpd/policy/rate.h"
+#include "smtpd/policy/screen.h"
 #include "smtpd/queue/queue.h"
 #include "smtpd/sign/signer.h"
 
@@ -33,6 +34,18 @@ struct header_rule {
     size_t add_count;
 };
 
+/* What only clients meet that neither log in nor are trusted; all zero: nothing. */
+enum stranger_check { STRANGERS_OFF, STRANGERS_LOG, STRANGERS_REJECT };
+struct stranger_settings {
+    int64_t greeting_delay_ms; /* on relay listeners */
+    enum stranger_check helo_checks;
+    enum stranger_check reverse_dns;
+    unsigned unknown_recipients; /* of a session */
+    unsigned errors;
+    int64_t tarpit_ms;    /* from half of these on, more each time */
+    int64_t offenders_ms; /* who reached one of these may not come back before */
+};
+
 struct receive_settings {
     const char *hostname;
     uint64_t message_size_bytes;
@@ -45,7 +58,17 @@ struct receive_settings {
     const struct header_rule *header_rules; /* copied */
     size_t header_rule_count;
     bool auth_in_clear_on_loopback;
+    struct stranger_settings strangers;
     bool has_users; /* a users file is configured: AUTH is offered */
+};
+
+/* Why strangers were refused. */
+enum receive_rule {
+    RECEIVE_RULE_GREETING_DELAY,
+    RECEIVE_RULE_DNSBL,
+    RECEIVE_RULE_REVERSE_DNS,
+    RECEIVE_RULE_HELO_CHECKS,
+    RECEIVE_RULE_COUNT
 };
 
 /* What came of its connections; the listener's owner keeps it, receive counts. */
@@ -73,6 +96,7 @@ struct receive_rooms {
     struct rate *rate;
     struct signer *signer;
     struct limits *limits;
+    struct screen *screen;     /* NULL: nobody is looked up */
     struct pressure *pressure; /* NULL: memory is never short */
 };
 
@@ -113,6 +137,8 @@ enum receive_limit {
     RECEIVE_LIMIT_IDLE,
     RECEIVE_LIMIT_SPACE,
     RECEIVE_LIMIT_MEMORY,
+    RECEIVE_LIMIT_UNKNOWN_RECIPIENTS,
+    RECEIVE_LIMIT_OFFENDERS,
     RECEIVE_LIMIT_MEMORY_CONNECTIONS,
     RECEIVE_LIMIT_MEMORY_MESSAGES,
     RECEIVE_LIMIT_COUNT
@@ -135,6 +161,8 @@ struct receive_statistics {
     uint64_t recipients_rejected;
     uint64_t sessions_by_tls[RECEIVE_TLS_1_3 + 1]; /* ended ones */
     uint64_t limits[RECEIVE_LIMIT_COUNT];
+    uint64_t rules[RECEIVE_RULE_COUNT];
+    struct screen_statistics screen;
     struct receive_code codes[RECEIVE_CODES_MAX]; /* rising; filled when read */
     size_t code_count;
     struct histogram final_dot; /* us, from the final dot to its answer, of accepted ones */

@@ -58,6 +58,8 @@ enum reply_name {
     REPLY_GREETING_BUSY_ADDRESS, /* 421 4.7.0 too many from your address */
     REPLY_GREETING_BUSY_NETWORK, /* 421 4.7.0 too many from your network */
     REPLY_GREETING_TOO_OFTEN,    /* 421 4.7.0 too many new ones from your address */
+    REPLY_GREETING_BARRED,       /* 421 4.7.0 too many errors of late */
+    REPLY_EARLY_TALKER,          /* 554 5.5.1 */
     REPLY_GREETING_MEMORY,       /* 421 4.3.2 short of memory */
     REPLY_CLOSING,               /* 221 */
     REPLY_SHUTTING_DOWN,         /* 421 4.3.2 */
@@ -107,6 +109,11 @@ enum reply_name {
     REPLY_SENDER_DENIED,          /* 553 5.7.1 */
     REPLY_HEADER_SENDER_DENIED,   /* 550 5.7.1 %s */
     REPLY_LIMIT_REACHED,          /* 450 4.7.1 %s */
+    REPLY_TOO_MANY_UNKNOWN,       /* 421 4.7.0 */
+    REPLY_LISTED,                 /* 554 5.7.1 %s */
+    REPLY_NO_NAME,                /* 550 5.7.25 (RFC 7372 3.3) */
+    REPLY_NAME_UNKNOWN,           /* 450 4.7.25 */
+    REPLY_BAD_HELO,               /* 550 5.7.1 %s */
     REPLY_TOO_MANY_RECIPIENTS,    /* 452 4.5.3 */
     REPLY_NO_RECIPIENTS,          /* 554 5.5.1 */
     REPLY_TOO_LARGE,              /* 552 5.3.4 */

@@ -7,6 +7,11 @@ static const char all[] =
          "connections_per_network = 8\nconnection_rate = [\"5/m\", \"90/h\"]\n"
          "memory = \"77MiB\"\nidle_timeout = \"7s\"\nhandshakes = "
          "13\nhandshakes_per_address = 3\n"
+         "[policy]\ngreeting_delay = \"4s\"\nreject_weight = 6\nreverse_dns = \"require\"\n"
+         "helo_checks = \"log\"\nunknown_recipients = 14\nerrors = 12\ntarpit = \"2s\"\n"
+         "offenders = \"3m\"\n"
+         "[[dnsbl]]\nzone = \"bl.test\"\nweight = -7\nanswers = [\"127.0.0.2\"]\n"
+         "[[dnsbl]]\nzone = \"wl.test\"\n"
          "[relay]\ntrusted_networks = [\"10.0.0.0/8\"]\n"
          "[queue]\nretry = [\"1m\", \"9m\"]\nexpire = \"2d\"\nmin_free_space = \"5MiB\"\n"
          "[tls]\nmin_version = \"1.3\"\ncertificate = \"c\"\nkey = \"k\"\n"
@@ -25,6 +30,7 @@ TEST(settings, what_clients_see)
     struct rate_settings rate;
     struct access_settings access;
     struct pressure_settings pressure;
+    struct screen_settings screen;
 
     config_receive(config, &receive);
     assert_string_equal(receive.hostname, "relay.test");
@@ -33,6 +39,22 @@ TEST(settings, what_clients_see)
     assert_int_equal(receive.received_hops, 19);
     assert_int_equal(receive.idle_timeout_ms, 7000);
     assert_true(receive.has_users);
+    assert_int_equal(receive.strangers.greeting_delay_ms, 4000);
+    assert_int_equal(receive.strangers.reverse_dns, STRANGERS_REJECT);
+    assert_int_equal(receive.strangers.helo_checks, STRANGERS_LOG);
+    assert_int_equal(receive.strangers.unknown_recipients, 14);
+    assert_int_equal(receive.strangers.errors, 12);
+    assert_int_equal(receive.strangers.tarpit_ms, 2000);
+    assert_int_equal(receive.strangers.offenders_ms, 180000);
+    config_screen(config, &screen);
+    assert_int_equal(screen.reject_weight, 6);
+    assert_true(screen.wants_name);
+    assert_int_equal(screen.list_count, 2);
+    assert_string_equal(screen.lists[0].zone, "bl.test");
+    assert_int_equal(screen.lists[0].weight, -7);
+    assert_int_equal(screen.lists[0].answers[0].prefix, 128);
+    assert_int_equal(screen.lists[1].weight, 1);
+    assert_int_equal(screen.lists[1].answers[0].prefix, 104);
     config_rate(config, &rate);
     assert_int_equal(rate.connections, 11);
     assert_int_equal(rate.connections_per_address, 7);

@@ -124,7 +124,13 @@ class Screen(Abuse):
             raw.send(message(subject=state) + ".\r\n")
             self.assertEqual(raw.reply()[:3], b"250")
             self.wait(relay, "receive.screened", peer=source, reverse_dns=state)
-        self.wait(relay, "receive.accepted", peer="127.0.0.2", client_name="good.names.test")
+        event = self.wait(relay, "receive.accepted", peer="127.0.0.2")
+        self.assertEqual(event["client_name"], "good.names.test")
+        raw = self.raw(relay.relay_port, source="127.0.0.2")
+        for line in ("EHLO client.test", "MAIL FROM:<a@b.test>", "RCPT TO:<nobody@local.test>"):
+            raw.say(line)
+        event = self.wait(relay, "receive.rejected", peer="127.0.0.2")
+        self.assertEqual(event["client_name"], "good.names.test")
         world.wait_for(lambda: len(relay.maildir("alice")) == 3, "the messages")
         received = {m.split(b"Subject: ")[1].split()[0]: m.split(b"by relay")[0].split()
                     for m in relay.maildir("alice")}

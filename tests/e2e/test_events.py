@@ -53,6 +53,8 @@ FIELDS_SEEN_ELSEWHERE = {
     ("receive.connected", "proxy"): "test_proxy.py",
     ("receive.accepted", "signatures"): "test_signing.py",
     ("receive.rejected", "rule"): "test_pressure.py",
+    ("receive.rejected", "client_name"): "test_dnsbl.py",
+    ("receive.accepted", "client_name"): "test_dnsbl.py",
 }
 
 

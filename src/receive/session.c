@@ -247,12 +247,14 @@ static void end_delay(struct session *session, int64_t left_ms)
     }
     timer_start(&session->timer, session->profile->settings.idle_timeout_ms);
     session->delayed_argument = NULL;
+    session->wait = WAIT_NOTHING;
     if (session->is_counted)
         say(session, session->delayed, argument);
     else
         session_reply(session, session->delayed, argument);
     memory_free(argument);
-    session_resume(session);
+    if (session->wait == WAIT_NOTHING) /* else it is held back once more */
+        session_resume(session);
 }
 
 static void on_timer(void *owner)

@@ -226,7 +226,7 @@ int64_t strangers_delay(const struct session *session, enum reply_name name)
 {
     const struct stranger_settings *settings = settings_of(session);
 
-    if (session->client.is_exempt)
+    if (session->client.is_exempt || name == REPLY_AUTH_FAILED) /* slowed already */
         return 0;
     if (name == REPLY_UNKNOWN_RECIPIENT)
         return grown(settings->tarpit_ms, session->unknown_recipients,

@@ -213,6 +213,24 @@ class Errors(Abuse):
         self.wait(relay, "receive.rejected", rule="errors")
         self.assertEqual(self.raw(relay.relay_port).greeting[:3], b"220")  # not remembered
 
+    def test_a_failed_log_in_is_held_back_once(self):
+        """It is slowed already (auth.failure_delay): the tarpit adds nothing, and what comes behind
+        it is answered behind it."""
+        relay = Relay(self, start=False, trusted=NOBODY, policy='errors = 4\ntarpit = "1h"\n')
+        with open(relay.config_path) as file:
+            text = file.read().replace("[auth]", '[auth]\nfailure_delay = "10ms"')
+        with open(relay.config_path, "w") as file:
+            file.write(text)
+        relay.start()
+        raw = self.raw(relay.submission)
+        raw.say("EHLO client.test")
+        raw.starttls(relay.tls_context())
+        raw.say("EHLO client.test")
+        wrong = "AUTH PLAIN " + base64.b64encode(b"\0app\0wrong").decode()
+        self.assertEqual([raw.say(wrong)[:9] for _ in range(4)],
+                         [b"535 5.7.8"] * 3 + [b"421 4.7.0"])
+        self.assertEqual(raw.reply(), b"")
+
     def test_the_tarpit_holds_replies_back_and_grows(self):
         """The log has the line before the client has its reply; what is behind waits too."""
         relay = Relay(self, trusted=NOBODY, policy='unknown_recipients = 4\ntarpit = "400ms"\n')

@@ -140,6 +140,7 @@ class Check(unittest.TestCase):
                          '[[destination]]\nmatch = "b.test"\n'
                          '[[local]]\ndomain = "c.test"\nmaildir = "/m/{user}"\nusers = ["u"]\n'
                          '[[header_rule]]\nremove = "X-A"\n'
+                         '[[dnsbl]]\nzone = "bl.test"\n'
                          f'[[dkim]]\ndomain = "d.test"\nselector = "s"\nkey = "{key}"\n',
                          'postmaster = "u@c.test"')
         code, out, err = self.check(text, "--effective")

@@ -112,3 +112,12 @@ bool grants_take_recipient(struct session *session, char why[LIMITS_TEXT])
     return limits_take_recipient(session->receive->rooms.limits, &client,
                                  &session->transaction->claim, why);
 }
+
+void grants_refuse(struct session *session, const char *why)
+{
+    int64_t delay_ms = (int64_t)session->limit_refusals * GRANTS_DELAY_STEP_MS;
+
+    if (delay_ms < GRANTS_DELAY_MS_MAX)
+        session->limit_refusals++;
+    session_reply_later(session, delay_ms, REPLY_LIMIT_REACHED, why);
+}

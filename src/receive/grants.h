@@ -10,7 +10,12 @@
 #include "session.h"
 #include "smtpd/mail/address.h"
 
-enum { GRANTS_TEXT = LIMIT_ADDRESS + 160, GRANTS_MAILBOXES_MAX = 50 };
+enum {
+    GRANTS_TEXT = LIMIT_ADDRESS + 160,
+    GRANTS_MAILBOXES_MAX = 50,
+    GRANTS_DELAY_STEP_MS = 100, /* of refusals by a limit, in a row */
+    GRANTS_DELAY_MS_MAX = 1000
+};
 
 /* Takes the record of now. false: the log-in holds no more. Nobody logged in: true. */
 bool MUST_CHECK grants_refresh(struct session *session);
@@ -27,5 +32,8 @@ bool MUST_CHECK grants_header(const struct session *session, struct slice sectio
  * false: `why` names the limit and when it frees. */
 bool MUST_CHECK grants_take_message(struct session *session, char why[LIMITS_TEXT]);
 bool MUST_CHECK grants_take_recipient(struct session *session, char why[LIMITS_TEXT]);
+/* Says that a limit is reached: the first time at once, then later each time. Who tries again
+ * and again as fast as he can must not take the loop's time from others. */
+void grants_refuse(struct session *session, const char *why);
 
 #endif

@@ -115,6 +115,7 @@ struct session {
     bool drops_input; /* what was read behind this command is forgotten */
     unsigned bad_commands;
     unsigned unknown_recipients;
+    unsigned limit_refusals; /* since the last message that was accepted */
 
     struct framing framing;
     struct bytes input;  /* unprocessed; no memory while empty */

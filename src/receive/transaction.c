@@ -201,6 +201,7 @@ static void note_accepted(struct session *session)
                                               session->transaction->began_ms));
     session->messages++;
     session->bad_commands = 0;
+    session->limit_refusals = 0;
 }
 
 static void on_committed(void *owner, enum result result)

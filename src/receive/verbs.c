@@ -170,7 +170,10 @@ static void verb_mail(struct session *session, struct slice rest)
         session->state = STATE_MAIL;
     session->borrowed_sender = command.sender.text;
     session->rule = name == REPLY_SHORT_OF_MEMORY ? "memory" : NULL;
-    session_reply(session, name, why);
+    if (name == REPLY_LIMIT_REACHED)
+        grants_refuse(session, why);
+    else
+        session_reply(session, name, why);
     session->borrowed_sender = session->rule = NULL;
 }
 
@@ -239,7 +242,10 @@ static void verb_rcpt(struct session *session, struct slice rest)
     if (name == REPLY_RECIPIENT_OK)
         session->state = STATE_RCPT;
     session->borrowed_recipient = command.recipient.text;
-    session_reply(session, name, why);
+    if (name == REPLY_LIMIT_REACHED)
+        grants_refuse(session, why);
+    else
+        session_reply(session, name, why);
     session->borrowed_recipient = session->rule = NULL;
 }
 

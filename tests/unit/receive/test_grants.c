@@ -105,6 +105,28 @@ TEST(grants, end_the_session_of_who_was_removed_or_changed)
     world_end(&w);
 }
 
+static const struct session *session_of(const struct world *w)
+{
+    return CONTAINER_OF(list_first(&w->receive->sessions), struct session, link);
+}
+
+TEST(grants, limits_messages_and_holds_back_who_tries_again)
+{
+    struct world w;
+
+    start(&w, "messages=1/h");
+    world_play(&w, HEADER_TEST "C: \nC: .\nS: 250 *\n"
+                               "C: MAIL FROM:<x@b.test>\n"
+                               "S: 450 4.7.1 *limit 1/h reached*\n"
+                               "C: MAIL FROM:<x@b.test>\n");
+    assert_int_equal(session_of(&w)->wait, WAIT_DELAY);
+    assert_int_equal(session_of(&w)->delay_ms, GRANTS_DELAY_STEP_MS);
+    world_play(&w, "S: 450 4.7.1 *\nC: NOOP\nS: 250 *\nC: MAIL FROM:<x@b.test>\n");
+    assert_int_equal(session_of(&w)->delay_ms, 2 * GRANTS_DELAY_STEP_MS);
+    world_play(&w, "S: 450 4.7.1 *\n");
+    world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +134,7 @@ int main(void)
         RUN(grants, checks_every_mailbox_of_from_and_sender),
         RUN(grants, leaves_the_header_of_others_alone),
         RUN(grants, changes_size_and_recipients),
+        RUN(grants, limits_messages_and_holds_back_who_tries_again),
         RUN(grants, end_the_session_of_who_was_removed_or_changed),
     };
 

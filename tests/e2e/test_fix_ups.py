@@ -102,7 +102,7 @@ class FixUps(unittest.TestCase):
         self.assertTrue(head.startswith(b"Received: by relay.test ("), head)
         self.assertNotIn(b"127.0.0.1", head)
         self.assertNotIn(b"client.test", head)
-        self.assertEqual(relay.event("receive.accepted")["peer"], "127.0.0.1")
+        self.assertEqual(relay.wait_event("receive.accepted")["peer"], "127.0.0.1")
         head, _ = self.submit(relay, ODD + BODY, relay.relay_client())
         self.assertTrue(head.startswith(b"Received: from client.test ([127.0.0.1])"), head)
 

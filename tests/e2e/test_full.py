@@ -70,7 +70,7 @@ class FullMap(unittest.TestCase):
         """'a full map answers 452 4.3.1': here the map ends in the middle of a commit."""
         reply = self.fill(12000000)
         self.assertTrue(reply.startswith(b"452 4.3.1"), reply)
-        self.assertIn("MDB_MAP_FULL", self.relay.event("queue.no_space")["message"])
+        self.assertIn("MDB_MAP_FULL", self.relay.wait_event("queue.no_space")["message"])
         world.wait_for(self.takes_mail, "what was refused to leave")  # a smaller one still fits
         send(self.relay, ["small@x.test"])
         self.assertEqual(len(self.relay.queue()), len(self.accepted) + 1)

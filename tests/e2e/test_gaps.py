@@ -114,7 +114,7 @@ class Receiving(unittest.TestCase):
         id = send(self.relay, ["r@x.test"])
         shown = self.relay.command("queue", "show", id, "--headers")
         self.assertRegex(shown, rf"(?s)^Received: .*\bid {id}\b")
-        self.assertEqual(self.relay.event("receive.accepted")["id"], id)
+        self.assertEqual(self.relay.wait_event("receive.accepted")["id"], id)
 
     def test_the_users_file_holds_argon2id_and_is_private(self):
         """'Users in a file with argon2id hashes (libsodium), written by smtpd user add.'"""

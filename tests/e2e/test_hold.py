@@ -182,7 +182,7 @@ class Bouncing(Held):
         self.assertRegex(report, rb"Final-Recipient: rfc822; ?a@x.test")
         self.assertIn(b"Status: 5.7.1", report)
         self.assertIn(b"Action: failed", report)
-        event = self.relay.event("deliver.bounced")
+        event = self.relay.wait_event("deliver.bounced")
         self.assertEqual((event["recipient"], event["class"], event["reply"]["code"]), ("a@x.test", "operator", 550))
         self.assertEqual([g["recipients"] for g in self.relay.queue("--sender", "alice@local.test")], [["b@x.test"]])
         self.relay.kill()  # report and removal were one transaction

@@ -254,7 +254,7 @@ class OtherMailExchangers(Base):
             self.assertEqual(second.delivered(), {"u@two.test": 1}, missing)
             # The first is not at fault, and the message was tried once.
             self.assertEqual(relay.events("deliver.destination_backoff"), [])
-            self.assertEqual(relay.event("deliver.delivered")["attempts"], 1)
+            self.assertEqual(relay.wait_event("deliver.delivered")["attempts"], 1)
             books(self, relay, [first, second], ["u@two.test"])
             self.assertEqual(bounced(relay), set())
             relay.stop()

@@ -73,7 +73,7 @@ class Limits(unittest.TestCase):
         self.assertEqual([self.send(client)[0] for _ in range(2)], [250] * 2)
         self.check_reply(self.send(client), "messages of this user", "5/d")
         world.wait_for(lambda: relay.event("receive.rejected"), "the log")
-        self.assertEqual(relay.event("receive.rejected")["reply"]["enhanced"], "4.7.1")
+        self.assertEqual(relay.wait_event("receive.rejected")["reply"]["enhanced"], "4.7.1")
         self.user(relay, "set", USER, "messages=")
         self.assertEqual(self.send(client)[0], 250)
 

@@ -78,7 +78,7 @@ class Proxy(unittest.TestCase):
                               "--proxy-source", source, "--proxy-source-port", "40000",
                               "--proxy-dest", dest, "--proxy-dest-port", "25")
             self.assertEqual(done.returncode, 0, done.stdout)
-            event = relay.event("receive.accepted")
+            event = relay.wait_event("receive.accepted")
             self.assertEqual(event["peer"], source)
             connected = [e for e in relay.events("receive.connected")
                          if e["session"] == event["session"]][0]
@@ -114,7 +114,7 @@ class Proxy(unittest.TestCase):
         with Raw(self.port, greet=False) as raw:
             raw.send("PROXY TCP4 192.0.2.7 198.51.100.1 40000 25\r\n")
             self.assertEqual(last_word(raw), b"")
-        self.assertIn("trusted_networks", relay.event("net.proxy_refused")["message"])
+        self.assertIn("trusted_networks", relay.wait_event("net.proxy_refused")["message"])
         relay.write_config(extra=LISTEN.format(port=self.port, tls="none") +
                            '[proxy]\ntrusted_networks = ["127.0.0.1"]\n')
         mark = relay.log_mark()
@@ -123,7 +123,7 @@ class Proxy(unittest.TestCase):
         with Raw(self.port, greet=False) as raw:
             raw.send("EHLO client.test\r\n")
             self.assertEqual(last_word(raw), b"")
-        self.assertIn("no PROXY header", relay.event("net.proxy_refused", mark)["message"])
+        self.assertIn("no PROXY header", relay.wait_event("net.proxy_refused", mark)["message"])
         # Where nobody expects it, a header is no command.
         with relay.raw() as raw:
             self.assertTrue(raw.say("PROXY TCP4 192.0.2.7 198.51.100.1 40000 25")
@@ -140,7 +140,7 @@ class Proxy(unittest.TestCase):
                                       source_address=("127.0.0.9", 0))
             client.sendmail("a@b.test", ["alice@local.test"], message("alice@local.test"))
             client.quit()
-            event = relay.event("receive.accepted")
+            event = relay.wait_event("receive.accepted")
             self.assertEqual(event["peer"], "127.0.0.9")
 
     def test_proxy_protocol_needs_its_networks(self):

@@ -90,7 +90,7 @@ class Systemd(unittest.TestCase):
         with relay.raw() as raw:
             self.assertTrue(raw.greeting.startswith(b"220"))
         self.assertEqual(len(relay.events("server.listening")), 4)
-        self.assertIn("no [[listen]] table", relay.event("server.socket_unused")["message"])
+        self.assertIn("no [[listen]] table", relay.wait_event("server.socket_unused")["message"])
         world.wait_for(lambda: relay.maildir("alice"), "the message")
 
     def test_the_units_are_right_and_hardened(self):

@@ -293,6 +293,10 @@ users = ["alice", "bob", "postmaster"]
         events = self.events(name, mark)
         return events[-1] if events else None
 
+    def wait_event(self, name, mark=0):
+        """The log is written by a thread of its own: a line may come behind what it tells of."""
+        return wait_for(lambda: self.event(name, mark), f"the event {name}")
+
     def log_mark(self):
         return os.path.getsize(self.log_path)
 

@@ -114,7 +114,7 @@ class Lockout(unittest.TestCase):
                         .startswith(b"235"))
         world.wait_for(lambda: relay.events("policy.locked_out")[1:], "both events")
         self.assertEqual([e["user"] for e in relay.events("policy.locked_out")], ["home", "nobody"])
-        world.wait_for(lambda: relay.wait_event("receive.auth_failed")["reason"] == "locked out",
+        world.wait_for(lambda: relay.event("receive.auth_failed")["reason"] == "locked out",
                        "the reason in the log")
         # Other users keep working, and a restart ends lock-outs.
         self.assertTrue(self.open(relay, "127.0.0.9").say(plain(USER, PASSWORD)).startswith(b"235"))

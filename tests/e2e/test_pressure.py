@@ -114,7 +114,7 @@ class Pressure(unittest.TestCase):
     def begin_until(self, relay, receivers, refused):
         """Near the marks a session begins only after the relay has seen the one before."""
         def is_there():
-            event = relay.wait_event("policy.memory_pressure")
+            event = relay.event("policy.memory_pressure")
             if event and event["refused"] == refused:
                 return event
             counted_now = gauge(relay, "memory_counted_bytes")
@@ -146,7 +146,7 @@ class Pressure(unittest.TestCase):
         with Raw(relay.relay_port) as raw:
             self.assertEqual(raw.greeting, b"421 4.3.2 Short of memory: try again later")
         world.wait_for(lambda: relay.event("receive.refused"), "the line of the log")
-        self.assertEqual(relay.wait_event("receive.refused")["rule"], "memory")
+        self.assertEqual(relay.event("receive.refused")["rule"], "memory")
         self.assertTrue(idle.say("MAIL FROM:<a@b.test>").startswith(b"250"))
         idle.say("RSET")
 
@@ -154,7 +154,7 @@ class Pressure(unittest.TestCase):
         self.assertEqual(idle.say("MAIL FROM:<a@b.test>"),
                          b"452 4.3.1 Short of memory: try again later")
         world.wait_for(lambda: relay.event("receive.rejected"), "the line of the log")
-        self.assertEqual(relay.wait_event("receive.rejected")["rule"], "memory")
+        self.assertEqual(relay.event("receive.rejected")["rule"], "memory")
         self.assertEqual(gauge(relay, "memory_pressure"), 2)
         last = receivers.begun[-1]
         last.send(b".\r\n")
@@ -164,7 +164,7 @@ class Pressure(unittest.TestCase):
         if world.SANITIZER != "none":  # its allocator gives nothing back
             relay.write_config(limits=f'memory = "{limit * 4 // 1024}KiB"\n')
             relay.signal(signal.SIGHUP)
-        event = world.wait_for(lambda: relay.wait_event("policy.memory_pressure")["refused"] == "nothing"
+        event = world.wait_for(lambda: relay.event("policy.memory_pressure")["refused"] == "nothing"
                                and relay.event("policy.memory_pressure"), "the end of pressure")
         self.assertEqual(event["level"], "notice")
         self.assertTrue(idle.say("MAIL FROM:<a@b.test>").startswith(b"250"))

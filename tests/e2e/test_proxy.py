@@ -74,11 +74,12 @@ class Proxy(unittest.TestCase):
                 ("2", "AF_INET6", "2001:db8::8", "[IPv6:2001:db8::8]")):
             dest = "198.51.100.1" if ":" not in source else "2001:db8::1"
             protocol = ["--proxy-protocol", "STREAM"] if version == "2" else []
+            mark = relay.log_mark()
             done = self.swaks("--proxy-version", version, "--proxy-family", family, *protocol,
                               "--proxy-source", source, "--proxy-source-port", "40000",
                               "--proxy-dest", dest, "--proxy-dest-port", "25")
             self.assertEqual(done.returncode, 0, done.stdout)
-            event = relay.wait_event("receive.accepted")
+            event = relay.wait_event("receive.accepted", mark)
             self.assertEqual(event["peer"], source)
             connected = [e for e in relay.events("receive.connected")
                          if e["session"] == event["session"]][0]

@@ -13,14 +13,15 @@
 
 struct entry {
     uint64_t id;
-    uint32_t group : 30;
-    uint32_t is_held : 1;    /* by an operator, until next_ms */
-    uint32_t may_expire : 1; /* tried (or arrived) in this process: see waiting.h */
+    uint32_t group : 29;
+    uint32_t is_held : 1;        /* by an operator, until next_ms */
+    uint32_t may_expire : 1;     /* tried (or arrived) in this process: see waiting.h */
+    uint32_t is_late_judged : 1; /* taken once as late in this process */
     uint32_t arrival_s;
     int64_t next_ms;
 };
 
-enum { ENTRY_GROUP_MAX = (1 << 30) - 1 };
+enum { ENTRY_GROUP_MAX = (1 << 29) - 1 };
 
 struct heap {
     struct entry *entries;

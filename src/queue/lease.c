@@ -256,6 +256,7 @@ struct settling {
     struct store_message *store_reports;
     size_t report_count;
     int64_t next_attempt_ms;
+    bool counts_attempt;
     queue_end_fn *on_end;
     void *owner;
 };
@@ -314,8 +315,11 @@ static void on_settled(void *owner, struct store_op *op)
         again.next_attempt_ms = settling->next_attempt_ms;
         again.is_held = false;
         cache_forget_group(queue->cache, lease->entry.id, lease->entry.group);
-        waiting_end_lease(lease->domain_queue, lease->entry.id, lease->entry.group,
-                          settling->record.length > 0 ? &again : NULL);
+        if (settling->record.length > 0 && !settling->counts_attempt)
+            waiting_end_untried(lease->domain_queue, again.id, again.group, &again);
+        else
+            waiting_end_lease(lease->domain_queue, again.id, again.group,
+                              settling->record.length > 0 ? &again : NULL);
         for (size_t i = 0; i < settling->report_count; i++)
             message_publish(&settling->reports[i]);
         held_free(held_of(lease));
@@ -333,7 +337,7 @@ static enum result encode_rest(struct settling *settling,
 
     group.recipient_count = 0;
     group.recipients = recipients;
-    group.is_held = false; /* it was tried: a hold was over */
+    group.is_held = false; /* it was taken: a hold was over */
     group.not_before_ms = 0;
     for (uint32_t i = 0; i < before->recipient_count; i++)
         if (!settlement->is_settled[i])
@@ -350,6 +354,7 @@ static enum result encode_rest(struct settling *settling,
     if (settlement->counts_attempt)
         group.last_attempt_ms = loop_wall_ms(settling->operation.queue->loop);
     settling->next_attempt_ms = settlement->next_attempt_ms;
+    settling->counts_attempt = settlement->counts_attempt;
     return record_encode_group(&group, &settling->record);
 }
 

@@ -55,6 +55,9 @@ bool waiting_was_tried(const struct waiting *waiting, uint64_t id, uint32_t grou
 /* It ended. `again` NULL: the group is settled; else it waits again, from there. */
 void waiting_end_lease(struct domain_queue *domain_queue, uint64_t id, uint32_t group,
                        const struct queue_entry *again);
+/* It ended without an attempt, and waits again: untried if it was so before. */
+void waiting_end_untried(struct domain_queue *domain_queue, uint64_t id, uint32_t group,
+                         const struct queue_entry *again);
 
 /* ---- changes by operators: entries that may not be leased meanwhile ---- */
 
@@ -66,6 +69,7 @@ struct waiting_change {
     int64_t next_ms; /* of the index's own clock: the wall's may step meanwhile */
     struct domain_queue *domain_queue;
     bool may_expire;
+    bool is_late_judged;
     bool is_held;
     int64_t moved_ms; /* wall; WAITING_MOVED and leases: when it is due from now on */
     bool moves_held;  /* and whether a hold is the reason */

@@ -15,6 +15,7 @@ struct domain_queue {
     int64_t not_before_ms;  /* our clock */
     int64_t empty_since_ms; /* loop clock */
     size_t scan;            /* where the search for expired ones goes on */
+    size_t late_scan;       /* and that for late ones */
     uint32_t oldest_s;      /* no entry arrived before; may be too early */
     bool is_oldest_exact;
     bool is_held;  /* by the watcher */

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { LATE_SCAN = 1024 };
+
 struct slice waiting_id_slice(uint64_t id, uint32_t group, struct waiting_id *memory)
 {
     memcpy(memory->text, &id, sizeof id);
@@ -63,6 +65,7 @@ bool waiting_lease(struct domain_queue *domain_queue, size_t at, struct queue_en
         change->arrival_s = entry.arrival_s;
         change->next_ms = entry.next_ms;
         change->may_expire = entry.may_expire;
+        change->is_late_judged = entry.is_late_judged;
         change->is_held = entry.is_held;
         change->domain_queue = domain_queue;
         return false;
@@ -106,17 +109,31 @@ static struct entry end_lease(struct domain_queue *domain_queue, uint64_t id,
     return entry;
 }
 
+static void wait_again(struct domain_queue *domain_queue, struct entry *entry,
+                       const struct queue_entry *again)
+{
+    entry->next_ms = waiting_from_wall(domain_queue->waiting, again->next_attempt_ms);
+    entry->is_held = again->is_held;
+    domain_queue_push(domain_queue, entry);
+}
+
 void waiting_end_lease(struct domain_queue *domain_queue, uint64_t id, uint32_t group,
                        const struct queue_entry *again)
 {
     struct entry entry = end_lease(domain_queue, id, group);
 
-    if (again) {
-        entry.next_ms = waiting_from_wall(domain_queue->waiting, again->next_attempt_ms);
-        entry.may_expire = 1;
-        entry.is_held = again->is_held;
-        domain_queue_push(domain_queue, &entry);
-    }
+    entry.may_expire = 1;
+    if (again)
+        wait_again(domain_queue, &entry, again);
+    unpin(domain_queue);
+}
+
+void waiting_end_untried(struct domain_queue *domain_queue, uint64_t id, uint32_t group,
+                         const struct queue_entry *again)
+{
+    struct entry entry = end_lease(domain_queue, id, group);
+
+    wait_again(domain_queue, &entry, again);
     unpin(domain_queue);
 }
 
@@ -127,6 +144,48 @@ void domain_queue_give_back(struct domain_queue *domain_queue,
 
     domain_queue_push(domain_queue, &inner);
     unpin(domain_queue);
+}
+
+/* ---- late ---- */
+
+/* Leased, it is judged: once in this process, however it comes back. */
+static bool lease_late(struct domain_queue *domain_queue, size_t at,
+                       struct queue_entry *entry)
+{
+    struct leased *leased;
+
+    if (!waiting_lease(domain_queue, at, entry))
+        return false;
+    leased = find(domain_queue->waiting->leased, entry->id, entry->group);
+    leased->entry.is_late_judged = 1;
+    domain_queue_arm(domain_queue);
+    return true;
+}
+
+/* Bounded like the search for expired ones. */
+bool domain_queue_take_late(struct domain_queue *domain_queue, int64_t before_ms,
+                            struct queue_entry *entry)
+{
+    struct heap *heap = &domain_queue->heap;
+    int64_t now_ms = waiting_now(domain_queue->waiting);
+    int64_t before_s = before_ms / 1000;
+    size_t looks = heap->count < LATE_SCAN ? heap->count : LATE_SCAN;
+
+    if ((int64_t)domain_queue->oldest_s >= before_s)
+        return false;
+    for (; looks > 0 && heap->count > 0; looks--) {
+        const struct entry *at;
+
+        if (domain_queue->late_scan >= heap->count)
+            domain_queue->late_scan = 0;
+        at = &heap->entries[domain_queue->late_scan];
+        if ((int64_t)at->arrival_s < before_s && !at->is_late_judged &&
+            !(at->is_held && at->next_ms > now_ms) &&
+            lease_late(domain_queue, domain_queue->late_scan, entry))
+            return true;
+        domain_queue->late_scan++;
+    }
+    return false;
 }
 
 /* ---- changes ---- */
@@ -148,6 +207,7 @@ static struct entry parked_entry(const struct waiting_change *change)
 
     entry.group = change->group & ENTRY_GROUP_MAX;
     entry.may_expire = change->may_expire;
+    entry.is_late_judged = change->is_late_judged;
     entry.is_held = change->is_held;
     entry.next_ms = change->next_ms;
     return entry;

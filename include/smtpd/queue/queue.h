@@ -133,6 +133,10 @@ bool domain_queue_take(struct domain_queue *domain_queue, struct queue_entry *en
 /* Like take, for what has expired (arrival + expire is past), due or not, held too. */
 bool domain_queue_take_expired(struct domain_queue *domain_queue,
                                struct queue_entry *entry);
+/* Like take, due or not, for what arrived before `before_ms` (wall; to the second) and was not
+ * taken so before in this process; held ones not. A call looks at a part: false may change. */
+bool domain_queue_take_late(struct domain_queue *domain_queue, int64_t before_ms,
+                            struct queue_entry *entry);
 /* Gives a taken entry back as it was: no attempt spent, nothing written. */
 void domain_queue_give_back(struct domain_queue *domain_queue,
                             const struct queue_entry *entry);

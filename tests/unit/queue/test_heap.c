@@ -73,12 +73,15 @@ TEST(heap, an_entry_comes_back_with_all_its_fields)
 
     entry.group = GROUP_MOST;
     entry.may_expire = 1;
+    entry.is_late_judged = 1;
     heap_push(&heap, &entry);
     removed = heap_remove(&heap, 0);
     assert_true(removed.id == UINT64_MAX && removed.next_ms == INT64_MAX);
     assert_int_equal(removed.arrival_s, UINT32_MAX);
     assert_int_equal(removed.group, GROUP_MOST);
     assert_int_equal(removed.may_expire, 1);
+    assert_int_equal(removed.is_late_judged, 1);
+    assert_int_equal(removed.is_held, 0);
 }
 
 TEST(heap, any_entry_can_be_removed_and_the_order_stays)

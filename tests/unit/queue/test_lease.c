@@ -96,6 +96,33 @@ TEST(lease, settled_in_part_the_rest_waits_with_its_answer_across_a_start)
     lease_release(lease);
 }
 
+/* A report on a delay, say: nothing was tried, so it spends nothing. */
+TEST(lease, a_settlement_that_is_no_attempt_spends_none_and_leaves_it_untried)
+{
+    struct world *world = *state;
+    const bool settled[] = {false};
+    struct settlement settlement = {.is_settled = settled, .delay_notified = true};
+    struct lease *lease;
+
+    (void)world_send(world, "r@a.test", "x\r\n");
+    world_reopen(world);
+    lease = world_take(world, "a.test");
+    settlement.next_attempt_ms = lease->entry.next_attempt_ms;
+    assert_int_equal(world_settle(world, lease, &settlement), RESULT_OK);
+    lease = world_take(world, "a.test");
+    assert_true(lease->group.delay_notified);
+    assert_int_equal(lease->group.attempts, 0);
+    assert_int_equal(lease->group.last_attempt_ms, 0);
+    assert_true(lease->is_first_since_start);
+    settlement.counts_attempt = true;
+    settlement.next_attempt_ms = loop_wall_ms(world->loop);
+    assert_int_equal(world_settle(world, lease, &settlement), RESULT_OK);
+    lease = world_take(world, "a.test");
+    assert_int_equal(lease->group.attempts, 1);
+    assert_false(lease->is_first_since_start);
+    lease_release(lease);
+}
+
 static struct report report_to(struct world *world, const char *address)
 {
     return (struct report){
@@ -263,6 +290,7 @@ int main(void)
         LEASE(recipients_of_one_domain_are_one_group_and_of_two_are_two),
         LEASE(settled_whole_the_last_group_takes_the_message_with_it),
         LEASE(settled_in_part_the_rest_waits_with_its_answer_across_a_start),
+        LEASE(a_settlement_that_is_no_attempt_spends_none_and_leaves_it_untried),
         LEASE(a_report_comes_with_the_change_that_caused_it),
         LEASE(a_settlement_that_fails_leaves_it_leased_and_writes_no_report),
         LEASE(of_what_was_removed_meanwhile_is_none),

@@ -27,13 +27,13 @@ static void groups_of_one_message_are_leased_one_by_one(void **state)
     struct queue_entry entry = world_entry(world, 0);
     struct domain_queue *queue = world_add_entry(world, "a.test", &entry, true);
 
-    entry.group = 0x3fffffff; /* the highest that an entry can hold */
+    entry.group = 0x1fffffff; /* the highest that an entry can hold */
     (void)world_add_entry(world, "a.test", &entry, true);
     assert_int_equal(take(queue).group, 0);
-    assert_int_equal(take(queue).group, 0x3fffffff);
+    assert_int_equal(take(queue).group, 0x1fffffff);
     waiting_end_lease(queue, 1, 0, NULL);
-    assert_true(waiting_is_leased(world->waiting, 1, 0x3fffffff));
-    waiting_end_lease(queue, 1, 0x3fffffff, NULL);
+    assert_true(waiting_is_leased(world->waiting, 1, 0x1fffffff));
+    waiting_end_lease(queue, 1, 0x1fffffff, NULL);
     assert_int_equal(world_numbers(world).leased, 0);
 }
 
@@ -273,6 +273,154 @@ static void every_expired_one_is_found_among_many_in_the_end(void **state)
     }
     assert_int_equal(found, 100);
     assert_int_equal(domain_queue_count(queue), 4900);
+}
+
+/* ---- late ---- */
+
+/* The id of what came before the last `age_ms`; 0: the call found none. */
+static uint64_t take_late(struct world *world, struct domain_queue *queue, int64_t age_ms)
+{
+    struct queue_entry entry;
+
+    return domain_queue_take_late(queue, loop_wall_ms(&world->loop) - age_ms, &entry)
+               ? entry.id
+               : 0;
+}
+
+static void what_came_before_is_taken_as_late_though_it_is_not_due(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 30 * (int64_t)DAY);
+
+    assert_int_equal(take_late(world, queue, HOUR), 0);
+    sim_run(&world->loop, HOUR - SECOND);
+    assert_int_equal(take_late(world, queue, HOUR), 0);
+    sim_run(&world->loop, 2 * SECOND);
+    assert_int_equal(take_late(world, queue, HOUR), 1);
+    assert_true(waiting_is_leased(world->waiting, 1, 0));
+    assert_int_equal(domain_queue_count(queue), 0);
+    assert_int_equal(take_late(world, queue, HOUR), 0);
+}
+
+static void it_is_taken_as_late_once_however_it_comes_back(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = add_old(world, DAY, true);
+    struct queue_entry entry;
+
+    assert_true(domain_queue_take_late(queue, loop_wall_ms(&world->loop), &entry));
+    assert_int_equal(entry.next_attempt_ms, loop_wall_ms(&world->loop) + HOUR);
+    domain_queue_give_back(queue, &entry);
+    assert_int_equal(take_late(world, queue, HOUR), 0);
+    sim_run(&world->loop, HOUR);
+    entry = take(queue); /* due as it was */
+    entry.next_attempt_ms += HOUR;
+    waiting_end_lease(queue, entry.id, 0, &entry);
+    assert_int_equal(take_late(world, queue, HOUR), 0);
+    sim_run(&world->loop, HOUR);
+    entry = take(queue);
+    waiting_end_untried(queue, entry.id, 0, &entry);
+    assert_int_equal(take_late(world, queue, HOUR), 0);
+    assert_int_equal(world_take(queue), entry.id);
+}
+
+static void what_is_held_is_not_late_until_its_hold_ends(void **state)
+{
+    struct world *world = *state;
+    struct queue_entry entry = world_entry(world, HOUR);
+    struct domain_queue *queue;
+
+    entry.arrival_s -= 86400;
+    entry.is_held = true;
+    queue = world_add_entry(world, "a.test", &entry, true);
+    assert_int_equal(take_late(world, queue, HOUR), 0);
+    sim_run(&world->loop, HOUR - 1);
+    assert_int_equal(take_late(world, queue, HOUR), 0);
+    sim_run(&world->loop, 1);
+    assert_int_equal(take_late(world, queue, HOUR), entry.id);
+}
+
+static void what_ends_untried_is_as_untried_as_before(void **state)
+{
+    struct world *world = *state;
+
+    for (int was_tried = 0; was_tried < 2; was_tried++) {
+        struct queue_entry entry = world_entry(world, HOUR);
+        struct domain_queue *queue;
+
+        entry.arrival_s -= (EXPIRE_DAYS + 1) * 86400;
+        queue = world_add_entry(world, "a.test", &entry, was_tried);
+        assert_true(domain_queue_take_late(queue, loop_wall_ms(&world->loop), &entry));
+        entry.next_attempt_ms += MINUTE;
+        waiting_end_untried(queue, entry.id, 0, &entry);
+        assert_int_equal(world_take_expired(queue), was_tried ? entry.id : 0);
+        if (was_tried)
+            continue;
+        sim_run(&world->loop, HOUR);
+        assert_int_equal(world_take(queue), 0);
+        sim_run(&world->loop, MINUTE);
+        assert_int_equal(world_take(queue), entry.id);
+    }
+}
+
+static void each_late_one_among_many_is_found_once_in_the_end(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = NULL;
+    unsigned found = 0;
+
+    for (int i = 0; i < 5000; i++)
+        queue = add_old(world, i % 50 == 7 ? DAY : MINUTE, true);
+    for (int call = 0; call < 200; call++) {
+        struct queue_entry entry;
+
+        if (!domain_queue_take_late(queue, loop_wall_ms(&world->loop) - HOUR, &entry))
+            continue;
+        assert_int_equal(entry.id % 50, 8);
+        domain_queue_give_back(queue, &entry);
+        found++;
+    }
+    assert_int_equal(found, 100);
+    assert_int_equal(domain_queue_count(queue), 5000);
+}
+
+/* A loop must not stand still for a million entries: a call looks at a part of them. */
+static void a_search_for_late_ones_goes_on_where_it_ended(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = NULL;
+    unsigned calls = 1;
+
+    for (int i = 0; i < 5000; i++)
+        queue = add_old(world, i == 4999 ? DAY : MINUTE, true); /* the last by its id */
+    while (take_late(world, queue, HOUR) == 0 && calls < 100)
+        calls++;
+    assert_in_range(calls, 2, 5);
+    assert_true(waiting_is_leased(world->waiting, 5000, 0));
+}
+
+static void an_entry_that_was_parked_is_late_as_before(void **state)
+{
+    struct world *world = *state;
+
+    for (int was_judged = 0; was_judged < 2; was_judged++) {
+        struct queue_entry entry = world_entry(world, 0);
+        struct waiting_change change = {.id = entry.id};
+        struct domain_queue *queue;
+
+        entry.arrival_s -= 86400;
+        queue = world_add_entry(world, "a.test", &entry, true);
+        if (was_judged) {
+            assert_true(domain_queue_take_late(queue, loop_wall_ms(&world->loop), &entry));
+            domain_queue_give_back(queue, &entry);
+        }
+        assert_true(waiting_change_begin(world->waiting, &change));
+        assert_int_equal(was_judged ? world_take(queue) : take_late(world, queue, HOUR), 0);
+        assert_int_equal(domain_queue_count(queue), 0); /* parked */
+        end_change(world, &change, WAITING_UNCHANGED, 0);
+        assert_int_equal(take_late(world, queue, HOUR), was_judged ? 0 : entry.id);
+        assert_int_equal(world_take(queue), was_judged ? entry.id : 0);
+    }
 }
 
 /* ---- changes by operators ---- */
@@ -626,6 +774,13 @@ int main(void)
         RUN_WAITING(after_a_step_of_the_clock_nothing_expires_untried),
         RUN_WAITING(a_shorter_expiry_holds_from_now_on),
         RUN_WAITING(every_expired_one_is_found_among_many_in_the_end),
+        RUN_WAITING(what_came_before_is_taken_as_late_though_it_is_not_due),
+        RUN_WAITING(it_is_taken_as_late_once_however_it_comes_back),
+        RUN_WAITING(what_is_held_is_not_late_until_its_hold_ends),
+        RUN_WAITING(what_ends_untried_is_as_untried_as_before),
+        RUN_WAITING(each_late_one_among_many_is_found_once_in_the_end),
+        RUN_WAITING(a_search_for_late_ones_goes_on_where_it_ended),
+        RUN_WAITING(an_entry_that_was_parked_is_late_as_before),
         RUN_WAITING(what_a_change_holds_cannot_be_leased),
         RUN_WAITING(a_leased_group_cannot_be_changed_nor_one_that_is_changed_now),
         RUN_WAITING(a_removed_entry_is_gone_from_its_heap),

@@ -74,6 +74,14 @@ static bool is_due(const struct bounce *bounce, enum dsn_action action)
     return false;
 }
 
+bool bounce_tells_delay(const struct lease *lease)
+{
+    for (uint32_t i = 0; lease->envelope.sender[0] && i < lease->group.recipient_count; i++)
+        if (is_notified(&lease->group.recipients[i], NOTIFY_DELAY, true))
+            return true;
+    return false;
+}
+
 /* ---- writing ---- */
 
 static struct dsn_recipient describe(const struct bounce *bounce, uint32_t at,
@@ -93,7 +101,9 @@ static struct dsn_recipient describe(const struct bounce *bounce, uint32_t at,
         .diagnostic = said && said->is_remote ? said->text : NULL,
         .explanation = said && !said->is_remote ? said->text : NULL,
         .remote_mta = said && said->is_remote ? said->host : NULL,
-        .last_attempt_ms = deliver_now(bounce->deliver),
+        .last_attempt_ms = bounce->outcomes[at].is_untried
+                               ? bounce->lease->group.last_attempt_ms
+                               : deliver_now(bounce->deliver),
     };
 }
 

@@ -99,6 +99,7 @@ struct outcome {
     bool is_local;
     bool is_expired;
     bool is_operator; /* somebody decided it */
+    bool is_untried;  /* it waits behind a fault: this is no attempt */
 };
 struct said *said_reply(struct arena *arena, const struct reply *reply, const char *host);
 struct said *said_words(struct arena *arena, unsigned code, const char *status,
@@ -239,6 +240,9 @@ bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 /* What waits behind a fault expires too (G6): some of it; called again and again. */
 void lane_expire_some(struct lane *lane);
+/* The senders of what waits there are told that it is late: at most so many groups are looked at,
+ * each once. */
+void lane_notice_some(struct lane *lane, size_t most);
 /* Forgets the back-offs that hold it; its domain queue is woken by the caller. */
 void lane_wake(struct lane *lane);
 
@@ -256,6 +260,9 @@ void settle_start(struct work *work, const struct outcome *outcomes,
 /* An entry that is too old and behind a fault: loaded and settled without an attempt. */
 void settle_expired(struct lane *lane, struct destination *destination,
                     const struct queue_entry *entry);
+/* One that is late there: the sender is told (once, and if anybody wants it), and it waits on
+ * as it did. */
+void settle_late(struct lane *lane, const struct queue_entry *entry);
 /* The same for all recipients of a lease, without an attempt: they fail. Takes the lease. */
 struct decision {
     unsigned code;
@@ -285,6 +292,8 @@ struct bounce *bounce_start(struct deliver *deliver, const struct lease *lease,
                             const struct outcome *outcomes, bool wants_delay_notice,
                             bounce_fn *on_bounced, void *owner);
 void bounce_free(struct bounce *bounce); /* the reports go too */
+/* Would anybody be told that it is late? */
+bool bounce_tells_delay(const struct lease *lease);
 
 /* attempt.c */
 struct attempt;

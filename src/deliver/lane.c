@@ -295,6 +295,20 @@ void lane_expire_some(struct lane *lane)
         settle_expired(lane, destination, &entry);
 }
 
+/* An attempt would have told them; here there is none. */
+void lane_notice_some(struct lane *lane, size_t most)
+{
+    int64_t delay_ms = lane->deliver->settings->values.delay_notice_ms;
+    int64_t before_ms = deliver_now(lane->deliver) - delay_ms;
+    struct queue_entry entry;
+
+    if (!lane->was_tried || delay_ms == 0)
+        return;
+    for (; most > 0 && domain_queue_take_late(lane->domain_queue, before_ms, &entry);
+         most--)
+        settle_late(lane, &entry);
+}
+
 /* ---- an operator says: now ---- */
 
 void lane_wake(struct lane *lane)

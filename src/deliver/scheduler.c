@@ -10,6 +10,9 @@
 #include <string.h>
 
 enum { SWEEP_MS = 5000, SWEEPS_A_MINUTE = 12, SWEEP_LANES = 100, HOSTS_MAX = 100000 };
+/* A sweep looks at so many late groups, 2 us each: an outage with a full queue is no storm of
+ * reports. */
+enum { SWEEP_NOTICES = 100 };
 
 int64_t deliver_now(const struct deliver *deliver)
 {
@@ -60,6 +63,7 @@ static void on_sweep(void *owner)
 {
     struct deliver *deliver = owner;
     size_t most = deliver->faulty.count < SWEEP_LANES ? deliver->faulty.count : SWEEP_LANES;
+    size_t notices = most > 0 ? SWEEP_NOTICES / most : 0; /* each lane its share */
 
     timer_start(&deliver->sweep, SWEEP_MS);
     if (++deliver->sweeps % SWEEPS_A_MINUTE == 0)
@@ -70,6 +74,7 @@ static void on_sweep(void *owner)
 
         list_push_back(&deliver->faulty, link);
         lane_expire_some(CONTAINER_OF(link, struct lane, faulty));
+        lane_notice_some(CONTAINER_OF(link, struct lane, faulty), notices);
     }
 }
 

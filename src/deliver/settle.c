@@ -23,13 +23,14 @@ struct settle {
     struct arena arena;
     struct outcome *outcomes;
     bool *is_settled;
-    struct lease_load *load; /* of an expired entry */
+    struct lease_load *load; /* of a swept entry */
     struct destination *destination;
     struct domain_queue *domain_queue;
     struct queue_entry entry;
     bool is_swept;   /* it was taken as expired */
+    bool is_late;    /* it waits on: only its sender is told */
     bool is_decided; /* without an attempt */
-    char expired_text[300];
+    char fault[300]; /* of a swept entry */
     struct bounce *bounce;
     const struct report *reports;
     size_t report_count;
@@ -224,7 +225,6 @@ static void count(struct settle *settle)
 
     for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++)
         count_recipient(settle, &settle->outcomes[i], at_destination);
-    statistics->reports_queued += settle->report_count;
     if (!settle->was_tried)
         return;
     histogram_add(&statistics->delay_queue,
@@ -256,9 +256,12 @@ static void tell(struct settle *settle)
     for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++)
         if (settle->is_settled[i])
             log_recipient(settle, i);
-    log_deferral(settle);
+    if (!settle->is_late)
+        log_deferral(settle);
     log_reports(settle);
-    count(settle);
+    settle->deliver->statistics.reports_queued += settle->report_count;
+    if (!settle->is_late)
+        count(settle);
 }
 
 static void submit(void *owner)
@@ -453,7 +456,7 @@ static void on_expired_loaded(void *owner, struct lease *lease, enum result resu
         said->code = 451;
         (void)snprintf(said->status, sizeof said->status, "4.4.7");
         (void)snprintf(said->text, sizeof said->text, "expired while waiting: %s",
-                       settle->expired_text);
+                       settle->fault);
     } else if (said) {
         said->is_remote = lease->group.last_host[0] != '\0';
     }
@@ -469,9 +472,103 @@ void settle_expired(struct lane *lane, struct destination *destination,
 {
     struct settle *settle = settle_new(lane->deliver, destination);
 
-    (void)snprintf(settle->expired_text, sizeof settle->expired_text, "%s", lane->fault);
+    (void)snprintf(settle->fault, sizeof settle->fault, "%s", lane->fault);
     settle->is_swept = true;
     settle->load = queue_lease_load(lane->domain_queue, entry, on_expired_loaded, settle);
+}
+
+/* ---- late behind a fault ---- */
+
+static const char digits[] = "0123456789";
+
+/* 0: it does not begin with a status of RFC 3463 for what may pass. */
+static size_t status_length(const char *text)
+{
+    size_t subject = strncmp(text, "4.", 2) == 0 ? strspn(text + 2, digits) : 0;
+    size_t detail =
+        subject && text[2 + subject] == '.' ? strspn(text + 3 + subject, digits) : 0;
+    size_t length = 3 + subject + detail;
+
+    return detail && subject < 4 && detail < 4 && text[length] == ' ' ? length : 0;
+}
+
+/* The fault's own where it has one, in front or behind the code of a reply ("... was answered
+ * 421 4.3.2 busy"); else: no answer from the host. */
+static void fault_status(const char *fault, char status[16])
+{
+    const char *at = fault;
+    const char *code = fault;
+    size_t length = status_length(at);
+
+    while (length == 0 && (code = strstr(code, " 4"))) {
+        code++;
+        if (strspn(code, digits) != 3 || code[3] != ' ')
+            continue;
+        at = code + 4;
+        length = status_length(at);
+    }
+    (void)snprintf(status, 16, "%.*s", length ? (int)length : 5, length ? at : "4.4.1");
+}
+
+static bool wants_late_notice(const struct settle *settle, const struct lease *lease)
+{
+    const struct deliver_settings *values = &settle->deliver->settings->values;
+    struct schedule schedule = {values->retry_ms, values->retry_count, values->expire_ms};
+    int64_t now_ms = deliver_now(settle->deliver);
+
+    return !lease->group.delay_notified && !group_is_held(&lease->group, now_ms) &&
+           !schedule_is_expired(&schedule, lease->envelope.arrival_ms, now_ms) &&
+           bounce_tells_delay(lease);
+}
+
+static void plan_notice(struct settle *settle)
+{
+    const struct group *group = &settle->lease->group;
+    struct said *said = said_words(&settle->arena, 451, "", settle->fault, "");
+
+    if (said)
+        fault_status(settle->fault, said->status);
+    for (uint32_t i = 0; i < group->recipient_count; i++) {
+        settle->outcomes[i] =
+            (struct outcome){.verdict = VERDICT_DEFERRED, .said = said, .is_untried = true};
+        settle->is_settled[i] = false;
+    }
+    settle->settlement = (struct settlement){
+        .is_settled = settle->is_settled,
+        .next_attempt_ms = settle->lease->entry.next_attempt_ms,
+        .delay_notified = true,
+        .last_code = group->last_code,
+        .last_status = group->last_status,
+        .last_text = group->last_text,
+        .last_host = group->last_host,
+    };
+}
+
+static void on_late_loaded(void *owner, struct lease *lease, enum result result)
+{
+    struct settle *settle = owner;
+
+    (void)result;
+    settle->load = NULL;
+    if (!lease || !wants_late_notice(settle, lease)) {
+        if (lease)
+            lease_release(lease);
+        settle_free(settle);
+        return;
+    }
+    take_lease(settle, lease);
+    plan_notice(settle);
+    settle->bounce =
+        bounce_start(settle->deliver, lease, settle->outcomes, true, on_bounced, settle);
+}
+
+void settle_late(struct lane *lane, const struct queue_entry *entry)
+{
+    struct settle *settle = settle_new(lane->deliver, NULL);
+
+    settle->is_late = true;
+    (void)snprintf(settle->fault, sizeof settle->fault, "%s", lane->fault);
+    settle->load = queue_lease_load(lane->domain_queue, entry, on_late_loaded, settle);
 }
 
 bool settle_has(const struct deliver *deliver, const struct queue_target *group)

@@ -20,6 +20,11 @@ def report_of(relay, user="alice"):
     return raw, parsed, [part for part in parsed.walk() if not part.is_multipart()]
 
 
+def words_of(parsed):
+    """What a person reads, without its line breaks."""
+    return " ".join(parsed.get_payload()[0].get_payload().split())
+
+
 class Reports(unittest.TestCase):
     def test_a_failure_report_has_its_three_parts_and_all_fields(self):
         hop = Hop(self, refuse)
@@ -130,6 +135,71 @@ class Reports(unittest.TestCase):
         rounds = len(hop.commands)
         world.wait_for(lambda: len(hop.commands) > rounds + 8, "more attempts", 90)
         self.assertEqual(len(relay.maildir("alice")), 1)
+
+    def test_behind_a_dead_destination_a_delay_notice_is_sent_once_and_nothing_is_spent(self):
+        """No attempt at the message itself: the notice comes from the look at what waits behind a
+        fault. That a later look went by is seen by a later message that it told of."""
+        port = world.free_port()
+        relay = Relay(self, queue='retry = ["1h"]\nexpire = "1h"\ndelay_notice = "1s"\n', extra=(
+            f'[[route]]\nname = "dead"\nmatch = ["dead.test"]\nhost = "127.0.0.1"\n'
+            f'port = {port}\ntls = "off"\n'))
+
+        def told():
+            return sorted(text.split(b"Final-Recipient: rfc822; ")[1].split()[0].decode()
+                          for text in relay.maildir("alice"))
+
+        def send_and_wait(name):
+            send(relay, [f"{name}@dead.test"], sender="alice@local.test")
+            world.wait_for(lambda: f"{name}@dead.test" in told(), f"the notice on {name}")
+        for number, asked in enumerate(("NOTIFY=NEVER", "NOTIFY=FAILURE", "NOTIFY=SUCCESS,FAILURE")):
+            send(relay, [f"quiet{number}@dead.test"], sender="alice@local.test",
+                 rcpt_options=[asked])
+        send(relay, ["null@dead.test"], sender="")
+        send(relay, ["asked@dead.test", "too@dead.test"], sender="alice@local.test",
+             rcpt_options=["NOTIFY=DELAY"])
+        _, parsed, _ = report_of(relay)
+        self.assertEqual(parsed["To"], "<alice@local.test>")
+        message_fields, *recipients = parsed.get_payload()[1].get_payload()
+        self.assertTrue(message_fields["Arrival-Date"])
+        self.assertEqual([r["Final-Recipient"] for r in recipients],
+                         ["rfc822; asked@dead.test", "rfc822; too@dead.test"])
+        for fields in recipients:
+            self.assertEqual((fields["Action"], fields["Status"]), ("delayed", "4.4.1"))
+            self.assertTrue(fields["Will-Retry-Until"])
+            self.assertIsNone(fields["Diagnostic-Code"])
+            self.assertIsNone(fields["Last-Attempt-Date"])
+        backoff = relay.events("deliver.destination_backoff")[-1]
+        self.assertIn(backoff["message"], words_of(parsed))
+        send_and_wait("second")
+        relay.stop()
+        relay.start()
+        for name in ("third", "fourth"):
+            send_and_wait(name)
+        expected = [f"{name}@dead.test" for name in ("asked", "fourth", "second", "third")]
+        self.assertEqual(told(), expected)
+        self.assertEqual({group["attempts"] for group in relay.queue()}, {0})
+        self.assertEqual(relay.events("deliver.deferred"), [])
+        hop = Hop(self, port=port)
+        relay.command("queue", "retry", "--all")
+        relay.wait_empty()
+        self.assertEqual(sum(hop.delivered().values()), 9)
+        self.assertEqual({e["attempts"] for e in relay.events("deliver.delivered")}, {1})
+        self.assertEqual(told(), expected)
+
+    def test_a_delay_notice_says_which_fault_the_message_waits_behind(self):
+        hop = Hop(self, lambda stage, argument, session:
+                  "421 4.3.2 closed today" if stage == "connect" else None)
+        relay = Relay(self, queue='retry = ["1h"]\nexpire = "1h"\ndelay_notice = "1s"\n', extra=(
+            f'[[route]]\nname = "busy"\nmatch = ["busy.test"]\nhost = "127.0.0.1"\n'
+            f'port = {hop.port}\ntls = "off"\n'))  # no name server answers for any other
+        send(relay, ["x@busy.test"], sender="alice@local.test")
+        send(relay, ["x@nowhere.test"], sender="bob@local.test")
+        for user, event, status in (("alice", "deliver.destination_backoff", "4.3.2"),
+                                    ("bob", "deliver.dns_backoff", "4.4.3")):
+            _, parsed, _ = report_of(relay, user)
+            fields = parsed.get_payload()[1].get_payload()[1]
+            self.assertEqual((fields["Action"], fields["Status"]), ("delayed", status))
+            self.assertIn(relay.events(event)[0]["message"], words_of(parsed))
 
     def test_hostile_replies_cannot_break_out_of_a_report(self):
         hop = Hop(self, lambda stage, argument, session:

@@ -240,6 +240,21 @@ TEST(bounce, words_of_our_own_are_no_diagnostic_of_a_server)
     end(&made);
 }
 
+TEST(bounce, what_was_never_tried_has_no_date_of_an_attempt)
+{
+    struct made made;
+
+    lease(&made, *state, "x@a.test y@a.test");
+    made.outcomes[0].verdict = made.outcomes[1].verdict = VERDICT_DEFERRED;
+    made.outcomes[1].is_untried = true;
+    bounce(&made, true);
+    assert_int_equal(made.count, 1);
+    assert_int_equal(count_of(made.reports[0].body, "Action: delayed\r\n"), 2);
+    assert_int_equal(count_of(made.reports[0].body, "Will-Retry-Until: "), 2);
+    assert_int_equal(count_of(made.reports[0].body, "Last-Attempt-Date: "), 1);
+    end(&made);
+}
+
 static void expect_original(struct world *w, enum dsn_return dsn_return,
                             enum verdict verdict, unsigned bodies)
 {
@@ -352,6 +367,7 @@ int main(void)
         T(it_comes_from_nobody_and_goes_to_the_sender_who_is_not_told_of_its_fate),
         T(what_the_remote_server_said_and_who_it_was_is_in_it),
         T(words_of_our_own_are_no_diagnostic_of_a_server),
+        T(what_was_never_tried_has_no_date_of_an_attempt),
         T(ret_full_brings_the_message_back),
         T(ret_hdrs_brings_the_headers_back),
         T(without_ret_the_headers_come_back),

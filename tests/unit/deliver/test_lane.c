@@ -262,6 +262,222 @@ TEST(lane, a_lane_without_a_fault_is_not_swept)
     assert_int_equal(w->deliver->faulty.count, 0);
 }
 
+/* ---- the sender of what waits behind a fault is told ---- */
+
+/* It cannot be looked up: a report to it stays in the queue. */
+#define UNKNOWN_SENDER "sender@servfail.test"
+
+static void set_notice(struct world *w, int64_t hours)
+{
+    w->settings.delay_notice_ms = hours * HOUR_MS;
+    world_apply(w);
+}
+
+/* Five hours old, behind a back-off. */
+static uint64_t send_late(struct world *w, const char *recipient)
+{
+    uint64_t id;
+
+    w->envelope.arrival_ms = loop_wall_ms(w->loop) - 5 * (int64_t)HOUR_MS;
+    id = world_send(w, recipient);
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION && world_is_quiet(w));
+    return id;
+}
+
+static void fail_once(struct world *w)
+{
+    smtp_peer_play(&w->peers[0], "S: 421 4.3.2 busy\nC: <closed>\n");
+}
+
+static void sweep_over(struct world *w)
+{
+    sweep(w);
+    WORLD_UNTIL(w, world_is_quiet(w));
+}
+
+/* How many no sweep has looked at yet. */
+static size_t count_unjudged(struct world *w)
+{
+    struct domain_queue *domain_queue = queue_find_domain_queue(w->queue, "a.test");
+    struct queue_entry entry;
+    size_t count = 0;
+
+    while (domain_queue_take_late(domain_queue, loop_wall_ms(w->loop), &entry)) {
+        domain_queue_give_back(domain_queue, &entry);
+        count++;
+    }
+    return count;
+}
+
+static size_t count_notified(struct world *w, size_t *reports)
+{
+    size_t count = 0;
+
+    *reports = 0;
+    (void)world_look(w);
+    for (size_t i = 0; i < w->seen_count; i++) {
+        count += w->seen[i].delay_notified;
+        *reports += w->seen[i].sender[0] == '\0';
+    }
+    return count;
+}
+
+TEST(lane, of_late_mail_behind_a_back_off_its_sender_is_told_and_it_waits_as_before)
+{
+    struct world *w = *state;
+    struct seen before;
+    uint64_t commits;
+    size_t reports;
+
+    w->envelope.sender = UNKNOWN_SENDER;
+    set_notice(w, 4);
+    fail_once(w);
+    (void)send_late(w, "x@a.test");
+    before = *world_group(w);
+    commits = world_numbers(w).commits;
+    for (int i = 0; i < 3; i++)
+        sweep_over(w);
+    assert_int_equal(world_counts(w).reports_queued, 1);
+    assert_int_equal(world_numbers(w).commits, commits + 1); /* G3, and once */
+    assert_int_equal(count_notified(w, &reports), 1);
+    assert_int_equal(reports, 1);
+    for (size_t i = 0; i < w->seen_count; i++)
+        if (w->seen[i].delay_notified) {
+            before.delay_notified = true;
+            assert_memory_equal(&w->seen[i], &before, sizeof before);
+        }
+    assert_int_equal(world_counts(w).recipients_deferred, 0);
+    assert_int_equal(world_logged(w, "\"deliver.deferred\"", ""), 0);
+    assert_int_equal(world_logged(w, "\"deliver.report_queued\"", UNKNOWN_SENDER), 1);
+    w->peers[0].serves = true;
+    deliver_wake(w->deliver, "a.test");
+    WORLD_UNTIL(w, world_counts(w).recipients_delivered == 1 && world_is_quiet(w));
+    assert_int_equal(world_logged(w, "\"deliver.delivered\"", "\"attempts\":1"), 1);
+}
+
+TEST(lane, of_late_mail_nobody_is_told_again_after_a_start)
+{
+    struct world *w = *state;
+    size_t reports;
+
+    w->envelope.sender = UNKNOWN_SENDER;
+    set_notice(w, 4);
+    fail_once(w);
+    (void)send_late(w, "x@a.test");
+    sweep_over(w);
+    assert_int_equal(world_counts(w).reports_queued, 1);
+    world_restart(w);
+    fail_once(w);
+    WORLD_UNTIL(w, queue_find_domain_queue(w->queue, "a.test") &&
+                       world_why(w, "a.test").kind == WHY_DESTINATION);
+    (void)send_late(w, "y@a.test");
+    sweep_over(w);
+    assert_int_equal(world_counts(w).reports_queued, 1); /* of y */
+    assert_int_equal(count_unjudged(w), 0);              /* it looked at x too */
+    assert_int_equal(count_notified(w, &reports), 2);
+    assert_int_equal(reports, 2);
+}
+
+TEST(lane, of_late_mail_behind_a_fault_of_the_dns_its_sender_is_told_too)
+{
+    struct world *w = *state;
+    size_t reports;
+
+    w->envelope.sender = UNKNOWN_SENDER;
+    set_notice(w, 4);
+    w->envelope.arrival_ms = loop_wall_ms(w->loop) - 5 * (int64_t)HOUR_MS;
+    (void)world_send(w, "x@servfail.test");
+    WORLD_UNTIL(w, world_why(w, "servfail.test").kind == WHY_DNS);
+    sweep_over(w);
+    sweep_over(w);
+    assert_int_equal(count_notified(w, &reports), 1); /* and of the report nobody */
+    assert_int_equal(reports, 1);
+}
+
+TEST(lane, of_late_mail_nobody_is_told_who_does_not_want_it_and_nothing_is_written)
+{
+    static const struct {
+        const char *sender;
+        uint8_t notify;
+        int64_t hours;
+    } rows[] = {{UNKNOWN_SENDER, NOTIFY_NEVER, 4},
+                {UNKNOWN_SENDER, NOTIFY_FAILURE | NOTIFY_SUCCESS, 4},
+                {"", 0, 4},
+                {UNKNOWN_SENDER, 0, 6}}; /* not late yet */
+    struct world *w = *state;
+    uint64_t commits;
+
+    fail_once(w);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        set_notice(w, rows[i].hours);
+        w->envelope.sender = rows[i].sender;
+        w->recipient.notify = rows[i].notify;
+        (void)send_late(w, "x@a.test");
+        commits = world_numbers(w).commits;
+        sweep_over(w);
+        assert_int_equal(world_counts(w).reports_queued, 0);
+        assert_int_equal(world_numbers(w).commits, commits);
+        assert_int_equal(world_numbers(w).groups_waiting, i + 1);
+        assert_int_equal(count_unjudged(w), rows[i].hours == 6);
+    }
+}
+
+TEST(lane, where_no_notice_is_wanted_late_mail_is_not_even_looked_at)
+{
+    struct world *w = *state;
+    uint64_t commits;
+
+    fail_once(w);
+    (void)send_late(w, "x@a.test");
+    commits = world_numbers(w).commits;
+    sweep_over(w);
+    assert_int_equal(world_numbers(w).commits, commits);
+    assert_int_equal(count_unjudged(w), 1);
+}
+
+/* It can still expire only after an attempt of its own (G6): there is no "later" to tell. */
+TEST(lane, of_mail_that_will_expire_no_delay_is_told)
+{
+    struct world *w = *state;
+
+    w->envelope.sender = UNKNOWN_SENDER;
+    w->deliver->is_draining = true; /* no attempt before the start */
+    send_old(w, "x@a.test");
+    set_notice(w, 4);
+    world_restart(w);
+    fail_once(w);
+    WORLD_UNTIL(w, queue_find_domain_queue(w->queue, "a.test") &&
+                       world_why(w, "a.test").kind == WHY_DESTINATION);
+    sweep_over(w);
+    assert_int_equal(count_unjudged(w), 0);
+    assert_int_equal(world_counts(w).reports_queued, 0);
+    assert_int_equal(world_counts(w).recipients_expired, 0);
+}
+
+/* 110 of them; how many are left behind so many sweeps. */
+static size_t unjudged_after(struct world *w, int sweeps)
+{
+    w->envelope.sender = "";
+    fail_once(w);
+    for (int i = 0; i < 110; i++)
+        (void)send_late(w, "x@a.test");
+    set_notice(w, 4);
+    while (sweeps-- > 0)
+        sweep_over(w);
+    assert_int_equal(world_numbers(w).groups_waiting, 110);
+    return count_unjudged(w);
+}
+
+TEST(lane, a_sweep_looks_at_a_part_of_the_late_mail)
+{
+    assert_int_equal(unjudged_after(*state, 1), 10);
+}
+
+TEST(lane, the_next_sweep_looks_at_the_rest_of_the_late_mail)
+{
+    assert_int_equal(unjudged_after(*state, 2), 0);
+}
+
 /* ---- a domain queue that goes ---- */
 
 TEST(lane, it_goes_with_its_domain_queue_in_the_middle_of_a_look_up)
@@ -296,6 +512,14 @@ int main(void)
         T(old_mail_behind_a_back_off_expires_with_the_fault_as_its_reason),
         T(nothing_expires_untried_after_a_start),
         T(a_lane_without_a_fault_is_not_swept),
+        T(of_late_mail_behind_a_back_off_its_sender_is_told_and_it_waits_as_before),
+        T(of_late_mail_nobody_is_told_again_after_a_start),
+        T(of_late_mail_behind_a_fault_of_the_dns_its_sender_is_told_too),
+        T(of_late_mail_nobody_is_told_who_does_not_want_it_and_nothing_is_written),
+        T(where_no_notice_is_wanted_late_mail_is_not_even_looked_at),
+        T(of_mail_that_will_expire_no_delay_is_told),
+        T(a_sweep_looks_at_a_part_of_the_late_mail),
+        T(the_next_sweep_looks_at_the_rest_of_the_late_mail),
         T(it_goes_with_its_domain_queue_in_the_middle_of_a_look_up),
 #undef T
     };

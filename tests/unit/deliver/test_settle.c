@@ -211,6 +211,74 @@ TEST(settle, a_delay_is_not_told_before_its_time)
     assert_int_equal(count_reports(w), 0);
 }
 
+/* The message waits behind a fault; the sweep has taken it. */
+static uint64_t send_late(struct world *w)
+{
+    uint64_t id;
+
+    keep_reports(w);
+    w->settings.delay_notice_ms = 4 * (int64_t)HOUR_MS;
+    world_apply(w);
+    w->envelope.arrival_ms = loop_wall_ms(w->loop) - 5 * (int64_t)HOUR_MS;
+    smtp_peer_play(&w->peers[0], "S: 421 4.3.2 busy\nC: <closed>\n");
+    id = world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION && world_is_quiet(w));
+    return id;
+}
+
+TEST(settle, a_delay_that_was_told_behind_a_fault_is_not_told_again_by_an_attempt)
+{
+    struct world *w = *state;
+    uint64_t id = send_late(w);
+
+    timer_start(&w->deliver->sweep, 0);
+    WORLD_UNTIL(w, world_counts(w).reports_queued == 1 && world_is_quiet(w));
+    smtp_peer_play(&w->peers[0], GREET DEFER);
+    deliver_wake(w->deliver, "a.test");
+    WORLD_UNTIL(w, world_counts(w).recipients_deferred == 1 && world_is_quiet(w));
+    assert_int_equal(count_reports(w), 1);
+    for (size_t i = 0; i < w->seen_count; i++)
+        if (w->seen[i].id == id)
+            assert_int_equal(w->seen[i].attempts, 1);
+}
+
+TEST(settle, while_the_disk_is_full_nobody_is_told_of_a_delay_and_then_once)
+{
+    struct world *w = *state;
+    uint64_t id = send_late(w);
+    uint64_t failed = world_numbers(w).commits_failed;
+
+    world_fail_commits(ENOSPC, 1000);
+    timer_start(&w->deliver->sweep, 0);
+    WORLD_UNTIL(w, world_numbers(w).commits_failed > failed);
+    assert_false(world_group(w)->delay_notified); /* neither nor */
+    world_fail_commits(0, 0);
+    WORLD_UNTIL(w, world_is_quiet(w)); /* tried again after 5 s */
+    assert_int_equal(count_reports(w), 1);
+    for (size_t i = 0; i < w->seen_count; i++)
+        assert_int_equal(w->seen[i].delay_notified, w->seen[i].id == id);
+    assert_int_equal(world_counts(w).reports_queued, 1);
+    assert_int_equal(world_logged(w, "\"deliver.report_queued\"", ""), 1);
+}
+
+TEST(settle, a_notice_of_delay_that_is_not_written_at_the_end_is_given_back)
+{
+    struct world *w = *state;
+    uint64_t failed;
+
+    (void)send_late(w);
+    failed = world_numbers(w).commits_failed;
+    world_fail_commits(ENOSPC, 1000);
+    timer_start(&w->deliver->sweep, 0);
+    WORLD_UNTIL(w, world_numbers(w).commits_failed > failed);
+    loop_run_for(w->loop, 20);                      /* it waits for its next try */
+    assert_int_equal(deliver_abort(w->deliver), 0); /* nobody got it */
+    world_fail_commits(0, 0);
+    assert_int_equal(w->deliver->settling.count, 0);
+    assert_int_equal(world_numbers(w).groups_leased, 0);
+    assert_false(world_group(w)->delay_notified);
+}
+
 TEST(settle, what_is_not_submitted_at_the_end_is_given_back)
 {
     struct world *w = *state;
@@ -260,6 +328,9 @@ int main(void)
         T(the_last_attempt_is_made_when_the_message_expires),
         T(a_delay_is_told_once),
         T(a_delay_is_not_told_before_its_time),
+        T(a_delay_that_was_told_behind_a_fault_is_not_told_again_by_an_attempt),
+        T(while_the_disk_is_full_nobody_is_told_of_a_delay_and_then_once),
+        T(a_notice_of_delay_that_is_not_written_at_the_end_is_given_back),
         T(what_is_not_submitted_at_the_end_is_given_back),
         T(what_was_delivered_and_not_written_may_come_twice),
 #undef T

@@ -151,7 +151,8 @@ connections = 100
                            f'key = "{self.folder}/bench.test/s.key"\n')
         self.process = subprocess.Popen([binary, "run", "--config", self.config],
                                         stdout=subprocess.DEVNULL)
-        wait_for(lambda: listens(self.port))
+        wait_for(lambda: listens(self.port) and
+                 os.path.exists(self.folder + "/data/control.sock"))
 
     def prepare(self):
         """What must stand in the folder before the start."""

@@ -5,6 +5,7 @@
 #include "smtpd/base/log.h"
 
 #include "log_sink.h"
+#include "smtpd/base/bell.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/list.h"
 #include "smtpd/base/memory.h"
@@ -27,6 +28,7 @@ enum {
     RING_BYTES_LEAST = 65536,
     RING_GROWTH = 4,     /* final lines may grow the ring to so many times its size */
     BATCH_BYTES = 65536, /* of one write; larger than any line */
+    GATHER_NS = 1000000, /* how long a line may wait for company */
     BLOCKED_MS = 100,    /* how long the writer waits for a pipe before it looks up */
     PAUSE_MS = 20,       /* after a failed write, doubled each time up to ... */
     PAUSE_MOST_MS = 1000,
@@ -43,7 +45,8 @@ struct log_entry {
 
 static struct {
     pthread_mutex_t lock;
-    pthread_cond_t work;
+    struct bell work; /* wakes the writer; lives on, a thread may still be at it */
+    bool has_bell;
     pthread_t writer;
     struct list lines;     /* oldest first */
     struct list droppable; /* those of them that are not final */
@@ -64,7 +67,6 @@ static struct {
     _Atomic int level;
     struct log_look look;
 } sink = {.lock = PTHREAD_MUTEX_INITIALIZER,
-          .work = PTHREAD_COND_INITIALIZER,
           .fd = STDERR_FILENO,
           .next_fd = -1,
           .level = LOG_INFO};
@@ -235,6 +237,15 @@ static void tell_room(void)
         sink.on_room(sink.on_room_owner);
 }
 
+/* A line seldom comes alone: one wake-up and one write for those of a moment. Waking for each
+ * took the core from the loop at every line. */
+static void gather(void)
+{
+    static const struct timespec moment = {.tv_nsec = GATHER_NS};
+
+    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &moment, NULL);
+}
+
 static void *write_lines(void *argument)
 {
     char *batch = argument;
@@ -243,8 +254,12 @@ static void *write_lines(void *argument)
         size_t length;
 
         lock();
-        while (!list_first(&sink.lines) && !sink.is_closing && sink.next_fd < 0)
-            (void)pthread_cond_wait(&sink.work, &sink.lock);
+        while (!list_first(&sink.lines) && !sink.is_closing && sink.next_fd < 0) {
+            unlock();
+            bell_wait(&sink.work);
+            gather();
+            lock();
+        }
         /* Under the same lock as the batch: no line that came behind log_reopen() may go to
          * the old output. */
         (void)switch_descriptor();
@@ -291,8 +306,8 @@ void log_sink_take(const struct log_line *line)
     list_push_back(&sink.lines, &entry->link);
     if (!line->is_final)
         list_push_back(&sink.droppable, &entry->loose);
-    (void)pthread_cond_signal(&sink.work);
     unlock();
+    bell_ring(&sink.work);
 }
 
 void log_sink_look(struct log_look *look)
@@ -415,6 +430,9 @@ enum result log_open(const struct log_settings *settings, struct fault *fault)
     forget_next();
     use_descriptor(fd, is_owned);
     apply(settings, fd);
+    if (!sink.has_bell)
+        bell_init(&sink.work);
+    sink.has_bell = true;
     sink.is_open = start_writer();
     if (!sink.is_open) {
         if (is_owned)
@@ -438,8 +456,8 @@ enum result log_reopen(const struct log_settings *settings, struct fault *fault)
     sink.next_fd = fd;
     sink.next_is_owned = is_owned;
     apply(settings, fd);
-    (void)pthread_cond_signal(&sink.work);
     unlock();
+    bell_ring(&sink.work);
     return RESULT_OK;
 }
 
@@ -458,8 +476,8 @@ void log_close(void)
     sink.is_open = false; /* later lines go to stderr */
     sink.give_up_ms = monotonic_ms() + GIVE_UP_MS;
     dropped_before = sink.dropped;
-    (void)pthread_cond_signal(&sink.work);
     unlock();
+    bell_ring(&sink.work);
     CHECK(clock_gettime(CLOCK_REALTIME, &deadline) == 0);
     deadline.tv_sec += CLOSE_WAIT_S;
     if (pthread_timedjoin_np(sink.writer, NULL, &deadline) != 0) {

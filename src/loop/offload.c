@@ -1,8 +1,10 @@
 /* Pools of plain threads, each with a bounded queue. A finished job goes into one list for
- * the loop, which is woken once for many. */
+ * the loop, which is woken once for many. The loop wakes a pool by a bell and touches no lock
+ * while it does, because threads of low priority must not make it wait. */
 #include "smtpd/loop/offload.h"
 
 #include "inner.h"
+#include "smtpd/base/bell.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
 
@@ -32,7 +34,7 @@ struct job {
 struct pool {
     struct offload *offload;
     pthread_mutex_t lock;
-    pthread_cond_t work;
+    struct bell work;
     struct list waiting;
     pthread_t threads[THREADS_MAX];
     unsigned thread_count;
@@ -91,37 +93,47 @@ static void hand_back(struct job *job)
         waker_wake(offload->waker);
 }
 
+/* Waits for one; NULL: the end. Whoever leaves work, or the end, to others wakes the next. */
+static struct job *next_job(struct pool *pool)
+{
+    struct job *job = NULL;
+    bool is_closing;
+    bool rings_on;
+
+    for (;;) {
+        (void)pthread_mutex_lock(&pool->lock);
+        is_closing = pool->is_closing;
+        if (!is_closing && pool->waiting.count > 0) {
+            job = CONTAINER_OF(list_pop_front(&pool->waiting), struct job, link);
+            job->is_waiting = false;
+            note_wait(pool, job);
+            pool->running++;
+        }
+        rings_on = is_closing || pool->waiting.count > 0;
+        (void)pthread_mutex_unlock(&pool->lock);
+        if (rings_on)
+            bell_ring(&pool->work);
+        if (job || is_closing)
+            return job;
+        bell_wait(&pool->work);
+    }
+}
+
 static void *work(void *argument)
 {
     struct pool *pool = argument;
+    struct job *job;
 
     if (pool->nice_value)
         (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), pool->nice_value);
-    (void)pthread_mutex_lock(&pool->lock);
-    for (;;) {
-        struct link *link = pool->is_closing ? NULL : list_pop_front(&pool->waiting);
-        struct job *job;
-
-        if (!link && pool->is_closing)
-            break;
-        if (!link) {
-            (void)pthread_cond_wait(&pool->work, &pool->lock);
-            continue;
-        }
-        job = CONTAINER_OF(link, struct job, link);
-        job->is_waiting = false;
-        note_wait(pool, job);
-        pool->running++;
-        (void)pthread_mutex_unlock(&pool->lock);
+    while ((job = next_job(pool))) {
         job->run(job->input);
         (void)pthread_mutex_lock(&pool->lock);
         pool->running--;
         pool->done++;
         (void)pthread_mutex_unlock(&pool->lock);
         hand_back(job);
-        (void)pthread_mutex_lock(&pool->lock);
     }
-    (void)pthread_mutex_unlock(&pool->lock);
     return NULL;
 }
 
@@ -170,7 +182,7 @@ static void open_pool(struct offload *offload, enum pool_name name, unsigned thr
     histogram_init(&pool->wait, &histogram_short);
     list_init(&pool->waiting);
     CHECK(pthread_mutex_init(&pool->lock, NULL) == 0);
-    CHECK(pthread_cond_init(&pool->work, NULL) == 0);
+    bell_init(&pool->work);
     /* Signals are for the loop's thread. */
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -202,13 +214,13 @@ static void close_pool(struct pool *pool)
 
     (void)pthread_mutex_lock(&pool->lock);
     pool->is_closing = true;
-    (void)pthread_cond_broadcast(&pool->work);
     (void)pthread_mutex_unlock(&pool->lock);
+    bell_ring(&pool->work);
     for (unsigned i = 0; i < pool->thread_count; i++)
         (void)pthread_join(pool->threads[i], NULL);
     while ((link = list_pop_front(&pool->waiting)))
         drop_job(CONTAINER_OF(link, struct job, link));
-    (void)pthread_cond_destroy(&pool->work);
+    bell_fini(&pool->work);
     (void)pthread_mutex_destroy(&pool->lock);
 }
 
@@ -245,11 +257,12 @@ enum result job_start(struct offload *offload, enum pool_name name, job_run_fn *
         started->queued_ns = uv_hrtime();
         started->is_waiting = true;
         list_push_back(&pool->waiting, &started->link);
-        (void)pthread_cond_signal(&pool->work);
     } else {
         pool->refused++;
     }
     (void)pthread_mutex_unlock(&pool->lock);
+    if (started)
+        bell_ring(&pool->work);
     if (started && job)
         *job = started;
     return started ? RESULT_OK : RESULT_BUSY;

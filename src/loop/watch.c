@@ -4,6 +4,11 @@
 #include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
 
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
 struct watch {
     uv_poll_t poll;
     int uv_events;
@@ -48,40 +53,57 @@ void watch_stop(struct watch *watch)
     uv_close((uv_handle_t *)&watch->poll, free_owner);
 }
 
+/* An eventfd, and not uv_async_t: that one makes the loop spin until the thread that wakes it
+ * has left uv_async_send(). The wake-up itself takes the core from that thread, so with one of
+ * low priority the loop stood for up to 16 ms (docs/decisions/004-waking-threads.md). */
 struct waker {
-    uv_async_t async;
+    struct watch *watch;
+    int fd;
+    atomic_bool is_woken;
     loop_fn *fn;
     void *owner;
 };
 
-static void on_async(uv_async_t *async)
+static void on_woken(void *owner)
 {
-    struct waker *waker = async->data;
+    struct waker *waker = owner;
+    uint64_t count;
 
-    if (waker->fn)
-        waker->fn(waker->owner);
+    if (read(waker->fd, &count, sizeof count) < 0)
+        CHECK(errno == EAGAIN || errno == EINTR);
+    /* Before the work is looked for: who comes later wakes again. */
+    (void)atomic_exchange(&waker->is_woken, false);
+    waker->fn(waker->owner);
 }
 
 struct waker *waker_new(struct loop *loop, loop_fn *fn, void *owner)
 {
     struct waker *waker = NEW(struct waker);
 
-    CHECK(uv_async_init(&loop->uv, &waker->async, on_async) == 0);
-    waker->async.data = waker;
+    waker->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    CHECK(waker->fd >= 0);
+    atomic_init(&waker->is_woken, false);
     waker->fn = fn;
     waker->owner = owner;
+    waker->watch = watch_start(loop, waker->fd, WATCH_READABLE, on_woken, waker);
     return waker;
 }
 
 void waker_free(struct waker *waker)
 {
-    waker->fn = NULL;
-    uv_close((uv_handle_t *)&waker->async, free_owner);
+    watch_stop(waker->watch);
+    (void)close(waker->fd);
+    memory_free(waker);
 }
 
 void waker_wake(struct waker *waker)
 {
-    (void)uv_async_send(&waker->async);
+    static const uint64_t one = 1;
+
+    if (atomic_exchange(&waker->is_woken, true))
+        return;
+    while (write(waker->fd, &one, sizeof one) < 0)
+        CHECK(errno == EINTR);
 }
 
 struct signal_watch {

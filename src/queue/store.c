@@ -214,10 +214,17 @@ static void run_batch(struct store *store)
     hand_back(store, &batch);
 }
 
+static bool has_work(const struct store *store)
+{
+    return store->pending.count > 0 || store->is_stopping ||
+           store->id_wanted > atomic_load(&store->id_limit);
+}
+
 /* false: the end. */
 static bool wait_for_work(struct store *store)
 {
     struct timespec until;
+    bool is_rung = true;
     bool goes_on = true;
     struct link *link;
 
@@ -226,10 +233,11 @@ static bool wait_for_work(struct store *store)
     (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec++;
     (void)pthread_mutex_lock(&store->lock);
-    while (store->pending.count == 0 && !store->is_stopping &&
-           store->id_wanted <= atomic_load(&store->id_limit))
-        if (pthread_cond_timedwait(&store->work, &store->lock, &until) == ETIMEDOUT)
-            break;
+    while (is_rung && !has_work(store)) {
+        (void)pthread_mutex_unlock(&store->lock);
+        is_rung = bell_wait_until(&store->work, &until);
+        (void)pthread_mutex_lock(&store->lock);
+    }
     goes_on = !store->is_stopping || store->pending.count > 0;
     while ((link = list_pop_front(&store->pending)))
         list_push_back(&store->taken, link);
@@ -286,11 +294,15 @@ static void on_ended(void *owner)
 
 void store_submit(struct store *store, struct store_op *op)
 {
+    bool was_empty;
+
     (void)pthread_mutex_lock(&store->lock);
     CHECK(!store->is_stopping);
+    was_empty = store->pending.count == 0;
     list_push_back(&store->pending, &op->link);
-    (void)pthread_cond_signal(&store->work);
     (void)pthread_mutex_unlock(&store->lock);
+    if (was_empty)
+        bell_ring(&store->work);
 }
 
 uint32_t store_chunk_bytes(const struct store *store)
@@ -306,15 +318,17 @@ uint64_t store_id_limit(const struct store *store)
 void store_use_id(struct store *store, uint64_t id)
 {
     uint64_t limit = atomic_load(&store->id_limit);
+    bool is_raised;
 
     if (id + STORE_ID_STEP < limit)
         return;
     (void)pthread_mutex_lock(&store->lock);
-    if (store->id_wanted <= limit) {
+    is_raised = store->id_wanted <= limit;
+    if (is_raised)
         store->id_wanted = limit + STORE_ID_STEP;
-        (void)pthread_cond_signal(&store->work);
-    }
     (void)pthread_mutex_unlock(&store->lock);
+    if (is_raised)
+        bell_ring(&store->work);
 }
 
 bool store_is_broken(const struct store *store)
@@ -356,14 +370,9 @@ void store_read_numbers(struct store *store, struct store_numbers *numbers)
 
 static void init_locks(struct store *store)
 {
-    pthread_condattr_t monotonic;
-
     CHECK(pthread_mutex_init(&store->lock, NULL) == 0);
-    CHECK(pthread_condattr_init(&monotonic) == 0);
-    CHECK(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0);
-    CHECK(pthread_cond_init(&store->work, &monotonic) == 0);
-    CHECK(pthread_cond_init(&store->idle, &monotonic) == 0);
-    (void)pthread_condattr_destroy(&monotonic);
+    CHECK(pthread_cond_init(&store->idle, NULL) == 0);
+    bell_init(&store->work);
 }
 
 enum result store_open(const struct store_settings *settings, struct store **opened,
@@ -404,8 +413,8 @@ void store_close(struct store *store)
 {
     (void)pthread_mutex_lock(&store->lock);
     store->is_stopping = true;
-    (void)pthread_cond_signal(&store->work);
     (void)pthread_mutex_unlock(&store->lock);
+    bell_ring(&store->work);
     (void)pthread_join(store->thread, NULL);
     (void)pthread_mutex_lock(&store->lock);
     store->is_closed = true;
@@ -426,7 +435,7 @@ void store_drop(struct store *store)
 {
     if (atomic_fetch_sub(&store->references, 1) != 1)
         return;
-    (void)pthread_cond_destroy(&store->work);
+    bell_fini(&store->work);
     (void)pthread_cond_destroy(&store->idle);
     (void)pthread_mutex_destroy(&store->lock);
     memory_free(store->directory);

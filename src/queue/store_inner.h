@@ -2,6 +2,7 @@
 #ifndef SMTPD_QUEUE_STORE_INNER_H
 #define SMTPD_QUEUE_STORE_INNER_H
 
+#include "smtpd/base/bell.h"
 #include "store.h"
 
 #include <lmdb.h>
@@ -30,8 +31,8 @@ struct store {
     uint64_t map_bytes;
 
     pthread_t thread;
+    struct bell work; /* wakes it */
     pthread_mutex_t lock; /* guards from here ... */
-    pthread_cond_t work;
     pthread_cond_t idle;
     struct list pending;
     struct list ended;

@@ -12,7 +12,7 @@
 
 #include <time.h>
 
-enum { FOLLOW_MS = 10000 };
+enum { FOLLOW_MS = 10000, FIELD_USUAL = 2048 };
 
 struct signer {
     struct loop *loop;
@@ -125,6 +125,9 @@ size_t signing_choose(struct signing *signing, struct slice section)
     work->input.header = keys->settings.relaxed_header ? CANON_RELAXED : CANON_SIMPLE;
     work->input.body = signing->body.canon;
     bytes_init(&work->fields, (size_t)SIGN_KEYS_OF_DOMAIN_MAX * SIGNATURE_FIELD_MAX);
+    /* Taken here and not grown by the job: the loop frees it, and for memory that a thread of
+     * low priority took it may have to wait for that thread. */
+    (void)bytes_reserve(&work->fields, work->count * FIELD_USUAL);
     return work->count;
 }
 

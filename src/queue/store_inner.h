@@ -31,7 +31,7 @@ struct store {
     uint64_t map_bytes;
 
     pthread_t thread;
-    struct bell work; /* wakes it */
+    struct bell work;     /* wakes it */
     pthread_mutex_t lock; /* guards from here ... */
     pthread_cond_t idle;
     struct list pending;

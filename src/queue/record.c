@@ -2,7 +2,7 @@
  *
  *   envelope    version u8, kind u8, flags u8, priority u8, longest_line u32,
  *               group_count u32, arrival u64, header_bytes u64, body_bytes u64,
- *               texts: sender, envid, user, tenant, session
+ *               texts: sender, envid, user, tenant, session, from version 2 on: origin
  *   group       version u8, kind u8, flags u8, 0 u8, attempts u32, next u64,
  *               not_before u64, last_attempt u64, last_code u16, recipient_count u16,
  *               texts: lane, last_status, last_text, last_host,
@@ -11,12 +11,14 @@
  *
  * Texts carry a NUL so that a decoded record needs no copies: structs point into it. A form
  * with field numbers was rejected: a record is rewritten at every deferral and read by one
- * version of this file; the version byte is for those to come. */
+ * version of this file; the version byte is for those to come. Records of older versions are
+ * read as they are. */
 #include "record.h"
 
 #include <string.h>
 
-enum { VERSION = 1, KIND_ENVELOPE = 'e', KIND_GROUP = 'g', TEXT_NONE = 0xffff };
+enum { KIND_ENVELOPE = 'e', KIND_GROUP = 'g', TEXT_NONE = 0xffff };
+enum { ENVELOPE_VERSION = 2, ENVELOPE_WITHOUT_ORIGIN = 1, GROUP_VERSION = 1 };
 
 enum {
     FLAG_SMTPUTF8 = 1,
@@ -112,7 +114,7 @@ enum result record_encode_envelope(const struct envelope *envelope, uint32_t gro
     flags |= envelope->has_dot_line ? FLAG_DOT_LINE : 0;
     flags |= envelope->is_streamed ? FLAG_STREAMED : 0;
     flags |= envelope->body_type == BODY_8BITMIME ? FLAG_BODY_8BIT : 0;
-    put_number(&writer, VERSION, 1);
+    put_number(&writer, ENVELOPE_VERSION, 1);
     put_number(&writer, KIND_ENVELOPE, 1);
     put_number(&writer, flags, 1);
     put_number(&writer, envelope->priority, 1);
@@ -126,6 +128,7 @@ enum result record_encode_envelope(const struct envelope *envelope, uint32_t gro
     put_text(&writer, envelope->user);
     put_text(&writer, envelope->tenant);
     put_text(&writer, envelope->session);
+    put_text(&writer, envelope->origin);
     return writer_end(&writer, into);
 }
 
@@ -143,7 +146,7 @@ enum result record_encode_group(const struct group *group, struct bytes *into)
         return RESULT_TOO_LARGE;
     writer.length = 0;
     writer.is_full = writer.is_wrong = false;
-    put_number(&writer, VERSION, 1);
+    put_number(&writer, GROUP_VERSION, 1);
     put_number(&writer, KIND_GROUP, 1);
     put_number(&writer,
                (group->is_held ? FLAG_HELD : 0U) |
@@ -229,11 +232,13 @@ static const char *take_text(struct reader *reader)
     return "";
 }
 
-static struct reader reader_start(struct slice record, uint64_t kind)
+static struct reader reader_start(struct slice record, uint64_t kind, uint64_t newest,
+                                  uint64_t *version)
 {
     struct reader reader = {.rest = record};
 
-    if (take_number(&reader, 1) != VERSION)
+    *version = take_number(&reader, 1);
+    if (*version < 1 || *version > newest)
         reader.is_corrupt = true;
     if (take_number(&reader, 1) != kind)
         reader.is_corrupt = true;
@@ -248,7 +253,8 @@ static enum result reader_end(const struct reader *reader)
 enum result record_decode_envelope(struct slice record, uint64_t id,
                                    struct envelope *envelope, uint32_t *group_count)
 {
-    struct reader reader = reader_start(record, KIND_ENVELOPE);
+    uint64_t version;
+    struct reader reader = reader_start(record, KIND_ENVELOPE, ENVELOPE_VERSION, &version);
     unsigned flags = (unsigned)take_number(&reader, 1);
     unsigned dsn_return = (flags & FLAG_RETURN) >> RETURN_SHIFT;
 
@@ -273,6 +279,8 @@ enum result record_decode_envelope(struct slice record, uint64_t id,
     envelope->user = take_optional_text(&reader);
     envelope->tenant = take_optional_text(&reader);
     envelope->session = take_optional_text(&reader);
+    if (version > ENVELOPE_WITHOUT_ORIGIN)
+        envelope->origin = take_optional_text(&reader);
     if (envelope->header_bytes >> SIZE_BITS || envelope->body_bytes >> SIZE_BITS)
         reader.is_corrupt = true;
     return reader_end(&reader);
@@ -281,7 +289,8 @@ enum result record_decode_envelope(struct slice record, uint64_t id,
 enum result record_decode_group(struct slice record, uint32_t number, struct group *group,
                                 struct recipient *recipients)
 {
-    struct reader reader = reader_start(record, KIND_GROUP);
+    uint64_t version;
+    struct reader reader = reader_start(record, KIND_GROUP, GROUP_VERSION, &version);
     unsigned flags = (unsigned)take_number(&reader, 1);
 
     *group = (struct group){.number = number, .recipients = recipients};

@@ -9,6 +9,7 @@
 #include "record.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
+#include "smtpd/base/secure.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { FORMAT_VERSION = 1, PAGE_HEADER = 16, CHUNK_LEAST = 496, CHUNK_MOST = 65520 };
+enum { PAGE_HEADER = 16, CHUNK_LEAST = 496, CHUNK_MOST = 65520 };
 
 static const uint64_t MAP_FIRST = UINT64_C(1) << 40;
 static const uint64_t MAP_LEAST = UINT64_C(1) << 26;
@@ -89,7 +90,7 @@ static int open_map(struct store *store, uint64_t map_bytes)
 
 /* The names of new files are durable only when their folder is synced: LMDB does not do it.
  */
-static int sync_folder(const char *directory)
+int store_sync_folder(const char *directory)
 {
     int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int code = 0;
@@ -112,7 +113,8 @@ static int open_tables(struct store *store, MDB_txn *txn)
                              &store->envelope)) ||
         (code = mdb_dbi_open(txn, "group", MDB_CREATE, &store->group)) ||
         (code = mdb_dbi_open(txn, "body", MDB_CREATE, &store->body)) ||
-        (code = mdb_dbi_open(txn, "draft", MDB_CREATE | MDB_INTEGERKEY, &store->draft)))
+        (code = mdb_dbi_open(txn, "draft", MDB_CREATE | MDB_INTEGERKEY, &store->draft)) ||
+        (code = mdb_dbi_open(txn, "import", MDB_CREATE, &store->import)))
         return code;
     return mdb_dbi_open(txn, "meta", MDB_CREATE, &store->meta);
 }
@@ -146,10 +148,12 @@ static int read_meta(struct store *store, MDB_txn *txn, uint64_t *version, uint6
         return code;
     store->page_bytes = stat.ms_psize;
     chunk_bytes = stat.ms_psize - PAGE_HEADER;
-    *version = FORMAT_VERSION;
+    *version = STORE_FORMAT;
     *limit = 1;
+    secure_random(&store->queue_id, sizeof store->queue_id);
     if ((code = read_or_set(store, txn, "version", version)) ||
         (code = read_or_set(store, txn, "chunk_bytes", &chunk_bytes)) ||
+        (code = read_or_set(store, txn, "queue_id", &store->queue_id)) ||
         (code = read_or_set(store, txn, "id_limit", limit)))
         return code;
     if (chunk_bytes < CHUNK_LEAST || chunk_bytes > CHUNK_MOST)
@@ -229,6 +233,21 @@ static int raise_id_limit(struct store *store, uint64_t first_id)
     return 0;
 }
 
+static bool is_known(uint64_t version)
+{
+    return version >= STORE_FORMAT_OLDEST && version <= STORE_FORMAT;
+}
+
+/* A table and a number came with format 2, and are there by now; records stay as they are. */
+static int raise_format(struct store *store, MDB_txn *txn, uint64_t version)
+{
+    MDB_val key = {strlen("version"), (void *)(uintptr_t) "version"};
+    uint64_t raised = STORE_FORMAT;
+    MDB_val data = {sizeof raised, &raised};
+
+    return version == STORE_FORMAT ? 0 : mdb_put(txn, store->meta, &key, &data, 0);
+}
+
 static int prepare(struct store *store, uint64_t *version, uint64_t *first_id)
 {
     MDB_txn *txn;
@@ -237,20 +256,25 @@ static int prepare(struct store *store, uint64_t *version, uint64_t *first_id)
     if (code)
         return code;
     if ((code = open_tables(store, txn)) ||
-        (code = read_meta(store, txn, version, first_id))) {
+        (code = read_meta(store, txn, version, first_id)) || !is_known(*version) ||
+        (code = raise_format(store, txn, *version))) {
         mdb_txn_abort(txn);
         return code;
     }
-    if ((code = mdb_txn_commit(txn)) || *version != FORMAT_VERSION)
+    if ((code = mdb_txn_commit(txn)))
         return code;
+    if (*version != STORE_FORMAT)
+        log_message(LOG_NOTICE, "queue.format_raised",
+                    "the queue in %s had format %llu and has %d now", store->directory,
+                    (unsigned long long)*version, STORE_FORMAT);
     if ((code = drop_drafts(store)) || (code = raise_id_limit(store, *first_id)))
         return code;
-    return sync_folder(store->directory);
+    return store_sync_folder(store->directory);
 }
 
 enum result store_env_open(struct store *store, uint64_t *first_id, struct fault *fault)
 {
-    uint64_t version = FORMAT_VERSION;
+    uint64_t version = STORE_FORMAT;
     int code = open_map(store, store->map_bytes ? store->map_bytes : MAP_FIRST);
 
     if (code == 0)
@@ -263,13 +287,13 @@ enum result store_env_open(struct store *store, uint64_t *first_id, struct fault
                          "cannot open the queue in %s: %s", store->directory,
                          mdb_strerror(code));
     }
-    if (version != FORMAT_VERSION) {
+    if (!is_known(version)) {
         store_env_close(store);
         return fault_set(
             fault, RESULT_INVALID,
             "the queue in %s has format %llu, this program knows %d: use the program "
             "that wrote it",
-            store->directory, (unsigned long long)version, FORMAT_VERSION);
+            store->directory, (unsigned long long)version, STORE_FORMAT);
     }
     store_measure(store);
     return RESULT_OK;
@@ -290,8 +314,14 @@ void store_env_close(struct store *store)
 static uint64_t used_pages(struct store *store, MDB_txn *txn)
 {
     /* 0 and 1 are LMDB's own: the list of free pages and the list of tables. */
-    MDB_dbi tables[] = {
-        0, 1, store->envelope, store->group, store->body, store->draft, store->meta};
+    MDB_dbi tables[] = {0,
+                        1,
+                        store->envelope,
+                        store->group,
+                        store->body,
+                        store->draft,
+                        store->meta,
+                        store->import};
     uint64_t pages = 2; /* the two meta pages */
 
     for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {

@@ -13,7 +13,9 @@ enum {
     STORE_READERS_KEPT = 16,
     STORE_ID_STEP = 65536,
     STORE_KEY_CHUNK = 12,
-    STORE_TABLES = 5
+    STORE_TABLES = 6,
+    STORE_FORMAT = 2, /* of the whole file; docs/queue.md says what each brought */
+    STORE_FORMAT_OLDEST = 1
 };
 
 struct store {
@@ -26,6 +28,8 @@ struct store {
     MDB_dbi body;
     MDB_dbi draft;
     MDB_dbi meta;
+    MDB_dbi import;
+    uint64_t queue_id; /* drawn once for each queue: part of every origin */
     uint32_t chunk_bytes;
     uint32_t page_bytes;
     uint64_t map_bytes;
@@ -90,6 +94,7 @@ int store_write_end(struct store_write *write); /* commits, or aborts after a fa
 /* store_env.c */
 enum result store_env_open(struct store *store, uint64_t *first_id, struct fault *fault);
 void store_env_close(struct store *store);
+int store_sync_folder(const char *directory); /* an errno */
 /* Foreign codes in our words. `bytes` is how much the transaction was to write. */
 enum result store_translate(struct store *store, int code, uint64_t bytes);
 void store_measure(struct store *store); /* free space, file size: into numbers */

@@ -59,6 +59,7 @@ static struct envelope any_envelope(void)
         .user = any_optional_text(),
         .tenant = any_optional_text(),
         .session = any_optional_text(),
+        .origin = any_optional_text(),
         .dsn_return = (enum dsn_return)(any() % 3),
         .body_type = (enum body_type)(any() % 2),
         .smtputf8 = any() % 2,
@@ -131,6 +132,7 @@ static void same_envelope(const struct envelope *a, const struct envelope *b)
     same_text(a->user, b->user);
     same_text(a->tenant, b->tenant);
     same_text(a->session, b->session);
+    same_text(a->origin, b->origin);
     assert_int_equal(a->dsn_return, b->dsn_return);
     assert_int_equal(a->body_type, b->body_type);
     assert_int_equal(a->smtputf8, b->smtputf8);

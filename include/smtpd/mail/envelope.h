@@ -30,6 +30,7 @@ struct envelope {
     const char *user;    /* who logged in, or NULL */
     const char *tenant;  /* or NULL */
     const char *session; /* id of the receiving session, or NULL */
+    const char *origin;  /* of an imported message: the queue and id it had; or NULL */
     enum dsn_return dsn_return;
     enum body_type body_type;
     bool smtputf8;

@@ -15,6 +15,7 @@ TEST(record, every_field_of_an_envelope_comes_back)
         .user = "alice",
         .tenant = "acme",
         .session = "k3",
+        .origin = "00c0ffee00c0ffee/aaaaaaaaaaaab",
         .dsn_return = RETURN_HEADERS,
         .body_type = BODY_8BITMIME,
         .smtputf8 = true,
@@ -40,6 +41,7 @@ TEST(record, every_field_of_an_envelope_comes_back)
     assert_string_equal(read.user, "alice");
     assert_string_equal(read.tenant, "acme");
     assert_string_equal(read.session, "k3");
+    assert_string_equal(read.origin, "00c0ffee00c0ffee/aaaaaaaaaaaab");
     assert_int_equal(read.dsn_return, RETURN_HEADERS);
     assert_int_equal(read.body_type, BODY_8BITMIME);
     assert_int_equal(read.priority, 200);
@@ -94,7 +96,37 @@ TEST(record, no_text_and_an_empty_text_are_two_things)
     assert_null(read.user);
     assert_null(read.tenant);
     assert_null(read.session);
+    assert_null(read.origin);
     bytes_fini(&record);
+}
+
+TEST(record, an_envelope_of_the_first_version_is_read_and_written_anew_as_the_second)
+{
+    static const char first[] = "\x01"
+                                "e"
+                                "\0\0"
+                                "\x0a\0\0\0"
+                                "\x02\0\0\0"
+                                "\x39\x30\0\0\0\0\0\0"
+                                "\x04\0\0\0\0\0\0\0"
+                                "\x06\0\0\0\0\0\0\0"
+                                "\x03\0a@b\0"
+                                "\xff\xff\xff\xff\xff\xff"
+                                "\x02\0k3\0";
+    struct slice record = {first, sizeof first - 1};
+    struct envelope read;
+    uint32_t group_count = 0;
+    struct bytes again;
+
+    assert_int_equal(record_decode_envelope(record, 9, &read, &group_count), RESULT_OK);
+    assert_int_equal(group_count, 2);
+    assert_string_equal(read.session, "k3");
+    assert_null(read.origin);
+    again = envelope_record(&read);
+    assert_int_equal(again.data[0], 2);
+    assert_int_equal(again.length, record.length + 2);
+    assert_memory_equal(again.data + 1, first + 1, record.length - 1);
+    bytes_fini(&again);
 }
 
 TEST(record, every_field_of_a_group_comes_back)
@@ -184,7 +216,7 @@ TEST(record, texts_of_a_result_point_into_the_record)
 
 TEST(record, the_form_of_an_envelope_is_this_one)
 {
-    static const char expected[] = "\x01"
+    static const char expected[] = "\x02"
                                    "e"
                                    "\x41" /* RET=HDRS, SMTPUTF8 */
                                    "\x05"
@@ -197,10 +229,12 @@ TEST(record, the_form_of_an_envelope_is_this_one)
                                    "\x01\0x\0"
                                    "\xff\xff"
                                    "\0\0\0"
-                                   "\xff\xff";
+                                   "\xff\xff"
+                                   "\x03\0q/i\0";
     struct envelope envelope = {.sender = "a@b",
                                 .envid = "x",
                                 .tenant = "",
+                                .origin = "q/i",
                                 .dsn_return = RETURN_HEADERS,
                                 .smtputf8 = true,
                                 .priority = 5,
@@ -264,7 +298,7 @@ TEST(record, encoding_appends_to_what_is_there)
     assert_int_equal(bytes_add_text(&record, "before"), RESULT_OK);
     assert_int_equal(record_encode_envelope(&envelope, 1, &record), RESULT_OK);
     assert_memory_equal(record.data,
-                        "before\x01"
+                        "before\x02"
                         "e",
                         8);
     assert_int_equal(decode_envelope(slice_from(bytes_view(&record), 6)), RESULT_OK);
@@ -278,7 +312,7 @@ TEST(record, what_does_not_fit_into_one_page_is_too_large_and_nothing_is_added)
     static char text[LONG_TEXT + 1];
     struct envelope envelope = plain_envelope();
     struct bytes record;
-    size_t fits = RECORD_MAX - (size_t)(ENVELOPE_FIXED + 3 + 4 * 2);
+    size_t fits = RECORD_MAX - (size_t)(ENVELOPE_FIXED + 3 + 5 * 2);
 
     bytes_init(&record, 2 * RECORD_MAX);
     memset(text, 'x', fits);
@@ -350,7 +384,9 @@ TEST(record, an_unknown_version_or_the_other_kind_is_refused)
     assert_int_equal(decode_group(bytes_view(&first)), RESULT_CORRUPT);
     assert_int_equal(decode_envelope(bytes_view(&second)), RESULT_CORRUPT);
     refuses(&first, 0, 0);
-    refuses(&first, 0, 2);
+    refuses(&first, 0, 1); /* it has no origin: bytes are left over */
+    refuses(&first, 0, 3);
+    refuses(&second, 0, 0);
     refuses(&second, 0, 2);
     bytes_fini(&first);
     bytes_fini(&second);
@@ -471,6 +507,8 @@ int main(void)
         RUN(record, every_field_of_an_envelope_comes_back),
         RUN(record, each_flag_of_an_envelope_stands_alone),
         RUN(record, no_text_and_an_empty_text_are_two_things),
+        RUN(record,
+            an_envelope_of_the_first_version_is_read_and_written_anew_as_the_second),
         RUN(record, every_field_of_a_group_comes_back),
         RUN(record, held_and_delay_notified_are_two_flags),
         RUN(record, texts_of_a_result_point_into_the_record),

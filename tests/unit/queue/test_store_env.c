@@ -41,24 +41,40 @@ static int tear_down_disk(void **state)
 
 /* ---- the meta table, from outside ---- */
 
-static void put_meta(struct world *world, const char *name, uint64_t value)
-{
+struct raw {
     MDB_env *env;
     MDB_txn *txn;
-    MDB_dbi meta;
+    MDB_dbi table;
+};
+
+static struct raw raw_open(struct world *world)
+{
+    struct raw raw;
+
+    assert_null(world->store);
+    assert_int_equal(mdb_env_create(&raw.env), 0);
+    assert_int_equal(mdb_env_set_maxdbs(raw.env, STORE_TABLES), 0);
+    assert_int_equal(mdb_env_set_mapsize(raw.env, 64 * MIB), 0);
+    assert_int_equal(mdb_env_open(raw.env, world->folder, 0, 0600), 0);
+    assert_int_equal(mdb_txn_begin(raw.env, NULL, 0, &raw.txn), 0);
+    return raw;
+}
+
+static void raw_close(struct raw *raw)
+{
+    assert_int_equal(mdb_txn_commit(raw->txn), 0);
+    mdb_env_close(raw->env);
+}
+
+static void put_meta(struct world *world, const char *name, uint64_t value)
+{
+    struct raw raw = raw_open(world);
     MDB_val key = {strlen(name), (void *)(uintptr_t)name};
     MDB_val data = {sizeof value, &value};
 
-    assert_null(world->store);
-    assert_int_equal(mdb_env_create(&env), 0);
-    assert_int_equal(mdb_env_set_maxdbs(env, STORE_TABLES), 0);
-    assert_int_equal(mdb_env_set_mapsize(env, 64 * MIB), 0);
-    assert_int_equal(mdb_env_open(env, world->folder, 0, 0600), 0);
-    assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
-    assert_int_equal(mdb_dbi_open(txn, "meta", 0, &meta), 0);
-    assert_int_equal(mdb_put(txn, meta, &key, &data, 0), 0);
-    assert_int_equal(mdb_txn_commit(txn), 0);
-    mdb_env_close(env);
+    assert_int_equal(mdb_dbi_open(raw.txn, "meta", 0, &raw.table), 0);
+    assert_int_equal(mdb_put(raw.txn, raw.table, &key, &data, 0), 0);
+    raw_close(&raw);
 }
 
 static uint64_t get_meta(struct world *world, const char *name)
@@ -180,16 +196,70 @@ static void a_queue_of_another_format_is_refused_and_left_alone(void **state)
 
     assert_int_equal(world_run(world, world_draft(world, 1, 0, SLICE("part"))), RESULT_OK);
     world_close(world);
-    put_meta(world, "version", 2);
+    put_meta(world, "version", STORE_FORMAT + 1);
     limit = get_meta(world, "id_limit");
     assert_int_equal(world_try_open(world, 0), RESULT_INVALID);
     assert_int_equal(world->fault.code, RESULT_INVALID);
     assert_non_null(strstr(world->fault.text, world->folder));
-    assert_non_null(strstr(world->fault.text, "format 2"));
+    assert_non_null(strstr(world->fault.text, "format 3, this program knows 2"));
     assert_int_equal(get_meta(world, "id_limit"), limit);
-    put_meta(world, "version", 1);
+    assert_int_equal(get_meta(world, "version"), STORE_FORMAT + 1);
+    put_meta(world, "version", STORE_FORMAT);
     world_open(world, 0); /* and for the program that wrote it nothing has changed */
     assert_int_equal(world->first_id, limit);
+}
+
+/* What the first format did not have. */
+static void lower_format(struct world *world)
+{
+    struct raw raw;
+    MDB_val key = {strlen("queue_id"), (void *)(uintptr_t) "queue_id"};
+
+    put_meta(world, "version", 1);
+    raw = raw_open(world);
+    assert_int_equal(mdb_dbi_open(raw.txn, "import", 0, &raw.table), 0);
+    assert_int_equal(mdb_drop(raw.txn, raw.table, 1), 0);
+    assert_int_equal(mdb_dbi_open(raw.txn, "meta", 0, &raw.table), 0);
+    assert_int_equal(mdb_del(raw.txn, raw.table, &key, NULL), 0);
+    raw_close(&raw);
+}
+
+static void a_queue_of_the_format_before_is_raised_and_keeps_what_it_has(void **state)
+{
+    struct world *world = *state;
+    uint64_t first;
+    uint64_t limit;
+
+    assert_int_equal(world_accept(world, 1, 2, SLICE("body")), RESULT_OK);
+    first = world->store->queue_id;
+    limit = store_id_limit(world->store);
+    world_close(world);
+    lower_format(world);
+    world_open(world, 0);
+    assert_int_equal(world->first_id, limit);
+    assert_true(world_has_group(world, 1, 1, "g1"));
+    assert_true(world_has_body(world, 1, SLICE("body")));
+    assert_true(world->store->queue_id != first); /* drawn anew: there was none */
+    first = world->store->queue_id;
+    world_close(world);
+    assert_int_equal(get_meta(world, "version"), 2);
+    world_open(world, 0);
+    assert_true(world->store->queue_id == first);
+}
+
+/* A power cut while it is raised: it has the format before, and is raised by the next start. */
+static void a_raise_that_fails_leaves_the_format_before(void **state)
+{
+    struct world *world = *state;
+
+    world_close(world);
+    lower_format(world);
+    world_fail_commits(EIO, 0, 1);
+    assert_int_not_equal(world_try_open(world, 0), RESULT_OK);
+    assert_int_equal(get_meta(world, "version"), 1);
+    world_open(world, 0);
+    world_close(world);
+    assert_int_equal(get_meta(world, "version"), 2);
 }
 
 static void bodies_are_cut_as_the_file_says_not_as_the_page_would(void **state)
@@ -378,6 +448,8 @@ int main(void)
         RUN_ENV(unfinished_messages_vanish_at_open_and_finished_ones_stay),
         RUN_ENV(a_killed_process_leaves_all_that_it_acknowledged),
         RUN_ENV(a_queue_of_another_format_is_refused_and_left_alone),
+        RUN_ENV(a_queue_of_the_format_before_is_raised_and_keeps_what_it_has),
+        RUN_ENV(a_raise_that_fails_leaves_the_format_before),
         RUN_ENV(bodies_are_cut_as_the_file_says_not_as_the_page_would),
         RUN_ENV(a_chunk_size_that_no_program_wrote_is_refused),
         RUN_ENV(what_is_no_folder_or_no_queue_is_refused_with_its_name),

@@ -28,6 +28,7 @@ NOT_SEEN = {
 
 # Events of a subject that has a file of its own, which waits for them.
 SEEN_ELSEWHERE = {
+    "queue.format_raised": "test_format.py",
     "queue.held": "test_hold.py",
     "queue.released": "test_hold.py",
     "sign.failed": "test_signing.py",

@@ -5,6 +5,7 @@
 
 #include "smtpd/base/log.h"
 #include "smtpd/base/moment.h"
+#include "smtpd/base/pen.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -92,6 +93,17 @@ static bool put_character(struct log_line *line, const unsigned char *at, size_t
     return put(line, (const char *)at, length);
 }
 
+/* Nearly all of nearly every value: ASCII that stands for itself. */
+static size_t plain_length(const unsigned char *at, size_t left)
+{
+    size_t length = 0;
+
+    while (length < left && at[length] >= 0x20 && at[length] < 0x7f && at[length] != '"' &&
+           at[length] != '\\')
+        length++;
+    return length;
+}
+
 static bool put_quoted(struct log_line *line, struct slice value)
 {
     const unsigned char *at = (const unsigned char *)value.data;
@@ -100,8 +112,16 @@ static bool put_quoted(struct log_line *line, struct slice value)
     if (!put(line, "\"", 1))
         return false;
     while (left > 0) {
-        size_t length = utf8_length(at, left);
+        size_t length = plain_length(at, left);
 
+        if (length > 0) {
+            if (!put(line, (const char *)at, length))
+                return false;
+            at += length;
+            left -= length;
+            continue;
+        }
+        length = utf8_length(at, left);
         if (!put_character(line, at, length))
             return false;
         at += length ? length : 1;
@@ -164,10 +184,14 @@ void log_text(struct log_line *line, const char *name, const char *value)
 void log_number(struct log_line *line, const char *name, int64_t value)
 {
     char text[32];
+    struct pen pen;
 
     if (!takes_fields(line))
         return;
-    (void)snprintf(text, sizeof text, "%lld", (long long)value);
+    pen = pen_on(text, sizeof text);
+    if (value < 0)
+        pen_byte(&pen, '-');
+    pen_number(&pen, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
     put_field(line, name, slice_of(text), false);
 }
 
@@ -175,11 +199,14 @@ void log_seconds(struct log_line *line, const char *name, int64_t ms)
 {
     char text[40];
     int64_t shown = ms < 0 ? 0 : ms;
+    struct pen pen;
 
     if (!takes_fields(line))
         return;
-    (void)snprintf(text, sizeof text, "%lld.%03d", (long long)(shown / 1000),
-                   (int)(shown % 1000));
+    pen = pen_on(text, sizeof text);
+    pen_number(&pen, (uint64_t)shown / 1000);
+    pen_byte(&pen, '.');
+    pen_padded(&pen, (uint64_t)shown % 1000, 3);
     put_field(line, name, slice_of(text), false);
 }
 

@@ -2,6 +2,8 @@
  * no locale, no state. */
 #include "smtpd/base/moment.h"
 
+#include "smtpd/base/pen.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -37,17 +39,33 @@ static struct civil civil_of(int64_t days)
     return civil;
 }
 
+static void put_time(struct pen *pen, int64_t of_day)
+{
+    pen_padded(pen, (uint64_t)(of_day / 3600), 2);
+    pen_byte(pen, ':');
+    pen_padded(pen, (uint64_t)(of_day / 60 % 60), 2);
+    pen_byte(pen, ':');
+    pen_padded(pen, (uint64_t)(of_day % 60), 2);
+}
+
 void moment_rfc3339(int64_t wall_us, char text[MOMENT_TEXT])
 {
     int64_t seconds = floor_divide(wall_us, 1000000);
     int64_t days = floor_divide(seconds, 86400);
     int64_t of_day = seconds - days * 86400;
     struct civil civil = civil_of(days);
+    struct pen pen = pen_on(text, MOMENT_TEXT);
 
-    (void)snprintf(text, MOMENT_TEXT, "%04lld-%02u-%02uT%02d:%02d:%02d.%06dZ",
-                   (long long)civil.year, civil.month, civil.day, (int)(of_day / 3600),
-                   (int)(of_day / 60 % 60), (int)(of_day % 60),
-                   (int)(wall_us - seconds * 1000000));
+    pen_padded(&pen, (uint64_t)civil.year, 4);
+    pen_byte(&pen, '-');
+    pen_padded(&pen, civil.month, 2);
+    pen_byte(&pen, '-');
+    pen_padded(&pen, civil.day, 2);
+    pen_byte(&pen, 'T');
+    put_time(&pen, of_day);
+    pen_byte(&pen, '.');
+    pen_padded(&pen, (uint64_t)(wall_us - seconds * 1000000), 6);
+    pen_byte(&pen, 'Z');
 }
 
 void moment_rfc5322(int64_t wall_ms, char text[MOMENT_TEXT])
@@ -58,11 +76,18 @@ void moment_rfc5322(int64_t wall_ms, char text[MOMENT_TEXT])
     int64_t days = floor_divide(seconds, 86400);
     int64_t of_day = seconds - days * 86400;
     struct civil civil = civil_of(days);
+    struct pen pen = pen_on(text, MOMENT_TEXT);
 
-    (void)snprintf(text, MOMENT_TEXT, "%.3s, %u %.3s %04lld %02d:%02d:%02d +0000",
-                   weekdays + (size_t)3 * civil.weekday, civil.day,
-                   months + (size_t)3 * (civil.month - 1), (long long)civil.year,
-                   (int)(of_day / 3600), (int)(of_day / 60 % 60), (int)(of_day % 60));
+    pen_slice(&pen, (struct slice){weekdays + (size_t)3 * civil.weekday, 3});
+    pen_text(&pen, ", ");
+    pen_number(&pen, civil.day);
+    pen_byte(&pen, ' ');
+    pen_slice(&pen, (struct slice){months + (size_t)3 * (civil.month - 1), 3});
+    pen_byte(&pen, ' ');
+    pen_padded(&pen, (uint64_t)civil.year, 4);
+    pen_byte(&pen, ' ');
+    put_time(&pen, of_day);
+    pen_text(&pen, " +0000");
 }
 
 /* ---- reading ---- */

@@ -269,6 +269,12 @@ enum result connection_send(struct connection *connection, struct slice bytes)
     return stream_write(connection->stream, bytes);
 }
 
+enum result connection_send_both(struct connection *connection, struct slice first,
+                                 struct slice second)
+{
+    return stream_write_both(connection->stream, first, second);
+}
+
 const struct capabilities *connection_capabilities(const struct connection *connection)
 {
     return &connection->capabilities;

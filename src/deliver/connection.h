@@ -30,6 +30,8 @@ void connection_close(struct connection *connection, bool is_polite);
 void connection_await(struct connection *connection, int64_t patience_ms,
                       const char *stage);
 enum result connection_send(struct connection *connection, struct slice bytes);
+enum result connection_send_both(struct connection *connection, struct slice first,
+                                 struct slice second);
 
 const struct capabilities *connection_capabilities(const struct connection *connection);
 const char *connection_host(const struct connection *connection);

@@ -7,6 +7,7 @@
 #include "resting.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
+#include "smtpd/base/pen.h"
 #include "smtpd/base/secure.h"
 #include "smtpd/queue/schedule.h"
 
@@ -33,12 +34,17 @@ static struct slice host_key(const struct destination *destination, const char *
                              char text[HOST_KEY])
 {
     const struct plan *plan = &destination->plan;
+    struct pen pen = pen_on(text, HOST_KEY);
 
+    pen_text(&pen, name);
+    pen_byte(&pen, ':');
+    pen_number(&pen, plan->port);
+    pen_byte(&pen, plan->is_route ? '/' : '#');
     if (plan->is_route)
-        (void)snprintf(text, HOST_KEY, "%s:%u/%s", name, plan->port, plan->route_name);
+        pen_text(&pen, plan->route_name);
     else
-        (void)snprintf(text, HOST_KEY, "%s:%u#%d", name, plan->port, plan->rule);
-    return slice_of(text);
+        pen_number(&pen, (uint64_t)(plan->rule + 1)); /* -1: none */
+    return (struct slice){text, (size_t)(pen.at - text)};
 }
 
 struct host_memory *host_find(const struct destination *destination, const char *name)

@@ -312,14 +312,15 @@ static void plan_next(struct settle *settle)
     const struct group *group = &settle->lease->group;
     int64_t now_ms = deliver_now(settle->deliver);
     const struct said *said = NULL;
-    uint32_t random;
+    uint32_t random = 0;
 
-    secure_random(&random, sizeof random);
     for (uint32_t i = 0; i < group->recipient_count; i++) {
         settle->is_settled[i] = settle->outcomes[i].verdict != VERDICT_DEFERRED;
         if (!settle->is_settled[i] && !said)
             said = settle->outcomes[i].said;
     }
+    if (said) /* a system call, and what is settled has no next attempt */
+        secure_random(&random, sizeof random);
     settle->wants_delay_notice =
         said && values->delay_notice_ms && !group->delay_notified &&
         now_ms - settle->lease->envelope.arrival_ms >= values->delay_notice_ms;

@@ -218,24 +218,33 @@ static void await_block(struct attempt *attempt)
     connection_await(attempt->connection, block ? block : 180000, "the data");
 }
 
-static void send_end(struct attempt *attempt, bool ended_with_crlf)
+/* The final dot leaves with the last piece. */
+static void send_end(struct attempt *attempt, struct slice last)
 {
     attempt->is_in_body = false;
     attempt->dot_was_sent = true;
-    (void)connection_send(attempt->connection, framing_data_end(ended_with_crlf));
+    (void)connection_send_both(attempt->connection, last,
+                               framing_data_end(true)); /* the queue keeps whole lines */
     await_reply(attempt);
 }
 
 static enum result send_piece(struct attempt *attempt, struct slice piece)
 {
+    if (body_reader_left(attempt->body) > 0)
+        return connection_send(attempt->connection, piece);
+    send_end(attempt, piece);
+    transaction_close_body(attempt); /* `piece` lived until here */
+    return RESULT_OK;
+}
+
+static enum result send_stuffed(struct attempt *attempt, struct slice piece)
+{
     struct bytes stuffed;
     enum result result;
 
-    if (!attempt->lease->envelope.has_dot_line)
-        return connection_send(attempt->connection, piece);
     bytes_init(&stuffed, 2 * piece.length + 64);
     CHECK(framing_stuff(&attempt->stuffing, piece, &stuffed) == RESULT_OK);
-    result = connection_send(attempt->connection, bytes_view(&stuffed));
+    result = send_piece(attempt, bytes_view(&stuffed));
     bytes_fini(&stuffed);
     return result;
 }
@@ -243,6 +252,7 @@ static enum result send_piece(struct attempt *attempt, struct slice piece)
 static void on_piece(void *owner, struct slice piece, enum result result)
 {
     struct attempt *attempt = owner;
+    enum result sent;
 
     if (result != RESULT_OK) {
         fail_reading(attempt);
@@ -250,11 +260,15 @@ static void on_piece(void *owner, struct slice piece, enum result result)
     }
     if (piece.length == 0) {
         transaction_close_body(attempt);
-        send_end(attempt, true); /* the queue keeps whole lines */
+        send_end(attempt, SLICE_NONE);
         return;
     }
     await_block(attempt);
-    if (send_piece(attempt, piece) == RESULT_AGAIN)
+    sent = attempt->lease->envelope.has_dot_line ? send_stuffed(attempt, piece)
+                                                 : send_piece(attempt, piece);
+    if (attempt->dot_was_sent)
+        return;
+    if (sent == RESULT_AGAIN)
         attempt->waits_for_drain = true;
     else
         body_reader_next(attempt->body, on_piece, attempt);
@@ -387,7 +401,7 @@ static void on_data_reply(struct attempt *attempt, const struct reply *reply)
     }
     /* RFC 2920 3.1: 354 although no recipient was accepted: a lone dot. */
     attempt->is_lone_dot = true;
-    send_end(attempt, true);
+    send_end(attempt, SLICE_NONE);
 }
 
 static void on_dot_reply(struct attempt *attempt, const struct reply *reply)

@@ -3,6 +3,7 @@
 
 #include "smtpd/base/limits.h"
 #include "smtpd/base/moment.h"
+#include "smtpd/base/pen.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -184,15 +185,29 @@ static void add_from(struct folder *folder, const struct trace *trace)
     char helo[300];
     char name[300] = "";
     char part[700];
+    struct pen pen;
 
     clean(trace->helo && trace->helo[0] ? trace->helo : "unknown", helo, sizeof helo);
     if (trace->peer_name)
         clean(trace->peer_name, name, sizeof name);
-    (void)snprintf(part, sizeof part, "from %s", helo);
+    pen = pen_on(part, sizeof part);
+    pen_text(&pen, "from ");
+    pen_text(&pen, helo);
     add_part(folder, part);
-    (void)snprintf(part, sizeof part, "(%s%s[%s])", name, name[0] ? " " : "",
-                   trace->peer_address);
+    pen = pen_on(part, sizeof part);
+    pen_byte(&pen, '(');
+    pen_text(&pen, name);
+    pen_text(&pen, name[0] ? " [" : "[");
+    pen_text(&pen, trace->peer_address);
+    pen_text(&pen, "])");
     add_part(folder, part);
+}
+
+static struct slice start_of(const char *text, size_t most)
+{
+    struct slice whole = slice_of(text);
+
+    return slice_part(whole, 0, whole.length < most ? whole.length : most);
 }
 
 enum result header_add_received(struct bytes *into, const struct trace *trace)
@@ -200,22 +215,32 @@ enum result header_add_received(struct bytes *into, const struct trace *trace)
     struct folder folder = {into, sizeof "Received:" - 1, RESULT_OK};
     char part[700];
     char date[MOMENT_TEXT];
+    struct pen pen;
 
     folder.result = bytes_add_text(into, "Received:");
     if (trace->peer_address)
         add_from(&folder, trace);
-    (void)snprintf(part, sizeof part, "by %.300s", trace->hostname);
+    pen = pen_on(part, sizeof part);
+    pen_text(&pen, "by ");
+    pen_slice(&pen, start_of(trace->hostname, 300));
     add_part(&folder, part);
     if (trace->tls_version) {
         (void)snprintf(part, sizeof part, "(%.20s %.80s)", trace->tls_version,
                        trace->tls_cipher ? trace->tls_cipher : "");
         add_part(&folder, part);
     }
-    (void)snprintf(part, sizeof part, "with %.20s id %.20s%s", trace->protocol, trace->id,
-                   trace->recipient ? "" : ";");
+    pen = pen_on(part, sizeof part);
+    pen_text(&pen, "with ");
+    pen_slice(&pen, start_of(trace->protocol, 20));
+    pen_text(&pen, " id ");
+    pen_slice(&pen, start_of(trace->id, 20));
+    pen_text(&pen, trace->recipient ? "" : ";");
     add_part(&folder, part);
     if (trace->recipient) {
-        (void)snprintf(part, sizeof part, "for <%.400s>;", trace->recipient);
+        pen = pen_on(part, sizeof part);
+        pen_text(&pen, "for <");
+        pen_slice(&pen, start_of(trace->recipient, 400));
+        pen_text(&pen, ">;");
         add_part(&folder, part);
     }
     moment_rfc5322(trace->wall_ms, date);

@@ -1,7 +1,4 @@
-/* One connection, plain or TLS.
- *
- * Small writes of one turn of the loop leave together: they gather in `out` and are flushed
- * behind the turn (or at 16 KiB), so that the replies to a pipelined batch are one segment.
+/* One connection, plain or TLS. Its writing is in stream_write.c.
  *
  *   new --stream_start--> open --stream_secure_*--> securing --> open (TLS)
  *   open --stream_close--> closing (flush, shutdown, wait for the peer) --> freed
@@ -17,17 +14,12 @@
 #include <string.h>
 
 enum {
-    FLUSH_AT = 16384,
-    UNSENT_MARK = 65536,
-    OUT_MAX = 16 << 20,
     CLOSE_MS = 5000, /* for the last words to leave and the peer to go */
     HANDSHAKES_MAX = 1000,
     HANDSHAKES_PER_ADDRESS_MAX = 100,
     ADDRESSES_MAX = 100000,
     PLAIN_PIECE = 16384
 };
-
-static void finish_close(struct stream *stream);
 
 /* ---- the room ---- */
 
@@ -61,7 +53,7 @@ struct stream *stream_new(struct net *net)
     struct stream *stream = NEW(struct stream);
 
     stream->net = net;
-    bytes_init(&stream->out, OUT_MAX);
+    bytes_init(&stream->out, STREAM_OUT_MAX);
     CHECK(uv_tcp_init(net->uv, &stream->tcp) == 0);
     stream->tcp.data = stream;
     net->statistics.streams++;
@@ -223,151 +215,9 @@ static void end_input(struct stream *stream)
     loop_defer(stream->net->loop, &stream->broken, tell_closed, stream);
 }
 
-static void break_uv(struct stream *stream, int status)
+void stream_break_uv(struct stream *stream, int status)
 {
     stream_break(stream, result_of_uv(status), uv_strerror(status));
-}
-
-/* ---- writing ---- */
-
-struct write {
-    uv_write_t request;
-    struct stream *stream;
-    struct bytes data;
-};
-
-size_t stream_unsent(const struct stream *stream)
-{
-    return stream->out.length + stream->in_flight;
-}
-
-static void tell_drained(struct stream *stream)
-{
-    if (!stream->wants_drained || stream->is_closing || stream_unsent(stream) > 0)
-        return;
-    stream->wants_drained = false;
-    if (stream->events && stream->events->on_drained)
-        stream->events->on_drained(stream->owner);
-}
-
-static void on_written(uv_write_t *request, int status)
-{
-    struct write *write = (struct write *)request;
-    struct stream *stream = write->stream;
-
-    stream->in_flight -= write->data.length;
-    bytes_fini(&write->data);
-    memory_free(write);
-    if (stream->is_uv_closed)
-        return;
-    if (status < 0)
-        break_uv(stream, status);
-    else if (stream->is_closing)
-        finish_close(stream);
-    else
-        tell_drained(stream);
-}
-
-static void queue_write(struct stream *stream)
-{
-    struct write *write = NEW(struct write);
-    uv_buf_t buffer;
-    int status;
-
-    write->stream = stream;
-    write->data = stream->out;
-    bytes_init(&stream->out, OUT_MAX);
-    buffer = uv_buf_init(write->data.data, (unsigned)write->data.length);
-    stream->in_flight += write->data.length;
-    status = uv_write(&write->request, (uv_stream_t *)&stream->tcp, &buffer, 1, on_written);
-    if (status == 0)
-        return;
-    stream->in_flight -= write->data.length;
-    bytes_fini(&write->data);
-    memory_free(write);
-    break_uv(stream, status);
-}
-
-void stream_flush(struct stream *stream)
-{
-    if (stream->out.length == 0 || stream->is_broken || stream->is_uv_closed) {
-        bytes_clear(&stream->out);
-        return;
-    }
-    if (stream->in_flight == 0) {
-        uv_buf_t buffer = uv_buf_init(stream->out.data, (unsigned)stream->out.length);
-        int sent = uv_try_write((uv_stream_t *)&stream->tcp, &buffer, 1);
-
-        if (sent < 0 && sent != UV_EAGAIN) {
-            break_uv(stream, sent);
-            return;
-        }
-        if (sent > 0)
-            bytes_drop_front(&stream->out, (size_t)sent);
-    }
-    if (stream->out.length > 0)
-        queue_write(stream);
-    else
-        bytes_release(&stream->out); /* an idle stream holds nothing */
-}
-
-static void on_flush(void *owner)
-{
-    struct stream *stream = owner;
-
-    stream_flush(stream);
-    if (stream->is_uv_closed)
-        return;
-    if (stream->is_closing)
-        finish_close(stream);
-    else
-        tell_drained(stream);
-}
-
-static void flush_later(struct stream *stream)
-{
-    if (!link_is_in_list(&stream->flush.link))
-        loop_defer(stream->net->loop, &stream->flush, on_flush, stream);
-}
-
-/* What the engine made goes to the socket. */
-void stream_take_engine_output(struct stream *stream)
-{
-    struct bytes *output = tls_engine_output(stream->engine);
-
-    if (output->length == 0)
-        return;
-    if (bytes_add(&stream->out, bytes_view(output)) != RESULT_OK)
-        stream_break(stream, RESULT_TOO_LARGE, "too much output is unsent");
-    bytes_release(output);
-    flush_later(stream);
-}
-
-enum result stream_write(struct stream *stream, struct slice bytes)
-{
-    enum result result = RESULT_OK;
-
-    /* on_closed tells; in a handshake the engine may be the pool's, and nothing is said. */
-    if (stream->is_broken || stream->is_closing || stream->is_securing)
-        return RESULT_OK;
-    if (stream->engine) {
-        result = tls_engine_write(stream->engine, bytes);
-        stream_take_engine_output(stream);
-    } else {
-        result = bytes_add(&stream->out, bytes);
-    }
-    if (result != RESULT_OK) {
-        stream_break(stream, result, "the connection cannot be written to");
-        return RESULT_OK;
-    }
-    if (stream->out.length >= FLUSH_AT)
-        stream_flush(stream);
-    if (stream->out.length > 0)
-        flush_later(stream);
-    if (stream_unsent(stream) <= UNSENT_MARK)
-        return RESULT_OK;
-    stream->wants_drained = true;
-    return RESULT_AGAIN;
 }
 
 /* ---- reading ---- */
@@ -444,7 +294,7 @@ static void on_read(uv_stream_t *uv_stream, ssize_t count, const uv_buf_t *buffe
         return;
     }
     if (count < 0) {
-        break_uv(stream, (int)count);
+        stream_break_uv(stream, (int)count);
         return;
     }
     if (!stream->engine) {
@@ -535,7 +385,7 @@ static void on_shut(uv_shutdown_t *request, int status)
 /* Everything is written: say that no more comes, and read on until the peer goes too.
  * Closing at once, with input unread, would reset the connection and lose the last reply.
  */
-static void finish_close(struct stream *stream)
+void stream_finish_close(struct stream *stream)
 {
     if (stream->is_uv_closed || stream_unsent(stream) > 0 || stream->is_shut)
         return;
@@ -566,7 +416,7 @@ void stream_close(struct stream *stream)
     }
     timer_init(&stream->timer, stream->net->loop, on_close_timeout, stream);
     timer_start(&stream->timer, CLOSE_MS);
-    flush_later(stream);
+    stream_flush_later(stream);
 }
 
 /* ---- facts ---- */

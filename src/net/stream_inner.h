@@ -1,9 +1,11 @@
-/* The inside of a stream, for stream.c and handshake.c. */
+/* The inside of a stream, for stream.c, stream_write.c and handshake.c. */
 #ifndef SMTPD_NET_STREAM_INNER_H
 #define SMTPD_NET_STREAM_INNER_H
 
 #include "inner.h"
 #include "tls_engine.h"
+
+enum { STREAM_OUT_MAX = 16 << 20 };
 
 struct handshake_count {
     unsigned running;
@@ -48,11 +50,16 @@ struct stream {
     bool is_orphan; /* the room is gone, only libuv holds this */
 };
 
-/* stream.c */
+/* stream_write.c */
 void stream_flush(struct stream *stream);
+void stream_flush_later(struct stream *stream);        /* behind this turn of the loop */
 void stream_take_engine_output(struct stream *stream); /* goes to the socket */
+
+/* stream.c */
 void stream_start_reading(struct stream *stream);
 void stream_break(struct stream *stream, enum result code, const char *text);
+void stream_break_uv(struct stream *stream, int status);
+void stream_finish_close(struct stream *stream); /* once everything has left */
 void stream_tell_closed_later(struct stream *stream);
 void stream_resume_later(struct stream *stream); /* what has come is given from the loop */
 

@@ -17,6 +17,8 @@ struct body_reader {
     body_piece_fn *on_piece;
     void *owner;
     struct slice ready;
+    bool is_ready;  /* the owner asked for it within the call that told it the one before */
+    bool *is_freed; /* NULL: no such call is under way */
     struct reading *reading;
     struct deferred deferred;
 };
@@ -68,12 +70,26 @@ static void let_go(struct body_reader *reader)
     reader->piece = NULL;
 }
 
+/* What is in memory follows within one turn of the loop, so that a small message leaves in one
+ * write; a large one gives the turn up after each LIMIT_PIECE_BYTES. */
 static void tell(void *owner)
 {
     struct body_reader *reader = owner;
+    bool is_freed = false;
+    size_t told = 0;
 
-    reader->offset += reader->ready.length;
-    reader->on_piece(reader->owner, reader->ready, RESULT_OK);
+    reader->is_freed = &is_freed;
+    do {
+        told += reader->ready.length;
+        reader->offset += reader->ready.length;
+        reader->is_ready = false;
+        reader->on_piece(reader->owner, reader->ready, RESULT_OK);
+        if (is_freed)
+            return;
+    } while (reader->is_ready && told < LIMIT_PIECE_BYTES);
+    reader->is_freed = NULL;
+    if (reader->is_ready)
+        loop_defer(reader->queue->loop, &reader->deferred, tell, reader);
 }
 
 static void read_run(struct store *store, void *argument)
@@ -147,7 +163,14 @@ static void read_on(void *owner)
         reader->ready =
             (struct slice){reader->piece->data + skip, reader->piece->length - skip};
     }
-    loop_defer(reader->queue->loop, &reader->deferred, tell, reader);
+    reader->is_ready = true;
+    if (!reader->is_freed)
+        loop_defer(reader->queue->loop, &reader->deferred, tell, reader);
+}
+
+uint64_t body_reader_left(const struct body_reader *reader)
+{
+    return reader->total - reader->offset;
 }
 
 void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void *owner)
@@ -183,6 +206,8 @@ static void reader_free(struct body_reader *reader)
 {
     struct queue *queue = reader->queue;
 
+    if (reader->is_freed)
+        *reader->is_freed = true;
     deferred_cancel(queue->loop, &reader->deferred);
     if (reader->reading)
         reading_cancel(reader->reading);

@@ -82,7 +82,7 @@ static int open_map(struct store *store, uint64_t map_bytes)
         }
         mdb_env_close(store->env);
         store->env = NULL;
-        if (code != ENOMEM || map_bytes / 2 < MAP_LEAST)
+        if ((code != ENOMEM && code != EINVAL) || map_bytes / 2 < MAP_LEAST)
             return code;
         map_bytes /= 2;
     }

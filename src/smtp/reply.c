@@ -2,6 +2,7 @@
 #include "smtpd/smtp/reply.h"
 
 #include "smtpd/base/check.h"
+#include "smtpd/base/pen.h"
 #include "smtpd/smtp/framing.h"
 
 #include <stdarg.h>
@@ -83,28 +84,48 @@ void reply_set(struct reply *reply, unsigned code, const char *enhanced, const c
     va_end(arguments);
 }
 
+static void put_enhanced(struct pen *pen, unsigned class_digit, unsigned subject,
+                         unsigned detail)
+{
+    pen_number(pen, class_digit);
+    pen_byte(pen, '.');
+    pen_number(pen, subject);
+    pen_byte(pen, '.');
+    pen_number(pen, detail);
+}
+
+static void put_codes(struct pen *pen, const struct reply *reply)
+{
+    const struct enhanced_code *enhanced = &reply->enhanced;
+
+    pen_number(pen, reply->code);
+    if (!enhanced->class_digit)
+        return;
+    pen_byte(pen, ' ');
+    put_enhanced(pen, enhanced->class_digit, enhanced->subject, enhanced->detail);
+}
+
 void reply_print(const struct reply *reply, char *into, size_t into_bytes)
 {
-    if (reply->enhanced.class_digit)
-        (void)snprintf(into, into_bytes, "%u %u.%u.%u%s%s", reply->code,
-                       reply->enhanced.class_digit, reply->enhanced.subject,
-                       reply->enhanced.detail, reply->text[0] ? " " : "", reply->text);
-    else
-        (void)snprintf(into, into_bytes, "%u%s%s", reply->code, reply->text[0] ? " " : "",
-                       reply->text);
+    struct pen pen = pen_on(into, into_bytes);
+
+    put_codes(&pen, reply);
+    if (reply->text[0])
+        pen_byte(&pen, ' ');
+    pen_text(&pen, reply->text);
 }
 
 void reply_status(const struct reply *reply, char status[16])
 {
     unsigned class_digit = reply->code / 100U;
+    struct pen pen = pen_on(status, 16);
 
     /* A class that contradicts the code is not believed (RFC 2034 4). */
     if (reply->enhanced.class_digit && reply->enhanced.class_digit == class_digit)
-        (void)snprintf(status, 16, "%u.%u.%u", reply->enhanced.class_digit,
-                       reply->enhanced.subject % 1000U, reply->enhanced.detail % 1000U);
+        put_enhanced(&pen, class_digit, reply->enhanced.subject % 1000U,
+                     reply->enhanced.detail % 1000U);
     else
-        (void)snprintf(status, 16, "%u.0.0",
-                       class_digit == 2 || class_digit == 5 ? class_digit : 4U);
+        put_enhanced(&pen, class_digit == 2 || class_digit == 5 ? class_digit : 4, 0, 0);
 }
 
 /* ---- reading ---- */
@@ -308,9 +329,10 @@ uint16_t reply_name_code(enum reply_name name)
 static enum result add_reply_line(struct bytes *into, const char *head, struct slice text)
 {
     char line[LIMIT_REPLY_TEXT + 64];
+    struct pen pen = pen_on(line, sizeof line);
 
-    (void)snprintf(line, sizeof line, "%s%.*s", head, (int)text.length,
-                   text.data ? text.data : "");
+    pen_text(&pen, head);
+    pen_slice(&pen, text);
     /* What we say is printable; should an argument not be, the reply is still a reply. */
     for (char *at = line; *at; at++)
         if ((unsigned char)*at < 0x20 || *at == 0x7f)
@@ -321,13 +343,10 @@ static enum result add_reply_line(struct bytes *into, const char *head, struct s
 enum result reply_add(struct bytes *into, const struct reply *reply)
 {
     char head[32];
+    struct pen pen = pen_on(head, sizeof head);
 
-    if (reply->enhanced.class_digit)
-        (void)snprintf(head, sizeof head, "%u %u.%u.%u ", reply->code,
-                       reply->enhanced.class_digit, reply->enhanced.subject,
-                       reply->enhanced.detail);
-    else
-        (void)snprintf(head, sizeof head, "%u ", reply->code);
+    put_codes(&pen, reply);
+    pen_byte(&pen, ' ');
     return add_reply_line(into, head, slice_of(reply->text));
 }
 

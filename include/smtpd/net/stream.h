@@ -52,6 +52,9 @@ void stream_start(struct stream *stream, const struct stream_events *events, voi
  * KiB are unsent now: the bytes are taken all the same, but write no more before
  * on_drained. A broken stream takes everything silently; on_closed tells. */
 enum result stream_write(struct stream *stream, struct slice bytes);
+/* The same for two parts that belong together: they leave in one segment where they can. */
+enum result stream_write_both(struct stream *stream, struct slice first,
+                              struct slice second);
 size_t stream_unsent(const struct stream *stream);
 void stream_pause(struct stream *stream); /* no on_bytes (the kernel's buffer fills) */
 void stream_resume(struct stream *stream);

@@ -15,7 +15,7 @@ enum {
     OFFSET_AGE_MS = 10000,
     STEP_MS = 60000,
     FIRST_HEAP = 64,
-    DEFERRED_ROUNDS = 3,
+
     LAST_TURNS = 1000
 };
 
@@ -230,7 +230,7 @@ static void on_check(uv_check_t *check)
 {
     struct loop *loop = check->data;
 
-    for (int round = 0; round < DEFERRED_ROUNDS && loop->deferred.count > 0; round++)
+    for (int round = 0; round < LOOP_DEFERRED_ROUNDS && loop->deferred.count > 0; round++)
         run_deferred(loop);
     if (loop->deferred.count == 0)
         (void)uv_idle_stop(&loop->uv_idle);

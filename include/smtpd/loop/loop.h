@@ -50,8 +50,11 @@ void timer_start(struct timer *timer, int64_t delay_ms); /* again: moves it */
 void timer_cancel(struct timer *timer);
 bool timer_is_waiting(const struct timer *timer);
 
-/* Work for the next turn of the loop: how a failure known at once is still delivered "from
- * the loop, never inside the starting call". */
+/* Work for the end of this turn of the loop, when all callers have returned: how a failure
+ * known at once is still delivered "from the loop, never inside the starting call". What
+ * deferred work defers comes in the same turn too, for LOOP_DEFERRED_ROUNDS rounds; then the
+ * sockets and timers go first. */
+enum { LOOP_DEFERRED_ROUNDS = 3 };
 struct deferred {
     struct link link;
     loop_fn *fn;

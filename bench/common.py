@@ -8,10 +8,11 @@ import subprocess
 import tempfile
 import time
 
+from account import Account, cpu_seconds, pss_kb  # noqa: F401 (others import them from here)
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)
 TOOLS = os.path.join(ROOT, "build", "tools")
-TICK = os.sysconf("SC_CLK_TCK")
 
 
 def tool(name):
@@ -40,69 +41,32 @@ def listens(port):
         return False
 
 
-def family(pid):
-    """A process and all that live below it."""
-    pids, new = {pid}, {pid}
-    while new:
-        found = set()
-        for entry in os.listdir("/proc"):
-            if not entry.isdigit():
-                continue
-            try:
-                with open(f"/proc/{entry}/stat") as file:
-                    parent = int(file.read().rsplit(")", 1)[1].split()[1])
-            except OSError:
-                continue
-            if parent in new and int(entry) not in pids:
-                found.add(int(entry))
-        pids |= found
-        new = found
-    return pids
-
-
-def cpu_seconds(pid):
-    """user+sys of the family, its dead children included."""
-    total = 0
-    for one in family(pid):
-        try:
-            with open(f"/proc/{one}/stat") as file:
-                total += sum(int(x) for x in file.read().rsplit(")", 1)[1].split()[11:15])
-        except OSError:
-            continue
-    return total / TICK
-
-
-def pss_kb(pid):
-    total = 0
-    for one in family(pid):
-        try:
-            with open(f"/proc/{one}/smaps_rollup") as file:
-                total += next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
-        except (OSError, StopIteration):
-            continue
-    return total
-
-
 class Sink:
-    """smtp-sink; its counter is what has arrived."""
+    """smtp-sink, which takes everything."""
 
     def __init__(self):
         self.port = free_port()
+        self.account = Account("sink")
         user = ["-u", "nobody"] if os.getuid() == 0 else []
         self.process = subprocess.Popen([tool("smtp-sink"), *user, f"inet:127.0.0.1:{self.port}",
                                          "1024"], stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
+                                        stderr=subprocess.DEVNULL,
+                                        preexec_fn=self.account.enter)
+        self.account.pid = self.process.pid
         wait_for(lambda: listens(self.port))
 
     def close(self):
         self.process.kill()
         self.process.wait()
+        self.account.close()
 
 
-def source(port, count, size, sessions):
-    subprocess.run([tool("smtp-source"), "-d", "-s", str(sessions), "-m", str(count), "-l",
-                    str(size), "-f", "sender@bench.test", "-t", "recipient@bench.test",
-                    f"inet:127.0.0.1:{port}"], check=True, stdout=subprocess.DEVNULL)
+def source(port, count, size, sessions, reuse=True, enter=None, timeout=None):
+    """smtp-source; without `reuse` each message has a connection of its own."""
+    subprocess.run([tool("smtp-source"), *(["-d"] if reuse else []), "-s", str(sessions), "-m",
+                    str(count), "-l", str(size), "-f", "sender@bench.test", "-t",
+                    "recipient@bench.test", f"inet:127.0.0.1:{port}"], check=True,
+                   stdout=subprocess.DEVNULL, preexec_fn=enter, timeout=timeout)
 
 
 class Smtpd:
@@ -149,10 +113,15 @@ connections = 100
                                stderr=subprocess.DEVNULL)
                 file.write(f'[[dkim]]\ndomain = "bench.test"\nselector = "s"\n'
                            f'key = "{self.folder}/bench.test/s.key"\n')
+        self.account = Account("smtpd")
         self.process = subprocess.Popen([binary, "run", "--config", self.config],
-                                        stdout=subprocess.DEVNULL)
-        wait_for(lambda: listens(self.port) and
-                 os.path.exists(self.folder + "/data/control.sock"))
+                                        stdout=subprocess.DEVNULL, preexec_fn=self.account.enter)
+        self.account.pid = self.process.pid
+        wait_for(lambda: self.process.poll() is not None or
+                 (listens(self.port) and os.path.exists(self.folder + "/data/control.sock")), 30)
+        if self.process.poll() is not None:
+            self.account.close()
+            raise RuntimeError(f"smtpd does not start: see {self.folder}/log")
 
     def prepare(self):
         """What must stand in the folder before the start."""
@@ -171,4 +140,5 @@ connections = 100
     def close(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
+        self.account.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -13,10 +13,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+enum { PATH_TEXT = 4096 };
 enum { PAGE_HEADER = 16, CHUNK_LEAST = 496, CHUNK_MOST = 65520 };
 
 static const uint64_t MAP_FIRST = UINT64_C(1) << 40;
@@ -66,8 +69,10 @@ enum result store_translate(struct store *store, int code, uint64_t bytes)
 
 /* ---- opening ---- */
 
-static int open_map(struct store *store, uint64_t map_bytes)
+static int open_map(struct store *store, const char *path, unsigned flags)
 {
+    uint64_t map_bytes = store->map_bytes ? store->map_bytes : MAP_FIRST;
+
     for (;;) {
         int code = mdb_env_create(&store->env);
 
@@ -75,7 +80,7 @@ static int open_map(struct store *store, uint64_t map_bytes)
             return code;
         if ((code = mdb_env_set_maxdbs(store->env, STORE_TABLES)) == 0 &&
             (code = mdb_env_set_mapsize(store->env, (size_t)map_bytes)) == 0)
-            code = mdb_env_open(store->env, store->directory, ENV_FLAGS, 0600);
+            code = mdb_env_open(store->env, path, ENV_FLAGS | flags, 0600);
         if (code == 0) {
             store->map_bytes = map_bytes;
             return 0;
@@ -248,7 +253,7 @@ static int raise_format(struct store *store, MDB_txn *txn, uint64_t version)
     return version == STORE_FORMAT ? 0 : mdb_put(txn, store->meta, &key, &data, 0);
 }
 
-static int prepare(struct store *store, uint64_t *version, uint64_t *first_id)
+static int make_tables(struct store *store, uint64_t *version, uint64_t *first_id)
 {
     MDB_txn *txn;
     int code = mdb_txn_begin(store->env, NULL, 0, &txn);
@@ -261,7 +266,43 @@ static int prepare(struct store *store, uint64_t *version, uint64_t *first_id)
         mdb_txn_abort(txn);
         return code;
     }
-    if ((code = mdb_txn_commit(txn)))
+    return mdb_txn_commit(txn);
+}
+
+/* LMDB writes the first pages of a new file without a sync. When the power goes before its
+ * first commit they may be torn, and the file is refused for ever. So a file is made beside
+ * its place, and gets its name when it is complete and synced. */
+static int make_file(struct store *store)
+{
+    char path[PATH_TEXT];
+    char made[PATH_TEXT];
+    struct stat status;
+    uint64_t version;
+    uint64_t first_id;
+    int length = snprintf(path, sizeof path, "%s/data.mdb", store->directory);
+    int code;
+
+    if (length < 0 || (size_t)length >= sizeof path - sizeof ".new")
+        return ENAMETOOLONG;
+    if (stat(path, &status) == 0 && status.st_size > 0)
+        return 0;
+    (void)snprintf(made, sizeof made, "%s/data.mdb.new", store->directory);
+    if (unlink(made) != 0 && errno != ENOENT)
+        return errno;
+    if ((code = open_map(store, made, MDB_NOSUBDIR | MDB_NOLOCK)))
+        return code;
+    code = make_tables(store, &version, &first_id);
+    store_env_close(store);
+    if (code)
+        return code;
+    return rename(made, path) == 0 ? 0 : errno;
+}
+
+static int prepare(struct store *store, uint64_t *version, uint64_t *first_id)
+{
+    int code = make_tables(store, version, first_id);
+
+    if (code || !is_known(*version))
         return code;
     if (*version != STORE_FORMAT)
         log_message(LOG_NOTICE, "queue.format_raised",
@@ -275,8 +316,10 @@ static int prepare(struct store *store, uint64_t *version, uint64_t *first_id)
 enum result store_env_open(struct store *store, uint64_t *first_id, struct fault *fault)
 {
     uint64_t version = STORE_FORMAT;
-    int code = open_map(store, store->map_bytes ? store->map_bytes : MAP_FIRST);
+    int code = make_file(store);
 
+    if (code == 0)
+        code = open_map(store, store->directory, 0);
     if (code == 0)
         code = prepare(store, &version, first_id);
     if (code) {

@@ -315,6 +315,35 @@ static void what_is_no_folder_or_no_queue_is_refused_with_its_name(void **state)
     assert_non_null(strstr(world->fault.text, world->folder));
 }
 
+/* LMDB's first pages are written without a sync: torn, they are refused for ever. */
+static void a_file_has_its_name_only_when_it_is_complete(void **state)
+{
+    struct world *world = *state;
+    char made[WORLD_PATH + 32];
+    char path[WORLD_PATH + 32];
+    FILE *file;
+
+    world_close(world);
+    world_remove(world, "data.mdb");
+    (void)snprintf(path, sizeof path, "%s/data.mdb", world->folder);
+    (void)snprintf(made, sizeof made, "%s/data.mdb.new", world->folder);
+    world_fail_commits(EIO, 0, 1);
+    assert_int_equal(world_try_open(world, 0), RESULT_IO);
+    assert_int_not_equal(access(path, F_OK), 0);
+    assert_int_equal(access(made, F_OK), 0);
+
+    file = fopen(made, "w"); /* what a power cut leaves of it */
+    assert_non_null(file);
+    for (int i = 0; i < 2 * DISK_BLOCK; i++)
+        (void)fputc('x', file);
+    (void)fclose(file);
+    world_open(world, 0);
+    assert_int_not_equal(access(made, F_OK), 0);
+    assert_int_equal(world_accept(world, 1, 1, SLICE("body")), RESULT_OK);
+    world_reopen(world);
+    assert_true(world_has_body(world, 1, SLICE("body")));
+}
+
 /* ---- the map ---- */
 
 static void a_map_that_the_process_may_not_have_is_halved_until_it_fits(void **state)
@@ -453,6 +482,7 @@ int main(void)
         RUN_ENV(bodies_are_cut_as_the_file_says_not_as_the_page_would),
         RUN_ENV(a_chunk_size_that_no_program_wrote_is_refused),
         RUN_ENV(what_is_no_folder_or_no_queue_is_refused_with_its_name),
+        RUN_ENV(a_file_has_its_name_only_when_it_is_complete),
         RUN_ENV(a_map_that_the_process_may_not_have_is_halved_until_it_fits),
         RUN_ENV(free_space_is_what_the_disk_has_but_no_more_than_the_map),
         RUN_ENV(mail_takes_free_space_at_once_and_removed_mail_gives_it_back),

@@ -1,12 +1,10 @@
-/* The queue over HTTP: list in pages, one message with the reasons why it waits, and the
- * summary by domain that needs no disk. */
+/* The queue over HTTP: list in pages, one message with the reasons why it waits. */
 #include "request.h"
 #include "selection.h"
 #include "why.h"
 #include "smtpd/base/memory.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 struct listing {
@@ -217,55 +215,4 @@ void queue_handle_show(struct request *request)
     listing->is_one_message = true;
     listing->limit = SIZE_MAX; /* the groups of one message: bounded by its recipients */
     listing_start(listing);
-}
-
-/* ---- summary ---- */
-
-enum { SUMMARY_MAX = 1000 };
-
-static int by_count(const void *a, const void *b)
-{
-    size_t left = domain_queue_count(*(struct domain_queue *const *)a);
-    size_t right = domain_queue_count(*(struct domain_queue *const *)b);
-
-    return (left < right) - (left > right);
-}
-
-void queue_handle_summary(struct request *request)
-{
-    struct queue *queue = request->rooms->queue;
-    json_t *lanes = json_array();
-    struct queue_statistics statistics;
-    struct domain_queue **all;
-    struct domain_queue *next;
-    size_t position = 0;
-    size_t count = 0;
-
-    queue_statistics(queue, &statistics);
-    all = NEW_ARRAY(struct domain_queue *, statistics.domain_queues + 1);
-    while (count < statistics.domain_queues &&
-           (next = queue_next_domain_queue(queue, &position)))
-        all[count++] = next;
-    qsort(all, count, sizeof(struct domain_queue *),
-          by_count); /* NOLINT: pointers on purpose */
-    for (size_t i = 0; i < count && i < SUMMARY_MAX; i++) {
-        struct why why = {0};
-
-        if (domain_queue_count(all[i]) == 0)
-            break;
-        deliver_why(request->rooms->deliver, domain_queue_lane(all[i]), &why);
-        (void)json_array_append_new(
-            lanes, json_pack("{s:o,s:I,s:I,s:I,s:s,s:o,s:I}", "lane",
-                             request_text(domain_queue_lane(all[i])), "groups",
-                             (json_int_t)domain_queue_count(all[i]), "held",
-                             (json_int_t)domain_queue_held_count(all[i]), "oldest_ms",
-                             (json_int_t)domain_queue_oldest_ms(all[i]), "why",
-                             why_name(why.kind), "text", request_text(why.text), "until_ms",
-                             (json_int_t)why.until_ms));
-    }
-    memory_free(all);
-    request_answer(request, MHD_HTTP_OK,
-                   json_pack("{s:o,s:I,s:b}", "lanes", lanes, "lane_count",
-                             (json_int_t)statistics.domain_queues, "is_rebuilding",
-                             (int)statistics.is_rebuilding));
 }

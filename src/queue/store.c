@@ -20,6 +20,8 @@ static const int64_t TICK_US = 1000000;
 static const int64_t MINUTE_US = 60000000;
 static const int64_t MEASURE_US = 50000;
 
+enum { TELL_A_TURN = 50 };
+
 static int64_t now_us(void)
 {
     struct timespec now;
@@ -274,22 +276,37 @@ static void *run_thread(void *argument)
 
 /* ---- the loop's side ---- */
 
+/* A commit may hold thousands of results of attempts, each with its line of the log: they are
+ * told in portions, in order, with the loop's other work between. */
+static void tell_some(void *owner)
+{
+    struct store *store = owner;
+
+    for (int i = 0; i < TELL_A_TURN; i++) {
+        struct link *link = list_pop_front(&store->handed);
+        struct store_op *op;
+
+        if (!link)
+            return;
+        op = CONTAINER_OF(link, struct store_op, link);
+        op->on_end(op->owner, op);
+    }
+    if (store->handed.count > 0)
+        loop_defer(store->loop, &store->tell, tell_some, store);
+}
+
 static void on_ended(void *owner)
 {
     struct store *store = owner;
-    struct list ended;
+    bool is_telling = store->handed.count > 0;
     struct link *link;
 
-    list_init(&ended);
     (void)pthread_mutex_lock(&store->lock);
     while ((link = list_pop_front(&store->ended)))
-        list_push_back(&ended, link);
+        list_push_back(&store->handed, link);
     (void)pthread_mutex_unlock(&store->lock);
-    while ((link = list_pop_front(&ended))) {
-        struct store_op *op = CONTAINER_OF(link, struct store_op, link);
-
-        op->on_end(op->owner, op);
-    }
+    if (!is_telling)
+        tell_some(store);
 }
 
 void store_submit(struct store *store, struct store_op *op)
@@ -391,6 +408,7 @@ enum result store_open(const struct store_settings *settings, struct store **ope
     histogram_init(&store->numbers.batch, &histogram_items);
     list_init(&store->pending);
     list_init(&store->ended);
+    list_init(&store->handed);
     list_init(&store->taken);
     init_locks(store);
     atomic_init(&store->references, 1);
@@ -422,6 +440,7 @@ void store_close(struct store *store)
         (void)pthread_cond_wait(&store->idle, &store->lock);
     (void)pthread_mutex_unlock(&store->lock);
     waker_free(store->waker);
+    deferred_cancel(store->loop, &store->tell);
     store_env_close(store);
     store_drop(store);
 }

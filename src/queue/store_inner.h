@@ -21,6 +21,8 @@ enum {
 struct store {
     struct loop *loop;
     struct waker *waker;
+    struct list handed;   /* the loop's own: ended, and not told yet */
+    struct deferred tell; /* the rest of them */
     char *directory;
     MDB_env *env;
     MDB_dbi envelope;

@@ -15,7 +15,7 @@
 
 /* What is done in one turn of the loop takes a fraction of a millisecond. A sweep over many
  * domain queues is many short ones. */
-enum { DUE_A_TURN = 32, EXPIRY_SCAN = 1024 };
+enum { DUE_A_TURN = 32, EXPIRY_SCAN = 1024, OLDEST_SCAN = 1 << 20 };
 enum { SWEEP_MS = 1000, SWEEP_STEP_MS = 20, SWEEP_QUEUES = 500 };
 enum { CLOCK_LOOK_MS = 10000 };
 
@@ -180,53 +180,89 @@ static void on_timer(void *owner)
 
 /* ---- domain queues ---- */
 
-/* lane NUL tenant NUL priority; no tenant differs from an empty one. */
-static char *key_new(const struct waiting_key *key, size_t *length)
-{
-    size_t lane = strlen(key->lane);
-    size_t tenant = key->tenant ? strlen(key->tenant) + 1 : 0;
-    char *text = memory_new(lane + 1 + tenant + 1);
+/* lane NUL tenant NUL priority; no tenant differs from an empty one. Names have bounds far
+ * below this. */
+enum { KEY_BYTES = LANE_TEXT + LIMIT_USER_NAME + 4 };
 
-    memcpy(text, key->lane, lane);
-    text[lane] = 0;
-    if (key->tenant)
-        memcpy(text + lane + 1, key->tenant, tenant);
-    text[lane + 1 + tenant] = (char)key->priority;
-    *length = lane + 1 + tenant + 1;
-    return text;
+static struct slice key_of(const struct waiting_key *key, char memory[KEY_BYTES])
+{
+    size_t lane = strnlen(key->lane, LANE_TEXT);
+    size_t tenant = key->tenant ? strnlen(key->tenant, LIMIT_USER_NAME) + 1 : 0;
+
+    memcpy(memory, key->lane, lane);
+    memory[lane] = 0;
+    if (tenant)
+        memcpy(memory + lane + 1, key->tenant, tenant - 1);
+    memory[lane + tenant] = 0;
+    memory[lane + 1 + tenant] = (char)key->priority;
+    return (struct slice){memory, lane + 1 + tenant + 1};
+}
+
+static struct slice lane_of(const struct domain_queue *domain_queue)
+{
+    return slice_of(domain_queue->key);
+}
+
+static void join_lane(struct domain_queue *domain_queue)
+{
+    struct map *by_lane = domain_queue->waiting->by_lane;
+    struct domain_queue *other = map_get(by_lane, lane_of(domain_queue));
+
+    if (!other) {
+        domain_queue->lane_next = domain_queue->lane_before = domain_queue;
+        CHECK(map_set(by_lane, lane_of(domain_queue), domain_queue) == RESULT_OK);
+        return;
+    }
+    domain_queue->lane_next = other->lane_next;
+    domain_queue->lane_before = other;
+    other->lane_next->lane_before = domain_queue;
+    other->lane_next = domain_queue;
+}
+
+static void leave_lane(struct domain_queue *domain_queue)
+{
+    struct map *by_lane = domain_queue->waiting->by_lane;
+
+    if (domain_queue->lane_next == domain_queue) {
+        (void)map_remove(by_lane, lane_of(domain_queue));
+        return;
+    }
+    domain_queue->lane_before->lane_next = domain_queue->lane_next;
+    domain_queue->lane_next->lane_before = domain_queue->lane_before;
+    CHECK(map_set(by_lane, lane_of(domain_queue), domain_queue->lane_next) == RESULT_OK);
+}
+
+static void grow(struct waiting *waiting)
+{
+    if (waiting->count < waiting->capacity)
+        return;
+    waiting->capacity = waiting->capacity ? waiting->capacity * 2 : 64;
+    waiting->all =
+        memory_resize(waiting->all, waiting->capacity * sizeof(struct domain_queue *));
+    waiting->timers =
+        memory_resize(waiting->timers, waiting->capacity * sizeof(struct domain_queue *));
 }
 
 static struct domain_queue *find_or_make(struct waiting *waiting,
                                          const struct waiting_key *key)
 {
-    size_t length;
-    char *text = key_new(key, &length);
-    size_t lane = strlen(key->lane);
-    struct domain_queue *domain_queue =
-        map_get(waiting->by_key, (struct slice){text, length});
+    char memory[KEY_BYTES];
+    struct slice text = key_of(key, memory);
+    struct domain_queue *domain_queue = map_get(waiting->by_key, text);
 
-    if (domain_queue || waiting->count >= waiting->most_queues) {
-        memory_free(text);
+    if (domain_queue || waiting->count >= waiting->most_queues)
         return domain_queue;
-    }
-    domain_queue = memory_new(sizeof *domain_queue + lane + 1);
-    memcpy(domain_queue->lane, key->lane, lane);
+    domain_queue = memory_new(sizeof *domain_queue + text.length);
+    memcpy(domain_queue->key, text.data, text.length);
+    domain_queue->key_length = text.length;
     domain_queue->waiting = waiting;
-    domain_queue->key = text;
-    domain_queue->key_length = length;
-    domain_queue->tenant = key->tenant ? text + lane + 1 : NULL;
+    domain_queue->tenant = key->tenant ? domain_queue->key + strlen(key->lane) + 1 : NULL;
     domain_queue->priority = key->priority;
     domain_queue->position = waiting->count;
     domain_queue->empty_since_ms = loop_now_ms(waiting->loop);
-    CHECK(map_set(waiting->by_key, (struct slice){text, length}, domain_queue) ==
-          RESULT_OK);
-    if (waiting->count == waiting->capacity) {
-        waiting->capacity = waiting->capacity ? waiting->capacity * 2 : 64;
-        waiting->all =
-            memory_resize(waiting->all, waiting->capacity * sizeof(struct domain_queue *));
-        waiting->timers = memory_resize(waiting->timers,
-                                        waiting->capacity * sizeof(struct domain_queue *));
-    }
+    CHECK(map_set(waiting->by_key, text, domain_queue) == RESULT_OK);
+    join_lane(domain_queue);
+    grow(waiting);
     waiting->all[waiting->count++] = domain_queue;
     return domain_queue;
 }
@@ -234,7 +270,6 @@ static struct domain_queue *find_or_make(struct waiting *waiting,
 static void domain_queue_free(struct domain_queue *domain_queue)
 {
     heap_fini(&domain_queue->heap);
-    memory_free(domain_queue->key);
     memory_free(domain_queue);
 }
 
@@ -248,6 +283,7 @@ static void forget(struct domain_queue *domain_queue)
     timer_remove(domain_queue);
     waiting->all[domain_queue->position] = last;
     last->position = domain_queue->position;
+    leave_lane(domain_queue);
     (void)map_remove(waiting->by_key,
                      (struct slice){domain_queue->key, domain_queue->key_length});
     domain_queue_free(domain_queue);
@@ -323,23 +359,16 @@ void waiting_add(struct waiting *waiting, const struct waiting_key *key,
 
 struct domain_queue *waiting_find(struct waiting *waiting, const struct waiting_key *key)
 {
-    size_t length;
-    char *text = key_new(key, &length);
-    struct domain_queue *domain_queue =
-        map_get(waiting->by_key, (struct slice){text, length});
+    char memory[KEY_BYTES];
 
-    memory_free(text);
-    return domain_queue;
+    return map_get(waiting->by_key, key_of(key, memory));
 }
 
 struct domain_queue *waiting_find_lane(struct waiting *waiting, const char *lane)
 {
     struct domain_queue *plain = waiting_find(waiting, &(struct waiting_key){.lane = lane});
 
-    for (size_t i = 0; !plain && i < waiting->count; i++)
-        if (strcmp(waiting->all[i]->lane, lane) == 0)
-            plain = waiting->all[i];
-    return plain;
+    return plain ? plain : map_get(waiting->by_lane, slice_of(lane));
 }
 
 struct domain_queue *waiting_next(struct waiting *waiting, size_t *position)
@@ -423,6 +452,7 @@ struct waiting *waiting_new(struct loop *loop, struct queue *queue, size_t most_
     waiting->queue = queue;
     waiting->most_queues = most_queues;
     waiting->by_key = map_new(most_queues);
+    waiting->by_lane = map_new(most_queues);
     waiting->leased = map_new(LIMIT_LEASED_GROUPS);
     waiting->changing = map_new(LIMIT_LEASED_GROUPS);
     waiting->oldest_s = waiting->sweep_oldest_s = UINT32_MAX;
@@ -448,6 +478,7 @@ void waiting_free(struct waiting *waiting)
         domain_queue_free(waiting->all[i]);
     heap_fini(&waiting->overflow);
     map_free(waiting->by_key);
+    map_free(waiting->by_lane);
     map_free(waiting->leased);
     map_free(waiting->changing);
     memory_free(waiting->all);
@@ -491,7 +522,7 @@ struct queue *domain_queue_owner(const struct domain_queue *domain_queue)
 
 const char *domain_queue_lane(const struct domain_queue *domain_queue)
 {
-    return domain_queue->lane;
+    return domain_queue->key;
 }
 
 size_t domain_queue_count(const struct domain_queue *domain_queue)
@@ -520,12 +551,13 @@ void domain_queue_attach(struct domain_queue *domain_queue, void *attachment)
 }
 
 /* Taking the oldest leaves a bound that is too early: a full pass finds the truth, and pays
- * for itself, since it runs only when somebody wants to know after such a taking. */
+ * for itself, since it runs only when somebody wants to know after such a taking. Where it
+ * would hold the loop for milliseconds the bound stands. */
 static uint32_t find_oldest(struct domain_queue *domain_queue)
 {
     const struct heap *heap = &domain_queue->heap;
 
-    if (domain_queue->is_oldest_exact || heap->count == 0)
+    if (domain_queue->is_oldest_exact || heap->count == 0 || heap->count > OLDEST_SCAN)
         return domain_queue->oldest_s;
     domain_queue->oldest_s = UINT32_MAX;
     for (size_t i = 0; i < heap->count; i++)

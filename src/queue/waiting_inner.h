@@ -25,15 +25,17 @@ struct domain_queue {
     uint32_t held;      /* entries that an operator holds */
     const char *tenant; /* or NULL */
     void *attachment;
-    char *key;
+    struct domain_queue *lane_next; /* a ring of those of this lane */
+    struct domain_queue *lane_before;
     size_t key_length;
-    char lane[];
+    char key[]; /* its lane, NUL, and the rest: see waiting.c */
 };
 
 struct waiting {
     struct loop *loop;
     struct queue *queue;
     struct map *by_key;
+    struct map *by_lane; /* one of each ring */
     struct domain_queue **all;
     size_t count;
     size_t capacity;

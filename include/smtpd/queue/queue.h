@@ -114,8 +114,8 @@ size_t
 domain_queue_count(const struct domain_queue *domain_queue); /* waiting, not leased */
 size_t domain_queue_due_count(const struct domain_queue *domain_queue,
                               size_t most); /* due now, counted up to most */
-int64_t domain_queue_oldest_ms(
-    const struct domain_queue *domain_queue); /* arrival, wall; 0: empty */
+/* Arrival, wall; 0: empty. Above a million groups it may be too early: that of one which left. */
+int64_t domain_queue_oldest_ms(const struct domain_queue *domain_queue);
 void *domain_queue_attachment(const struct domain_queue *domain_queue);
 void domain_queue_attach(struct domain_queue *domain_queue,
                          void *attachment); /* NULL: none */

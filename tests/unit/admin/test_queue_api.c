@@ -1,4 +1,4 @@
-/* The queue over the socket: pages, one message, changes, the summary. */
+/* The queue over the socket: pages, one message, changes. */
 #include "admin_world.h"
 
 /* ---- list ---- */
@@ -520,44 +520,10 @@ TEST(queue_api, a_retry_without_a_lane_or_with_an_over_long_one_is_still_made)
     assert_int_equal(world_woken_count, 0);
 }
 
-/* ---- summary ---- */
-
-TEST(queue_api, the_summary_has_the_fullest_lanes_first_with_what_holds_them)
-{
-    struct world *world = *state;
-    const json_t *lanes;
-    const json_t *one;
-
-    (void)world_send(world,
-                     &(struct world_mail){.recipients = {"a@one.test"}, .age_ms = 3600000});
-    for (int i = 0; i < 3; i++)
-        (void)world_send_to(world, "a@two.test");
-    (void)world_send_to(world, "a@one.test");
-    (void)world_send_to(world, "a@three.test");
-    world_why_lane = "one.test";
-    world_why = (struct why){WHY_DNS, "", "no answer", 777};
-    assert_int_equal(world_get(world, "/v1/summary"), 200);
-    lanes = json_object_get(world->json, "lanes");
-    assert_int_equal(json_array_size(lanes), 3);
-    assert_int_equal(world_number(world->json, "lane_count"), 3);
-    assert_string_equal(world_text(json_array_get(lanes, 0), "lane"), "two.test");
-    assert_int_equal(world_number(json_array_get(lanes, 0), "groups"), 3);
-    assert_string_equal(world_text(json_array_get(lanes, 0), "why"), "scheduled");
-    one = json_array_get(lanes, 1);
-    assert_string_equal(world_text(one, "lane"), "one.test");
-    assert_int_equal(world_number(one, "groups"), 2);
-    assert_string_equal(world_text(one, "why"), "dns");
-    assert_string_equal(world_text(one, "text"), "no answer");
-    assert_int_equal(world_number(one, "until_ms"), 777);
-    assert_true(loop_wall_ms(world->loop) - world_number(one, "oldest_ms") >= 3590000);
-}
-
-TEST(queue_api, an_empty_queue_has_an_empty_summary)
+TEST(queue_api, an_empty_queue_has_an_empty_list)
 {
     struct world *world = *state;
 
-    assert_int_equal(world_get(world, "/v1/summary"), 200);
-    assert_int_equal(json_array_size(json_object_get(world->json, "lanes")), 0);
     assert_int_equal(world_get(world, "/v1/queue"), 200);
     assert_int_equal(world_count(world), 0);
 }
@@ -586,8 +552,7 @@ int main(void)
         WITH_WORLD(what_is_no_change_changes_nothing),
         WITH_WORLD(a_number_that_no_group_has_is_not_taken_for_another),
         WITH_WORLD(a_retry_without_a_lane_or_with_an_over_long_one_is_still_made),
-        WITH_WORLD(the_summary_has_the_fullest_lanes_first_with_what_holds_them),
-        WITH_WORLD(an_empty_queue_has_an_empty_summary),
+        WITH_WORLD(an_empty_queue_has_an_empty_list),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

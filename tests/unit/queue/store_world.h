@@ -18,7 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WORLD_OPS = 64, WORLD_PATH = 256, WORLD_WAIT_MS = 10000 };
+enum { WORLD_OPS = 600, WORLD_PATH = 256, WORLD_WAIT_MS = 10000 };
 
 struct world;
 

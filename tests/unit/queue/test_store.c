@@ -52,6 +52,80 @@ static void all_that_waits_is_one_commit_and_ends_in_its_order(void **state)
     }
 }
 
+/* Counts its turns, and how much was told between two of them. */
+struct onlooker {
+    struct world *world;
+    struct deferred turn;
+    size_t told;
+    size_t most;
+    size_t turns;
+};
+
+static void look(void *owner)
+{
+    struct onlooker *onlooker = owner;
+    struct world *world = onlooker->world;
+    size_t more = world->end_count - onlooker->told;
+
+    onlooker->told = world->end_count;
+    onlooker->turns += more > 0;
+    if (more > onlooker->most)
+        onlooker->most = more;
+    loop_defer(world->loop, &onlooker->turn, look, onlooker);
+}
+
+static void
+a_large_batch_is_told_in_portions_with_the_loops_other_work_between(void **state)
+{
+    struct world *world = *state;
+    struct onlooker onlooker = {.world = world};
+    struct world_op *last = NULL;
+
+    world_shut_gate(world, world_message(world, 1, 1, SLICE("first")));
+    for (uint64_t id = 2; id < 580; id++) {
+        last = world_message(world, id, 1, SLICE("body"));
+        world_submit(world, last);
+    }
+    look(&onlooker);
+    world_open_gate(world);
+    world_wait(world, last);
+    loop_run_for(world->loop, 1);
+    deferred_cancel(world->loop, &onlooker.turn);
+    assert_int_equal(world_numbers(world).batch_last, 578);
+    assert_int_equal(onlooker.told, 579);
+    assert_in_range(onlooker.most, 1, 50);
+    for (uint64_t i = 0; i < 579; i++)
+        assert_int_equal(world->ended[i], i + 1);
+}
+
+static void stop_at_the_first_portion(void *owner)
+{
+    struct onlooker *onlooker = owner;
+    struct world *world = onlooker->world;
+
+    if (world->end_count > 1)
+        loop_stop(world->loop);
+    else
+        loop_defer(world->loop, &onlooker->turn, stop_at_the_first_portion, onlooker);
+}
+
+static void a_store_closes_while_it_tells(void **state)
+{
+    struct world *world = *state;
+    struct onlooker onlooker = {.world = world};
+
+    world_shut_gate(world, world_message(world, 1, 1, SLICE("first")));
+    for (uint64_t id = 2; id < 580; id++)
+        world_submit(world, world_message(world, id, 1, SLICE("body")));
+    world_open_gate(world);
+    stop_at_the_first_portion(&onlooker);
+    loop_run(world->loop);
+    world_reopen(world); /* nobody is told after that */
+    loop_run_for(world->loop, 5);
+    assert_in_range(world->end_count, 2, 578);
+    assert_true(world_has_group(world, 579, 0, "g0"));
+}
+
 static void operations_of_one_batch_see_those_before_them(void **state)
 {
     struct world *world = *state;
@@ -304,6 +378,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN_STORE(an_operation_ends_once_from_the_loop_when_it_is_committed),
         RUN_STORE(all_that_waits_is_one_commit_and_ends_in_its_order),
+        RUN_STORE(a_large_batch_is_told_in_portions_with_the_loops_other_work_between),
+        RUN_STORE(a_store_closes_while_it_tells),
         RUN_STORE(operations_of_one_batch_see_those_before_them),
         RUN_STORE(a_batch_ends_behind_the_operation_that_fills_it),
         RUN_STORE(one_operation_above_the_limit_of_a_batch_is_committed_alone),

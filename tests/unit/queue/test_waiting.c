@@ -342,6 +342,43 @@ static void a_domain_queue_that_is_empty_for_an_hour_is_forgotten(void **state)
     assert_non_null(waiting_find_lane(world->waiting, "b.test"));
 }
 
+/* The ring of a lane: whichever of them goes, those that stay are found. */
+static void a_lane_is_found_until_its_last_tenant_is_forgotten(void **state)
+{
+    struct world *world = *state;
+    static const char *const tenants[] = {"a", "b", "c", "d"};
+
+    for (int last = 0; last < 4; last++) {
+        for (int i = 0; i < 4; i++) {
+            struct waiting_key key = {"a.test", tenants[i], 0};
+            struct queue_entry entry = world_entry(world, i == last ? DAY : 0);
+
+            waiting_add(world->waiting, &key, &entry, true);
+        }
+        sim_run(&world->loop, 0);
+        for (int i = 0; i < 4; i++) {
+            struct domain_queue *queue = waiting_find(
+                world->waiting, &(struct waiting_key){"a.test", tenants[i], 0});
+
+            if (i == last)
+                continue;
+            waiting_end_lease(queue, world_take(queue), 0, NULL);
+            domain_queue_rest(queue, 0);
+        }
+        sim_run(&world->loop, HOUR + 2 * SECOND);
+        assert_int_equal(waiting_queue_count(world->waiting), 1);
+        assert_ptr_equal(waiting_find_lane(world->waiting, "a.test"),
+                         waiting_find(world->waiting,
+                                      &(struct waiting_key){"a.test", tenants[last], 0}));
+        sim_run(&world->loop, DAY);
+        waiting_end_lease(waiting_find_lane(world->waiting, "a.test"),
+                          world_take(waiting_find_lane(world->waiting, "a.test")), 0, NULL);
+        domain_queue_rest(waiting_find_lane(world->waiting, "a.test"), 0);
+        sim_run(&world->loop, HOUR + 2 * SECOND);
+        assert_null(waiting_find_lane(world->waiting, "a.test"));
+    }
+}
+
 static void mail_within_the_hour_starts_it_anew(void **state)
 {
     struct world *world = *state;
@@ -500,6 +537,7 @@ int main(void)
         RUN_WAITING(a_walk_meets_every_domain_queue_once),
         RUN_WAITING(an_attachment_stays_until_it_is_taken_off),
         RUN_WAITING(a_domain_queue_that_is_empty_for_an_hour_is_forgotten),
+        RUN_WAITING(a_lane_is_found_until_its_last_tenant_is_forgotten),
         RUN_WAITING(mail_within_the_hour_starts_it_anew),
         RUN_WAITING(what_is_held_or_has_leased_groups_is_not_forgotten),
         RUN_WAITING(nobody_needs_to_hear_of_what_is_forgotten),

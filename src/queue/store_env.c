@@ -284,7 +284,9 @@ static int make_file(struct store *store)
 
     if (length < 0 || (size_t)length >= sizeof path - sizeof ".new")
         return ENAMETOOLONG;
-    if (stat(path, &status) == 0 && status.st_size > 0)
+    /* What cannot be looked at, or is no file, is never replaced: LMDB says what it is. */
+    if (lstat(path, &status) == 0 ? !S_ISREG(status.st_mode) || status.st_size > 0
+                                  : errno != ENOENT)
         return 0;
     (void)snprintf(made, sizeof made, "%s/data.mdb.new", store->directory);
     if (unlink(made) != 0 && errno != ENOENT)

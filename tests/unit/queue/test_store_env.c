@@ -344,6 +344,21 @@ static void a_file_has_its_name_only_when_it_is_complete(void **state)
     assert_true(world_has_body(world, 1, SLICE("body")));
 }
 
+static void what_stands_in_the_place_of_the_file_is_never_replaced(void **state)
+{
+    struct world *world = *state;
+    char path[WORLD_PATH + 32];
+    struct stat status;
+
+    world_close(world);
+    world_remove(world, "data.mdb");
+    (void)snprintf(path, sizeof path, "%s/data.mdb", world->folder);
+    assert_int_equal(symlink("data.mdb", path), 0); /* leads nowhere */
+    assert_int_equal(world_try_open(world, 0), RESULT_IO);
+    assert_int_equal(lstat(path, &status), 0);
+    assert_true(S_ISLNK(status.st_mode));
+}
+
 /* ---- the map ---- */
 
 static void a_map_that_the_process_may_not_have_is_halved_until_it_fits(void **state)
@@ -483,6 +498,7 @@ int main(void)
         RUN_ENV(a_chunk_size_that_no_program_wrote_is_refused),
         RUN_ENV(what_is_no_folder_or_no_queue_is_refused_with_its_name),
         RUN_ENV(a_file_has_its_name_only_when_it_is_complete),
+        RUN_ENV(what_stands_in_the_place_of_the_file_is_never_replaced),
         RUN_ENV(a_map_that_the_process_may_not_have_is_halved_until_it_fits),
         RUN_ENV(free_space_is_what_the_disk_has_but_no_more_than_the_map),
         RUN_ENV(mail_takes_free_space_at_once_and_removed_mail_gives_it_back),

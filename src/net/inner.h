@@ -9,7 +9,7 @@
 
 #include <uv.h>
 
-enum { NET_READ_BUFFER = 65536 };
+enum { NET_READ_BUFFER = 65536, NET_SPARES = 64 };
 
 struct net {
     struct loop *loop;
@@ -21,6 +21,10 @@ struct net {
     struct list streams; /* every handle that libuv still holds */
     /* One for all streams: libuv fills it and calls back before anybody else can. */
     char read_buffer[NET_READ_BUFFER];
+    /* What streams wrote into and no longer need: an idle stream holds nothing, and the next
+     * one that writes allocates nothing. */
+    struct bytes spares[NET_SPARES];
+    unsigned spare_count;
 };
 
 /* socket.c */

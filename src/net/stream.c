@@ -153,6 +153,8 @@ void net_free(struct net *net)
     while ((count = map_next(net->handshakes_by_address, &position, NULL)))
         memory_free(count);
     map_free(net->handshakes_by_address);
+    while (net->spare_count > 0)
+        bytes_fini(&net->spares[--net->spare_count]);
     memory_free(net);
 }
 

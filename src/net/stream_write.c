@@ -5,7 +5,7 @@
 #include "smtpd/base/memory.h"
 #include "stream_inner.h"
 
-enum { FLUSH_AT = 16384, PARTS_MAX = 2, UNSENT_MARK = 65536 };
+enum { FLUSH_AT = 16384, PARTS_MAX = 2, UNSENT_MARK = 65536, SPARE_BYTES = 4096 };
 
 struct write {
     uv_write_t request;
@@ -16,6 +16,29 @@ struct write {
 size_t stream_unsent(const struct stream *stream)
 {
     return stream->out.length + stream->in_flight;
+}
+
+static enum result add_out(struct stream *stream, struct slice bytes)
+{
+    struct net *net = stream->net;
+
+    if (!stream->out.data && net->spare_count > 0 && bytes.length > 0)
+        stream->out = net->spares[--net->spare_count];
+    return bytes_add(&stream->out, bytes);
+}
+
+static void release_out(struct stream *stream)
+{
+    struct net *net = stream->net;
+
+    if (!stream->out.data || stream->out.capacity > SPARE_BYTES ||
+        net->spare_count == NET_SPARES) {
+        bytes_release(&stream->out);
+        return;
+    }
+    bytes_clear(&stream->out);
+    net->spares[net->spare_count++] = stream->out;
+    bytes_init(&stream->out, STREAM_OUT_MAX);
 }
 
 static void tell_drained(struct stream *stream)
@@ -94,7 +117,7 @@ static bool try_write(struct stream *stream, const struct slice *parts, unsigned
         sent -= gone;
         if (i == 0)
             bytes_drop_front(&stream->out, gone);
-        else if (bytes_add(&stream->out, slice_from(parts[i - 1], gone)) != RESULT_OK) {
+        else if (add_out(stream, slice_from(parts[i - 1], gone)) != RESULT_OK) {
             stream_break(stream, RESULT_TOO_LARGE, "too much output is unsent");
             return false;
         }
@@ -113,7 +136,7 @@ void stream_flush(struct stream *stream)
     if (stream->out.length > 0)
         queue_write(stream);
     else
-        bytes_release(&stream->out); /* an idle stream holds nothing */
+        release_out(stream);
 }
 
 static void on_flush(void *owner)
@@ -142,7 +165,7 @@ void stream_take_engine_output(struct stream *stream)
 
     if (output->length == 0)
         return;
-    if (bytes_add(&stream->out, bytes_view(output)) != RESULT_OK)
+    if (add_out(stream, bytes_view(output)) != RESULT_OK)
         stream_break(stream, RESULT_TOO_LARGE, "too much output is unsent");
     bytes_release(output);
     stream_flush_later(stream);
@@ -164,7 +187,7 @@ static enum result write_parts(struct stream *stream, const struct slice *parts,
         (void)try_write(stream, parts, count);
     } else {
         for (unsigned i = 0; i < count && result == RESULT_OK; i++)
-            result = bytes_add(&stream->out, parts[i]);
+            result = add_out(stream, parts[i]);
     }
     return result;
 }

@@ -113,6 +113,7 @@ struct lane {
     struct link link;     /* in its destination, round robin */
     struct link faulty;   /* in deliver->faulty, while something holds it */
     struct link attached; /* in destination->attached, while it names one */
+    struct link expiring; /* in deliver->expiring, while more of it may have expired */
     struct deliver *deliver;
     struct domain_queue *domain_queue;
     struct destination *destination; /* while it has due work there, or the last one */
@@ -178,6 +179,7 @@ struct deliver {
     struct list all_destinations;
     struct map *hosts;
     struct list faulty;
+    struct list expiring;
     struct list attempts;
     struct list loading; /* struct work */
     struct list settling;
@@ -185,6 +187,8 @@ struct deliver {
     struct list stalled; /* destinations */
     struct timer room;   /* for them */
     struct timer sweep;
+    struct timer expiry; /* the next step of its round */
+    size_t expiry_left;  /* lanes of that round; 0: none runs */
     struct deliver_statistics statistics;
     struct busiest *busiest;
     struct {
@@ -239,7 +243,8 @@ void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const cha
 bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 /* What waits behind a fault expires too (G6): some of it; called again and again. */
-void lane_expire_some(struct lane *lane);
+/* At most `most`; how many. */
+size_t lane_expire_some(struct lane *lane, size_t most);
 /* The senders of what waits there are told that it is late: at most so many groups are looked at,
  * each once. */
 void lane_notice_some(struct lane *lane, size_t most);

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SWEEP_ENTRIES = 50, NO_ROOM_MS = 1000 };
+enum { NO_ROOM_MS = 1000 };
 static const int64_t dns_backoff_ms[] = {60000, 300000, 900000};
 
 static struct lane *lane_of(struct deliver *deliver, struct domain_queue *domain_queue)
@@ -31,8 +31,10 @@ static void note_fault(struct lane *lane)
 
     if (is_held_up && !link_is_in_list(&lane->faulty))
         list_push_back(faulty, &lane->faulty);
-    else if (!is_held_up)
-        list_remove(faulty, &lane->faulty);
+    if (is_held_up)
+        return;
+    list_remove(faulty, &lane->faulty);
+    list_remove(&lane->deliver->expiring, &lane->expiring);
 }
 
 /* The queue counts what waits by it. */
@@ -82,6 +84,7 @@ static void lane_forget(struct lane *lane)
         lookup_cancel(lane->lookup);
     lane_attach(lane, NULL);
     list_remove(&deliver->faulty, &lane->faulty);
+    list_remove(&deliver->expiring, &lane->expiring);
     plan_fini(&lane->plan);
     memory_free(lane);
 }
@@ -283,16 +286,17 @@ void lane_on_due(void *owner, struct domain_queue *domain_queue)
 
 /* ---- what waits behind a fault expires too (G6) ---- */
 
-void lane_expire_some(struct lane *lane)
+size_t lane_expire_some(struct lane *lane, size_t most)
 {
     struct destination *destination = lane->destination;
     struct queue_entry entry;
+    size_t count = 0;
 
     if (!lane->was_tried)
-        return;
-    for (int i = 0;
-         i < SWEEP_ENTRIES && domain_queue_take_expired(lane->domain_queue, &entry); i++)
+        return 0;
+    for (; count < most && domain_queue_take_expired(lane->domain_queue, &entry); count++)
         settle_expired(lane, destination, &entry);
+    return count;
 }
 
 /* An attempt would have told them; here there is none. */

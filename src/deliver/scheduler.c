@@ -13,6 +13,9 @@ enum { SWEEP_MS = 5000, SWEEPS_A_MINUTE = 12, SWEEP_LANES = 100, HOSTS_MAX = 100
 /* A sweep looks at so many late groups, 2 us each: an outage with a full queue is no storm of
  * reports. */
 enum { SWEEP_NOTICES = 100 };
+/* Expired ones it takes from a lane, and their settlements at once: what expires goes on between
+ * two sweeps, in steps that leave the loop and the store to the mail that moves. */
+enum { LANE_ENTRIES = 50, STEP_MS = 20, STEP_ENTRIES = 200, STEP_SETTLING = 500 };
 
 int64_t deliver_now(const struct deliver *deliver)
 {
@@ -59,6 +62,64 @@ static void lane_name(void *owner, const char *address, char name[LANE_TEXT])
         (void)snprintf(name, LANE_TEXT, "%s", domain);
 }
 
+/* The next lane that a fault holds, from where the last look ended. */
+static struct lane *next_faulty(struct deliver *deliver)
+{
+    struct link *link = list_pop_front(&deliver->faulty);
+
+    list_push_back(&deliver->faulty, link);
+    return CONTAINER_OF(link, struct lane, faulty);
+}
+
+static bool can_sweep(const struct deliver *deliver)
+{
+    return deliver->faulty.count > 0 && !deliver->is_draining && deliver_has_room(deliver);
+}
+
+static bool can_expire(const struct deliver *deliver, size_t entries)
+{
+    return entries >= LANE_ENTRIES && deliver->settling.count < STEP_SETTLING &&
+           !deliver->is_draining && deliver_has_room(deliver);
+}
+
+static size_t expire_some(struct lane *lane)
+{
+    struct list *expiring = &lane->deliver->expiring;
+    size_t taken = lane_expire_some(lane, LANE_ENTRIES);
+
+    if (taken == LANE_ENTRIES) /* there may be more */
+        list_push_back(expiring, &lane->expiring);
+    return taken;
+}
+
+/* Half for lanes that had more than their share, half for a round over all. */
+static void on_expiry_step(void *owner)
+{
+    struct deliver *deliver = owner;
+    size_t entries = STEP_ENTRIES / 2;
+
+    for (size_t left = deliver->expiring.count; left > 0 && can_expire(deliver, entries);
+         left--) {
+        struct link *link = list_pop_front(&deliver->expiring);
+
+        entries -= expire_some(CONTAINER_OF(link, struct lane, expiring));
+    }
+    entries = STEP_ENTRIES / 2;
+    for (int i = 0; i < SWEEP_LANES && deliver->expiry_left > 0 &&
+                    deliver->faulty.count > 0 && can_expire(deliver, entries);
+         i++) {
+        struct lane *lane = next_faulty(deliver);
+
+        deliver->expiry_left--;
+        if (!link_is_in_list(&lane->expiring))
+            entries -= expire_some(lane);
+    }
+    if (deliver->faulty.count == 0)
+        deliver->expiry_left = 0;
+    if (deliver->expiry_left + deliver->expiring.count > 0)
+        timer_start(&deliver->expiry, STEP_MS);
+}
+
 static void on_sweep(void *owner)
 {
     struct deliver *deliver = owner;
@@ -69,13 +130,12 @@ static void on_sweep(void *owner)
     if (++deliver->sweeps % SWEEPS_A_MINUTE == 0)
         busiest_review(deliver->busiest);
     resting_go_round(deliver);
-    while (most-- > 0 && !deliver->is_draining && deliver_has_room(deliver)) {
-        struct link *link = list_pop_front(&deliver->faulty);
-
-        list_push_back(&deliver->faulty, link);
-        lane_expire_some(CONTAINER_OF(link, struct lane, faulty));
-        lane_notice_some(CONTAINER_OF(link, struct lane, faulty), notices);
-    }
+    while (most-- > 0 && can_sweep(deliver))
+        lane_notice_some(next_faulty(deliver), notices);
+    if (deliver->expiry_left == 0)
+        deliver->expiry_left = deliver->faulty.count;
+    if (!timer_is_waiting(&deliver->expiry) && !deliver->is_draining)
+        on_expiry_step(deliver);
 }
 
 /* ---- the door ---- */
@@ -99,6 +159,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     deliver->hosts = map_new(HOSTS_MAX);
     list_init(&deliver->all_destinations);
     list_init(&deliver->faulty);
+    list_init(&deliver->expiring);
     list_init(&deliver->attempts);
     list_init(&deliver->loading);
     list_init(&deliver->settling);
@@ -106,6 +167,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->stalled);
     timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
+    timer_init(&deliver->expiry, rooms->loop, on_expiry_step, deliver);
     timer_start(&deliver->sweep, SWEEP_MS);
     queue_set_lanes(rooms->queue, lane_name, deliver);
     queue_watch(rooms->queue, lane_on_due, lane_on_gone, deliver);
@@ -246,6 +308,7 @@ void deliver_free(struct deliver *deliver)
     map_free(deliver->hosts);
     map_free(deliver->destinations);
     timer_cancel(&deliver->sweep);
+    timer_cancel(&deliver->expiry);
     timer_cancel(&deliver->room);
     deferred_cancel(deliver->rooms.loop, &deliver->empty);
     queue_watch(deliver->rooms.queue, NULL, NULL, NULL);

@@ -15,7 +15,8 @@
 
 /* What is done in one turn of the loop takes a fraction of a millisecond. A sweep over many
  * domain queues is many short ones. */
-enum { DUE_A_TURN = 32, EXPIRY_SCAN = 1024, OLDEST_SCAN = 1 << 20 };
+enum { DUE_A_TURN = 32, OLDEST_SCAN = 1 << 20 };
+enum { EXPIRY_SCAN = 1024, EXPIRY_SCAN_MOST = 16384, EXPIRY_PARTS = 64 };
 enum { SWEEP_MS = 1000, SWEEP_STEP_MS = 20, SWEEP_QUEUES = 500 };
 enum { CLOCK_LOOK_MS = 10000 };
 
@@ -587,8 +588,18 @@ bool domain_queue_take(struct domain_queue *domain_queue, struct queue_entry *en
     return false;
 }
 
-/* At most EXPIRY_SCAN entries a call, from where the last one ended; nothing at all while
- * the bound says that none can have expired. */
+/* A call looks at a part of a large domain queue, more of a larger one. */
+static size_t expiry_looks(const struct heap *heap)
+{
+    size_t looks = heap->count / EXPIRY_PARTS;
+
+    if (looks < EXPIRY_SCAN)
+        return EXPIRY_SCAN;
+    return looks < EXPIRY_SCAN_MOST ? looks : EXPIRY_SCAN_MOST;
+}
+
+/* From where the last call ended; nothing at all while the bound says that none can have
+ * expired. */
 bool domain_queue_take_expired(struct domain_queue *domain_queue, struct queue_entry *entry)
 {
     struct waiting *waiting = domain_queue->waiting;
@@ -600,7 +611,7 @@ bool domain_queue_take_expired(struct domain_queue *domain_queue, struct queue_e
     (void)now_ms;
     if (heap->count == 0 || (int64_t)domain_queue->oldest_s > before_s)
         return false;
-    for (int i = 0; i < EXPIRY_SCAN && heap->count > 0; i++) {
+    for (size_t i = expiry_looks(heap); i > 0 && heap->count > 0; i--) {
         const struct entry *at;
 
         if (domain_queue->scan >= heap->count) {

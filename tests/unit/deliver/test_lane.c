@@ -251,6 +251,24 @@ TEST(lane, nothing_expires_untried_after_a_start)
     assert_int_equal(world_counts(w).recipients_delivered, 1);
 }
 
+/* What a look leaves of a lane is taken in the next step, and not five seconds later. */
+TEST(lane, one_sweep_is_enough_for_all_that_has_expired)
+{
+    struct world *w = *state;
+
+    w->envelope.sender = "";
+    smtp_peer_play(&w->peers[0], "S: 421 4.3.2 busy\nC: <closed>\n");
+    for (int i = 0; i < 120; i++) {
+        send_old(w, "x@a.test");
+        WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION && world_is_quiet(w));
+    }
+    timer_start(&w->deliver->sweep, 0);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(world_counts(w).recipients_expired, 120);
+    assert_int_equal(w->deliver->sweeps, 1);
+    assert_int_equal(w->deliver->expiry_left + w->deliver->expiring.count, 0);
+}
+
 TEST(lane, a_lane_without_a_fault_is_not_swept)
 {
     struct world *w = *state;
@@ -511,6 +529,7 @@ int main(void)
         T(it_says_what_it_waits_for),
         T(old_mail_behind_a_back_off_expires_with_the_fault_as_its_reason),
         T(nothing_expires_untried_after_a_start),
+        T(one_sweep_is_enough_for_all_that_has_expired),
         T(a_lane_without_a_fault_is_not_swept),
         T(of_late_mail_behind_a_back_off_its_sender_is_told_and_it_waits_as_before),
         T(of_late_mail_nobody_is_told_again_after_a_start),

@@ -270,8 +270,11 @@ static uint32_t next_group_number(struct store_write *write, uint64_t id)
     MDB_val data;
     int code = mdb_cursor_get(write->group, &key, &data, MDB_SET_RANGE);
 
-    code = mdb_cursor_get(write->group, &key, &data,
-                          code == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
+    /* After another failure the cursor may stand anywhere, and a number that is in use would
+     * overwrite a group. */
+    if (code == 0 || code == MDB_NOTFOUND)
+        code = mdb_cursor_get(write->group, &key, &data,
+                              code == MDB_NOTFOUND ? MDB_LAST : MDB_PREV);
     if (code && code != MDB_NOTFOUND)
         write->code = code;
     if (code || key.mv_size != STORE_KEY_CHUNK || store_key_id(&key) != id)

@@ -257,6 +257,37 @@ static void the_only_group_of_a_message_keeps_its_body_when_it_is_cut(void **sta
     assert_int_equal(world_rows(world, world->store->group), 1);
 }
 
+/* mdb_cursor_get() stands here, in front of the library's. */
+static _Atomic int fail_next_range;
+
+int mdb_cursor_get(MDB_cursor *cursor, MDB_val *key, MDB_val *data, MDB_cursor_op op)
+{
+    int (*get)(MDB_cursor *, MDB_val *, MDB_val *, MDB_cursor_op) = NULL;
+
+    if (op == MDB_SET_RANGE && atomic_exchange(&fail_next_range, 0))
+        return MDB_PAGE_NOTFOUND;
+    *(void **)&get = dlsym(RTLD_NEXT, "mdb_cursor_get");
+    return get(cursor, key, data, op);
+}
+
+static void a_number_that_cannot_be_looked_up_overwrites_no_group(void **state)
+{
+    struct world *world = *state;
+    const struct slice group = SLICE("new");
+    struct world_op *op = world_op(world, STORE_REGROUP, 1);
+
+    assert_int_equal(world_accept(world, 1, 3, SLICE("body")), RESULT_OK);
+    assert_int_equal(world_accept(world, 2, 1, SLICE("other")), RESULT_OK);
+    op->op.group = 2;
+    op->op.groups = &group;
+    op->op.group_count = 1;
+    atomic_store(&fail_next_range, 1);
+    assert_int_equal(world_run(world, op), RESULT_IO);
+    assert_true(world_has_group(world, 1, 0, "g0"));
+    assert_true(world_has_group(world, 1, 1, "g1"));
+    assert_true(world_has_group(world, 1, 2, "g2"));
+}
+
 /* ---- changes by operators ---- */
 
 enum { TARGETS = 4 };
@@ -487,6 +518,7 @@ int main(void)
         RUN_STORE(a_report_is_stored_with_the_settlement_that_caused_it),
         RUN_STORE(a_group_is_cut_into_new_ones_behind_the_highest_number),
         RUN_STORE(the_only_group_of_a_message_keeps_its_body_when_it_is_cut),
+        RUN_STORE(a_number_that_cannot_be_looked_up_overwrites_no_group),
         RUN_STORE(a_retry_writes_the_new_time_and_nothing_else),
         RUN_STORE(a_removal_takes_groups_and_with_the_last_one_the_message),
         RUN_STORE(a_large_removal_leaves_the_rest_of_its_targets),

@@ -338,16 +338,21 @@ static void close_keepers(struct server *server)
 
 static void stop_watching(struct server *server)
 {
-    /* From here on nothing is to be asked for: the last commit is on its way. */
-    (void)signal(SIGTERM, SIG_IGN);
-    (void)signal(SIGINT, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN);
+    sigset_t before;
+
+    /* From here on nothing is to be asked for: the last commit is on its way. They are held
+     * first and ignored last: a watch that stops gives its signal back to the system's own
+     * action, which is our end. */
+    hold_signals(&before);
     if (server->on_term)
         signal_watch_stop(server->on_term);
     if (server->on_int)
         signal_watch_stop(server->on_int);
     if (server->on_hup)
         signal_watch_stop(server->on_hup);
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)signal(SIGINT, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
     if (server->reload)
         job_cancel(server->reload);
     timer_cancel(&server->watchdog);

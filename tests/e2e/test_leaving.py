@@ -24,6 +24,16 @@ class Leaving(unittest.TestCase):
             with self.subTest(stage=stage):
                 self.dropped_at(stage)
 
+    def test_a_signal_at_the_last_moment_is_no_end_of_its_own(self):
+        """A SIGHUP or a second SIGTERM between the last word and the exit does not kill it."""
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            for _ in range(5):
+                relay = Relay(self)
+                relay.signal(signal.SIGTERM)
+                while relay.process.poll() is None:
+                    relay.signal(number)
+                self.assertEqual(relay.wait_exit(), 0)
+
     def relay(self, hop, **settings):
         """With an hour of grace: an attempt that is not dropped keeps the process for so long."""
         relay = Relay(self, hop=hop.port, queue='retry = ["1h"]\n', start=False, **settings)

@@ -278,10 +278,10 @@ static void *write_lines(void *argument)
 
 void log_sink_take(const struct log_line *line)
 {
-    struct log_entry *entry = memory_new(sizeof *entry + line->length);
+    struct log_entry *entry = memory_resize(NULL, sizeof *entry + line->length);
 
+    *entry = (struct log_entry){.length = line->length};
     memcpy(entry->text, line->text, line->length);
-    entry->length = line->length;
     lock();
     if (!sink.is_open) {
         /* One attempt: there is nobody to tell that stderr is gone. */

@@ -19,9 +19,9 @@ struct said *said_words(struct arena *arena, unsigned code, const char *status,
     if (!said)
         return NULL;
     said->code = (uint16_t)code;
-    (void)snprintf(said->status, sizeof said->status, "%s", status);
+    (void)slice_copy_text(slice_of(status), said->status, sizeof said->status);
     slice_copy_start(slice_of(text), said->text, sizeof said->text);
-    (void)snprintf(said->host, sizeof said->host, "%s", host ? host : "");
+    slice_copy_start(slice_of(host), said->host, sizeof said->host);
     return said;
 }
 

@@ -30,10 +30,10 @@ struct cache {
 
 struct piece *piece_new(size_t capacity)
 {
-    struct piece *piece = memory_new(sizeof *piece + capacity);
+    struct piece *piece =
+        memory_resize(NULL, sizeof *piece + capacity); /* data: not zeroed */
 
-    piece->references = 1;
-    piece->capacity = capacity;
+    *piece = (struct piece){.references = 1, .capacity = capacity};
     return piece;
 }
 

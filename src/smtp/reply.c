@@ -309,11 +309,20 @@ static const struct reply_row rows[REPLY_NAME_COUNT] = {
 void reply_named(struct reply *reply, enum reply_name name, const char *argument)
 {
     const struct reply_row *row = &rows[name];
+    struct slice format = slice_of(row->format);
     const char *place = strstr(row->format, "%s");
-    int before = place ? (int)(place - row->format) : (int)strlen(row->format);
+    size_t before = place ? (size_t)(place - row->format) : format.length;
+    struct slice enhanced = slice_of(row->enhanced);
+    struct pen pen = pen_on(reply->text, sizeof reply->text);
 
-    reply_set(reply, row->code, row->enhanced, "%.*s%s%s", before, row->format,
-              place && argument ? argument : "", place ? place + 2 : "");
+    reply->code = row->code;
+    reply->enhanced = (struct enhanced_code){0};
+    CHECK(!row->enhanced || enhanced_code_parse(&enhanced, &reply->enhanced));
+    pen_slice(&pen, slice_part(format, 0, before));
+    if (place && argument)
+        pen_text(&pen, argument);
+    if (place)
+        pen_text(&pen, place + 2);
 }
 
 const char *reply_name_text(enum reply_name name)

@@ -60,6 +60,25 @@ class Entrant:
             self.relay = None
 
 
+class Bar:
+    """What is measured beside the relays and is none: a program that prints its figures, or a function."""
+
+    def __init__(self, who, measure):
+        self.who, self.sessions, self.measure = who, 1, measure
+
+    def open(self):
+        pass
+
+    def row(self, kind):
+        try:
+            return self.measure(kind)
+        except (Missing, Failed, OSError) as error:
+            return dict(failed=str(error))
+
+    def close(self):
+        pass
+
+
 def in_turns(suite, lines, part, kinds, show):
     """Opens all, measures each in every run, the order turned round from run to run, closes all."""
     try:
@@ -69,8 +88,9 @@ def in_turns(suite, lines, part, kinds, show):
             for kind in kinds:
                 for line in lines if number % 2 == 0 else reversed(lines):
                     row = line.row(kind)
-                    suite.add(part, kind, line.who, line.sessions, number, row)
-                    print(f"  {kind}, {line.who} ({line.sessions} sessions), run {number + 1}: " +
+                    sessions = row.pop("sessions", line.sessions)
+                    suite.add(part, kind, line.who, sessions, number, row)
+                    print(f"  {kind}, {line.who} ({sessions} sessions), run {number + 1}: " +
                           (row.get("failed") or show(row)), file=sys.stderr, flush=True)
     finally:
         for line in lines:

@@ -37,26 +37,36 @@ def run_counted(words, seconds):
     return text, usage.ru_utime + usage.ru_stime
 
 
-class Load:
-    """Our own load client (bench_tools)."""
+def find_program(folder, name):
+    """One of bench_tools."""
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        raise Missing(f"{os.path.relpath(path, ROOT)} is not built")
+    return path
 
-    def __init__(self, program):
-        self.program = program
+
+def run_program(path, seconds, *words):
+    """Its figures, and its CPU seconds as `cpu_s`; `seconds` is when it is given up."""
+    text, cpu = run_counted([path, *(str(word) for word in words)], seconds)
+    try:
+        return dict(json.loads(text), cpu_s=cpu)
+    except ValueError as error:
+        raise Failed(f"{os.path.basename(path)} wrote {text[:200]!r}") from error
+
+
+class Load:
+    """Our own load client."""
+
+    def __init__(self, folder):
+        self.folder = folder
 
     def command(self, port, *words):
-        if not os.path.exists(self.program):
-            raise Missing(f"{os.path.relpath(self.program, ROOT)} is not built")
-        return [self.program, "--port", str(port), *(str(word) for word in words)]
+        return [find_program(self.folder, "load"), "--port", str(port),
+                *(str(word) for word in words)]
 
     def run(self, port, seconds, *words):
-        """Its figures; `seconds` is when it is given up."""
-        text, cpu = run_counted(self.command(port, *words, "--json"), seconds)
-        try:
-            figures = json.loads(text)
-        except ValueError as error:
-            raise Failed(f"load wrote {text[:200]!r}") from error
-        figures["cpu_s"] = cpu
-        return figures
+        path, *rest = self.command(port, *words, "--json")
+        return run_program(path, seconds, *rest)
 
 
 class Sender:

@@ -7,7 +7,6 @@ from suite.targets import judge
 
 BEGIN = "<!-- measured: written by bench/run, do not edit up to the closing mark -->"
 END = "<!-- /measured -->"
-TITLES = dict(TITLES, **{"bare commit": "bare commit", "library": "TLS library alone"})
 
 
 def cell(found, form="{:.0f}", scale=1):
@@ -83,7 +82,7 @@ def log_ins(rows):
             wanted = dict(what=what, who=who)
             share = rows.range("tls", "resumed_share", **wanted)
             cells = [cell(rows.range("tls", key, **wanted)) for key in ("rate", "cpu_us", "source_us")]
-            if not rows.values("tls", "rate", **wanted):
+            if not rows.values("tls", "cpu_us", **wanted):
                 cells = failed(rows, "tls", 3, **wanted)
             tls = [row["tls"] for row in rows.select("tls", **wanted) if row.get("tls")]
             lines.append([what, title(who), *cells, cell(share, "{:.0f} %", 100),
@@ -92,18 +91,39 @@ def log_ins(rows):
                   "TLS"), lines)
 
 
+def extrapolated(rows, count=100000):
+    """What so many would take, by the line through smtpd's two rows."""
+    text = []
+    for what in rows.kinds("idle"):
+        found = [row for row in rows.select("idle", what=what, who="smtpd") if "held" in row]
+        if len(found) == 2 and found[0]["held"] < found[1]["held"]:
+            less, more = found
+            each = (more["total_mb"] - less["total_mb"]) / (more["held"] - less["held"])
+            text.append(f"{what} {more['total_mb'] + each * (count - more['held']):.0f} MB")
+    if not text:
+        return []
+    return [f"Extrapolated, not measured: {count:,} connections would take of smtpd " +
+            ", ".join(text) + ".", ""]
+
+
 def idle(rows):
     lines = []
     for row in rows.select("idle"):
         if "failed" in row:
             lines.append([row["what"], title(row["who"]), row["failed"].replace("|", "/"), *["-"] * 6])
             continue
-        held = f"{row['held']} of {row['asked']}" + ("" if row["in_time"] else ", in the time given")
+        held = f"{row['held']} of {row['asked']}" + (f" ({row['why']})" if row["why"] else "")
         lines.append([row["what"], title(row["who"]), held, f"{row['anonymous_kib']:.1f}",
                       f"{row['pss_kib']:.1f}", f"{row['open_us']:.0f}",
                       f"{row['seconds']:.1f}", str(row["processes"]), f"{row['total_mb']:.0f}"])
-    return table(("kind", "who", "held", "anonymous KiB each", "PSS KiB each",
-                  "CPU us to open one", "seconds to open all", "processes", "PSS MB in all"), lines)
+    text = table(("kind", "who", "held", "anonymous KiB each", "PSS KiB each", "CPU us to open one",
+                  "seconds to open all", "processes", "PSS MB in all"), lines)
+    text += extrapolated(rows)
+    heap = rows.median("tls", "heap_kib", what="full", who="library")
+    if heap:
+        text += [f"An open session of the TLS library alone holds {heap:.1f} KiB of heap "
+                 "(`bench/tools/handshake.c`).", ""]
+    return text
 
 
 def targets(rows):

@@ -20,14 +20,17 @@ def available_kb():
         return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))
 
 
-def established(port):
-    """How many connections this machine's end of the port holds."""
-    wanted = f"{port:04X}"
+def accepted(port):
+    """How many connections the port holds, without those that nobody has taken yet."""
     count = 0
     with open("/proc/net/tcp") as file:
         for line in file:
             words = line.split()
-            count += words[1].endswith(":" + wanted) and words[3] == "01"
+            if words[1].endswith(f":{port:04X}"):
+                if words[3] == "01":  # established
+                    count += 1
+                elif words[3] == "0A":  # listens: its queue
+                    count -= int(words[4].split(":")[1], 16)
     return count
 
 
@@ -42,14 +45,14 @@ class Crowd:
                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def wait(self, seconds):
-        """What it says it holds, or None: it was not through in time, or memory went short."""
+        """What it says, or None: it was not through in time, or memory went short."""
         end = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while time.monotonic() < end and available_kb() > RESERVE_KB:
                 if selector.select(0.5):
                     line = self.process.stdout.readline()
-                    return json.loads(line)["held"] if line else 0
+                    return json.loads(line) if line else None
         return None
 
     def close(self):
@@ -79,11 +82,12 @@ def measure(suite, relay, count, kind):
         said = crowd.wait(SECONDS)
         took = time.monotonic() - began
         cpu = relay.account.cpu_seconds() - cpu
-        held = established(relay.port) if said is None else said
+        held = said["held"] if said else accepted(relay.port)
+        why = said["last_failure"] if said else "not asked further: out of time or memory"
         if held < 10:
-            return dict(failed=f"{held} of {count} connections were held")
+            return dict(failed=f"{held} of {count} connections were held: {why}")
         after = stable(relay.account)
-        return dict(asked=count, held=held, in_time=said is not None, seconds=took,
+        return dict(asked=count, held=held, why=why if held < count else "", seconds=took,
                     pss_kib=(after[0] - before[0]) / held,
                     anonymous_kib=(after[1] - before[1]) / held, open_us=cpu / held * 1e6,
                     total_mb=after[0] / 1024, processes=len(relay.account.pids()))

@@ -1,12 +1,12 @@
 """Time to 250, with 10 KB messages: at half of the full rate on 100 sessions, messages coming on
 schedule whether the one before is through or not; and with one client alone. Beside it, in the
-same turns, what the disk takes: one sync, and the two of a commit."""
+same turns, what the disk takes: one sync, and the two of a commit; and the commit of the bare store."""
 import os
 import tempfile
 import time
 
 from common import ROOT
-from suite.entrant import Entrant, in_turns
+from suite.entrant import Bar, Entrant, in_turns
 from suite.measure import Failed
 
 SIZE = 10000
@@ -44,21 +44,19 @@ def figures(found):
     return row
 
 
-class Disk:
-    """What the disk takes, in turn with the relays."""
-    sessions = 1
+def bars(suite):
+    """What the disk and the bare store take, in turn with the relays."""
+    def syncs(each):
+        return lambda kind: {f"{name}_us": value
+                             for name, value in time_syncs(suite.few(500), each).items()}
 
-    def __init__(self, suite, who, syncs):
-        self.suite, self.who, self.syncs = suite, who, syncs
-
-    def open(self):
-        pass
-
-    def row(self, kind):
-        return {f"{k}_us": v for k, v in time_syncs(self.suite.few(500), self.syncs).items()}
-
-    def close(self):
-        pass
+    def commit(kind):
+        with tempfile.TemporaryDirectory(prefix="bench-commit-",
+                                         dir=os.path.join(ROOT, "build")) as folder:
+            found = suite.tool("commit", "--folder", folder, "--bytes", SIZE, "--seconds",
+                               suite.options.seconds / 2)
+        return {f"{name}_us": found[name] for name in ("p50", "p99", "p999")}
+    return [Bar("one sync", syncs(1)), Bar("two syncs", syncs(2)), Bar("bare commit", commit)]
 
 
 class Timed(Entrant):
@@ -77,13 +75,13 @@ class Timed(Entrant):
         full = self.suite.median("relay", "relay", what="10 KB", who=self.who, sessions=100)
         words = ["--sessions", 1] if kind == "alone" else \
             ["--sessions", 100, "--rate", f"{max(1, (full or self.rate) / 2):.1f}"]
-        row = figures(self.load(4 * seconds + 10, "--seconds", seconds, *words))
+        row = dict(sessions=1) if kind == "alone" else {}
+        row.update(figures(self.load(4 * seconds + 10, "--seconds", seconds, *words)))
         if self.finish(4 * seconds + 10):
             raise Failed("its queue does not get empty")
         return row
 
 
 def run(suite, names):
-    in_turns(suite, [Disk(suite, "one sync", 1), Disk(suite, "two syncs", 2),
-                     *(Timed(suite, name) for name in ("bare", *names))], "latency",
+    in_turns(suite, [*bars(suite), *(Timed(suite, name) for name in ("bare", *names))], "latency",
              ["half", "alone"], lambda row: f"p50 {row['p50_us']:.0f}, p99 {row['p99_us']:.0f} us")

@@ -1,8 +1,8 @@
 """Log-ins: EHLO, STARTTLS, EHLO, AUTH PLAIN, QUIT, as many as there are; with a full handshake for
 each, and with sessions resumed. P-256 certificate, TLS 1.3 where both know it. For smtpd also the
-lag of its loop meanwhile, beside that of an idle smtpd."""
+lag of its loop meanwhile, beside that of an idle smtpd. In the same turns, the TLS library alone."""
 from peers import Wishes
-from suite.entrant import Entrant, in_turns
+from suite.entrant import Bar, Entrant, in_turns
 from suite.measure import Failed
 
 SESSIONS = 20
@@ -40,6 +40,17 @@ class LoggingIn(Entrant):
         return row
 
 
+def library(suite):
+    """mbedTLS talking to itself in memory."""
+    def measure(kind):
+        certificate, key = suite.certificate()
+        found = suite.tool("handshake", "--certificate", certificate, "--key", key, "--seconds",
+                           suite.options.seconds / 2, *(["--resume"] if kind == "resumed" else []))
+        return dict(cpu_us=found["server_us"], source_us=found["client_us"],
+                    heap_kib=found["server_bytes"] / 1024, tls=found["tls"])
+    return Bar("library", measure)
+
+
 def run(suite, names):
-    in_turns(suite, [LoggingIn(suite, name, SESSIONS) for name in names], "tls", ["full", "resumed"],
-             lambda row: f"{row['rate']:.0f}/s, {row['cpu_us']:.0f} us")
+    in_turns(suite, [library(suite), *(LoggingIn(suite, name, SESSIONS) for name in names)], "tls",
+             ["full", "resumed"], lambda row: f"{row.get('rate', 0):.0f}/s, {row['cpu_us']:.0f} us")

@@ -11,11 +11,12 @@ from peers.exim import Exim
 from peers.haraka import Haraka
 from peers.opensmtpd import OpenSMTPD
 from peers.postfix import Postfix
+from suite.measure import find_program
 
 PEERS = {peer.name: peer for peer in (Postfix, Haraka, Exim, OpenSMTPD)}
 NAMES = ("smtpd", *PEERS)
 TITLES = dict({name: peer.title for name, peer in PEERS.items()}, smtpd="smtpd",
-              tools="tools alone", bare="bare loop")
+              tools="tools alone", bare="bare loop", library="TLS library alone")
 SETTINGS = (
     "its defaults, with more connections allowed; relay listener for 127.0.0.0/8, one route to the next hop by "
     "address with 100 connections, log into a file",
@@ -67,8 +68,6 @@ class Bare:
     name = "bare"
 
     def __init__(self, program, wishes, file_bytes):
-        if not os.path.exists(program):
-            raise Missing(f"{os.path.relpath(program, ROOT)} is not built")
         self.port = free_port()
         self.account = Account("bare")
         descriptor, self.file = tempfile.mkstemp(prefix="bench-bare-", dir=os.path.join(ROOT, "build"))
@@ -101,7 +100,7 @@ class Hall:
         if name == "smtpd":
             return Ours(self.options.binary, wishes)
         if name == "bare":
-            return Bare(os.path.join(self.options.tools, "bare"), wishes,
+            return Bare(find_program(self.options.tools, "bare"), wishes,
                         (16 if self.options.quick else 256) * 1000 * 1000)
         return PEERS[name](wishes)
 

@@ -251,6 +251,7 @@ static void *run_thread(void *argument)
 {
     struct store *store = argument;
     int64_t measured_us = 0;
+    int64_t watched_us = now_us();
     int64_t limit_tried_us = 0;
 
     while (wait_for_work(store)) {
@@ -269,6 +270,10 @@ static void *run_thread(void *argument)
         if (at_us - measured_us >= MEASURE_US) {
             measured_us = at_us;
             store_measure(store);
+        }
+        if (at_us - watched_us >= TICK_US) {
+            watched_us = at_us;
+            store_readers_watch(store);
         }
     }
     return NULL;
@@ -355,7 +360,7 @@ bool store_is_broken(const struct store *store)
 
 uint64_t store_room_bytes(const struct store *store)
 {
-    return atomic_load(&store->room_bytes);
+    return atomic_load(&store->is_pinned) ? 0 : atomic_load(&store->room_bytes);
 }
 
 static int64_t since(int64_t us)
@@ -403,6 +408,7 @@ enum result store_open(const struct store_settings *settings, struct store **ope
     store->loop = settings->loop;
     store->directory = memory_text(settings->directory);
     store->map_bytes = settings->map_bytes;
+    atomic_init(&store->pinned_most_bytes, LIMIT_PINNED_BYTES);
     store->minute_started_us = now_us();
     histogram_init(&store->numbers.commit, &histogram_short);
     histogram_init(&store->numbers.batch, &histogram_items);

@@ -79,6 +79,7 @@ static int open_map(struct store *store, const char *path, unsigned flags)
         if (code)
             return code;
         if ((code = mdb_env_set_maxdbs(store->env, STORE_TABLES)) == 0 &&
+            (code = mdb_env_set_maxreaders(store->env, STORE_READERS)) == 0 &&
             (code = mdb_env_set_mapsize(store->env, (size_t)map_bytes)) == 0)
             code = mdb_env_open(store->env, path, ENV_FLAGS | flags, 0600);
         if (code == 0) {
@@ -323,6 +324,8 @@ enum result store_env_open(struct store *store, uint64_t *first_id, struct fault
     if (code == 0)
         code = open_map(store, store->directory, 0);
     if (code == 0)
+        code = store_readers_open(store);
+    if (code == 0)
         code = prepare(store, &version, first_id);
     if (code) {
         enum result result = store_translate(store, code, 0);
@@ -348,8 +351,7 @@ void store_env_close(struct store *store)
 {
     if (!store->env)
         return;
-    while (store->kept_count > 0)
-        mdb_txn_abort(store->kept[--store->kept_count]);
+    store_readers_close(store);
     mdb_env_close(store->env);
     store->env = NULL;
 }

@@ -10,12 +10,22 @@
 #include <stdatomic.h>
 
 enum {
-    STORE_READERS_KEPT = 16,
+    STORE_READERS = 32, /* places for read transactions: more than threads that read */
     STORE_ID_STEP = 65536,
     STORE_KEY_CHUNK = 12,
     STORE_TABLES = 6,
     STORE_FORMAT = 2, /* of the whole file; docs/queue.md says what each brought */
     STORE_FORMAT_OLDEST = 1
+};
+
+/* A read transaction that was seen at one snapshot twice. */
+struct store_standing {
+    uint64_t txn; /* 0: none */
+    int pid;
+    int64_t since_us;
+    int64_t said_us;     /* 0: not yet */
+    uint64_t file_bytes; /* when it was seen first */
+    uint64_t grown_bytes;
 };
 
 struct store {
@@ -46,7 +56,7 @@ struct store {
     bool is_closed;
     unsigned readers;
     uint64_t id_wanted;
-    MDB_txn *kept[STORE_READERS_KEPT]; /* read transactions that were reset */
+    MDB_txn **kept; /* read transactions that were reset: each has its place */
     unsigned kept_count;
     struct store_numbers numbers;
     int64_t commit_us_max_before;
@@ -56,13 +66,16 @@ struct store {
     atomic_uint_fast64_t id_limit; /* durable */
     atomic_bool is_broken;
     /* Asked for at every message: without the lock. */
-    atomic_uint_fast64_t room_bytes;      /* numbers.free_bytes */
-    atomic_int_fast64_t commit_began_us;  /* 0: none runs */
-    atomic_int_fast64_t commit_failed_us; /* 0: the last one succeeded */
+    atomic_uint_fast64_t room_bytes;        /* numbers.free_bytes */
+    atomic_int_fast64_t commit_began_us;    /* 0: none runs */
+    atomic_int_fast64_t commit_failed_us;   /* 0: the last one succeeded */
+    atomic_bool is_pinned;                  /* by a reader that stands */
+    atomic_uint_fast64_t pinned_most_bytes; /* of growth meanwhile */
 
     uint64_t
         kept_from; /* where the room ends that is kept in the file system for removals */
-    struct list taken; /* the store thread's own: taken, not committed yet */
+    struct list taken;              /* the store thread's own: taken, not committed yet */
+    struct store_standing standing; /* the store thread's own too */
 };
 
 /* One write transaction. Sticky: after the first failure nothing more is done.
@@ -101,8 +114,12 @@ int store_sync_folder(const char *directory); /* an errno */
 enum result store_translate(struct store *store, int code, uint64_t bytes);
 void store_measure(struct store *store); /* free space, file size: into numbers */
 
-/* store_read.c */
-MDB_txn *store_reader_take(struct store *store, int *code);
+/* store_reader.c */
+int store_readers_open(struct store *store); /* takes every place; a code of LMDB */
+void store_readers_close(struct store *store);
+MDB_txn *store_reader_take(struct store *store, int *code); /* NULL: see the code */
 void store_reader_give(struct store *store, MDB_txn *txn);
+/* Once a second, by the store thread: does one stand, and what does it cost? */
+void store_readers_watch(struct store *store);
 
 #endif

@@ -25,35 +25,6 @@ void store_leave(struct store *store)
     (void)pthread_mutex_unlock(&store->lock);
 }
 
-MDB_txn *store_reader_take(struct store *store, int *code)
-{
-    MDB_txn *txn = NULL;
-
-    (void)pthread_mutex_lock(&store->lock);
-    if (store->kept_count > 0)
-        txn = store->kept[--store->kept_count];
-    (void)pthread_mutex_unlock(&store->lock);
-    *code = txn ? mdb_txn_renew(txn) : mdb_txn_begin(store->env, NULL, MDB_RDONLY, &txn);
-    if (*code == 0)
-        return txn;
-    if (txn)
-        mdb_txn_abort(txn);
-    return NULL;
-}
-
-void store_reader_give(struct store *store, MDB_txn *txn)
-{
-    mdb_txn_reset(txn);
-    (void)pthread_mutex_lock(&store->lock);
-    if (store->kept_count < STORE_READERS_KEPT) {
-        store->kept[store->kept_count++] = txn;
-        txn = NULL;
-    }
-    (void)pthread_mutex_unlock(&store->lock);
-    if (txn)
-        mdb_txn_abort(txn);
-}
-
 static struct slice slice_of_value(const MDB_val *value)
 {
     return (struct slice){value->mv_data, value->mv_size};

@@ -40,8 +40,9 @@ enum house_limits {
     LIMIT_LEASED_GROUPS = 1000000,
     LIMIT_FRESH_BYTES = 67108864, /* cache of bodies that were just accepted */
     LIMIT_FRESH_MESSAGES = 100000,
-    LIMIT_CHANGE_TARGETS = 1000, /* groups of one commit that an operator changes */
-    LIMIT_SCAN_ENVELOPES = 1000, /* in one read transaction */
+    LIMIT_CHANGE_TARGETS = 1000,  /* groups of one commit that an operator changes */
+    LIMIT_SCAN_ENVELOPES = 1000,  /* in one read transaction */
+    LIMIT_PINNED_BYTES = 1 << 30, /* growth of the file while a reader stands */
 
     /* deliver */
     LIMIT_READY_GROUPS = 200,

@@ -110,15 +110,16 @@ TEST(draft, that_is_discarded_leaves_nothing)
     world_wait_rebuilt(world);
     assert_int_equal(world_numbers(world).groups_waiting, 0);
     {
-        MDB_txn *txn;
+        struct store *store = world->queue->store;
         MDB_stat body_table;
         MDB_stat draft_table;
+        int code;
+        MDB_txn *txn = store_reader_take(store, &code);
 
-        assert_int_equal(mdb_txn_begin(world->queue->store->env, NULL, MDB_RDONLY, &txn),
-                         0);
-        (void)mdb_stat(txn, world->queue->store->body, &body_table);
-        (void)mdb_stat(txn, world->queue->store->draft, &draft_table);
-        mdb_txn_abort(txn);
+        assert_non_null(txn);
+        (void)mdb_stat(txn, store->body, &body_table);
+        (void)mdb_stat(txn, store->draft, &draft_table);
+        store_reader_give(store, txn);
         assert_int_equal(body_table.ms_entries, 0);
         assert_int_equal(draft_table.ms_entries, 0);
     }
@@ -132,13 +133,14 @@ TEST(draft, of_a_dead_process_vanishes_at_open)
     char *body = world_bytes(600000);
     MDB_txn *txn;
     MDB_stat table;
+    int code;
 
     assert_int_equal(draft_write(draft, (struct slice){body, 600000}), RESULT_AGAIN);
     loop_run_for(world->loop, 50);
     world_reopen(world); /* the draft was open: what a kill leaves */
-    assert_int_equal(mdb_txn_begin(world->queue->store->env, NULL, MDB_RDONLY, &txn), 0);
+    assert_non_null(txn = store_reader_take(world->queue->store, &code));
     (void)mdb_stat(txn, world->queue->store->body, &table);
-    mdb_txn_abort(txn);
+    store_reader_give(world->queue->store, txn);
     assert_int_equal(table.ms_entries, 0);
     memory_free(body);
 }

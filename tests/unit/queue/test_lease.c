@@ -44,22 +44,24 @@ TEST(lease, settled_whole_the_last_group_takes_the_message_with_it)
 {
     struct world *world = *state;
     const char *const list[] = {"r@a.test", "r@b.test", NULL};
+    struct store *store = world->queue->store;
     MDB_txn *txn;
     MDB_stat table;
+    int code;
 
     assert_int_equal(world_accept(world, list, SLICE("x\r\n"), NULL), RESULT_OK);
     assert_int_equal(world_finish(world, world_take(world, "a.test")), RESULT_OK);
-    assert_int_equal(mdb_txn_begin(world->queue->store->env, NULL, MDB_RDONLY, &txn), 0);
-    (void)mdb_stat(txn, world->queue->store->body, &table);
-    mdb_txn_abort(txn);
+    assert_non_null(txn = store_reader_take(store, &code));
+    (void)mdb_stat(txn, store->body, &table);
+    store_reader_give(store, txn);
     assert_int_equal(table.ms_entries, 1); /* b.test still needs it */
     assert_int_equal(world_finish(world, world_take(world, "b.test")), RESULT_OK);
-    assert_int_equal(mdb_txn_begin(world->queue->store->env, NULL, MDB_RDONLY, &txn), 0);
-    (void)mdb_stat(txn, world->queue->store->body, &table);
+    assert_non_null(txn = store_reader_take(store, &code));
+    (void)mdb_stat(txn, store->body, &table);
     assert_int_equal(table.ms_entries, 0);
-    (void)mdb_stat(txn, world->queue->store->envelope, &table);
+    (void)mdb_stat(txn, store->envelope, &table);
     assert_int_equal(table.ms_entries, 0);
-    mdb_txn_abort(txn);
+    store_reader_give(store, txn);
     assert_int_equal(world_numbers(world).groups_waiting, 0);
 }
 

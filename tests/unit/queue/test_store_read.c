@@ -370,12 +370,12 @@ static void *read_many(void *argument)
     return (void *)wrong;
 }
 
-/* More threads than read transactions that are kept. */
+/* More threads than the pool has. */
 static void many_threads_read_while_one_writes(void **state)
 {
     struct world *world = *state;
     struct slice body = world_bytes(BODY_BYTES);
-    pthread_t threads[STORE_READERS_KEPT + 8];
+    pthread_t threads[24];
     enum { COUNT = sizeof threads / sizeof *threads };
 
     assert_int_equal(world_accept(world, 1, 1, body), RESULT_OK);

@@ -72,9 +72,10 @@ def source(port, count, size, sessions, reuse=True, enter=None, timeout=None):
 class Smtpd:
     name = "smtpd"
 
-    def __init__(self, binary, sink_port, limits="", sign=None, extra=""):
+    def __init__(self, binary, sink_port, limits="", sign=None, extra="", environment=None):
         """`sign`: words for `dkim keygen`, of a key that signs every message. `extra`: TOML
-        behind the rest; {folder} is the relay's own folder."""
+        behind the rest; {folder} is the relay's own folder. `environment`: more of it for the
+        relay."""
         self.binary = binary
         self.folder = tempfile.mkdtemp(prefix="bench-smtpd-", dir=os.path.join(ROOT, "build"))
         self.prepare()
@@ -115,7 +116,8 @@ connections = 100
                            f'key = "{self.folder}/bench.test/s.key"\n')
         self.account = Account("smtpd")
         self.process = subprocess.Popen([binary, "run", "--config", self.config],
-                                        stdout=subprocess.DEVNULL, preexec_fn=self.account.enter)
+                                        stdout=subprocess.DEVNULL, preexec_fn=self.account.enter,
+                                        env=dict(os.environ, **(environment or {})))
         self.account.pid = self.process.pid
         wait_for(lambda: self.process.poll() is not None or
                  (listens(self.port) and os.path.exists(self.folder + "/data/control.sock")), 30)

@@ -20,8 +20,8 @@ RUN cmake --workflow --preset demo && strip -o /smtpd build/release/smtpd
 FROM debian:trixie-slim
 RUN apt-get update -qq && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        ca-certificates libidn2-0 libjansson4 liblmdb0 libmbedtls21 libmicrohttpd12t64 \
-        libnettle8t64 libsodium23 libudns0 libuv1t64 && \
+        ca-certificates libidn2-0 libjansson4 liblmdb0 libmicrohttpd12t64 libnettle8t64 \
+        libsodium23 libudns0 libuv1t64 && \
     rm -rf /var/lib/apt/lists/* && \
     groupadd --gid 10001 smtpd && \
     useradd --uid 10001 --gid 10001 --home-dir /var/lib/smtpd --shell /usr/sbin/nologin smtpd && \

@@ -1,16 +1,29 @@
-/* handshake: what the TLS library alone takes for a handshake and for a session: mbedTLS talking to
- * itself in memory, set up as the relay sets it up. No socket, no loop, no SMTP.
+/* handshake: what mbedTLS's part of a handshake costs with nothing around it, as a server.
  *
- *   handshake --certificate F --key F --seconds S [--resume]
- *     -> JSON: CPU microseconds of the server's and of the client's side for each handshake, and
- *        the heap that the server's side of an open session holds */
+ *   handshake --certificate F --key F [--seconds 1] [--threads 1] [--tls-version 1.2|1.3]
+ *             [--groups LIST] [--server-groups LIST] [--resume]
+ *   -> {"handshakes":..,"resumed":..,"server_us":..,"client_us":..,"server_bytes":..,"tls":".."}
+ *
+ * Both sides are in one process and pass bytes through memory: no socket, no system call, no
+ * hand-over between threads. The client is OpenSSL; only the thread's CPU time inside of the
+ * server's calls is counted, from mbedtls_ssl_setup() to mbedtls_ssl_free(). Each thread has a
+ * configuration, a key and a source of randomness of its own, so no lock is contended. The
+ * settings are those of src/net/tls.c, as far as they cost: preset, suites, tickets.
+ *
+ * server_bytes is what an open connection holds: the context and what the heap has for it. */
+#include "smtpd/base/secure.h"
+
 #include <getopt.h>
 #include <malloc.h>
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/ssl_ticket.h>
+#include <mbedtls/x509_crt.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
 #include <psa/crypto.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -18,7 +31,39 @@
 #include <string.h>
 #include <time.h>
 
-enum { PIPE_BYTES = 65536, TICKET_LIFE_S = 86400 };
+enum { THREADS_MOST = 64, GROUPS_MOST = 8, SUITES_MOST = 256, HELD = 100 };
+
+struct options {
+    const char *certificate;
+    const char *key;
+    const char *groups;
+    const char *server_groups;
+    double seconds;
+    unsigned threads;
+    int version;
+    bool resumes;
+};
+
+struct side { /* of a thread */
+    const struct options *options;
+    pthread_t thread;
+    mbedtls_entropy_context entropy;
+    mbedtls_ctr_drbg_context drbg;
+    mbedtls_x509_crt certificate;
+    mbedtls_pk_context key;
+    mbedtls_ssl_config config;
+    mbedtls_ssl_ticket_context tickets;
+    uint16_t groups[GROUPS_MOST];
+    int suites[SUITES_MOST];
+    SSL_CTX *client;
+    SSL_SESSION *ticket;
+    uint64_t handshakes;
+    uint64_t resumed;
+    double server_s; /* CPU */
+    double client_s;
+    size_t server_bytes;
+    char tls[96];
+};
 
 static void must(bool holds, const char *what)
 {
@@ -28,260 +73,328 @@ static void must(bool holds, const char *what)
     exit(1);
 }
 
-struct pipe {
-    unsigned char data[PIPE_BYTES];
-    size_t from;
-    size_t to;
-};
+/* ---- the server ---- */
 
-/* One end, and what it has cost: CPU within the library, heap taken and given back there. */
-struct end {
-    mbedtls_ssl_context ssl;
-    struct pipe *in;
-    struct pipe *out;
-    int64_t cpu_ns;
-    int64_t heap_bytes;
-};
-
-struct bench {
-    mbedtls_entropy_context entropy;
-    mbedtls_ctr_drbg_context drbg;
-    mbedtls_x509_crt certificate;
-    mbedtls_pk_context key;
-    mbedtls_ssl_ticket_context tickets;
-    mbedtls_ssl_config server;
-    mbedtls_ssl_config client;
-    mbedtls_ssl_session session;
-    bool resumes;
-    bool has_session;
-    char tls[80];
-};
-
-static int put(void *context, const unsigned char *data, size_t length)
+static void choose_groups(struct side *side, const char *list)
 {
-    struct pipe *pipe = ((struct end *)context)->out;
+    static const struct {
+        const char *name;
+        uint16_t group;
+    } names[] = {{"X25519", MBEDTLS_SSL_IANA_TLS_GROUP_X25519},
+                 {"P-256", MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1},
+                 {"P-384", MBEDTLS_SSL_IANA_TLS_GROUP_SECP384R1}};
+    size_t count = 0;
 
-    if (pipe->from == pipe->to)
-        pipe->from = pipe->to = 0;
-    must(length <= PIPE_BYTES - pipe->to, "a flight is too long");
-    memcpy(pipe->data + pipe->to, data, length);
-    pipe->to += length;
-    return (int)length;
+    while (*list) {
+        size_t length = strcspn(list, ":");
+        size_t before = count;
+
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+            if (strlen(names[i].name) == length &&
+                strncmp(names[i].name, list, length) == 0)
+                side->groups[count++] = names[i].group;
+        must(count == before + 1 && count < GROUPS_MOST,
+             "--server-groups: X25519:P-256:P-384");
+        list += length + (list[length] == ':');
+    }
+    mbedtls_ssl_conf_groups(&side->config, side->groups);
 }
 
-static int take(void *context, unsigned char *data, size_t room)
+/* As choose_suites() of src/net/tls.c. */
+static void choose_suites(struct side *side)
 {
-    struct pipe *pipe = ((struct end *)context)->in;
-    size_t length = pipe->to - pipe->from;
+    static const char *const wanted[] = {"TLS1-3-", "TLS-ECDHE-RSA-WITH-",
+                                         "TLS-ECDHE-ECDSA-WITH-", "TLS-DHE-RSA-WITH-"};
+    size_t count = 0;
 
-    if (length == 0)
-        return MBEDTLS_ERR_SSL_WANT_READ;
-    if (length > room)
-        length = room;
-    memcpy(data, pipe->data + pipe->from, length);
-    pipe->from += length;
-    return (int)length;
+    for (const int *each = mbedtls_ssl_list_ciphersuites(); *each; each++) {
+        const char *name = mbedtls_ssl_get_ciphersuite_name(*each);
+
+        for (size_t i = 0; i < 4 && count < SUITES_MOST - 1; i++)
+            if (strncmp(name, wanted[i], strlen(wanted[i])) == 0 && !strstr(name, "NULL"))
+                side->suites[count++] = *each;
+    }
+    mbedtls_ssl_conf_ciphersuites(&side->config, side->suites);
 }
 
-static int64_t cpu_ns(void)
+static void server_init(struct side *side)
+{
+    const struct options *options = side->options;
+
+    mbedtls_entropy_init(&side->entropy);
+    mbedtls_ctr_drbg_init(&side->drbg);
+    mbedtls_x509_crt_init(&side->certificate);
+    mbedtls_pk_init(&side->key);
+    mbedtls_ssl_config_init(&side->config);
+    mbedtls_ssl_ticket_init(&side->tickets);
+    must(mbedtls_ctr_drbg_seed(&side->drbg, mbedtls_entropy_func, &side->entropy, NULL,
+                               0) == 0,
+         "no randomness");
+    must(mbedtls_x509_crt_parse_file(&side->certificate, options->certificate) == 0,
+         "cannot use the certificate");
+    must(mbedtls_pk_parse_keyfile(&side->key, options->key, NULL, mbedtls_ctr_drbg_random,
+                                  &side->drbg) == 0,
+         "cannot use the key");
+    must(mbedtls_ssl_config_defaults(&side->config, MBEDTLS_SSL_IS_SERVER,
+                                     MBEDTLS_SSL_TRANSPORT_STREAM,
+                                     MBEDTLS_SSL_PRESET_DEFAULT) == 0,
+         "no configuration");
+    mbedtls_ssl_conf_rng(&side->config, mbedtls_ctr_drbg_random, &side->drbg);
+    choose_suites(side);
+    if (options->server_groups)
+        choose_groups(side, options->server_groups);
+    must(mbedtls_ssl_conf_own_cert(&side->config, &side->certificate, &side->key) == 0 &&
+             mbedtls_ssl_ticket_setup(&side->tickets, mbedtls_ctr_drbg_random, &side->drbg,
+                                      MBEDTLS_CIPHER_AES_256_GCM, 86400) == 0,
+         "no tickets");
+    mbedtls_ssl_conf_session_tickets_cb(&side->config, mbedtls_ssl_ticket_write,
+                                        mbedtls_ssl_ticket_parse, &side->tickets);
+}
+
+/* ---- the client ---- */
+
+static int ticket_index;
+
+static int on_ticket(SSL *ssl, SSL_SESSION *made)
+{
+    struct side *side = SSL_get_ex_data(ssl, ticket_index);
+
+    SSL_SESSION_free(side->ticket);
+    side->ticket = made;
+    return 1;
+}
+
+static void client_init(struct side *side)
+{
+    const struct options *options = side->options;
+
+    side->client = SSL_CTX_new(TLS_client_method());
+    must(side->client && SSL_CTX_set1_groups_list(side->client, options->groups) == 1,
+         "OpenSSL cannot be set up");
+    SSL_CTX_set_verify(side->client, SSL_VERIFY_NONE, NULL);
+    if (options->version)
+        must(SSL_CTX_set_min_proto_version(side->client, options->version) == 1 &&
+                 SSL_CTX_set_max_proto_version(side->client, options->version) == 1,
+             "no such version");
+    if (!options->resumes)
+        return;
+    (void)SSL_CTX_set_session_cache_mode(side->client, SSL_SESS_CACHE_CLIENT |
+                                                           SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(side->client, on_ticket);
+}
+
+static SSL *client_new(struct side *side)
+{
+    SSL *ssl = SSL_new(side->client);
+
+    must(ssl, "OpenSSL: no connection");
+    SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_connect_state(ssl);
+    (void)SSL_set_ex_data(ssl, ticket_index, side);
+    if (side->ticket)
+        (void)SSL_set_session(ssl, side->ticket);
+    return ssl;
+}
+
+/* What the client wrote is what the server reads, and the other way round. */
+static int server_reads(void *owner, unsigned char *into, size_t most)
+{
+    int got = BIO_read(SSL_get_wbio(owner), into, (int)most);
+
+    return got > 0 ? got : MBEDTLS_ERR_SSL_WANT_READ;
+}
+
+static int server_writes(void *owner, const unsigned char *data, size_t length)
+{
+    return BIO_write(SSL_get_rbio(owner), data, (int)length);
+}
+
+/* ---- one handshake ---- */
+
+static double thread_cpu_s(void)
 {
     struct timespec now;
 
     (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static int64_t heap(void)
+static void shake(struct side *side, mbedtls_ssl_context *server, SSL *client)
+{
+    double began = thread_cpu_s();
+    int error = 0;
+
+    mbedtls_ssl_init(server);
+    must(mbedtls_ssl_setup(server, &side->config) == 0, "no server");
+    mbedtls_ssl_set_bio(server, client, server_writes, server_reads, NULL);
+    side->server_s += thread_cpu_s() - began;
+    do {
+        began = thread_cpu_s();
+        (void)SSL_do_handshake(client);
+        side->client_s += thread_cpu_s() - began;
+        began = thread_cpu_s();
+        error = mbedtls_ssl_handshake(server);
+        side->server_s += thread_cpu_s() - began;
+    } while (error == MBEDTLS_ERR_SSL_WANT_READ);
+    must(error == 0, "the handshake fails");
+    began = thread_cpu_s();
+    (void)SSL_do_handshake(client);
+    side->client_s += thread_cpu_s() - began;
+}
+
+static void note(struct side *side, SSL *client)
+{
+    char nothing[16];
+
+    must(SSL_is_init_finished(client) == 1, "the client is not through");
+    (void)SSL_read(client, nothing, sizeof nothing); /* TLS 1.3: the ticket */
+    ERR_clear_error();
+    side->handshakes++;
+    side->resumed += SSL_session_reused(client) == 1;
+    (void)snprintf(side->tls, sizeof side->tls, "%s %s", SSL_get_version(client),
+                   SSL_get_cipher_name(client));
+    SSL_set_shutdown(client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+}
+
+static size_t heap(void)
 {
     struct mallinfo2 info = mallinfo2();
 
-    return (int64_t)(info.uordblks + info.hblkhd);
+    return info.uordblks + info.hblkhd;
 }
 
-/* ---- one session ---- */
-
-static void end_open(struct end *end, const mbedtls_ssl_config *config)
+/* Of many, so that what the allocator keeps for later does not count. The clients are gone before
+ * the heap is looked at. */
+static void measure_heap(struct side *side)
 {
-    int64_t before = heap();
-    int64_t began = cpu_ns();
+    static mbedtls_ssl_context servers[HELD];
+    size_t before = heap();
 
-    mbedtls_ssl_init(&end->ssl);
-    must(mbedtls_ssl_setup(&end->ssl, config) == 0, "setup");
-    mbedtls_ssl_set_bio(&end->ssl, end, put, take, NULL);
-    end->cpu_ns = cpu_ns() - began;
-    end->heap_bytes = heap() - before;
-}
+    for (unsigned i = 0; i < HELD; i++) {
+        SSL *client = client_new(side);
 
-static bool end_step(struct end *end)
-{
-    int64_t before = heap();
-    int64_t began = cpu_ns();
-    int error = mbedtls_ssl_handshake(&end->ssl);
-
-    end->cpu_ns += cpu_ns() - began;
-    end->heap_bytes += heap() - before;
-    must(error == 0 || error == MBEDTLS_ERR_SSL_WANT_READ, "the handshake failed");
-    return error == 0;
-}
-
-static void end_close(struct end *end)
-{
-    int64_t began = cpu_ns();
-
-    mbedtls_ssl_free(&end->ssl);
-    end->cpu_ns += cpu_ns() - began;
-}
-
-/* With TLS 1.3 a ticket comes behind the handshake, as if it were data. */
-static void keep_session(struct bench *bench, struct end *client)
-{
-    unsigned char nothing[16];
-    int error = MBEDTLS_ERR_SSL_WANT_READ;
-
-    /* The library takes the message in one call and looks at it in a further one. */
-    for (int i = 0; i < 8 && error == MBEDTLS_ERR_SSL_WANT_READ; i++)
-        error = mbedtls_ssl_read(&client->ssl, nothing, sizeof nothing);
-    must(error == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET, "no ticket came");
-    mbedtls_ssl_session_free(&bench->session);
-    mbedtls_ssl_session_init(&bench->session);
-    must(mbedtls_ssl_get_session(&client->ssl, &bench->session) == 0, "no session");
-    bench->has_session = true;
-}
-
-static void shake_hands(struct bench *bench, struct end *server, struct end *client)
-{
-    bool server_is_done = false;
-    bool client_is_done = false;
-
-    server->in->from = server->in->to = server->out->from = server->out->to = 0;
-    end_open(server, &bench->server);
-    end_open(client, &bench->client);
-    (void)mbedtls_ssl_set_hostname(&client->ssl, NULL);
-    if (bench->has_session)
-        must(mbedtls_ssl_set_session(&client->ssl, &bench->session) == 0, "session");
-    while (!server_is_done || !client_is_done) {
-        client_is_done = client_is_done || end_step(client);
-        server_is_done = server_is_done || end_step(server);
+        shake(side, &servers[i], client);
+        note(side, client);
+        SSL_free(client);
     }
-    (void)snprintf(bench->tls, sizeof bench->tls, "%s %s",
-                   mbedtls_ssl_get_version(&server->ssl),
-                   mbedtls_ssl_get_ciphersuite(&server->ssl));
-    if (bench->resumes)
-        keep_session(bench, client);
-    end_close(client);
-    end_close(server);
+    side->server_bytes = sizeof *servers + (heap() - before) / HELD;
+    for (unsigned i = 0; i < HELD; i++)
+        mbedtls_ssl_free(&servers[i]);
 }
 
-/* ---- the settings of both ends ---- */
-
-static void bench_open(struct bench *bench, const char *certificate, const char *key)
+static void once(struct side *side)
 {
-    mbedtls_entropy_init(&bench->entropy);
-    mbedtls_ctr_drbg_init(&bench->drbg);
-    mbedtls_x509_crt_init(&bench->certificate);
-    mbedtls_pk_init(&bench->key);
-    mbedtls_ssl_ticket_init(&bench->tickets);
-    mbedtls_ssl_config_init(&bench->server);
-    mbedtls_ssl_config_init(&bench->client);
-    mbedtls_ssl_session_init(&bench->session);
-    must(psa_crypto_init() == PSA_SUCCESS &&
-             mbedtls_ctr_drbg_seed(&bench->drbg, mbedtls_entropy_func, &bench->entropy,
-                                   NULL, 0) == 0,
-         "no randomness");
-    must(mbedtls_x509_crt_parse_file(&bench->certificate, certificate) == 0 &&
-             mbedtls_pk_parse_keyfile(&bench->key, key, NULL, mbedtls_ctr_drbg_random,
-                                      &bench->drbg) == 0,
-         "certificate or key cannot be read");
-    must(mbedtls_ssl_config_defaults(&bench->server, MBEDTLS_SSL_IS_SERVER,
-                                     MBEDTLS_SSL_TRANSPORT_STREAM,
-                                     MBEDTLS_SSL_PRESET_DEFAULT) == 0 &&
-             mbedtls_ssl_config_defaults(&bench->client, MBEDTLS_SSL_IS_CLIENT,
-                                         MBEDTLS_SSL_TRANSPORT_STREAM,
-                                         MBEDTLS_SSL_PRESET_DEFAULT) == 0 &&
-             mbedtls_ssl_conf_own_cert(&bench->server, &bench->certificate, &bench->key) ==
-                 0 &&
-             mbedtls_ssl_ticket_setup(&bench->tickets, mbedtls_ctr_drbg_random,
-                                      &bench->drbg, MBEDTLS_CIPHER_AES_256_GCM,
-                                      TICKET_LIFE_S) == 0,
-         "TLS cannot be set up");
-    mbedtls_ssl_conf_rng(&bench->server, mbedtls_ctr_drbg_random, &bench->drbg);
-    mbedtls_ssl_conf_rng(&bench->client, mbedtls_ctr_drbg_random, &bench->drbg);
-    mbedtls_ssl_conf_authmode(&bench->client, MBEDTLS_SSL_VERIFY_NONE);
-    mbedtls_ssl_conf_session_tickets_cb(&bench->server, mbedtls_ssl_ticket_write,
-                                        mbedtls_ssl_ticket_parse, &bench->tickets);
-#if defined(MBEDTLS_SSL_PROTO_TLS1_3)
-    mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(
-        &bench->client, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
-#endif
+    mbedtls_ssl_context server;
+    SSL *client = client_new(side);
+    double began;
+
+    shake(side, &server, client);
+    note(side, client);
+    began = thread_cpu_s();
+    mbedtls_ssl_free(&server);
+    side->server_s += thread_cpu_s() - began;
+    SSL_free(client);
 }
 
-static void bench_close(struct bench *bench)
+static double now_s(void)
 {
-    mbedtls_ssl_session_free(&bench->session);
-    mbedtls_ssl_config_free(&bench->client);
-    mbedtls_ssl_config_free(&bench->server);
-    mbedtls_ssl_ticket_free(&bench->tickets);
-    mbedtls_pk_free(&bench->key);
-    mbedtls_x509_crt_free(&bench->certificate);
-    mbedtls_ctr_drbg_free(&bench->drbg);
-    mbedtls_entropy_free(&bench->entropy);
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-static void run(struct bench *bench, double seconds)
+static void *run(void *owner)
 {
-    static struct pipe up;
-    static struct pipe down;
-    static struct end server = {.in = &up, .out = &down};
-    static struct end client = {.in = &down, .out = &up};
-    int64_t server_ns = 0;
-    int64_t client_ns = 0;
-    uint64_t count = 0;
-    int64_t end;
+    struct side *side = owner;
+    double end = now_s() + side->options->seconds;
 
-    shake_hands(bench, &server,
-                &client); /* the first one fills caches, and gives a session */
-    end = cpu_ns() + (int64_t)(seconds * 1e9);
-    while (count == 0 || cpu_ns() < end) {
-        shake_hands(bench, &server, &client);
-        server_ns += server.cpu_ns;
-        client_ns += client.cpu_ns;
-        count++;
+    side->handshakes = 0;
+    side->resumed = 0;
+    side->server_s = 0;
+    side->client_s = 0;
+    do
+        once(side);
+    while (now_s() < end);
+    return NULL;
+}
+
+/* ---- */
+
+static void read_options(struct options *options, int count, char **words)
+{
+    static const struct option table[] = {{"certificate", required_argument, NULL, 'c'},
+                                          {"key", required_argument, NULL, 'k'},
+                                          {"seconds", required_argument, NULL, 's'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"tls-version", required_argument, NULL, 'v'},
+                                          {"groups", required_argument, NULL, 'g'},
+                                          {"server-groups", required_argument, NULL, 'G'},
+                                          {"resume", no_argument, NULL, 'r'},
+                                          {NULL, 0, NULL, 0}};
+    int which;
+
+    while ((which = getopt_long(count, words, "", table, NULL)) != -1) {
+        if (which == 'c')
+            options->certificate = optarg;
+        else if (which == 'k')
+            options->key = optarg;
+        else if (which == 's')
+            options->seconds = strtod(optarg, NULL);
+        else if (which == 't')
+            options->threads = (unsigned)strtoul(optarg, NULL, 10);
+        else if (which == 'v')
+            options->version = strcmp(optarg, "1.2") == 0 ? TLS1_2_VERSION : TLS1_3_VERSION;
+        else if (which == 'g')
+            options->groups = optarg;
+        else if (which == 'G')
+            options->server_groups = optarg;
+        else if (which == 'r')
+            options->resumes = true;
+        else
+            exit(2);
     }
-    (void)printf("{\"handshakes\":%llu,\"server_us\":%.2f,\"client_us\":%.2f,"
-                 "\"server_bytes\":%lld,\"tls\":\"%s\"}\n",
-                 (unsigned long long)count, (double)server_ns / 1000 / (double)count,
-                 (double)client_ns / 1000 / (double)count,
-                 (long long)(server.heap_bytes + (int64_t)sizeof server.ssl), bench->tls);
 }
 
 int main(int count, char **words)
 {
-    static const struct option options[] = {{"certificate", required_argument, NULL, 'c'},
-                                            {"key", required_argument, NULL, 'k'},
-                                            {"seconds", required_argument, NULL, 's'},
-                                            {"resume", no_argument, NULL, 'r'},
-                                            {NULL, 0, NULL, 0}};
-    static struct bench bench;
-    const char *certificate = NULL;
-    const char *key = NULL;
-    double seconds = 1;
-    int option;
+    static struct side sides[THREADS_MOST];
+    struct options options = {.seconds = 1, .threads = 1, .groups = "X25519:P-256"};
+    uint64_t handshakes = 0;
+    uint64_t resumed = 0;
+    double server_s = 0;
+    double client_s = 0;
 
-    while ((option = getopt_long(count, words, "", options, NULL)) != -1) {
-        if (option == 'c')
-            certificate = optarg;
-        else if (option == 'k')
-            key = optarg;
-        else if (option == 's')
-            seconds = strtod(optarg, NULL);
-        else if (option == 'r')
-            bench.resumes = true;
-        else
-            return 2;
+    read_options(&options, count, words);
+    must(options.certificate && options.key, "--certificate and --key are missing");
+    must(options.threads >= 1 && options.threads <= THREADS_MOST, "--threads: 1 to 64");
+#ifdef SMTPD_X25519_SODIUM
+    secure_init(); /* libsodium chooses what is fastest here */
+#endif
+    must(psa_crypto_init() == PSA_SUCCESS, "no PSA");
+    ticket_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    for (unsigned i = 0; i < options.threads; i++) {
+        sides[i].options = &options;
+        server_init(&sides[i]);
+        client_init(&sides[i]);
+        once(&sides[i]); /* fills caches, and gives a ticket */
     }
-    must(certificate && key, "--certificate and --key are missing");
-    bench_open(&bench, certificate, key);
-    run(&bench, seconds);
-    bench_close(&bench);
+    measure_heap(&sides[0]);
+    for (unsigned i = 0; i < options.threads; i++)
+        must(pthread_create(&sides[i].thread, NULL, run, &sides[i]) == 0, "no thread");
+    for (unsigned i = 0; i < options.threads; i++) {
+        must(pthread_join(sides[i].thread, NULL) == 0, "no thread");
+        handshakes += sides[i].handshakes;
+        resumed += sides[i].resumed;
+        server_s += sides[i].server_s;
+        client_s += sides[i].client_s;
+    }
+    must(handshakes > 0, "no handshake");
+    (void)printf(
+        "{\"handshakes\":%llu,\"resumed\":%llu,\"server_us\":%.1f,\"client_us\":%.1f,"
+        "\"server_bytes\":%zu,\"tls\":\"%s\"}\n",
+        (unsigned long long)handshakes, (unsigned long long)resumed,
+        server_s * 1e6 / (double)handshakes, client_s * 1e6 / (double)handshakes,
+        sides[0].server_bytes, sides[0].tls);
     return 0;
 }

@@ -69,3 +69,9 @@ bool secure_password_verify(const char *hash, struct slice password)
 {
     return crypto_pwhash_str_verify(hash, password.data, password.length) == 0;
 }
+
+bool secure_x25519(const uint8_t scalar[SECURE_X25519], const uint8_t x[SECURE_X25519],
+                   uint8_t product[SECURE_X25519])
+{
+    return crypto_scalarmult_curve25519(product, scalar, x) == 0;
+}

@@ -6,6 +6,7 @@
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "tls_inner.h"
+#include "tls_x25519.h"
 
 #include <mbedtls/error.h>
 #include <psa/crypto.h>
@@ -25,6 +26,8 @@ static enum result random_init(struct tls_random *random, struct fault *fault)
         mbedtls_ctr_drbg_seed(&random->drbg, mbedtls_entropy_func, &random->entropy, NULL,
                               0) != 0)
         return fault_set(fault, RESULT_TLS, "the TLS library has no source of randomness");
+    if (!tls_x25519_is_right())
+        return fault_set(fault, RESULT_TLS, "X25519 gives a wrong answer");
     return RESULT_OK;
 }
 

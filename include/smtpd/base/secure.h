@@ -1,4 +1,5 @@
-/* libsodium behind a wall: randomness, wiping, constant-time comparison, password hashes.
+/* libsodium behind a wall: randomness, wiping, constant-time comparison, password hashes,
+ * and the exchange of keys.
  *
  * Promises  no secret is printed. Password functions take tens of milliseconds of CPU:
  *           call them on a pool, never on the loop.
@@ -8,7 +9,7 @@
 
 #include "smtpd/base/bytes.h"
 
-enum { SECURE_HASH_TEXT = 128, SECURE_DIGEST = 32 };
+enum { SECURE_HASH_TEXT = 128, SECURE_DIGEST = 32, SECURE_X25519 = 32 };
 
 void secure_init(void); /* once, before anything else; aborts on failure */
 void secure_random(void *into, size_t bytes);
@@ -23,5 +24,9 @@ uint64_t secure_short_hash(struct slice input); /* keyed SipHash, for maps */
 enum result MUST_CHECK secure_password_hash(struct slice password,
                                             char hash[SECURE_HASH_TEXT]);
 bool secure_password_verify(const char *hash, struct slice password);
+/* X25519 (RFC 7748 5) in constant time. false: `x` is one of the few points whose product is
+ * nothing. */
+bool secure_x25519(const uint8_t scalar[SECURE_X25519], const uint8_t x[SECURE_X25519],
+                   uint8_t product[SECURE_X25519]);
 
 #endif

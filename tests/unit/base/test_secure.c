@@ -106,6 +106,27 @@ TEST(secure, what_is_no_hash_fits_no_password)
     assert_false(secure_password_verify("$argon2id$v=19$m=19456,t=2,p=1$", SLICE("")));
 }
 
+/* RFC 7748 6.1: what Alice and Bob agree on. */
+TEST(secure, x25519_gives_the_known_answer)
+{
+    static const uint8_t alice[] = "\x77\x07\x6d\x0a\x73\x18\xa5\x7d\x3c\x16\xc1\x72\x51"
+                                   "\xb2\x66\x45\xdf\x4c\x2f\x87\xeb"
+                                   "\xc0\x99\x2a\xb1\x77\xfb\xa5\x1d\xb9\x2c\x2a";
+    static const uint8_t bob[] = "\xde\x9e\xdb\x7d\x7b\x7d\xc1\xb4\xd3\x5b\x61\xc2\xec\xe4"
+                                 "\x35\x37\x3f\x83\x43\xc8\x5b"
+                                 "\x78\x67\x4d\xad\xfc\x7e\x14\x6f\x88\x2b\x4f";
+    static const uint8_t nothing[SECURE_X25519] = {0};
+    uint8_t product[SECURE_X25519];
+
+    assert_true(secure_x25519(alice, bob, product));
+    assert_memory_equal(
+        product,
+        "\x4a\x5d\x9d\x5b\xa4\xce\x2d\xe1\x72\x8e\x3b\xf4\x80\x35\x0f\x25\xe0"
+        "\x7e\x21\xc9\x47\xd1\x9e\x33\x76\xf0\x9b\x3c\x1e\x16\x17\x42",
+        SECURE_X25519);
+    assert_false(secure_x25519(alice, nothing, product));
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -124,6 +145,7 @@ int main(void)
         RUN(secure, digests_and_hashes_depend_on_the_key_of_the_process),
         RUN(secure, a_password_fits_its_own_hash_only),
         RUN(secure, what_is_no_hash_fits_no_password),
+        RUN(secure, x25519_gives_the_known_answer),
     };
 
     return cmocka_run_group_tests(tests, set_up, NULL);

@@ -67,7 +67,7 @@ static const struct command commands[] = {
      "secrets masked. --diff asks the running server what SIGHUP would change with the\n"
      "file. --json prints the errors, or the differences, as a list.\n"},
     {"user",     command_user,     "add|set|show|list|remove ...",        "Users who may log in, and what each may.", NULL},
-    {"queue",    command_queue,    "list|show|why|retry|remove ...",      "Look at and change the queue of the running server.", NULL},
+    {"queue",    command_queue,    "list|show|why|retry|verify ...",      "Look at the queue, change it, check it, move it.", NULL},
     {"dkim",     command_dkim,     "keygen DOMAIN SELECTOR, check ...",   "Keys that sign mail, and their records in the DNS.", NULL},
     {"status",   command_status,   "[--short]",                           "What the running server counts: a summary, and every metric.",
      "--short prints the summary alone. --json prints everything; docs/metrics.md and\n"
@@ -203,7 +203,8 @@ static int print_effective(const struct config *config, const char *path)
 static int compare_file(const struct words *words, const char *path,
                         const struct config *config)
 {
-    struct cli_context context = {words->socket_path, words->wants_json};
+    struct cli_context context = {.socket_path = words->socket_path,
+                                  .wants_json = words->wants_json};
     char *socket_path = memory_format("%s/control.sock", config->data_dir);
     struct bytes text;
     int code = CLI_FAILED;
@@ -271,7 +272,7 @@ static int command_check(const struct words *words)
 
 static int command_user(const struct words *words)
 {
-    struct cli_context context = {NULL, words->wants_json};
+    struct cli_context context = {.wants_json = words->wants_json};
     struct cli_users file;
     struct config *config;
     int code;
@@ -297,7 +298,8 @@ static int command_user(const struct words *words)
 static int ask_server(const struct words *words,
                       int (*ask)(const struct cli_context *, int, char **))
 {
-    struct cli_context context = {words->socket_path, words->wants_json};
+    struct cli_context context = {.socket_path = words->socket_path,
+                                  .wants_json = words->wants_json};
     char *folder = NULL;
     char *path = NULL;
     int code;
@@ -317,14 +319,33 @@ static int ask_server(const struct words *words,
     return code;
 }
 
+/* What works on the data folder itself. A copy elsewhere needs no configuration. */
+static int work_on_folder(const struct words *words)
+{
+    struct cli_context context = {.wants_json = words->wants_json};
+    char *folder = config_data_dir(words->config_path);
+    int code = CLI_FAILED;
+
+    context.data_dir = folder;
+    if (folder || words->count > 1)
+        code = cli_queue(&context, words->count, words->items);
+    else
+        config_free(load(words->config_path)); /* says why */
+    memory_free(folder);
+    return code;
+}
+
 static int command_queue(const struct words *words)
 {
-    struct cli_context nowhere = {NULL, false};
+    struct cli_context nowhere = {0};
+    const char *word = words->count ? words->items[0] : "";
 
     /* How it is used is known without a server. */
-    if (words->count == 0 || wants_help(words) || strcmp(words->items[0], "help") == 0)
+    if (words->count == 0 || wants_help(words) || strcmp(word, "help") == 0)
         return cli_queue(&nowhere, words->count ? 1 : 0,
                          (char *[]){(char *)(uintptr_t) "help"});
+    if (strcmp(word, "verify") == 0 || strcmp(word, "compact") == 0)
+        return work_on_folder(words);
     return ask_server(words, cli_queue);
 }
 

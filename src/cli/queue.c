@@ -24,6 +24,8 @@ const char queue_usage[] =
     "       smtpd queue release ID...|SELECTION [--dry-run]\n"
     "       smtpd queue bounce  ID...|SELECTION [--reason TEXT] [--dry-run]\n"
     "       smtpd queue remove  ID...|SELECTION [--dry-run]\n"
+    "       smtpd queue verify  [FOLDER]\n"
+    "       smtpd queue compact\n"
     "\n"
     "SELECTION: --all, or any of these; what is given must all fit\n"
     "  --domain DOMAIN      recipient domain, \"*.example.com\", or the name of a route\n"
@@ -42,6 +44,9 @@ const char queue_usage[] =
     "bounce gives them back to their senders with a report.\n"
     "remove deletes them without a report.\n"
     "All of these print the count first; --dry-run stops there.\n"
+    "verify checks the queue of a stopped server, or a copy of its data folder in FOLDER:\n"
+    "  every rule of the format; exit code 1 when one is broken. It changes nothing.\n"
+    "compact gives the free pages of a stopped server's queue back to the disk.\n"
     "--json prints what the server answered; --config FILE says which server.\n";
 
 int64_t queue_now_ms(void)
@@ -395,6 +400,7 @@ static int queue_show(const struct command *command, bool only_why)
 static bool fits_together(const struct command *command, const char *word)
 {
     bool is_show = strcmp(word, "show") == 0 || strcmp(word, "why") == 0;
+    bool is_repair = strcmp(word, "verify") == 0 || strcmp(word, "compact") == 0;
     const char *why = NULL;
 
     if (command->until_ms && strcmp(word, "hold") != 0)
@@ -407,6 +413,8 @@ static bool fits_together(const struct command *command, const char *word)
         why = "list takes a selection; show takes an id";
     else if (command->has_selection && is_show)
         why = "one id is needed, and no selection";
+    else if (is_repair && (command->has_selection || command->id_count > 0))
+        why = "it takes the whole queue";
     if (why)
         (void)fprintf(stderr, "smtpd: %s\n\n%s", why, queue_usage);
     return !why;
@@ -424,21 +432,34 @@ static int run(struct command *command, const char *word)
         return queue_show(command, true);
     if (queue_is_change(word))
         return queue_change(command, word);
+    if (strcmp(word, "verify") == 0)
+        return queue_verify_command(command);
+    if (strcmp(word, "compact") == 0)
+        return queue_compact_command(command);
     (void)fprintf(stderr, "smtpd: queue has no \"%s\"\n\n%s", word, queue_usage);
     return CLI_USAGE;
+}
+
+static bool takes_directory(const char *word)
+{
+    return strcmp(word, "verify") == 0;
 }
 
 int cli_queue(const struct cli_context *context, int argc, char **argv)
 {
     struct command command = {.context = context};
     int code = CLI_USAGE;
+    int skip;
 
     if (argc == 0 || strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "help") == 0) {
         (void)fprintf(argc ? stdout : stderr, "%s", queue_usage);
         return argc ? CLI_DONE : CLI_USAGE;
     }
     bytes_init(&command.query, QUEUE_PATH_MAX / 2);
-    if (take_words(&command, argc - 1, argv + 1))
+    skip = takes_directory(argv[0]) && argc > 1 && argv[1][0] != '-';
+    if (skip)
+        command.directory = argv[1];
+    if (take_words(&command, argc - 1 - skip, argv + 1 + skip))
         code = run(&command, argv[0]);
     bytes_fini(&command.query);
     return code;

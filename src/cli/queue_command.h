@@ -20,10 +20,11 @@ struct command {
     bool has_state; /* --state is part of it */
     bool is_dry_run;
     bool wants_summary;
-    const char *part;   /* "headers" or "message" */
-    uint64_t limit;     /* 0: none given */
-    int64_t until_ms;   /* wall; 0: none given */
-    const char *reason; /* or NULL */
+    const char *part;      /* "headers" or "message" */
+    uint64_t limit;        /* 0: none given */
+    int64_t until_ms;      /* wall; 0: none given */
+    const char *reason;    /* or NULL */
+    const char *directory; /* of verify; or NULL */
 };
 
 struct pager {
@@ -41,5 +42,9 @@ int64_t queue_now_ms(void); /* wall */
 /* queue_change.c: retry, hold, release, bounce, remove. */
 bool queue_is_change(const char *word);
 int queue_change(struct command *command, const char *change);
+
+/* queue_repair.c: verify, compact; no server is asked. */
+int queue_verify_command(const struct command *command);
+int queue_compact_command(const struct command *command);
 
 #endif

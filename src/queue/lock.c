@@ -73,29 +73,27 @@ static enum result fault_held(const char *path, int fd, struct fault *fault)
 
     pid[length > 0 ? length : 0] = 0;
     pid[strcspn(pid, "\n")] = 0;
-    return fault_set(fault, RESULT_BUSY,
-                     "%s is held by process %s: another server uses this folder", path,
-                     *pid ? pid : "(unknown)");
+    return fault_set(fault, RESULT_BUSY, "%s is held by process %s: it uses this folder",
+                     path, *pid ? pid : "(unknown)");
 }
 
-enum result lock_take(const char *data_dir, bool allow_network_filesystem, int *fd,
-                      struct fault *fault)
+static enum result path_of(const char *data_dir, char path[PATH_TEXT], struct fault *fault)
 {
-    char path[PATH_TEXT];
-    char pid[PID_TEXT];
-    enum result result = check_folder(data_dir, allow_network_filesystem, fault);
-    int opened;
-    int length;
+    int length = snprintf(path, PATH_TEXT, "%s/lock", data_dir);
 
-    if (result != RESULT_OK)
-        return result;
-    length = snprintf(path, sizeof path, "%s/lock", data_dir);
-    if (length < 0 || (size_t)length >= sizeof path)
+    if (length < 0 || length >= PATH_TEXT)
         return fault_set(fault, RESULT_TOO_LARGE,
                          "the name of the data folder is too long");
-    opened = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (opened < 0)
-        return fault_set(fault, RESULT_IO, "cannot open %s: %s", path, strerror(errno));
+    return RESULT_OK;
+}
+
+/* Takes `opened`. */
+static enum result hold(int opened, const char *path, int *fd, struct fault *fault)
+{
+    char pid[PID_TEXT];
+    enum result result = RESULT_OK;
+    int length;
+
     if (flock(opened, LOCK_EX | LOCK_NB) != 0) {
         result = errno == EWOULDBLOCK ? fault_held(path, opened, fault)
                                       : fault_set(fault, RESULT_IO, "cannot lock %s: %s",
@@ -103,12 +101,51 @@ enum result lock_take(const char *data_dir, bool allow_network_filesystem, int *
         (void)close(opened);
         return result;
     }
+    *fd = opened;
+    if ((fcntl(opened, F_GETFL) & O_ACCMODE) == O_RDONLY)
+        return RESULT_OK;
     length = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
     /* Informative only: a full disk must not keep us from starting. */
     if (ftruncate(opened, 0) == 0 && pwrite(opened, pid, (size_t)length, 0) != length)
         log_message(LOG_WARNING, "queue.lock_without_pid", "%s: %s", path, strerror(errno));
-    *fd = opened;
     return RESULT_OK;
+}
+
+enum result lock_take(const char *data_dir, bool allow_network_filesystem, int *fd,
+                      struct fault *fault)
+{
+    char path[PATH_TEXT];
+    enum result result = check_folder(data_dir, allow_network_filesystem, fault);
+    int opened;
+
+    if (result == RESULT_OK)
+        result = path_of(data_dir, path, fault);
+    if (result != RESULT_OK)
+        return result;
+    opened = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (opened < 0)
+        return fault_set(fault, RESULT_IO, "cannot open %s: %s", path, strerror(errno));
+    return hold(opened, path, fd, fault);
+}
+
+enum result lock_take_existing(const char *data_dir, int *fd, struct fault *fault)
+{
+    char path[PATH_TEXT];
+    enum result result = path_of(data_dir, path, fault);
+    int opened;
+
+    *fd = -1;
+    if (result != RESULT_OK)
+        return result;
+    opened = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (opened < 0 && (errno == EACCES || errno == EROFS))
+        opened = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (opened < 0 && errno == ENOENT)
+        return RESULT_OK;
+    if (opened < 0)
+        return fault_set(fault, errno == ENOTDIR ? RESULT_NOT_FOUND : RESULT_IO,
+                         "cannot open %s: %s", path, strerror(errno));
+    return hold(opened, path, fd, fault);
 }
 
 void lock_give_up(int fd)

@@ -15,6 +15,7 @@
  * read as they are. */
 #include "record.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { KIND_ENVELOPE = 'e', KIND_GROUP = 'g', TEXT_NONE = 0xffff };
@@ -336,4 +337,26 @@ int64_t record_due_ms(const struct group *group, int64_t expiry_ms)
 
     return group->is_held && until_ms > group->next_attempt_ms ? until_ms
                                                                : group->next_attempt_ms;
+}
+
+/* ---- origins ---- */
+
+void record_print_origin(uint64_t queue_id, uint64_t id, char text[ORIGIN_TEXT])
+{
+    char name[ID_TEXT];
+
+    id_print(id, name);
+    (void)snprintf(text, ORIGIN_TEXT, "%016llx/%s", (unsigned long long)queue_id, name);
+}
+
+bool record_is_origin(struct slice text)
+{
+    uint64_t id;
+
+    if (text.length != ORIGIN_TEXT - 1 || text.data[16] != '/')
+        return false;
+    for (int i = 0; i < 16; i++)
+        if (!strchr("0123456789abcdef", text.data[i]) || !text.data[i])
+            return false;
+    return id_parse(text.data + 17, ID_TEXT - 1, &id);
 }

@@ -29,6 +29,10 @@ enum result MUST_CHECK record_decode_group(struct slice record, uint32_t number,
 /* When a group is due: at its next attempt, or at the end of its hold; the expiry ends one
  * too. */
 int64_t record_due_ms(const struct group *group, int64_t expiry_ms);
+/* An origin: where a message came from, "QUEUE/ID", the queue in 16 hexadecimal digits. */
+enum { ORIGIN_TEXT = 16 + 1 + ID_TEXT };
+void record_print_origin(uint64_t queue_id, uint64_t id, char text[ORIGIN_TEXT]);
+bool record_is_origin(struct slice text);
 /* What a recipient costs in a group record: for the cut at LIMIT_GROUP_BYTES. */
 size_t record_recipient_bytes(const struct recipient *recipient);
 

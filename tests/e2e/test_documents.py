@@ -33,7 +33,8 @@ NOT_RUN = [
     (r"docker (build|push|run|exec|logs|stop)\b", "needs an engine: tests/container/test_image.py"),
     (r"kubectl\b", "needs a cluster; but Secrets are made, and printed, where kubectl is there"),
 ]
-ELSEWHERE = {"docs/signing.md": "test_signing_page.py runs it, with a DNS that learns its records"}
+ELSEWHERE = {"docs/signing.md": "test_signing_page.py runs it, with a DNS that learns its records",
+             "docs/repair.md": "test_repair.py runs it: no server may run"}
 # Pages that begin with nothing: they say how to come to a relay.
 FROM_NOTHING = {"README.md", "docs/kubernetes/README.md"}
 BASE = """

@@ -8,8 +8,8 @@ BEGIN {
     # A library's words, and the files that may say them.
     guest("uv_", "^src/(loop|net)/")
     guest("UV_", "^src/(loop|net)/")
-    guest("mdb_", "^src/queue/store[^/]*$")
-    guest("MDB_", "^src/queue/store[^/]*$")
+    guest("mdb_", "^src/queue/(store|raw|verify|compact)[^/]*$")
+    guest("MDB_", "^src/queue/(store|raw|verify|compact)[^/]*$")
     guest("mbedtls_", "^src/(net/tls[^/]*|sign/[a-z]*_mbedtls\\.c)$")
     guest("MBEDTLS_", "^src/(net/tls[^/]*|sign/[a-z]*_mbedtls\\.c)$")
     guest("psa_", "^src/net/tls[^/]*$")

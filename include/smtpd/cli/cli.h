@@ -1,5 +1,5 @@
-/* Commands to a running server, over its control socket (docs/control.md), and those on DKIM
- * keys.
+/* Commands to a running server, over its control socket (docs/control.md), those on the queue of
+ * a stopped one, and those on DKIM keys.
  *
  * Promises  exit codes 0 done, 1 failed, 2 usage, 3 the server does not run. Columns and
  *           colour on a terminal, plain columns into a pipe, JSON with --json. Blocking:
@@ -18,6 +18,7 @@ enum { CLI_DONE, CLI_FAILED, CLI_USAGE, CLI_NOT_RUNNING };
 struct cli_context {
     const char *socket_path;
     bool wants_json;
+    const char *data_dir; /* for what works on the folder itself; else NULL */
 };
 
 /* argv[0] is the first word behind "smtpd status" or "smtpd queue". */

@@ -183,7 +183,7 @@ typedef int fake_command_fn(const struct cli_context *context, int argc, char **
 static UNUSED int fake_run(struct fake *fake, fake_command_fn *command, bool wants_json,
                            const char *const *words)
 {
-    struct cli_context context = {fake->path, wants_json};
+    struct cli_context context = {.socket_path = fake->path, .wants_json = wants_json};
     char *argv[1100] = {NULL};
     int kept[2] = {dup(STDOUT_FILENO), dup(STDERR_FILENO)};
     int caught[2] = {memfd_create("out", MFD_CLOEXEC), memfd_create("err", MFD_CLOEXEC)};

@@ -109,7 +109,7 @@ class Peer:
         with open(self.path("err"), "w") as err:
             self.process = subprocess.Popen(
                 ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh",
-                 "-c", script], env=dict(os.environ, **self.environment), stdin=subprocess.DEVNULL,
+                 "-c", script], env=dict(PATH=os.environ["PATH"], HOME=self.folder, **self.environment), stdin=subprocess.DEVNULL,
                 stdout=err, stderr=err, preexec_fn=self.account.enter, cwd="/")
         self.account.pid = self.process.pid
         wait_for(lambda: self.process.poll() is not None or listens(self.port), 20)

@@ -140,6 +140,8 @@ def machine(result):
            f"({one['mount']}). Load before: {one['load_before']:.2f}. Medians of {result['runs']} " \
            f"alternating runs of about {result['seconds']:g} s, lowest and highest in brackets. CPU " \
            f"is counted by {one['counted_by']}."
+    if result["cut"]:
+        text += " Time ran out: some parts have fewer runs."
     if result["quick"]:
         text += " **A quick run: it shows that everything works; its figures mean nothing.**"
     return [text, ""]

@@ -8,13 +8,14 @@ from account import Account
 from common import ROOT, Smtpd, free_port, listens, wait_for
 from peers import Missing
 from peers.exim import Exim
-from peers.haraka import Haraka
+from peers.haraka import Haraka, HarakaAlone
 from peers.opensmtpd import OpenSMTPD
 from peers.postfix import Postfix
 from suite.measure import find_program
 
 PEERS = {peer.name: peer for peer in (Postfix, Haraka, Exim, OpenSMTPD)}
 NAMES = ("smtpd", *PEERS)
+PEERS["haraka1"] = HarakaAlone  # comes along with haraka, in some parts
 TITLES = dict({name: peer.title for name, peer in PEERS.items()}, smtpd="smtpd",
               tools="tools alone", bare="bare loop", library="TLS library alone")
 SETTINGS = (

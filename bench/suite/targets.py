@@ -2,7 +2,7 @@
 count as one that holds."""
 
 # OpenSMTPD is no rival: it does not sync its queue, and these are targets for durable ones.
-RIVALS = ("postfix", "haraka", "exim")
+RIVALS = ("postfix", "haraka", "haraka1", "exim")
 SINGLE = "1 KB, one per connection"
 NOT_MEASURED = "not measured"
 

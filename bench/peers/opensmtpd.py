@@ -9,7 +9,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 class OpenSMTPD(Peer):
     name = "opensmtpd"
-    title = "OpenSMTPD"
+    title = "OpenSMTPD, no syncs"
     users = (("opensmtpd", 4098), ("opensmtpq", 4099))
     settings = (
         "relay to the next hop by address; smtp limit max-mails 1000000",

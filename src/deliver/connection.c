@@ -275,6 +275,11 @@ enum result connection_send_both(struct connection *connection, struct slice fir
     return stream_write_both(connection->stream, first, second);
 }
 
+size_t connection_unsent(const struct connection *connection)
+{
+    return stream_unsent(connection->stream);
+}
+
 const struct capabilities *connection_capabilities(const struct connection *connection)
 {
     return &connection->capabilities;

@@ -32,6 +32,7 @@ void connection_await(struct connection *connection, int64_t patience_ms,
 enum result connection_send(struct connection *connection, struct slice bytes);
 enum result connection_send_both(struct connection *connection, struct slice first,
                                  struct slice second);
+size_t connection_unsent(const struct connection *connection); /* bytes, still with us */
 
 const struct capabilities *connection_capabilities(const struct connection *connection);
 const char *connection_host(const struct connection *connection);

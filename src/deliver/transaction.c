@@ -209,8 +209,6 @@ static void fail_reading(struct attempt *attempt)
     attempt_finish(attempt);
 }
 
-static void on_piece(void *owner, struct slice piece, enum result result);
-
 static void await_block(struct attempt *attempt)
 {
     int64_t block = attempt->settings->values.timeouts.block;
@@ -218,14 +216,20 @@ static void await_block(struct attempt *attempt)
     connection_await(attempt->connection, block ? block : 180000, "the data");
 }
 
-/* The final dot leaves with the last piece. */
+/* The final dot leaves with the last piece. While much of both is unsent the patience is that
+ * of the data (RFC 5321 4.5.3.2.5): there is nothing yet that the peer could answer. */
 static void send_end(struct attempt *attempt, struct slice last)
 {
+    struct slice end = framing_data_end(true); /* the queue keeps whole lines */
+
     attempt->is_in_body = false;
-    attempt->dot_was_sent = true;
-    (void)connection_send_both(attempt->connection, last,
-                               framing_data_end(true)); /* the queue keeps whole lines */
-    await_reply(attempt);
+    attempt->dot_was_sent = true; /* from now on it may leave, whatever becomes of us */
+    attempt->waits_for_drain =
+        connection_send_both(attempt->connection, last, end) == RESULT_AGAIN;
+    if (attempt->waits_for_drain)
+        await_block(attempt);
+    else
+        await_reply(attempt);
 }
 
 static enum result send_piece(struct attempt *attempt, struct slice piece)
@@ -278,11 +282,15 @@ void transaction_on_drained(void *owner)
 {
     struct attempt *attempt = owner;
 
-    if (!attempt->is_in_body || !attempt->waits_for_drain)
+    if (!attempt->waits_for_drain)
         return;
     attempt->waits_for_drain = false;
-    await_block(attempt);
-    body_reader_next(attempt->body, on_piece, attempt);
+    if (attempt->dot_was_sent) {
+        await_reply(attempt);
+    } else {
+        await_block(attempt);
+        body_reader_next(attempt->body, on_piece, attempt);
+    }
 }
 
 static void start_body(struct attempt *attempt)
@@ -449,6 +457,14 @@ static void on_step_reply(struct attempt *attempt, const struct reply *reply)
         send_more(attempt);
 }
 
+/* A positive reply while the end of the message is still with us answers something else. */
+static bool is_out_of_turn(const struct attempt *attempt, const struct reply *reply)
+{
+    if (attempt->dot_was_sent)
+        return reply_is_positive(reply) && connection_unsent(attempt->connection) > 0;
+    return attempt->got >= attempt->sent;
+}
+
 void transaction_on_reply(void *owner, const struct reply *reply)
 {
     struct attempt *attempt = owner;
@@ -465,7 +481,7 @@ void transaction_on_reply(void *owner, const struct reply *reply)
         attempt_broken(attempt, &fault);
         return;
     }
-    if (attempt->got >= attempt->sent && !attempt->dot_was_sent) {
+    if (is_out_of_turn(attempt, reply)) {
         reply_print(reply, words, sizeof words);
         (void)fault_set(&fault, RESULT_INVALID, "%s spoke out of turn: %.300s",
                         connection_peer(attempt->connection), words);

@@ -40,9 +40,9 @@ static const struct attempt *find_attempt(const struct deliver *deliver,
 
 static const char *step_of(const struct attempt *attempt)
 {
-    if (attempt->dot_was_sent)
+    if (attempt->dot_was_sent && !attempt->waits_for_drain)
         return "the whole message was sent: the answer is awaited";
-    if (attempt->is_in_body)
+    if (attempt->is_in_body || attempt->dot_was_sent)
         return "the message is being sent";
     return attempt->is_ready ? "commands are being answered" : "a connection is being made";
 }

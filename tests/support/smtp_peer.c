@@ -205,6 +205,10 @@ static void say_line(struct peer_connection *connection, const char *text)
         secure(connection);
     else if (strcmp(text, "<hold>") == 0)
         hold(connection);
+    else if (strcmp(text, "<deaf>") == 0)
+        stream_pause(connection->stream);
+    else if (strcmp(text, "<listen>") == 0)
+        stream_resume(connection->stream);
     else if (strcmp(text, "<flood>") == 0)
         flood(connection);
     else if (strcmp(text, "<serve>") == 0)

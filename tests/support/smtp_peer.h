@@ -10,6 +10,8 @@
  *   S: <close>           we end it; S: <abort> at once
  *   S: <tls>             the handshake, behind the line before
  *   S: <hold>            the script goes on at smtp_peer_go()
+ *   S: <deaf>            nothing more is read, down to full buffers of the kernel, until
+ *   S: <listen>
  *   S: <flood>           more continuation lines than a reply may have
  *   S: <serve>           from here on every message is taken
  *

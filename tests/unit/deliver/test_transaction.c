@@ -1,5 +1,9 @@
 /* What is said about a message, and what each answer means for its recipients. */
+#include "attempt_inner.h"
+#include "connection_inner.h"
 #include "deliver_world.h"
+
+#include <netinet/in.h>
 
 static void deliver(struct world *w, const char *recipients, const char *script)
 {
@@ -273,6 +277,89 @@ TEST(transaction, a_421_before_the_data_ends_is_a_host_that_closes)
     assert_non_null(strstr(world_group(w)->text, "said 421 4.3.2 leaving"));
 }
 
+/* ---- a peer that does not read ---- */
+
+/* Both ends of the connections to the port: a message of some pieces does not fit. */
+static void shrink_sockets(uint16_t port)
+{
+    int bytes = 32768;
+
+    for (int fd = 0; fd < 1024; fd++) {
+        struct sockaddr_in ends[2];
+
+        for (size_t i = 0; i < 2; i++) {
+            socklen_t length = sizeof ends[i];
+            int failed = i ? getpeername(fd, (struct sockaddr *)&ends[i], &length)
+                           : getsockname(fd, (struct sockaddr *)&ends[i], &length);
+
+            if (failed || ends[i].sin_family != AF_INET || ntohs(ends[i].sin_port) != port)
+                continue;
+            (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+            (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+        }
+    }
+}
+
+/* Until nothing more goes: the whole message and its dot are handed over, or it waits. */
+static const struct attempt *send_to_the_deaf(struct world *w)
+{
+    const struct attempt *attempt;
+
+    smtp_peer_play(&w->peers[0], GREET MAIL RCPT
+                   "C: DATA\nS: <hold>\nS: <deaf>\nS: 354 go\nS: <hold>\nS: 250 taken\n"
+                   "S: <hold>\nS: <listen>\nC: <rest>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    shrink_sockets(w->peers[0].endpoint.port);
+    smtp_peer_go(&w->peers[0]);
+    attempt = attempt_of_link(list_first(&w->deliver->attempts));
+    WORLD_UNTIL(w, attempt->waits_for_drain || attempt->dot_was_sent);
+    loop_run_for(w->loop, 20); /* the kernel takes what it has room for */
+    return attempt;
+}
+
+TEST(transaction, a_message_whose_end_has_not_left_is_not_taken)
+{
+    struct world *w = *state;
+    enum { STEP = 24000, STEPS = 15, LINE = 60, MARK = 65536 };
+    bool was_unsent = false;
+    bool was_behind = false;
+
+    w->settings.defaults.messages_per_connection = 1;
+    world_apply(w);
+    for (unsigned i = 1; i <= STEPS && !was_behind; i++) {
+        struct deliver_statistics before = world_counts(w);
+        const struct attempt *attempt;
+        char *body = memory_new((size_t)i * STEP + 1);
+        size_t unsent;
+
+        for (size_t at = 0; at < (size_t)i * STEP; at++)
+            body[at] = "x\r\n"[at % LINE < LINE - 2 ? 0 : at % LINE - LINE + 3];
+        w->body = body;
+        attempt = send_to_the_deaf(w);
+        memory_free(body);
+        unsent = stream_unsent(attempt->connection->stream);
+        if (!attempt->dot_was_sent)
+            break;
+        was_unsent |= unsent > 0;
+        was_behind |= unsent > MARK;
+        assert_string_equal(attempt->connection->stage,
+                            unsent > MARK ? "the data" : "the final dot");
+        smtp_peer_go(&w->peers[0]); /* it says 250 */
+        WORLD_UNTIL(w, world_counts(w).attempts_running == 0);
+        WORLD_UNTIL(w, world_is_quiet(w));
+        assert_int_equal(world_counts(w).recipients_delivered - before.recipients_delivered,
+                         unsent == 0);
+        assert_int_equal(world_counts(w).recipients_deferred - before.recipients_deferred,
+                         unsent > 0);
+        smtp_peer_go(&w->peers[0]);
+        WORLD_UNTIL(w, w->peers[0].open == 0);
+    }
+    assert_true(was_unsent && was_behind);
+    assert_true(world_look(w) > 0); /* nothing that was not taken is gone */
+    assert_non_null(strstr(w->seen[0].text, "out of turn"));
+}
+
 TEST(transaction, parameters_are_said_where_they_are_offered)
 {
     struct world *w = *state;
@@ -364,6 +451,7 @@ int main(void)
         T(a_transaction_left_half_way_is_reset_before_the_next),
         T(an_answer_before_the_data_ends_is_out_of_turn),
         T(a_421_before_the_data_ends_is_a_host_that_closes),
+        T(a_message_whose_end_has_not_left_is_not_taken),
         T(parameters_are_said_where_they_are_offered),
         T(eight_bits_are_not_given_to_a_hop_that_does_not_take_them),
         T(smtputf8_is_not_given_to_a_hop_that_does_not_know_it),

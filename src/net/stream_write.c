@@ -128,7 +128,7 @@ static bool try_write(struct stream *stream, const struct slice *parts, unsigned
 void stream_flush(struct stream *stream)
 {
     if (stream->out.length == 0 || stream->is_broken || stream->is_uv_closed) {
-        bytes_clear(&stream->out);
+        release_out(stream); /* try_write() may have sent all of it, with its parts */
         return;
     }
     if (!try_write(stream, NULL, 0))

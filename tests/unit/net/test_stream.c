@@ -1,4 +1,6 @@
 /* Streams over real loopback sockets. */
+#include "stream_inner.h"
+
 #include "pair.h"
 
 #include <errno.h>
@@ -44,6 +46,26 @@ TEST(stream, much_output_says_again_and_drains)
     assert_int_equal(pair.server.got.length, 0); /* never inside the call */
     PAIR_UNTIL(&pair,
                pair.server.got.length == sent * MEGABYTE / 4 && pair.client.drained == 1);
+    memory_free(block);
+    pair_close(&pair);
+}
+
+TEST(stream, an_idle_one_holds_no_memory_for_what_it_wrote)
+{
+    struct pair pair;
+    char *block = memory_new(MEGABYTE);
+
+    pair_open(&pair);
+    for (size_t large = 0; large <= MEGABYTE / 32; large += MEGABYTE / 32) {
+        size_t before = pair.server.got.length;
+
+        /* The second leaves with the first, and past the buffer. */
+        (void)stream_write(pair.client.stream, (struct slice){block, 12000});
+        (void)stream_write(pair.client.stream, (struct slice){block, large});
+        PAIR_UNTIL(&pair, pair.server.got.length == before + 12000 + large);
+        loop_run_for(pair.loop, 1);
+        assert_null(pair.client.stream->out.data);
+    }
     memory_free(block);
     pair_close(&pair);
 }
@@ -180,6 +202,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN(stream, what_one_end_writes_the_other_gets),
         RUN(stream, much_output_says_again_and_drains),
+        RUN(stream, an_idle_one_holds_no_memory_for_what_it_wrote),
         RUN(stream, a_close_sends_what_is_unsent_and_the_peer_hears_it_once),
         RUN(stream, the_last_words_arrive_although_the_peer_still_talks),
         RUN(stream, a_peer_that_says_no_more_is_still_answered),

@@ -11,7 +11,6 @@
 #include "smtpd/base/memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -54,8 +53,9 @@ static struct {
     size_t ring_bytes;
     bool is_open;
     bool is_closing;
-    int64_t give_up_ms; /* monotonic; while closing */
-    int fd;             /* this and the next two: the writer's own while it runs */
+    atomic_bool is_writing; /* what the writer took out of the ring */
+    int64_t give_up_ms;     /* monotonic; while closing */
+    int fd;                 /* this and the next two: the writer's own while it runs */
     bool owns_fd;
     size_t write_most; /* a pipe that can be written takes this without blocking */
     int next_fd;       /* -1: none */
@@ -264,6 +264,7 @@ static void *write_lines(void *argument)
          * the old output. */
         (void)switch_descriptor();
         length = take_batch(batch);
+        atomic_store(&sink.is_writing, length > 0);
         tell_room();
         if (length == 0 && sink.is_closing) {
             unlock();
@@ -271,9 +272,28 @@ static void *write_lines(void *argument)
         }
         unlock();
         write_batch(batch, length);
+        atomic_store(&sink.is_writing, false);
     }
     memory_free(batch);
     return NULL;
+}
+
+/* Of a process that is about to abort: what gathers still tells why. One attempt, and none if
+ * the lock is taken, maybe by who ends; then it stays taken, and nothing comes behind. */
+static void write_last_lines(void)
+{
+    struct link *link;
+
+    if (pthread_mutex_trylock(&sink.lock) != 0 || !sink.is_open)
+        return;
+    for (int i = 0; i < BLOCKED_MS && atomic_load(&sink.is_writing); i++)
+        (void)pause_for(1);
+    for (link = list_first(&sink.lines); link; link = list_next(&sink.lines, link)) {
+        const struct log_entry *entry = CONTAINER_OF(link, struct log_entry, link);
+
+        if (write_some(entry->text, entry->length) < (ssize_t)entry->length)
+            return;
+    }
 }
 
 void log_sink_take(const struct log_line *line)
@@ -356,24 +376,6 @@ bool log_would_write(enum log_level level)
 
 /* ---- opening and closing ---- */
 
-static enum result open_output(const char *output, int *fd, bool *is_owned,
-                               struct fault *fault)
-{
-    *is_owned = false;
-    if (!output || strcmp(output, "stdout") == 0) {
-        *fd = STDOUT_FILENO;
-    } else if (strcmp(output, "stderr") == 0) {
-        *fd = STDERR_FILENO;
-    } else {
-        *fd = open(output, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0640);
-        *is_owned = true;
-        if (*fd < 0)
-            return fault_set(fault, RESULT_IO, "cannot open the log %s: %s", output,
-                             strerror(errno));
-    }
-    return RESULT_OK;
-}
-
 /* With the lock held, or before the writer runs. */
 static void apply(const struct log_settings *settings, int fd)
 {
@@ -416,7 +418,7 @@ enum result log_open(const struct log_settings *settings, struct fault *fault)
 {
     int fd;
     bool is_owned;
-    enum result result = open_output(settings->output, &fd, &is_owned, fault);
+    enum result result = log_output_open(settings->output, &fd, &is_owned, fault);
 
     if (result != RESULT_OK)
         return result;
@@ -433,6 +435,7 @@ enum result log_open(const struct log_settings *settings, struct fault *fault)
     if (!sink.has_bell)
         bell_init(&sink.work);
     sink.has_bell = true;
+    check_before_end(write_last_lines);
     sink.is_open = start_writer();
     if (!sink.is_open) {
         if (is_owned)
@@ -447,7 +450,7 @@ enum result log_reopen(const struct log_settings *settings, struct fault *fault)
 {
     int fd;
     bool is_owned;
-    enum result result = open_output(settings->output, &fd, &is_owned, fault);
+    enum result result = log_output_open(settings->output, &fd, &is_owned, fault);
 
     if (result != RESULT_OK)
         return result;

@@ -1,4 +1,4 @@
-/* Between the making of lines (log_line.c) and the sink that takes them (log.c). */
+/* Between the making of lines (log_line.c), the sink that takes them (log.c) and their output. */
 #ifndef SMTPD_BASE_LOG_SINK_H
 #define SMTPD_BASE_LOG_SINK_H
 
@@ -13,5 +13,8 @@ struct log_look {
 
 void log_sink_look(struct log_look *look);
 void log_sink_take(const struct log_line *line);
+/* Not owned: stdout or stderr of the process. */
+enum result log_output_open(const char *output, int *fd, bool *is_owned,
+                            struct fault *fault);
 
 #endif

@@ -16,7 +16,7 @@ static void *must_have(void *memory, size_t bytes)
     (void)fprintf(stderr,
                   "smtpd: out of memory (%zu bytes wanted); the queue is safe on disk\n",
                   bytes);
-    abort();
+    check_end();
 }
 
 void *memory_new(size_t bytes)

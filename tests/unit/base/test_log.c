@@ -2,6 +2,7 @@
  * stdout: the test holds its reading end and reads when it wants to. */
 #include "smtpd/base/log.h"
 
+#include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
 #include "test.h"
 
@@ -379,6 +380,32 @@ TEST(log, final_lines_grow_the_ring_to_four_times_and_then_it_is_our_fault)
     (void)close(fd);
 }
 
+TEST(log, the_last_lines_before_our_fault_are_written)
+{
+    int status = 0;
+    char *text;
+    pid_t child = fork();
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        (void)signal(SIGABRT, SIG_DFL);
+        if (!freopen("/dev/null", "w", stderr))
+            _exit(99);
+        open_log(path, 0);
+        event("test.before", 1, false);
+        event("test.last", 2, true);
+        CHECK(!path[0]); /* long before the lines have gathered */
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGABRT);
+    text = read_file(path);
+    assert_int_equal(count_of(text, "test.before"), 1);
+    assert_int_equal(count_of(text, "test.last"), 1);
+    memory_free(text);
+}
+
 TEST(log, closing_waits_for_a_blocked_output_but_not_for_ever)
 {
     int fd = open_fifo();
@@ -517,6 +544,7 @@ int main(void)
         RUN_CLEAN(a_blocked_output_drops_the_oldest_plain_lines_and_no_final_one),
         RUN_CLEAN(without_room_it_says_so_and_tells_once_when_there_is_room_again),
         RUN_CLEAN(final_lines_grow_the_ring_to_four_times_and_then_it_is_our_fault),
+        RUN_CLEAN(the_last_lines_before_our_fault_are_written),
         RUN_CLEAN(closing_waits_for_a_blocked_output_but_not_for_ever),
         RUN_CLEAN(a_reader_that_went_away_loses_nothing_when_the_log_is_opened_elsewhere),
         RUN_CLEAN(a_full_disk_passes_and_the_lines_are_still_there),

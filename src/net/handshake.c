@@ -79,19 +79,20 @@ static void end_handshake(struct stream *stream, const struct fault *fault)
         stream->net->statistics.handshakes_failed++;
         direction->failed++;
         stream_flush(stream); /* the alert, as far as it goes */
-        stream->fault = *fault;
+        stream_set_fault(stream, fault->code, fault->text);
         stream->is_broken = true;
         stream->closed_was_told = true;
         (void)uv_read_stop((uv_stream_t *)&stream->tcp);
         stream->is_reading = false;
-        on_secured(stream->owner, &stream->fault);
+        on_secured(stream->owner, stream->fault);
         return;
     }
     stream->net->statistics.handshakes_done++;
     stream->is_securing = false;
-    tls_engine_facts(stream->engine, &stream->facts);
+    stream->facts = NEW(struct tls_facts);
+    tls_engine_facts(stream->engine, stream->facts);
     direction->done++;
-    direction->resumed += stream->facts.is_resumed;
+    direction->resumed += stream->facts->is_resumed;
     on_secured(stream->owner, NULL);
     /* What came behind the handshake is delivered when the owner has had its turn. */
     if (!stream->is_closing)

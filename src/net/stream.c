@@ -99,6 +99,8 @@ static void on_uv_closed(uv_handle_t *handle)
     }
     bytes_fini(&stream->out);
     bytes_fini(&stream->early);
+    memory_free(stream->fault);
+    memory_free(stream->facts);
     memory_free(stream);
 }
 
@@ -171,10 +173,17 @@ static void tell_closed(void *owner)
         stream_secured_fn *on_secured = stream->on_secured;
 
         stream->on_secured = NULL;
-        on_secured(stream->owner, &stream->fault);
+        on_secured(stream->owner, stream->fault);
     } else if (stream->events) {
-        stream->events->on_closed(stream->owner, &stream->fault);
+        stream->events->on_closed(stream->owner, stream->fault);
     }
+}
+
+void stream_set_fault(struct stream *stream, enum result code, const char *text)
+{
+    if (!stream->fault)
+        stream->fault = NEW(struct fault);
+    (void)fault_set(stream->fault, code, "%s", text);
 }
 
 void stream_break(struct stream *stream, enum result code, const char *text)
@@ -182,7 +191,7 @@ void stream_break(struct stream *stream, enum result code, const char *text)
     if (stream->is_broken)
         return;
     stream->is_broken = true;
-    (void)fault_set(&stream->fault, code, "%s", text);
+    stream_set_fault(stream, code, text);
     if (stream->is_reading)
         (void)uv_read_stop((uv_stream_t *)&stream->tcp);
     stream->is_reading = false;
@@ -210,7 +219,7 @@ static void end_input(struct stream *stream)
     if (stream->is_broken || stream->is_ended)
         return;
     stream->is_ended = true;
-    (void)fault_set(&stream->fault, RESULT_CLOSED, "%s", words);
+    stream_set_fault(stream, RESULT_CLOSED, words);
     if (stream->is_reading)
         (void)uv_read_stop((uv_stream_t *)&stream->tcp);
     stream->is_reading = false;
@@ -440,5 +449,7 @@ const struct endpoint *stream_local(const struct stream *stream)
 
 const struct tls_facts *stream_tls(const struct stream *stream)
 {
-    return &stream->facts;
+    static const struct tls_facts plain;
+
+    return stream->facts ? stream->facts : &plain;
 }

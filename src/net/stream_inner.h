@@ -24,7 +24,8 @@ struct stream {
     struct deferred broken; /* on_closed for what failed inside a call of the owner's */
     struct deferred resume;
     struct timer timer; /* of the handshake, then of closing */
-    struct fault fault;
+    struct fault
+        *fault; /* NULL: none yet. Most connections never have one, and rest long */
     struct endpoint peer;
     struct endpoint local;
     struct endpoint proxy;
@@ -34,7 +35,7 @@ struct stream {
     struct bytes early; /* came while a step ran */
     stream_secured_fn *on_secured;
     struct deferred secured;
-    struct tls_facts facts;
+    struct tls_facts *facts; /* NULL: plain */
     bool is_reading;
     bool is_paused;
     bool is_securing;
@@ -57,6 +58,7 @@ void stream_take_engine_output(struct stream *stream); /* goes to the socket */
 
 /* stream.c */
 void stream_start_reading(struct stream *stream);
+void stream_set_fault(struct stream *stream, enum result code, const char *text);
 void stream_break(struct stream *stream, enum result code, const char *text);
 void stream_break_uv(struct stream *stream, int status);
 void stream_finish_close(struct stream *stream); /* once everything has left */

@@ -20,14 +20,14 @@ struct tls_engine {
     struct tls_server *server;
     struct tls_client *client;
     enum tls_level level;
-    char name[256];
+    char *name;    /* of the other side; NULL: it has none */
     bool has_name; /* one that a certificate can be checked against */
     bool is_done;
     bool has_certificate; /* the handshake came by the server's: it is no resumed one */
     struct bytes input;
     size_t taken; /* of the input */
     struct bytes output;
-    struct fault fault;
+    struct fault *fault; /* NULL: none */
 };
 
 static int give_input(void *owner, unsigned char *into, size_t most)
@@ -57,6 +57,13 @@ static int take_output(void *owner, const unsigned char *data, size_t length)
     return (int)length;
 }
 
+static struct fault *engine_fault(struct tls_engine *engine)
+{
+    if (!engine->fault)
+        engine->fault = NEW(struct fault);
+    return engine->fault;
+}
+
 static struct tls_engine *engine_new(const mbedtls_ssl_config *config)
 {
     struct tls_engine *engine = NEW(struct tls_engine);
@@ -67,8 +74,8 @@ static struct tls_engine *engine_new(const mbedtls_ssl_config *config)
     mbedtls_ssl_init(&engine->ssl);
     error = mbedtls_ssl_setup(&engine->ssl, config);
     if (error)
-        (void)fault_set(&engine->fault, RESULT_TLS, "TLS cannot be set up (error -0x%04x)",
-                        (unsigned)-error);
+        (void)fault_set(engine_fault(engine), RESULT_TLS,
+                        "TLS cannot be set up (error -0x%04x)", (unsigned)-error);
     mbedtls_ssl_set_bio(&engine->ssl, engine, take_output, give_input, NULL);
     return engine;
 }
@@ -92,10 +99,10 @@ struct tls_engine *tls_engine_new_client(struct tls_client *client, enum tls_lev
     engine->level = level;
     /* RFC 6066 3: a literal address is not sent as a server name. */
     engine->has_name = name && ip_parse(slice_of(name), &ip) != RESULT_OK && name[0] != '[';
-    (void)snprintf(engine->name, sizeof engine->name, "%s", engine->has_name ? name : "");
+    engine->name = engine->has_name ? memory_text(name) : NULL;
     if (mbedtls_ssl_set_hostname(&engine->ssl, engine->has_name ? name : NULL) != 0)
-        (void)fault_set(&engine->fault, RESULT_TLS, "the name %s... is too long for TLS",
-                        engine->name);
+        (void)fault_set(engine_fault(engine), RESULT_TLS,
+                        "the name %.200s... is too long for TLS", name);
     return engine;
 }
 
@@ -106,6 +113,8 @@ void tls_engine_free(struct tls_engine *engine)
     mbedtls_ssl_free(&engine->ssl);
     bytes_fini(&engine->input);
     bytes_fini(&engine->output);
+    memory_free(engine->name);
+    memory_free(engine->fault);
     tls_server_unref(engine->server);
     tls_client_unref(engine->client);
     memory_free(engine);
@@ -128,7 +137,16 @@ struct bytes *tls_engine_output(struct tls_engine *engine)
 
 const struct fault *tls_engine_fault(const struct tls_engine *engine)
 {
-    return &engine->fault;
+    static const struct fault none;
+
+    return engine->fault ? engine->fault : &none;
+}
+
+/* Who waits for the other side holds no buffer for it. */
+static void rest(struct tls_engine *engine)
+{
+    if (!tls_engine_has_input(engine))
+        bytes_release(&engine->input);
 }
 
 static enum tls_step failed(struct tls_engine *engine, int error)
@@ -136,7 +154,7 @@ static enum tls_step failed(struct tls_engine *engine, int error)
     char why[160];
 
     mbedtls_strerror(error, why, sizeof why);
-    (void)fault_set(&engine->fault, RESULT_TLS, "TLS handshake failed: %s", why);
+    (void)fault_set(engine_fault(engine), RESULT_TLS, "TLS handshake failed: %s", why);
     return TLS_STEP_FAILED;
 }
 
@@ -183,7 +201,7 @@ enum tls_step tls_engine_handshake(struct tls_engine *engine)
 {
     int error;
 
-    if (engine->fault.code != RESULT_OK)
+    if (engine->fault)
         return TLS_STEP_FAILED;
     error = handshake(engine);
     if (error == MBEDTLS_ERR_SSL_WANT_READ || error == MBEDTLS_ERR_SSL_WANT_WRITE)
@@ -194,12 +212,13 @@ enum tls_step tls_engine_handshake(struct tls_engine *engine)
         char why[160];
 
         verify_text(engine, why, sizeof why);
-        (void)fault_set(&engine->fault, RESULT_UNTRUSTED,
+        (void)fault_set(engine_fault(engine), RESULT_UNTRUSTED,
                         "the certificate is not valid for %s: %s",
                         engine->has_name ? engine->name : "this host", why);
         return TLS_STEP_FAILED;
     }
     engine->is_done = true;
+    rest(engine);
     return TLS_STEP_DONE;
 }
 
@@ -213,7 +232,7 @@ void tls_engine_facts(const struct tls_engine *engine, struct tls_facts *facts)
                    mbedtls_ssl_get_version(&engine->ssl));
     (void)snprintf(facts->cipher, sizeof facts->cipher, "%s",
                    mbedtls_ssl_get_ciphersuite(&engine->ssl));
-    (void)snprintf(facts->name, sizeof facts->name, "%s", engine->name);
+    (void)snprintf(facts->name, sizeof facts->name, "%s", engine->name ? engine->name : "");
     verify_text(engine, facts->verify_text, sizeof facts->verify_text);
 }
 
@@ -229,8 +248,10 @@ enum result tls_engine_read(struct tls_engine *engine, char *into, size_t most,
         *length = (size_t)got;
         return RESULT_OK;
     }
-    if (got == MBEDTLS_ERR_SSL_WANT_READ || got == MBEDTLS_ERR_SSL_WANT_WRITE)
+    if (got == MBEDTLS_ERR_SSL_WANT_READ || got == MBEDTLS_ERR_SSL_WANT_WRITE) {
+        rest(engine);
         return RESULT_AGAIN;
+    }
     if (got == 0 || got == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY)
         return RESULT_CLOSED;
     return RESULT_TLS;

@@ -53,7 +53,11 @@ class Sink:
                                         stderr=subprocess.DEVNULL,
                                         preexec_fn=self.account.enter)
         self.account.pid = self.process.pid
-        wait_for(lambda: listens(self.port))
+        try:
+            wait_for(lambda: listens(self.port))
+        except BaseException:  # also where somebody ends us meanwhile
+            self.close()
+            raise
 
     def close(self):
         self.process.kill()
@@ -119,11 +123,18 @@ connections = 100
                                         stdout=subprocess.DEVNULL, preexec_fn=self.account.enter,
                                         env=dict(os.environ, **(environment or {})))
         self.account.pid = self.process.pid
+        try:
+            self.wait_for_start()
+        except BaseException:  # also where somebody ends us meanwhile
+            self.process.kill()
+            self.close()
+            raise
+
+    def wait_for_start(self):
         wait_for(lambda: self.process.poll() is not None or
                  (listens(self.port) and os.path.exists(self.folder + "/data/control.sock")), 30)
         if self.process.poll() is not None:
-            self.account.close()
-            raise RuntimeError(f"smtpd does not start: see {self.folder}/log")
+            raise RuntimeError("smtpd does not start: its words stand above")
 
     def prepare(self):
         """What must stand in the folder before the start."""

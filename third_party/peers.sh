@@ -20,23 +20,29 @@ declare -A packages=([exim]=exim4-daemon-light [opensmtpd]=opensmtpd [sasl]="lib
     [haraka]=haraka@3.3.4)
 work=
 
+# Called in a condition, where set -e does not hold.
 fetch_debian() { # NAME PACKAGE...
     local name=$1 package
     shift
-    command -v apt-get >/dev/null || return 1
+    command -v apt-get >/dev/null || {
+        echo "apt-get is not there" >"$dir/$name/log"
+        return 1
+    }
     if [ -z "$work" ]; then
         work=$(mktemp -d)
         trap 'rm -rf "$work"' EXIT
-        apt_private "$work"
+        # Without fresh lists the download says what is wrong.
+        apt_private "$work" >"$dir/$name/log" 2>&1 || true
     fi
     rm -f "$work"/archives/*.deb
     # --reinstall: also when the machine happens to have one of them.
     DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends --download-only \
-        --reinstall install "$@" >"$dir/$name/log" 2>&1
+        --reinstall install "$@" >>"$dir/$name/log" 2>&1 || return 1
     mkdir -p "$dir/$name/root"
     for package in "$work"/archives/*.deb; do
-        dpkg-deb -x "$package" "$dir/$name/root"
-        dpkg-deb -W --showformat '${Package} ${Version}\n' "$package" >>"$dir/$name/versions"
+        dpkg-deb -x "$package" "$dir/$name/root" 2>>"$dir/$name/log" || return 1
+        dpkg-deb -W --showformat '${Package} ${Version}\n' "$package" >>"$dir/$name/versions" ||
+            return 1
     done
 }
 
@@ -62,7 +68,7 @@ fetch() { # NAME
     esac; then
         echo "${words[*]}" >"$dir/$name/.unpacked"
     else
-        grep -m 1 -E '^(E:|npm error)|not there' "$dir/$name/log" >"$dir/$name/failed" ||
+        grep -m 1 -E '^(W: Failed|E:|npm error)|not there' "$dir/$name/log" >"$dir/$name/failed" ||
             echo "could not be fetched: see $dir/$name/log" >"$dir/$name/failed"
     fi
 }

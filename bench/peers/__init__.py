@@ -57,10 +57,12 @@ class Peer:
         try:
             self.make_etc()
             self.start()
-        except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        except BaseException as error:  # also where somebody ends us meanwhile
             log = self.log_tail()
             self.close()
-            raise Missing(f"does not start: {error} {log}".strip()) from error
+            if isinstance(error, (OSError, RuntimeError, subprocess.SubprocessError)):
+                raise Missing(f"does not start: {error} {log}".strip()) from error
+            raise
 
     @classmethod
     def check(cls):

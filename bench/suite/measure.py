@@ -28,6 +28,9 @@ def run_counted(words, seconds):
         process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         timer.cancel()
+        if process.returncode is None:  # somebody ends us
+            process.kill()
+            process.wait()
         process.stdout.close()
         process.stderr.close()
     if process.returncode == -9:

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 
-from account import Account, cpu_seconds, pss_kb  # noqa: F401 (others import them from here)
+from account import Account, cpu_seconds  # noqa: F401 (others import it from here)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(HERE)

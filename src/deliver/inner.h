@@ -125,9 +125,11 @@ struct lane {
     bool was_tried; /* a round of it failed since the start */
     unsigned dns_failures;
     enum why_kind why;
-    char fault[300];
+    char *fault;      /* NULL: none. There may be a million lanes */
     int64_t until_ms; /* wall */
 };
+enum { FAULT_TEXT = 300 };
+const char *lane_fault(const struct lane *lane); /* "": none */
 
 struct host_memory { /* by name or address, in deliver->hosts */
     unsigned failures;

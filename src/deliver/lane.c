@@ -44,11 +44,24 @@ void lane_set_why(struct lane *lane, enum why_kind why)
     domain_queue_note(lane->domain_queue, why);
 }
 
+const char *lane_fault(const struct lane *lane)
+{
+    return lane->fault ? lane->fault : "";
+}
+
+static void set_fault(struct lane *lane, const char *fault)
+{
+    if (strcmp(lane_fault(lane), fault) == 0)
+        return;
+    memory_free(lane->fault);
+    lane->fault = *fault ? memory_text(fault) : NULL;
+}
+
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault)
 {
     lane_set_why(lane, why);
     lane->until_ms = until_ms;
-    (void)snprintf(lane->fault, sizeof lane->fault, "%s", fault);
+    set_fault(lane, fault);
     note_fault(lane);
     if (!lane->is_held)
         return;
@@ -86,6 +99,7 @@ static void lane_forget(struct lane *lane)
     list_remove(&deliver->faulty, &lane->faulty);
     list_remove(&deliver->expiring, &lane->expiring);
     plan_fini(&lane->plan);
+    memory_free(lane->fault);
     memory_free(lane);
 }
 
@@ -142,7 +156,7 @@ static void log_dns(const struct lane *lane)
 static void rest_for_dns(struct lane *lane)
 {
     size_t at = lane->dns_failures < 2 ? lane->dns_failures : 2;
-    char fault[sizeof lane->fault];
+    char fault[FAULT_TEXT];
 
     lane->has_plan = false;
     lane->dns_failures++;

@@ -351,7 +351,7 @@ void deliver_why(const struct deliver *deliver, const char *lane_text, struct wh
         return;
     why->kind = lane->why;
     why->until_ms = lane->until_ms;
-    (void)snprintf(why->text, sizeof why->text, "%s", lane->fault);
+    (void)snprintf(why->text, sizeof why->text, "%s", lane_fault(lane));
 }
 
 void deliver_wake(struct deliver *deliver, const char *lane_text)

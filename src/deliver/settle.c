@@ -473,7 +473,7 @@ void settle_expired(struct lane *lane, struct destination *destination,
 {
     struct settle *settle = settle_new(lane->deliver, destination);
 
-    (void)snprintf(settle->fault, sizeof settle->fault, "%s", lane->fault);
+    (void)snprintf(settle->fault, sizeof settle->fault, "%s", lane_fault(lane));
     settle->is_swept = true;
     settle->load = queue_lease_load(lane->domain_queue, entry, on_expired_loaded, settle);
 }
@@ -568,7 +568,7 @@ void settle_late(struct lane *lane, const struct queue_entry *entry)
     struct settle *settle = settle_new(lane->deliver, NULL);
 
     settle->is_late = true;
-    (void)snprintf(settle->fault, sizeof settle->fault, "%s", lane->fault);
+    (void)snprintf(settle->fault, sizeof settle->fault, "%s", lane_fault(lane));
     settle->load = queue_lease_load(lane->domain_queue, entry, on_late_loaded, settle);
 }
 

@@ -20,7 +20,7 @@ static const int64_t TICK_US = 1000000;
 static const int64_t MINUTE_US = 60000000;
 static const int64_t MEASURE_US = 50000;
 
-enum { TELL_A_TURN = 50 };
+enum { TELL_A_TURN = 50, TIDY_ROOM = 64 << 20 };
 
 static int64_t now_us(void)
 {
@@ -207,13 +207,33 @@ static void run_batch(struct store *store)
         result = judge(store, code, write.bytes);
     note_commit(store, result == RESULT_OK, started_us, batch.count);
     set_results(&batch, result, true);
-    if (result == RESULT_OK)
+    if (result == RESULT_OK) {
         note_added(store, write.added_bytes);
+        atomic_fetch_add(&store->removed, write.removed);
+    }
     if (result == RESULT_OK && limit)
         atomic_store(&store->id_limit, limit);
     if (result == RESULT_NO_SPACE)
         run_freeing(store, &batch);
     hand_back(store, &batch);
+}
+
+/* When nobody wants anything, and much was removed since the last time. */
+static void tidy(struct store *store)
+{
+    struct store_write write;
+    int code;
+
+    if (atomic_load(&store->removed) < STORE_TIDY_REMOVED ||
+        atomic_load(&store->is_broken) || atomic_load(&store->room_bytes) < TIDY_ROOM)
+        return;
+    atomic_store(&store->removed, 0);
+    code = store_write_begin(store, &write);
+    if (code == 0) {
+        store_write_tidy(&write);
+        code = store_write_end(&write);
+    }
+    (void)judge(store, code, TIDY_ROOM);
 }
 
 static bool has_work(const struct store *store)
@@ -265,6 +285,8 @@ static void *run_thread(void *argument)
         } else if (id_limit_wanted(store)) {
             (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){0, 10000000},
                                   NULL);
+        } else {
+            tidy(store);
         }
         at_us = now_us();
         if (at_us - measured_us >= MEASURE_US) {

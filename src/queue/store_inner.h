@@ -12,6 +12,7 @@
 enum {
     STORE_READERS = 32, /* places for read transactions: more than threads that read */
     STORE_ID_STEP = 65536,
+    STORE_TIDY_REMOVED = 5000, /* messages: then a quiet second is used */
     STORE_KEY_CHUNK = 12,
     STORE_TABLES = 6,
     STORE_FORMAT = 2, /* of the whole file; docs/queue.md says what each brought */
@@ -65,6 +66,7 @@ struct store {
     atomic_uint references;
     atomic_uint_fast64_t id_limit; /* durable */
     atomic_bool is_broken;
+    atomic_uint removed; /* messages, since the free list was put in order */
     /* Asked for at every message: without the lock. */
     atomic_uint_fast64_t room_bytes;        /* numbers.free_bytes */
     atomic_int_fast64_t commit_began_us;    /* 0: none runs */
@@ -87,7 +89,8 @@ struct store_write {
     MDB_cursor *group;
     uint64_t bytes; /* of bodies, added plus deleted */
     uint64_t added_bytes;
-    int code; /* of LMDB; 0: fine so far */
+    uint32_t removed; /* messages */
+    int code;         /* of LMDB; 0: fine so far */
 };
 
 struct store_group_key {
@@ -105,6 +108,8 @@ void store_write_apply(struct store_write *write, struct store_op *op);
 void store_write_id_limit(struct store_write *write, uint64_t limit);
 void store_write_drop_draft(struct store_write *write, uint64_t id);
 int store_write_end(struct store_write *write); /* commits, or aborts after a failure */
+/* Puts the list of free pages in order, as far as a bounded time goes. */
+void store_write_tidy(struct store_write *write);
 
 /* store_env.c */
 enum result store_env_open(struct store *store, uint64_t *first_id, struct fault *fault);

@@ -10,6 +10,10 @@
 
 #include <string.h>
 
+/* TIDY_STEPS: about half a second. */
+enum { TIDY_RECORDS_A_PAGE = 60, TIDY_PAGES_LEAST = 4, TIDY_PAGES_MOST = 64 };
+enum { TIDY_STEPS = 500000000 };
+
 struct store_group_key store_key(uint64_t id, uint32_t number)
 {
     struct store_group_key key;
@@ -83,6 +87,59 @@ void store_write_id_limit(struct store_write *write, uint64_t limit)
 
     if (write->code == 0)
         write->code = mdb_put(write->txn, write->store->meta, &key, &data, 0);
+}
+
+/* ---- the list of free pages ---- */
+
+static size_t root(uint64_t square)
+{
+    size_t value = 1;
+
+    while ((uint64_t)value * value < square)
+        value += value / 8 + 1;
+    return value;
+}
+
+/* How many pages to ask for in a row, so that the search ends in time: LMDB reads up to 60
+ * records of the list for each, and goes through all pages that it has read so far at each
+ * record. The more, the closer together are those that it will give out. */
+static size_t tidy_pages(const struct store_write *write)
+{
+    MDB_stat stat;
+    uint64_t free_pages;
+    uint64_t a_record;
+    size_t pages;
+
+    if (mdb_stat(write->txn, 0, &stat) != 0 || stat.ms_entries == 0)
+        return 0;
+    (void)pthread_mutex_lock(&write->store->lock);
+    free_pages = write->store->numbers.free_page_bytes / write->store->page_bytes;
+    (void)pthread_mutex_unlock(&write->store->lock);
+    if (free_pages * stat.ms_entries <= TIDY_STEPS)
+        return TIDY_PAGES_MOST;
+    a_record = free_pages / stat.ms_entries + 1;
+    pages = root(TIDY_STEPS / a_record) / TIDY_RECORDS_A_PAGE;
+    return pages < TIDY_PAGES_MOST ? pages : TIDY_PAGES_MOST;
+}
+
+/* LMDB reuses free pages by the commit that freed them, the oldest first. Those that one
+ * commit freed while a backlog drained lie all over the file: each page that is written into
+ * them later is a write of its own. A value that needs many pages in a row makes LMDB read
+ * much of the list, and what it has read it writes back sorted: from then on neighbours are
+ * used together, and stay together. */
+void store_write_tidy(struct store_write *write)
+{
+    static const char name[] = "tidy";
+    size_t pages = tidy_pages(write);
+    MDB_val key = {sizeof name - 1, (void *)(uintptr_t)name};
+    MDB_val data = {pages * write->store->page_bytes, NULL};
+
+    if (write->code || pages < TIDY_PAGES_LEAST)
+        return;
+    data.mv_size -= write->store->page_bytes / 2; /* room for the page's header */
+    write->code = mdb_put(write->txn, write->store->meta, &key, &data, MDB_RESERVE);
+    if (write->code == 0)
+        write->code = mdb_del(write->txn, write->store->meta, &key, NULL);
 }
 
 /* ---- bodies ---- */
@@ -215,6 +272,7 @@ static void delete_group(struct store_write *write, uint64_t id, uint32_t number
         return;
     delete_id(write, write->store->envelope, id);
     delete_body(write, id);
+    write->removed++;
 }
 
 static void put_id(struct store_write *write, MDB_dbi table, uint64_t id,

@@ -301,6 +301,69 @@ static void mail_fits_again_after_a_removal_though_nothing_else_is_written(void 
 
 /* ---- ids ---- */
 
+/* ---- the list of free pages ---- */
+
+/* Pairs of neighbours in the records of the list. */
+static size_t count_neighbours(struct world *world)
+{
+    MDB_cursor *cursor;
+    MDB_val key;
+    MDB_val data;
+    size_t pairs = 0;
+    int code;
+    MDB_txn *txn = store_reader_take(world->store, &code);
+
+    assert_non_null(txn);
+    assert_int_equal(mdb_cursor_open(txn, 0, &cursor), 0);
+    while (mdb_cursor_get(cursor, &key, &data, MDB_NEXT) == 0) {
+        const size_t *pages = data.mv_data;
+
+        for (size_t i = 1; i < pages[0]; i++)
+            pairs += pages[i] == pages[i + 1] + 1;
+    }
+    mdb_cursor_close(cursor);
+    store_reader_give(world->store, txn);
+    return pairs;
+}
+
+/* Removed in seven rounds, each commit frees pages from all over the file. */
+static void in_a_quiet_second_free_pages_get_in_order(void **state)
+{
+    enum { MANY = 210, ROUNDS = 7 };
+    static char body[12000];
+    struct world *world = *state;
+    size_t before;
+    uint64_t file_bytes;
+
+    for (uint64_t id = 1; id <= MANY; id++) {
+        (void)world_run(world,
+                        world_message(world, id, 1, (struct slice){body, sizeof body}));
+        world->op_count = world->end_count = 0;
+    }
+    for (uint64_t round = 1; round <= ROUNDS; round++) {
+        struct world_op *last = world_op(world, STORE_DRAFT_DROP, 1000);
+
+        world_shut_gate(world, last);
+        for (uint64_t id = round; id < MANY; id += ROUNDS) {
+            last = world_settlement(world, id, 0, SLICE_NONE);
+            world_submit(world, last);
+        }
+        world_open_gate(world);
+        world_wait(world, last);
+        world->op_count = world->end_count = 0;
+    }
+    before = count_neighbours(world);
+    file_bytes = world_numbers(world).file_bytes;
+    assert_true(atomic_fetch_add(&world->store->removed, STORE_TIDY_REMOVED) > 100);
+    for (int ms = 0; ms < WORLD_WAIT_MS && atomic_load(&world->store->removed) > 0; ms++)
+        loop_run_for(world->loop, 1);
+    loop_run_for(world->loop, 100);
+    assert_in_range(count_neighbours(world), 2 * before, SIZE_MAX);
+    assert_in_range(world_numbers(world).file_bytes, 1, file_bytes + (1 << 19));
+    assert_true(world_has_body(world, MANY, (struct slice){body, sizeof body}));
+    assert_true(world_has_group(world, MANY, 0, "g0"));
+}
+
 static void wait_for_limit(struct world *world, uint64_t limit)
 {
     for (int ms = 0; ms < WORLD_WAIT_MS && store_id_limit(world->store) < limit; ms++)
@@ -389,6 +452,7 @@ int main(void)
         RUN_STORE(when_not_even_a_removal_fits_all_is_as_it_was),
         RUN_STORE(a_commit_that_leaves_the_file_in_doubt_breaks_the_store),
         RUN_STORE(mail_fits_again_after_a_removal_though_nothing_else_is_written),
+        RUN_STORE(in_a_quiet_second_free_pages_get_in_order),
         RUN_STORE(the_limit_of_ids_is_raised_before_it_is_reached),
         RUN_STORE(the_limit_stays_when_its_commit_fails_and_rises_with_the_next),
         RUN_STORE(closing_commits_what_is_pending_and_calls_nobody),

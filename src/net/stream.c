@@ -21,6 +21,9 @@ enum {
     PLAIN_PIECE = 16384
 };
 
+/* A connection rests most of its life: with the session on it, it is to stay below 2 KiB. */
+_Static_assert(sizeof(struct stream) <= 768, "an idle connection has grown");
+
 /* ---- the room ---- */
 
 struct net *net_new(struct loop *loop, struct offload *offload,

@@ -27,6 +27,9 @@ enum {
     DATA_BYTES_PER_SECOND = 100 /* less, over an idle time-out, is a slow attack */
 };
 
+/* A session rests most of its life: with the connection under it, it is to stay below 2 KiB. */
+_Static_assert(sizeof(struct session) <= 640, "an idle session has grown");
+
 static int64_t now_ms(const struct session *session)
 {
     return loop_now_ms(session->receive->rooms.loop);

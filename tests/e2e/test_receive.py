@@ -5,6 +5,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
 import unittest
@@ -55,6 +56,30 @@ class Submission(unittest.TestCase):
         offered = raw.say("EHLO client.test").decode()
         self.assertRegex(offered, r"(?m)^250[- ]AUTH PLAIN LOGIN$")
         self.assertNotIn("STARTTLS", offered)
+
+    def say_with_openssl(self, *words):
+        done = subprocess.run(
+            ["openssl", "s_client", "-starttls", "smtp", "-crlf", "-nocommands", "-ign_eof", "-connect",
+             f"127.0.0.1:{self.relay.submission}", *words], input="EHLO x.test\nQUIT\n", text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        self.assertIn("221", done.stdout, done.stderr)
+        return done.stdout
+
+    def test_a_session_is_resumed_with_tls_1_2_and_1_3(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for version, name in (("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")):
+                ticket = f"{folder}/{name}"
+                self.assertIn(f"New, {name}",
+                              self.say_with_openssl(version, "-sess_out", ticket))
+                self.assertIn(f"Reused, {name}",
+                              self.say_with_openssl(version, "-sess_in", ticket))
+
+    def test_a_handshake_by_either_group(self):
+        for group, seen in (("X25519", "X25519"), ("P-256", "ECDH, prime256v1")):
+            for version in ("-tls1_2", "-tls1_3"):
+                groups = ["-groups", "X25519:P-256" if group == "X25519" else group]
+                self.assertIn(f"Temp Key: {seen}",
+                              self.say_with_openssl(version, *groups))
 
     def test_tls_1_2_and_1_3_with_openssl(self):
         for version in ("-tls1_2", "-tls1_3"):

@@ -169,8 +169,10 @@ static void write_open(struct book *book)
 {
     struct store_scan scan = {
         .before_id = UINT64_MAX, .most_envelopes = SIZE_MAX, .fn = on_group, .owner = book};
+    int code;
 
-    if (mdb_txn_begin(book->store->env, NULL, MDB_RDONLY, &book->txn) != 0) {
+    book->txn = store_reader_take(book->store, &code); /* the store has every place */
+    if (!book->txn) {
         (void)fputs("wrong - no transaction\n", book->out);
         return;
     }
@@ -179,7 +181,7 @@ static void write_open(struct book *book)
     count(book, book->store->envelope, book->messages, "envelopes");
     count(book, book->store->body, book->chunks, "chunks");
     count(book, book->store->draft, 0, "drafts");
-    mdb_txn_abort(book->txn);
+    store_reader_give(book->store, book->txn);
 }
 
 void books_write(const char *folder, FILE *out)

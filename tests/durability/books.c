@@ -106,16 +106,18 @@ static void print_message(struct book *book, const struct envelope *envelope)
     if (length != envelope->header_bytes + envelope->body_bytes)
         wrong(book, "its length is another one", envelope->id);
     stop = name ? memchr(name, '\r', length - (size_t)(name - body)) : NULL;
-    if (!stop) {
+    /* A report may have to do without the message that it is about. */
+    if (stop) {
+        (void)fprintf(book->out, "message %s %.*s %zu ", id, (int)(stop - name - 8),
+                      name + 8, length - (size_t)(name - body));
+        print_digest(book->out, name, length - (size_t)(name - body));
+        (void)fprintf(book->out, " %s\n", envelope->sender[0] ? envelope->sender : "<>");
+    } else if (!envelope->sender[0]) {
+        (void)fprintf(book->out, "message %s - 0 - <>\n", id);
+    } else {
         wrong(book, "has no name", envelope->id);
-        free(body);
-        return;
     }
-    (void)fprintf(book->out, "message %s %.*s %zu ", id, (int)(stop - name - 8), name + 8,
-                  length - (size_t)(name - body));
-    print_digest(book->out, name, length - (size_t)(name - body));
-    (void)fprintf(book->out, " %s\n", envelope->sender[0] ? envelope->sender : "<>");
-    if (!envelope->sender[0]) {
+    if (!envelope->sender[0] && body) {
         print_failed(book, id, body, length);
         if (length < 4 || memcmp(body + length - 4, "--\r\n", 4) != 0)
             wrong(book, "is a report without its end", envelope->id);

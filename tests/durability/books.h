@@ -8,7 +8,8 @@
  * each, fields separated by blanks:
  *
  *   message ID NAME LENGTH DIGEST SENDER    NAME: its field X-Name; the digest is BLAKE2b-128 of
- *                                           what stands from there on; SENDER <> for a report
+ *                                           what stands from there on; SENDER <> for a report, which
+ *                                           may have no name
  *   failed ID ADDRESS                       a Final-Recipient of a report
  *   group ID NUMBER DIGEST ADDRESS...       DIGEST: of the record
  *   wrong TEXT                              something that may not be

@@ -13,11 +13,13 @@ def the_check_can_see(ledger, relay):
     books = Books.of(relay.data)
     loads.demand(ledger.check(books), "the books before they are made wrong")
     id, (name, size, digest, sender) = next(
-        (id, m) for id, m in books.messages.items() if m[3] != "<>" and ledger.messages[m[0]].id)
+        (id, m) for id, m in books.messages.items() if m[3] != "<>" and
+        ledger.messages[m[0]].id and not ledger.messages[m[0]].removals and
+        set(books.open[id]) - ledger.messages[m[0]].taken)
     changes = {
         "is lost": lambda b: (b.messages.pop(id), b.open.pop(id)),
         "is not whole": lambda b: b.messages.update({id: (name, size - 1, digest, sender)}),
-        "is back": lambda b: b.messages.update({next(iter(ledger.closed)): ("m1", 1, "", sender)}),
+        "is back": lambda b: b.messages.update({next(filter(None, ledger.closed)): ("m1", 1, "", sender)}),
     }
     for problem, change in changes.items():
         wrong = copy.deepcopy(books)

@@ -26,6 +26,10 @@ def digest(data):
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def name_of(address):
+    return address.split("-")[1]
+
+
 class Message:
     def __init__(self, name, sender, recipients, size, digest):
         self.name, self.sender, self.size, self.digest = name, sender, size, digest
@@ -152,7 +156,10 @@ class Ledger:
             reports, present = {}, {}
             for id, (name, size, body, sender) in books.messages.items():
                 if sender == "<>":
-                    reports.setdefault(name, set()).update(books.failed.get(id, ()))
+                    for address in books.failed.get(id, ()):
+                        reports.setdefault(name_of(address), set()).add(address)
+                    if id not in books.failed:
+                        problems.append(f"{id}: a report about nobody")
                     continue
                 present[name] = id
                 message = self.messages.get(name)
@@ -184,11 +191,12 @@ class Ledger:
         not there any more must never come back."""
         with self.lock:
             there = {name for name, _, _, _ in books.messages.values()}
+            there |= {name_of(a) for failed in books.failed.values() for a in failed}
             for name, message in list(self.messages.items()):
-                if message.id and name not in there:
+                if name not in there:
                     del self.messages[name]
                     self.by_id.pop(message.id, None)
-                    self.closed[message.id] = name
+                    self.closed[message.id] = name  # None: never accepted, never to be seen
 
     def open_count(self):
         with self.lock:

@@ -7,8 +7,10 @@ attempt, `bad` is refused for good; what goes to `dead.test` waits for ever, for
 import contextlib
 import http.client
 import json
+import os
 import random
 import re
+import signal
 import socket
 import threading
 import time
@@ -65,13 +67,13 @@ class NextHop(world.Hop):
 
     def on_message(self, message):
         data = message["data"]
-        at = data.find(b"X-Name: ")
-        name = data[at + 8:data.find(b"\r\n", at)].decode()
         if not message["sender"]:
             failed = [a.decode() for a in
                       re.findall(rb"^Final-Recipient: rfc822; ?(\S+)\r$", data, re.M | re.I)]
-            self.ledger.note("reported", name=name, recipients=failed)
+            self.ledger.note("reported", name=books.name_of(failed[0]), recipients=failed)
             return
+        at = data.find(b"X-Name: ")
+        name = data[at + 8:data.find(b"\r\n", at)].decode()
         for address in message["recipients"]:
             offered = self.ledger.messages.get(name)
             is_whole = offered is None or books.digest(data[at:]) == offered.digest
@@ -93,6 +95,24 @@ class Operator:
             connection.request(method, path, body and json.dumps(body))
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
+
+    def change_routes(self):
+        """A reload that sends other.test another way, or back: groups are cut anew."""
+        process, relay = self.relay.process, self.relay
+        relay.variant = 1 - relay.variant
+        with open(relay.config_path + ".new", "w") as file:
+            file.write(relay.variants[relay.variant])
+        os.replace(relay.config_path + ".new", relay.config_path)
+        if process and process.poll() is None:
+            process.send_signal(signal.SIGHUP)
+
+    def hold_and_release(self):
+        status, page = self.request("GET", "/v1/queue?limit=20&domain=route:dead")
+        targets = [dict(id=i["id"], group=i["group"], lane=i["lane"])
+                   for i in page.get("items", [])]
+        for change in ("hold", "retry", "release", "retry"):
+            if targets:
+                self.request("POST", "/v1/queue/change", dict(change=change, targets=targets))
 
     def remove_some(self, most=50, rest=20):
         """Leaves `rest` of them."""
@@ -155,6 +175,14 @@ class Load:
     def operate(self, chooser):
         time.sleep(chooser.uniform(0.02, 0.2))
         self.operator.remove_some()
+        if chooser.random() < 0.2:
+            self.operator.change_routes()
+        elif chooser.random() < 0.2:
+            self.operator.hold_and_release()
+
+    @staticmethod
+    def domain(part, number):
+        return "dead" if part == "dead" else ("hop", "other")[number % 2]
 
     def plan(self, chooser, kind=None):
         """(name, sender, recipients, data)"""
@@ -162,8 +190,9 @@ class Load:
         with self.lock:
             self.number += 1
             name = f"m{self.number}"
-        parts = {"many": ("ok", "later", "bad", "ok"), "large": ("ok",)}.get(kind, (kind,))
-        recipients = [f"{part}-{name}-{i}@{'dead' if part == 'dead' else 'hop'}.test"
+        parts = {"many": ("later", "later", "bad", "later", "ok"), "later": ("later", "later"),
+                 "large": ("ok",)}.get(kind, (kind,))
+        recipients = [f"{part}-{name}-{i}@{self.domain(part, i)}.test"
                       for i, part in enumerate(parts)]
         return name, f"a-{name}@back.test", recipients, \
             make_message(name, chooser, kind == "large" or (kind == "dead" and chooser.random() < .05))
@@ -234,13 +263,19 @@ class Load:
 
 def make_relay(case, hop_port, env=None, wrapper=(), queue="", limits="", binary=None, start=True,
                delivery=""):
-    """Routes: dead.test to a port where nobody listens, anything else to the hop."""
+    """Routes: dead.test to a port where nobody listens, anything else to the hop, in two variants."""
     dead = world.free_port()
-    return world.Relay(case, queue='retry = ["1s"]\n' + queue, log_level="info", limits=limits,
-                       env=env, wrapper=wrapper, binary=binary, start=start, delivery=delivery, extra=(
-                           f'[[route]]\nname = "dead"\nmatch = "dead.test"\nhost = "127.0.0.1"\n'
-                           f'port = {dead}\ntls = "off"\n[[route]]\nname = "hop"\nmatch = "*"\n'
-                           f'host = "127.0.0.1"\nport = {hop_port}\ntls = "off"\n'))
+    other = 'name = "%s"\nmatch = "%s"\nhost = "127.0.0.1"\nport = %d\ntls = "off"\n'
+    routes = ["[[route]]\n" + other % (name, match, port) for name, match, port in
+              (("dead", "dead.test", dead), ("other", "other.test", hop_port), ("hop", "*", hop_port))]
+    relay = world.Relay(case, queue='retry = ["1s"]\n' + queue, log_level="info", limits=limits,
+                        env=env, wrapper=wrapper, binary=binary, start=False, delivery=delivery)
+    relay.variants, relay.variant = [], 0
+    for extra in (routes, routes[:1] + routes[2:]):
+        relay.write_config(extra="".join(extra))
+        with open(relay.config_path) as file:
+            relay.variants.append(file.read())
+    return relay.start() if start else relay
 
 
 class World:

@@ -317,7 +317,8 @@ static struct attempt *attempt_new(struct work *work)
 }
 
 struct regroup {
-    struct destination *destination;
+    struct link link;
+    struct destination *destination; /* NULL: we have left, and the room is gone */
     struct work *work;
 };
 
@@ -327,6 +328,12 @@ static void on_regrouped(void *owner, enum result result)
     struct destination *destination = regroup->destination;
     struct fault fault;
 
+    if (!destination) {
+        work_free(regroup->work);
+        memory_free(regroup);
+        return;
+    }
+    list_remove(&destination->deliver->regroups, &regroup->link);
     if (result != RESULT_OK)
         lease_release(regroup->work->lease);
     work_free(regroup->work);
@@ -351,6 +358,7 @@ void attempt_start(struct work *work)
         regroup = NEW(struct regroup);
         regroup->destination = destination;
         regroup->work = work;
+        list_push_back(&destination->deliver->regroups, &regroup->link);
         lease_regroup(work->lease, on_regrouped, regroup);
         return;
     }
@@ -366,6 +374,15 @@ void attempt_start(struct work *work)
 }
 
 /* ---- leaving ---- */
+
+void regroups_abort(struct deliver *deliver)
+{
+    struct link *link;
+
+    /* The last commit takes them, and tells when nobody is left to hear it. */
+    while ((link = list_pop_front(&deliver->regroups)))
+        CONTAINER_OF(link, struct regroup, link)->destination = NULL;
+}
 
 static bool has_delivered(const struct attempt *attempt)
 {

@@ -20,6 +20,7 @@ static const enum dsn_action actions[ACTIONS] = {DSN_FAILED, DSN_DELAYED, DSN_DE
 
 struct bounce {
     struct deliver *deliver;
+    struct loop *loop; /* it may outlive `deliver`, at the store */
     const struct lease *lease;
     const struct outcome *outcomes;
     bool wants_delay_notice;
@@ -254,6 +255,7 @@ struct bounce *bounce_start(struct deliver *deliver, const struct lease *lease,
     struct bounce *bounce = NEW(struct bounce);
 
     bounce->deliver = deliver;
+    bounce->loop = deliver->rooms.loop;
     bounce->lease = lease;
     bounce->outcomes = outcomes;
     bounce->wants_delay_notice = wants_delay_notice;
@@ -272,7 +274,7 @@ struct bounce *bounce_start(struct deliver *deliver, const struct lease *lease,
 
 void bounce_free(struct bounce *bounce)
 {
-    deferred_cancel(bounce->deliver->rooms.loop, &bounce->end);
+    deferred_cancel(bounce->loop, &bounce->end);
     if (bounce->reader)
         body_reader_close(bounce->reader);
     for (size_t i = 0; i < ACTIONS; i++)

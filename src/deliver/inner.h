@@ -185,6 +185,7 @@ struct deliver {
     struct list attempts;
     struct list loading; /* struct work */
     struct list settling;
+    struct list regroups;
     struct list dismissals;
     struct list stalled; /* destinations */
     struct timer room;   /* for them */
@@ -212,6 +213,7 @@ int64_t deliver_now(const struct deliver *deliver); /* wall */
 void deliver_check_empty(struct deliver *deliver);
 void work_release(struct work *work); /* gives the lease back; frees */
 void work_free(struct work *work);
+void regroups_abort(struct deliver *deliver); /* those at the store end by themselves */
 /* For log lines that are never dropped, and for outcomes on their way to the disk. */
 bool deliver_has_room(const struct deliver *deliver);
 

@@ -163,6 +163,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->attempts);
     list_init(&deliver->loading);
     list_init(&deliver->settling);
+    list_init(&deliver->regroups);
     list_init(&deliver->dismissals);
     list_init(&deliver->stalled);
     timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
@@ -285,6 +286,7 @@ unsigned deliver_abort(struct deliver *deliver)
         work->destination->loading--;
         work_free(work);
     }
+    regroups_abort(deliver);
     behind_dot += settle_abort(deliver);
     operator_abort(deliver);
     return behind_dot;

@@ -17,7 +17,7 @@ enum { RETRY_MS = 5000, SAID_ARENA = 4 << 20 };
 
 struct settle {
     struct link link;
-    struct deliver *deliver;
+    struct deliver *deliver; /* NULL: we have left, and the room is gone */
     struct work *work;
     struct lease *lease;
     struct arena arena;
@@ -61,7 +61,8 @@ static void settle_free(struct settle *settle)
     void *owner = settle->owner;
     bool is_done = !settle->lease;
 
-    list_remove(&deliver->settling, &settle->link);
+    if (deliver)
+        list_remove(&deliver->settling, &settle->link);
     timer_cancel(&settle->retry);
     if (settle->bounce)
         bounce_free(settle->bounce);
@@ -70,7 +71,8 @@ static void settle_free(struct settle *settle)
     memory_free(settle);
     if (on_over)
         on_over(owner, is_done);
-    deliver_check_empty(deliver);
+    if (deliver)
+        deliver_check_empty(deliver);
 }
 
 /* ---- log ---- */
@@ -241,6 +243,10 @@ static void on_settled(void *owner, enum result result)
     struct settle *settle = owner;
 
     settle->is_submitted = false;
+    if (!settle->deliver) {
+        settle_free(settle);
+        return;
+    }
     if (result != RESULT_OK) {
         timer_start(&settle->retry, RETRY_MS);
         return;
@@ -601,8 +607,13 @@ unsigned settle_abort(struct deliver *deliver)
         struct settle *settle = CONTAINER_OF(link, struct settle, link);
 
         next = list_next(&deliver->settling, link);
-        if (settle->is_submitted)
-            continue; /* the last commit takes it; its memory goes with the process */
+        if (settle->is_submitted) {
+            /* The last commit takes it, and tells when nobody is left to hear it. */
+            list_remove(&deliver->settling, &settle->link);
+            settle->deliver = NULL;
+            settle->on_end = NULL;
+            continue;
+        }
         delivered += has_delivered(settle);
         if (settle->load)
             lease_load_cancel(settle->load);

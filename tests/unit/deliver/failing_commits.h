@@ -1,10 +1,11 @@
-/* Commits of the queue that fail: mdb_txn_commit() stands here, in front of the library's. */
+/* Commits of the queue that fail or are slow: mdb_txn_commit() stands here, in front of the library's. */
 #ifndef SMTPD_TESTS_FAILING_COMMITS_H
 #define SMTPD_TESTS_FAILING_COMMITS_H
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <time.h>
 
 typedef struct MDB_txn MDB_txn;
 int mdb_txn_commit(MDB_txn *txn);
@@ -12,11 +13,15 @@ void mdb_txn_abort(MDB_txn *txn);
 
 static _Atomic int world_fail_code;
 static _Atomic int world_fail_count;
+static _Atomic int world_slow_ms; /* below a second */
 
 int mdb_txn_commit(MDB_txn *txn)
 {
     int (*commit)(MDB_txn *) = NULL;
+    struct timespec pause = {0, atomic_load(&world_slow_ms) * 1000000L};
 
+    if (pause.tv_nsec)
+        (void)nanosleep(&pause, NULL);
     if (atomic_load(&world_fail_count) > 0) {
         atomic_fetch_sub(&world_fail_count, 1);
         mdb_txn_abort(txn);

@@ -314,6 +314,29 @@ TEST(settle, what_was_delivered_and_not_written_may_come_twice)
     assert_string_equal(world_group(w)->recipients, "x@a.test;");
 }
 
+/* The store tells of a commit that was under way when nobody is left to hear it. */
+TEST(settle, what_is_submitted_outlives_the_room)
+{
+    struct world *w = *state;
+
+    for (int fails = 0; fails < 2; fails++) {
+        keep_reports(w);
+        smtp_peer_play(&w->peers[0], GREET "S: <hold>\n" FAIL "C: <rest>\n");
+        (void)world_send(w, "x@a.test");
+        WORLD_UNTIL(w, w->peers[0].held == 1);
+        atomic_store(&world_slow_ms, 200);
+        world_fail_commits(EIO, fails);
+        smtp_peer_go(&w->peers[0]);
+        WORLD_UNTIL(w, w->deliver->settling.count > 0);
+        loop_run_for(w->loop, 20);
+        deliver_free(w->deliver);
+        loop_run_for(w->loop, 500);
+        atomic_store(&world_slow_ms, 0);
+        world_fail_commits(0, 0);
+        world_open_deliver(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,6 +356,7 @@ int main(void)
         T(a_notice_of_delay_that_is_not_written_at_the_end_is_given_back),
         T(what_is_not_submitted_at_the_end_is_given_back),
         T(what_was_delivered_and_not_written_may_come_twice),
+        T(what_is_submitted_outlives_the_room),
 #undef T
     };
 

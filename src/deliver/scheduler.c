@@ -356,22 +356,27 @@ void deliver_why(const struct deliver *deliver, const char *lane_text, struct wh
     (void)snprintf(why->text, sizeof why->text, "%s", lane_fault(lane));
 }
 
+static void wake(struct domain_queue *domain_queue)
+{
+    if (domain_queue_attachment(domain_queue))
+        lane_wake(domain_queue_attachment(domain_queue));
+    domain_queue_wake(domain_queue);
+}
+
 void deliver_wake(struct deliver *deliver, const char *lane_text)
 {
-    struct domain_queue *domain_queue;
+    struct queue *queue = deliver->rooms.queue;
+    struct domain_queue *first =
+        lane_text ? queue_find_domain_queue(queue, lane_text) : NULL;
+    struct domain_queue *next = first;
     size_t position = 0;
 
-    if (lane_text) {
-        domain_queue = queue_find_domain_queue(deliver->rooms.queue, lane_text);
-        if (domain_queue && domain_queue_attachment(domain_queue))
-            lane_wake(domain_queue_attachment(domain_queue));
-        if (domain_queue)
-            domain_queue_wake(domain_queue);
-        return;
-    }
-    while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
-        if (domain_queue_attachment(domain_queue))
-            lane_wake(domain_queue_attachment(domain_queue));
-        domain_queue_wake(domain_queue);
+    while (!lane_text && (next = queue_next_domain_queue(queue, &position)))
+        wake(next);
+    while (next) { /* whatever the tenant */
+        wake(next);
+        next = domain_queue_lane_next(next);
+        if (next == first)
+            break;
     }
 }

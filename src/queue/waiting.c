@@ -526,6 +526,11 @@ const char *domain_queue_lane(const struct domain_queue *domain_queue)
     return domain_queue->key;
 }
 
+struct domain_queue *domain_queue_lane_next(const struct domain_queue *domain_queue)
+{
+    return domain_queue->lane_next;
+}
+
 size_t domain_queue_count(const struct domain_queue *domain_queue)
 {
     return domain_queue->heap.count;

@@ -151,6 +151,8 @@ size_t domain_queue_held_count(const struct domain_queue *domain_queue);
 /* Moves the not-before of a resting domain queue (an operator said: retry now). */
 void domain_queue_wake(struct domain_queue *domain_queue);
 struct domain_queue *queue_find_domain_queue(struct queue *queue, const char *lane);
+/* The others of its lane, by tenant and priority: a ring, which comes back to the first. */
+struct domain_queue *domain_queue_lane_next(const struct domain_queue *domain_queue);
 /* Iteration over all; *position starts at 0; NULL at the end. Nothing may change meanwhile.
  */
 struct domain_queue *queue_next_domain_queue(struct queue *queue, size_t *position);

@@ -165,6 +165,29 @@ TEST(lane, waking_forgets_the_back_off_of_its_destination_and_hosts)
     assert_int_equal(w->peers[0].messages, 1);
 }
 
+TEST(lane, waking_a_lane_wakes_it_for_every_tenant)
+{
+    static const char *const tenants[] = {NULL, "red", "blue"};
+    struct world *w = *state;
+    struct domain_queue *next;
+    size_t position = 0;
+    size_t woken = 0;
+
+    smtp_peer_play(&w->peers[0], "S: 421 4.3.2 busy\nC: <closed>\n");
+    for (size_t i = 0; i < 3; i++) {
+        w->envelope.tenant = tenants[i];
+        (void)world_send(w, "x@a.test");
+        WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION && world_is_quiet(w));
+    }
+    w->peers[0].serves = true;
+    deliver_wake(w->deliver, "a.test");
+    while ((next = queue_next_domain_queue(w->queue, &position)))
+        woken += ((struct lane *)domain_queue_attachment(next))->until_ms == 0;
+    assert_int_equal(woken, 3);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(world_counts(w).recipients_delivered, 3);
+}
+
 TEST(lane, waking_all_wakes_each)
 {
     struct world *w = *state;
@@ -525,6 +548,7 @@ int main(void)
         T(a_route_whose_host_has_no_address_waits_longer_each_time),
         T(mail_of_a_route_that_is_gone_goes_the_way_of_its_domain),
         T(waking_forgets_the_back_off_of_its_destination_and_hosts),
+        T(waking_a_lane_wakes_it_for_every_tenant),
         T(waking_all_wakes_each),
         T(it_says_what_it_waits_for),
         T(old_mail_behind_a_back_off_expires_with_the_fault_as_its_reason),

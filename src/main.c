@@ -1,6 +1,7 @@
 /* The command line: which word goes to which room, and the exit codes 0 (done), 1 (failed),
  * 2 (usage), 3 (the server does not run). */
 #include "smtpd/admin/admin.h"
+#include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 #include "smtpd/cli/cli.h"
@@ -335,6 +336,38 @@ static int work_on_folder(const struct words *words)
     return code;
 }
 
+/* Without a server it works on the folder itself. */
+static int move_messages(const struct words *words)
+{
+    struct config *config = load(words->config_path);
+    struct cli_context context = {.socket_path = words->socket_path,
+                                  .wants_json = words->wants_json};
+    struct queue_settings queue;
+    struct log_settings log;
+    struct fault fault;
+    char *path;
+    int code;
+
+    if (!config)
+        return CLI_FAILED;
+    path = memory_format("%s/control.sock", config->data_dir);
+    if (!context.socket_path)
+        context.socket_path = path;
+    config_queue(config, &queue);
+    config_log(config, &log);
+    context.queue = &queue;
+    context.server_user = config->user;
+    /* The server's log tells of it too; its standard output is not ours. */
+    if (strcmp(log.output, "stdout") != 0 && strcmp(log.output, "stderr") != 0 &&
+        log_open(&log, &fault) != RESULT_OK)
+        (void)fprintf(stderr, "smtpd: %s\n", fault.text);
+    code = cli_queue(&context, words->count, words->items);
+    log_close();
+    memory_free(path);
+    config_free(config);
+    return code;
+}
+
 static int command_queue(const struct words *words)
 {
     struct cli_context nowhere = {0};
@@ -346,6 +379,8 @@ static int command_queue(const struct words *words)
                          (char *[]){(char *)(uintptr_t) "help"});
     if (strcmp(word, "verify") == 0 || strcmp(word, "compact") == 0)
         return work_on_folder(words);
+    if (strcmp(word, "export") == 0 || strcmp(word, "import") == 0)
+        return move_messages(words);
     return ask_server(words, cli_queue);
 }
 

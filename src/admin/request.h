@@ -68,6 +68,7 @@ request_fn status_handle;
 request_fn queue_handle_list;
 request_fn queue_handle_show;
 request_fn queue_handle_change;
+request_fn queue_handle_export;
 request_fn queue_handle_summary;
 request_fn message_handle;
 request_fn probe_handle_live;

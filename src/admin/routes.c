@@ -8,6 +8,7 @@ const struct request_route request_routes[] = {
     {"GET",  "/v1/queue/",        queue_handle_show},
     {"GET",  "/v1/summary",       queue_handle_summary},
     {"POST", "/v1/queue/change",  queue_handle_change},
+    {"POST", "/v1/queue/export",  queue_handle_export},
     {"GET",  "/v1/message/",      message_handle},
     {"POST", "/v1/config/compare", config_handle_compare},
     {"GET",  "/livez",            probe_handle_live},

@@ -149,18 +149,37 @@ static bool take_time_of_day(struct slice *rest, int64_t *seconds)
     return true;
 }
 
+/* Up to nine digits of a second; what is less than a millisecond is left out. */
+static bool take_fraction(struct slice *rest, int64_t *ms)
+{
+    int64_t unit = 100;
+    size_t digits = 0;
+
+    *ms = 0;
+    while (digits < rest->length && rest->data[digits] >= '0' &&
+           rest->data[digits] <= '9') {
+        *ms += unit * (rest->data[digits++] - '0');
+        unit /= 10;
+    }
+    *rest = slice_from(*rest, digits);
+    return digits > 0 && digits < 10;
+}
+
 enum result moment_parse(struct slice text, int64_t *wall_ms)
 {
     struct slice rest = text;
     int64_t days = take_date(&rest);
     int64_t seconds = 0;
+    int64_t ms = 0;
 
-    if (days < 0 || (take_byte(&rest, 'T') && !take_time_of_day(&rest, &seconds)))
+    if (days < 0 ||
+        (take_byte(&rest, 'T') && (!take_time_of_day(&rest, &seconds) ||
+                                   (take_byte(&rest, '.') && !take_fraction(&rest, &ms)))))
         return RESULT_INVALID;
     (void)take_byte(&rest, 'Z');
     if (rest.length > 0)
         return RESULT_INVALID;
-    *wall_ms = (days * 86400 + seconds) * 1000;
+    *wall_ms = (days * 86400 + seconds) * 1000 + ms;
     return RESULT_OK;
 }
 

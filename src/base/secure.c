@@ -2,6 +2,7 @@
 #include "smtpd/base/secure.h"
 
 #include "smtpd/base/check.h"
+#include "smtpd/base/memory.h"
 
 #include <sodium.h>
 #include <string.h>
@@ -44,6 +45,36 @@ void secure_process_digest(struct slice input, uint8_t digest[SECURE_DIGEST])
 {
     CHECK(crypto_generichash(digest, SECURE_DIGEST, (const unsigned char *)input.data,
                              input.length, digest_key, sizeof digest_key) == 0);
+}
+
+/* The state wants an alignment that the heap does not promise. */
+enum { SUM_ALIGNMENT = 64 };
+
+struct secure_sum {
+    crypto_generichash_state *state;
+    unsigned char room[sizeof(crypto_generichash_state) + SUM_ALIGNMENT];
+};
+
+struct secure_sum *secure_sum_new(void)
+{
+    struct secure_sum *sum = NEW(struct secure_sum);
+    size_t over = (uintptr_t)sum->room % SUM_ALIGNMENT;
+
+    sum->state = (void *)(sum->room + (over ? SUM_ALIGNMENT - over : 0));
+    CHECK(crypto_generichash_init(sum->state, NULL, 0, SECURE_DIGEST) == 0);
+    return sum;
+}
+
+void secure_sum_add(struct secure_sum *sum, struct slice piece)
+{
+    CHECK(crypto_generichash_update(sum->state, (const unsigned char *)piece.data,
+                                    piece.length) == 0);
+}
+
+void secure_sum_end(struct secure_sum *sum, uint8_t digest[SECURE_DIGEST])
+{
+    CHECK(crypto_generichash_final(sum->state, digest, SECURE_DIGEST) == 0);
+    memory_free(sum);
 }
 
 uint64_t secure_short_hash(struct slice input)

@@ -34,6 +34,19 @@ static int connect_to(const char *path)
     return -1;
 }
 
+bool client_answers(const struct cli_context *context)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool is_there;
+
+    (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", context->socket_path);
+    is_there = fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    if (fd >= 0)
+        (void)close(fd);
+    return is_there;
+}
+
 static bool send_all(int fd, struct slice bytes)
 {
     while (bytes.length > 0) {

@@ -20,4 +20,7 @@ int client_copy(const struct cli_context *context, const char *path);
 /* Appends `text` to a query, percent-encoded (RFC 3986 2.1). */
 enum result client_add_encoded(struct bytes *into, const char *text);
 
+/* Somebody listens on the socket; nothing is printed. */
+bool client_answers(const struct cli_context *context);
+
 #endif

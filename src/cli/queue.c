@@ -24,6 +24,8 @@ const char queue_usage[] =
     "       smtpd queue release ID...|SELECTION [--dry-run]\n"
     "       smtpd queue bounce  ID...|SELECTION [--reason TEXT] [--dry-run]\n"
     "       smtpd queue remove  ID...|SELECTION [--dry-run]\n"
+    "       smtpd queue export  DIRECTORY ID...|SELECTION [--dry-run]\n"
+    "       smtpd queue import  DIRECTORY\n"
     "       smtpd queue verify  [FOLDER]\n"
     "       smtpd queue compact\n"
     "\n"
@@ -43,6 +45,10 @@ const char queue_usage[] =
     "release ends holds: each group is due when it would have been.\n"
     "bounce gives them back to their senders with a report.\n"
     "remove deletes them without a report.\n"
+    "export moves whole messages into files of DIRECTORY, each with all of its groups; a\n"
+    "  running server does it, or nobody runs. import takes such files into the queue of "
+    "a\n"
+    "  stopped server, and removes them.\n"
     "All of these print the count first; --dry-run stops there.\n"
     "verify checks the queue of a stopped server, or a copy of its data folder in FOLDER:\n"
     "  every rule of the format; exit code 1 when one is broken. It changes nothing.\n"
@@ -67,9 +73,16 @@ static const struct {
 
 static bool add_selector(struct command *command, const char *flag, const char *value)
 {
+    struct fault fault;
+
     for (size_t i = 0; i < sizeof selectors / sizeof *selectors; i++) {
         if (strcmp(selectors[i].flag, flag) != 0)
             continue;
+        if (selection_set(&command->selection, selectors[i].parameter, value, &fault) !=
+            RESULT_OK) {
+            (void)fprintf(stderr, "smtpd: %s\n", fault.text);
+            return false;
+        }
         command->has_selection = true;
         command->has_state = command->has_state || strcmp(flag, "--state") == 0;
         return bytes_format(&command->query, "&%s=", selectors[i].parameter) == RESULT_OK &&
@@ -400,7 +413,8 @@ static int queue_show(const struct command *command, bool only_why)
 static bool fits_together(const struct command *command, const char *word)
 {
     bool is_show = strcmp(word, "show") == 0 || strcmp(word, "why") == 0;
-    bool is_repair = strcmp(word, "verify") == 0 || strcmp(word, "compact") == 0;
+    bool is_repair = strcmp(word, "verify") == 0 || strcmp(word, "compact") == 0 ||
+                     strcmp(word, "import") == 0;
     const char *why = NULL;
 
     if (command->until_ms && strcmp(word, "hold") != 0)
@@ -414,7 +428,7 @@ static bool fits_together(const struct command *command, const char *word)
     else if (command->has_selection && is_show)
         why = "one id is needed, and no selection";
     else if (is_repair && (command->has_selection || command->id_count > 0))
-        why = "it takes the whole queue";
+        why = "it takes no ids and no selection";
     if (why)
         (void)fprintf(stderr, "smtpd: %s\n\n%s", why, queue_usage);
     return !why;
@@ -432,6 +446,10 @@ static int run(struct command *command, const char *word)
         return queue_show(command, true);
     if (queue_is_change(word))
         return queue_change(command, word);
+    if (strcmp(word, "export") == 0)
+        return queue_export_command(command);
+    if (strcmp(word, "import") == 0)
+        return queue_import_command(command);
     if (strcmp(word, "verify") == 0)
         return queue_verify_command(command);
     if (strcmp(word, "compact") == 0)
@@ -442,7 +460,8 @@ static int run(struct command *command, const char *word)
 
 static bool takes_directory(const char *word)
 {
-    return strcmp(word, "verify") == 0;
+    return strcmp(word, "verify") == 0 || strcmp(word, "export") == 0 ||
+           strcmp(word, "import") == 0;
 }
 
 int cli_queue(const struct cli_context *context, int argc, char **argv)

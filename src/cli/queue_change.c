@@ -55,6 +55,25 @@ static int collect_by_selection(const struct command *command, json_t *targets)
     return code;
 }
 
+int queue_collect_ids(const struct command *command, json_t *ids)
+{
+    json_t *targets = json_array();
+    int code = command->id_count ? collect_by_id(command, targets)
+                                 : collect_by_selection(command, targets);
+    const char *last = "";
+
+    /* In order of id: the groups of one message follow each other. */
+    for (size_t i = 0; i < json_array_size(targets); i++) {
+        const char *id = get_text(json_array_get(targets, i), "id");
+
+        if (strcmp(id, last) != 0)
+            (void)json_array_append_new(ids, json_string(id));
+        last = id;
+    }
+    json_decref(targets);
+    return code;
+}
+
 struct change_counts {
     int64_t changed;
     int64_t busy;

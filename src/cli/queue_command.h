@@ -5,6 +5,7 @@
 #include "smtpd/base/bytes.h"
 #include "smtpd/cli/cli.h"
 #include "smtpd/mail/envelope.h"
+#include "smtpd/queue/selection.h"
 
 #include <jansson.h>
 
@@ -20,11 +21,12 @@ struct command {
     bool has_state; /* --state is part of it */
     bool is_dry_run;
     bool wants_summary;
-    const char *part;      /* "headers" or "message" */
-    uint64_t limit;        /* 0: none given */
-    int64_t until_ms;      /* wall; 0: none given */
-    const char *reason;    /* or NULL */
-    const char *directory; /* of verify; or NULL */
+    const char *part;           /* "headers" or "message" */
+    uint64_t limit;             /* 0: none given */
+    int64_t until_ms;           /* wall; 0: none given */
+    const char *reason;         /* or NULL */
+    const char *directory;      /* of verify, export, import; or NULL */
+    struct selection selection; /* the same as `query`, for where no server runs */
 };
 
 struct pager {
@@ -42,6 +44,13 @@ int64_t queue_now_ms(void); /* wall */
 /* queue_change.c: retry, hold, release, bounce, remove. */
 bool queue_is_change(const char *word);
 int queue_change(struct command *command, const char *change);
+
+/* The ids of what was named, or selected, by message. */
+int queue_collect_ids(const struct command *command, json_t *ids);
+
+/* queue_move.c: export, from a running server or a stopped one; import. */
+int queue_export_command(const struct command *command);
+int queue_import_command(const struct command *command);
 
 /* queue_repair.c: verify, compact; no server is asked. */
 int queue_verify_command(const struct command *command);

@@ -35,8 +35,8 @@ static void change_free(struct operation *operation)
     memory_free(change);
 }
 
-static void log_removed(const struct store_target *target, const struct group *group,
-                        const struct envelope *envelope)
+static void log_removed(const char *event, const struct store_target *target,
+                        const struct group *group, const struct envelope *envelope)
 {
     char id[ID_TEXT];
 
@@ -44,7 +44,7 @@ static void log_removed(const struct store_target *target, const struct group *g
     for (uint32_t i = 0; i < group->recipient_count; i++) {
         struct log_line line;
 
-        log_start_final(&line, LOG_NOTICE, "queue.removed");
+        log_start_final(&line, LOG_NOTICE, event);
         log_text(&line, "id", id);
         log_text(&line, "sender", envelope->sender);
         log_text(&line, "recipient", group->recipients[i].address);
@@ -81,7 +81,8 @@ struct placed_change {
 static const enum waiting_change_end ends[] = {[QUEUE_RETRY] = WAITING_RETRIED,
                                                [QUEUE_REMOVE] = WAITING_REMOVED,
                                                [QUEUE_HOLD] = WAITING_MOVED,
-                                               [QUEUE_RELEASE] = WAITING_MOVED};
+                                               [QUEUE_RELEASE] = WAITING_MOVED,
+                                               [QUEUE_EXPORTED] = WAITING_REMOVED};
 
 /* When it is due from now on; `group` is as it was before. */
 static void note_move(struct change *change, size_t at, struct group *group,
@@ -116,8 +117,9 @@ static struct placed_change judge(struct change *change, size_t at, bool is_comm
         struct waiting_key key = {group.lane, envelope.tenant, envelope.priority};
 
         placed.domain_queue = waiting_find(queue->waiting, &key);
-        if (change->kind == QUEUE_REMOVE)
-            log_removed(target, &group, &envelope);
+        if (change->kind == QUEUE_REMOVE || change->kind == QUEUE_EXPORTED)
+            log_removed(change->kind == QUEUE_REMOVE ? "queue.removed" : "queue.exported",
+                        target, &group, &envelope);
         else if (change->kind != QUEUE_RETRY)
             log_hold(change, target, &group, &envelope);
         note_move(change, at, &group, envelope.arrival_ms + queue->expire_ms);
@@ -258,7 +260,8 @@ static void take_targets(struct change *change, const struct queue_target *targe
 static const enum store_change store_changes[] = {[QUEUE_RETRY] = STORE_RETRY,
                                                   [QUEUE_REMOVE] = STORE_REMOVE,
                                                   [QUEUE_HOLD] = STORE_HOLD,
-                                                  [QUEUE_RELEASE] = STORE_RELEASE};
+                                                  [QUEUE_RELEASE] = STORE_RELEASE,
+                                                  [QUEUE_EXPORTED] = STORE_REMOVE};
 
 void queue_change_start(struct queue *queue, const struct queue_change *wanted)
 {

@@ -41,6 +41,7 @@ struct queue {
     struct list loads;
     struct list visits;
     struct list takes;
+    struct list exports; /* the first runs */
     struct list readers;
     struct list window_turns; /* readers that wait for their window, first come first */
     struct rebuild *rebuild;
@@ -97,11 +98,12 @@ struct piece **pieces_of(struct queue *queue, struct slice text, size_t *count);
 void drafts_free(struct queue *queue);
 void commits_go_on(struct queue *queue);
 
-/* lease.c, body.c, visit.c, change.c */
+/* lease.c, body.c, visit.c, take.c, export.c */
 void leases_free(struct queue *queue);
 void readers_free(struct queue *queue);
 void visits_free(struct queue *queue);
 void takes_free(struct queue *queue);
+void exports_free(struct queue *queue);
 /* A lease of a group that was taken out of the index; the records are copied. */
 struct lease *lease_of_records(struct domain_queue *domain_queue,
                                const struct queue_entry *entry, struct slice envelope,

@@ -35,6 +35,7 @@ static struct queue *queue_new(struct loop *loop, struct offload *offload)
     list_init(&queue->loads);
     list_init(&queue->visits);
     list_init(&queue->takes);
+    list_init(&queue->exports);
     list_init(&queue->readers);
     list_init(&queue->window_turns);
     return queue;
@@ -116,6 +117,7 @@ void queue_close(struct queue *queue)
     rebuild_free(queue);
     visits_free(queue);
     takes_free(queue);
+    exports_free(queue);
     readers_free(queue);
     leases_free(queue); /* before the line: loads are readings */
     reading_line_free(queue->line);

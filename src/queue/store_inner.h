@@ -105,6 +105,9 @@ uint32_t store_key_number(const MDB_val *key);
 /* store_write.c */
 int store_write_begin(struct store *store, struct store_write *write);
 void store_write_apply(struct store_write *write, struct store_op *op);
+void store_write_message(struct store_write *write, const struct store_message *message);
+/* A part of a body; each but the last of a run is whole chunks. */
+void store_write_run(struct store_write *write, uint64_t id, const struct store_run *run);
 void store_write_id_limit(struct store_write *write, uint64_t limit);
 void store_write_drop_draft(struct store_write *write, uint64_t id);
 int store_write_end(struct store_write *write); /* commits, or aborts after a failure */

@@ -170,7 +170,7 @@ static void copy_from_run(struct run_cursor *at, char *into, size_t length)
     }
 }
 
-static void put_run(struct store_write *write, uint64_t id, const struct store_run *run)
+void store_write_run(struct store_write *write, uint64_t id, const struct store_run *run)
 {
     struct run_cursor at = {.run = run};
     uint32_t chunk = run->first_chunk;
@@ -287,13 +287,13 @@ static void put_id(struct store_write *write, MDB_dbi table, uint64_t id,
 
 /* ---- operations ---- */
 
-static void put_message(struct store_write *write, const struct store_message *message)
+void store_write_message(struct store_write *write, const struct store_message *message)
 {
     put_id(write, write->store->envelope, message->id, message->envelope);
     for (size_t i = 0; i < message->group_count; i++)
         put_group(write, message->id, (uint32_t)i, message->groups[i]);
     for (size_t i = 0; i < message->run_count; i++)
-        put_run(write, message->id, &message->runs[i]);
+        store_write_run(write, message->id, &message->runs[i]);
     if (message->was_draft)
         delete_id(write, write->store->draft, message->id);
 }
@@ -309,7 +309,7 @@ static void write_draft(struct store_write *write, const struct store_op *op)
     static const char mark = 1;
 
     put_id(write, write->store->draft, op->id, (struct slice){&mark, 1});
-    put_run(write, op->id, &op->chunks);
+    store_write_run(write, op->id, &op->chunks);
 }
 
 static void settle(struct store_write *write, const struct store_op *op)
@@ -440,8 +440,14 @@ static enum store_target_end change_target(struct store_write *write,
  * all of them, and on a full disk each takes only a little room of its own. */
 static void change(struct store_write *write, struct store_op *op)
 {
+    bool is_full = false;
+
     for (size_t i = 0; i < op->target_count && write->code == 0; i++) {
-        bool is_left = i > 0 && write->bytes >= LIMIT_BATCH_BYTES;
+        /* The groups of one message go together: its file says that it has all of them. */
+        bool is_left = i > 0 && write->bytes >= LIMIT_BATCH_BYTES &&
+                       (is_full || op->targets[i].id != op->targets[i - 1].id);
+
+        is_full = is_left;
 
         op->targets[i].end =
             is_left ? STORE_TARGET_LEFT : change_target(write, op, &op->targets[i]);
@@ -472,5 +478,5 @@ void store_write_apply(struct store_write *write, struct store_op *op)
         break;
     }
     for (size_t i = 0; i < op->message_count && write->code == 0; i++)
-        put_message(write, &op->messages[i]);
+        store_write_message(write, &op->messages[i]);
 }

@@ -34,7 +34,8 @@ NOT_RUN = [
     (r"kubectl\b", "needs a cluster; but Secrets are made, and printed, where kubectl is there"),
 ]
 ELSEWHERE = {"docs/signing.md": "test_signing_page.py runs it, with a DNS that learns its records",
-             "docs/repair.md": "test_repair.py runs it: no server may run"}
+             "docs/repair.md": "test_repair.py runs it: no server may run",
+             "docs/moving.md": "test_moving.py runs it, with two relays"}
 # Pages that begin with nothing: they say how to come to a relay.
 FROM_NOTHING = {"README.md", "docs/kubernetes/README.md"}
 BASE = """

@@ -29,6 +29,9 @@ NOT_SEEN = {
 # Events of a subject that has a file of its own, which waits for them.
 SEEN_ELSEWHERE = {
     "queue.format_raised": "test_format.py",
+    "queue.exported": "test_moving.py",
+    "queue.imported": "test_moving.py",
+    "queue.import_known": "test_moving.py",
     "queue.held": "test_hold.py",
     "queue.released": "test_hold.py",
     "queue.foreign_reader": "test_readers.py",

@@ -8,8 +8,8 @@ BEGIN {
     # A library's words, and the files that may say them.
     guest("uv_", "^src/(loop|net)/")
     guest("UV_", "^src/(loop|net)/")
-    guest("mdb_", "^src/queue/(store|raw|verify|compact)[^/]*$")
-    guest("MDB_", "^src/queue/(store|raw|verify|compact)[^/]*$")
+    guest("mdb_", "^src/queue/(store|raw|verify|compact|import)[^/]*$")
+    guest("MDB_", "^src/queue/(store|raw|verify|compact|import)[^/]*$")
     guest("mbedtls_", "^src/(net/tls[^/]*|sign/[a-z]*_mbedtls\\.c)$")
     guest("MBEDTLS_", "^src/(net/tls[^/]*|sign/[a-z]*_mbedtls\\.c)$")
     guest("psa_", "^src/net/tls[^/]*$")
@@ -23,7 +23,7 @@ BEGIN {
     guest("sodium_", "^src/base/secure\\.[ch]$")
     guest("randombytes", "^src/base/secure\\.[ch]$")
     guest("MHD_", "^src/admin/")
-    guest("json_", "^src/(admin|cli)/")
+    guest("json_", "^src/(admin/|cli/|queue/transfer\\.c$)")
     guest("idn2_", "^src/mail/")
     guest("IDN2_", "^src/mail/")
 }

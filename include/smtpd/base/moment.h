@@ -11,7 +11,7 @@ void moment_rfc3339(int64_t wall_us,
                     char text[MOMENT_TEXT]); /* 2026-11-24T10:11:12.123456Z */
 void moment_rfc5322(int64_t wall_ms,
                     char text[MOMENT_TEXT]); /* Tue, 24 Nov 2026 10:11:12 +0000 */
-/* "2026-12-24T18:00Z", seconds or the whole time of day left out; always UTC. */
+/* "2026-12-24T18:00Z", with a fraction; seconds or the whole time of day left out; always UTC. */
 enum result MUST_CHECK moment_parse(struct slice text, int64_t *wall_ms);
 /* "5m", "1h30m", "250ms", "4d", as the configuration writes them; least unit ms. */
 enum result MUST_CHECK duration_parse(struct slice text, int64_t *ms);

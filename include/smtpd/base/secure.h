@@ -18,6 +18,11 @@ void secure_wipe(void *memory, size_t bytes);
 bool secure_equal(struct slice a, struct slice b); /* time depends on the lengths only */
 /* Keyed 32-byte hash with a key drawn at secure_init(): equal within this process only. */
 void secure_process_digest(struct slice input, uint8_t digest[SECURE_DIGEST]);
+/* BLAKE2b-256 without a key, over pieces: the same in every process. */
+struct secure_sum;
+struct secure_sum *secure_sum_new(void);
+void secure_sum_add(struct secure_sum *sum, struct slice piece);
+void secure_sum_end(struct secure_sum *sum, uint8_t digest[SECURE_DIGEST]); /* frees it */
 uint64_t secure_short_hash(struct slice input); /* keyed SipHash, for maps */
 /* argon2id, 19 MiB, 2 passes. The text form of libsodium ("$argon2id$...").
  */

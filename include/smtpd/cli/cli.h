@@ -9,6 +9,7 @@
 #define SMTPD_CLI_CLI_H
 
 #include "smtpd/net/resolver.h"
+#include "smtpd/queue/queue.h"
 #include "smtpd/sign/keys.h"
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,6 +20,9 @@ struct cli_context {
     const char *socket_path;
     bool wants_json;
     const char *data_dir; /* for what works on the folder itself; else NULL */
+    /* For what moves messages while no server runs; else NULL. */
+    const struct queue_settings *queue;
+    const char *server_user; /* or NULL */
 };
 
 /* argv[0] is the first word behind "smtpd status" or "smtpd queue". */

@@ -295,7 +295,14 @@ struct queue_counts {
  * line. */
 typedef void queue_changed_fn(void *owner, enum result result,
                               const struct queue_counts *counts);
-enum queue_change_kind { QUEUE_RETRY, QUEUE_REMOVE, QUEUE_HOLD, QUEUE_RELEASE };
+/* QUEUE_EXPORTED: removed, because a file has it: see smtpd/queue/moving.h. */
+enum queue_change_kind {
+    QUEUE_RETRY,
+    QUEUE_REMOVE,
+    QUEUE_HOLD,
+    QUEUE_RELEASE,
+    QUEUE_EXPORTED
+};
 struct queue_change {
     enum queue_change_kind kind;
     const struct queue_target *targets; /* copied */

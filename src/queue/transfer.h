@@ -28,7 +28,7 @@ struct transfer {
     size_t group_count;
 };
 /* RESULT_INVALID: the fault says what is wrong with the object. transfer_fini() in any case. */
-enum result MUST_CHECK transfer_decode(struct slice json, struct transfer *transfer,
+enum result MUST_CHECK transfer_decode(struct slice text, struct transfer *transfer,
                                        struct fault *fault);
 void transfer_fini(struct transfer *transfer);
 

@@ -186,6 +186,7 @@ static bool write_file(struct store *store, int fd, struct collection *collectio
     char line[FIRST_LINE];
     char digest[65];
     size_t first = 0;
+    unsigned long long message_bytes = envelope->header_bytes + envelope->body_bytes;
     bool is_fine = head != NULL;
 
     collection->writer = (struct transfer_writer){0};
@@ -193,9 +194,8 @@ static bool write_file(struct store *store, int fd, struct collection *collectio
         refuse(collection->item, RESULT_INVALID, "a text of its envelope is no UTF-8");
         return false;
     }
-    first = (size_t)snprintf(
-        line, sizeof line, "smtpd-message 1 %zu %llu\n", length,
-        (unsigned long long)(envelope->header_bytes + envelope->body_bytes));
+    first = (size_t)snprintf(line, sizeof line, "smtpd-message 1 %zu %llu\n", length,
+                             message_bytes);
     errno = 0;
     is_fine = write_all(fd, (struct slice){line, first}) &&
               write_all(fd, (struct slice){head, length}) &&
@@ -391,6 +391,7 @@ enum result transfer_open(int folder, const char *name, struct transfer_file *fi
 {
     struct head_line line = {0};
     uint64_t bytes = 0;
+    unsigned long long wanted;
     char *head;
     enum result result;
 
@@ -401,10 +402,11 @@ enum result transfer_open(int folder, const char *name, struct transfer_file *fi
     if (result != RESULT_OK)
         return result;
     file->at = line.length + line.head_bytes;
-    if (bytes != file->at + line.message_bytes)
-        return fault_set(
-            fault, RESULT_INVALID, "it has %llu bytes and should have %llu: it is torn",
-            (unsigned long long)bytes, (unsigned long long)(file->at + line.message_bytes));
+    wanted = file->at + line.message_bytes;
+    if (bytes != wanted)
+        return fault_set(fault, RESULT_INVALID,
+                         "it has %llu bytes and should have %llu: it is torn",
+                         (unsigned long long)bytes, wanted);
     head = memory_new((size_t)line.head_bytes + 1);
     if (!read_exactly(file->fd, head, (size_t)line.head_bytes, line.length))
         result = fault_set(fault, RESULT_IO, "it cannot be read: %s", strerror(errno));

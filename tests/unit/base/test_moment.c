@@ -209,6 +209,9 @@ TEST(moment, a_point_in_time_is_read_as_utc)
         "2026-01-01T10:00+01:00",
         "tomorrow",
         "2026-01-01T10:00ZZ",
+        "2026-01-01T10:00:00.Z",
+        "2026-01-01T10:00:00.1234567890Z",
+        "2026-01-01.5",
         "-026-01-01",
     };
     int64_t ms;
@@ -231,6 +234,9 @@ TEST(moment, each_day_that_is_printed_is_read_again)
         moment_rfc3339(day * 86400000000, text);
         assert_int_equal(moment_parse((struct slice){text, 19}, &ms), RESULT_OK);
         assert_int_equal(ms, day * 86400000);
+        moment_rfc3339(day * 86400000000 + 12345678, text);
+        assert_int_equal(moment_parse(slice_of(text), &ms), RESULT_OK);
+        assert_int_equal(ms, day * 86400000 + 12345); /* to the millisecond */
     }
 }
 

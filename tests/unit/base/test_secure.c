@@ -134,9 +134,27 @@ static int set_up(void **state)
     return 0;
 }
 
+TEST(secure, a_sum_over_pieces_is_blake2b_256_of_the_whole)
+{
+    /* RFC 7693 with 32 bytes, of "abc"; as b2sum -l 256 says. */
+    static const uint8_t expected[SECURE_DIGEST] = {
+        0xbd, 0xdd, 0x81, 0x3c, 0x63, 0x42, 0x39, 0x72, 0x31, 0x71, 0xef,
+        0x3f, 0xee, 0x98, 0x57, 0x9b, 0x94, 0x96, 0x4e, 0x3b, 0xb1, 0xcb,
+        0x3e, 0x42, 0x72, 0x62, 0xc8, 0xc0, 0x68, 0xd5, 0x23, 0x19};
+    struct secure_sum *sum = secure_sum_new();
+    uint8_t digest[SECURE_DIGEST];
+
+    secure_sum_add(sum, SLICE("a"));
+    secure_sum_add(sum, SLICE(""));
+    secure_sum_add(sum, SLICE("bc"));
+    secure_sum_end(sum, digest);
+    assert_memory_equal(digest, expected, sizeof digest);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        RUN(secure, a_sum_over_pieces_is_blake2b_256_of_the_whole),
         RUN(secure, random_bytes_differ_and_fill_the_whole),
         RUN(secure, a_random_number_stays_below_its_bound_and_reaches_all),
         RUN(secure, wiping_leaves_zeros),

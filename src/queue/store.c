@@ -1,6 +1,7 @@
 /* The store thread: takes everything that is pending, first in first out, writes it in one
  * transaction, commits, and hands all of it back to the loop. One commit (two syncs inside
- * LMDB) serves every message that waits at that moment; there is no artificial wait.
+ * LMDB) serves every message that waits at that moment; only what attempts came to waits a little
+ * for company (docs/decisions/008-results-wait-for-company.md).
  *
  * A log of our own would need one sync less and all the recovery code. */
 #include "store.h"
@@ -236,37 +237,6 @@ static void tidy(struct store *store)
     (void)judge(store, code, TIDY_ROOM);
 }
 
-static bool has_work(const struct store *store)
-{
-    return store->pending.count > 0 || store->is_stopping ||
-           store->id_wanted > atomic_load(&store->id_limit);
-}
-
-/* false: the end. */
-static bool wait_for_work(struct store *store)
-{
-    struct timespec until;
-    bool is_rung = true;
-    bool goes_on = true;
-    struct link *link;
-
-    if (store->taken.count > 0)
-        return true;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec++;
-    (void)pthread_mutex_lock(&store->lock);
-    while (is_rung && !has_work(store)) {
-        (void)pthread_mutex_unlock(&store->lock);
-        is_rung = bell_wait_until(&store->work, &until);
-        (void)pthread_mutex_lock(&store->lock);
-    }
-    goes_on = !store->is_stopping || store->pending.count > 0;
-    while ((link = list_pop_front(&store->pending)))
-        list_push_back(&store->taken, link);
-    (void)pthread_mutex_unlock(&store->lock);
-    return goes_on;
-}
-
 static void *run_thread(void *argument)
 {
     struct store *store = argument;
@@ -274,7 +244,7 @@ static void *run_thread(void *argument)
     int64_t watched_us = now_us();
     int64_t limit_tried_us = 0;
 
-    while (wait_for_work(store)) {
+    while (store_pending_wait(store)) {
         int64_t at_us = now_us();
 
         /* A raise that fails is tried again with the next batch, or after a second. */
@@ -334,19 +304,6 @@ static void on_ended(void *owner)
     (void)pthread_mutex_unlock(&store->lock);
     if (!is_telling)
         tell_some(store);
-}
-
-void store_submit(struct store *store, struct store_op *op)
-{
-    bool was_empty;
-
-    (void)pthread_mutex_lock(&store->lock);
-    CHECK(!store->is_stopping);
-    was_empty = store->pending.count == 0;
-    list_push_back(&store->pending, &op->link);
-    (void)pthread_mutex_unlock(&store->lock);
-    if (was_empty)
-        bell_ring(&store->work);
 }
 
 uint32_t store_chunk_bytes(const struct store *store)
@@ -430,6 +387,7 @@ enum result store_open(const struct store_settings *settings, struct store **ope
     store->loop = settings->loop;
     store->directory = memory_text(settings->directory);
     store->map_bytes = settings->map_bytes;
+    atomic_init(&store->patience_us, STORE_PATIENCE_US);
     atomic_init(&store->pinned_most_bytes, LIMIT_PINNED_BYTES);
     store->minute_started_us = now_us();
     histogram_init(&store->numbers.commit, &histogram_short);

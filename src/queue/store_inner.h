@@ -14,6 +14,7 @@ enum {
     STORE_ID_STEP = 65536,
     STORE_TIDY_REMOVED = 5000, /* messages: then a quiet second is used */
     STORE_KEY_CHUNK = 12,
+    STORE_PATIENCE_US = 10000,
     STORE_TABLES = 6,
     STORE_FORMAT = 2, /* of the whole file; docs/queue.md says what each brought */
     STORE_FORMAT_OLDEST = 1
@@ -52,6 +53,7 @@ struct store {
     pthread_mutex_t lock; /* guards from here ... */
     pthread_cond_t idle;
     struct list pending;
+    size_t urgent_count; /* of pending ones, those that somebody waits for */
     struct list ended;
     bool is_stopping;
     bool is_closed;
@@ -73,6 +75,7 @@ struct store {
     atomic_int_fast64_t commit_failed_us;   /* 0: the last one succeeded */
     atomic_bool is_pinned;                  /* by a reader that stands */
     atomic_uint_fast64_t pinned_most_bytes; /* of growth meanwhile */
+    atomic_int_fast64_t patience_us;        /* of what an attempt came to */
 
     uint64_t
         kept_from; /* where the room ends that is kept in the file system for removals */
@@ -113,6 +116,10 @@ void store_write_drop_draft(struct store_write *write, uint64_t id);
 int store_write_end(struct store_write *write); /* commits, or aborts after a failure */
 /* Puts the list of free pages in order, as far as a bounded time goes. */
 void store_write_tidy(struct store_write *write);
+
+/* store_pending.c: to `taken`, what waits; false: the end. After a second without work it comes
+ * back too. */
+bool store_pending_wait(struct store *store);
 
 /* store_env.c */
 enum result store_env_open(struct store *store, uint64_t *first_id, struct fault *fault);

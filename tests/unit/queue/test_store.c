@@ -164,7 +164,7 @@ static void a_batch_ends_behind_the_operation_that_fills_it(void **state)
 static void one_operation_above_the_limit_of_a_batch_is_committed_alone(void **state)
 {
     struct world *world = *state;
-    struct slice body = world_bytes(2 * LARGE);
+    struct slice body = world_bytes((size_t)2 * LARGE);
 
     assert_int_equal(world_accept(world, 1, 1, body), RESULT_OK);
     assert_int_equal(world_accept(world, 2, 1, SLICE("next")), RESULT_OK);

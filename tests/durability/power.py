@@ -104,6 +104,7 @@ def start_on(image, playback, books):
         shutil.rmtree(relay.data, ignore_errors=True)
         shutil.copytree(image, relay.data)
         relay.start()
+        relay.wait_event("queue.rebuilt")  # an index that holds nothing yet looks empty too
         relay.wait_empty(4 * world.PATIENCE)
         relay.stop()
         if got != wanted or half:

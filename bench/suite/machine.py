@@ -1,6 +1,7 @@
 """The machine, and what was measured on it."""
 import os
 import platform
+import shutil
 import subprocess
 import time
 
@@ -30,6 +31,8 @@ def _file_system(path):
 
 
 def _commit():
+    if not shutil.which("git"):
+        return ""  # an unpacked archive on a bare machine
     done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     return done.stdout.strip()

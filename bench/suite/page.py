@@ -134,7 +134,7 @@ def targets(rows):
 
 def machine(result):
     one = result["machine"]
-    text = f"{one['began']}, {result['took_s'] / 60:.0f} minutes, commit {one['commit']}. " \
+    text = f"{one['began']}, {result['took_s'] / 60:.0f} minutes, commit {one['commit'] or 'unknown'}. " \
            f"{one['cores']} cores of {one['cpu']}{' (virtual)' if one['virtual'] else ''}, " \
            f"{one['memory_gib']} GB, {one['system']}, kernel {one['kernel']}, {one['file_system']} " \
            f"({one['mount']}). Load before: {one['load_before']:.2f}. Medians of {result['runs']} " \

@@ -43,7 +43,7 @@ static struct slice host_key(const struct destination *destination, const char *
     if (plan->is_route)
         pen_text(&pen, plan->route_name);
     else
-        pen_number(&pen, (uint64_t)(plan->rule + 1)); /* -1: none */
+        pen_number(&pen, (uint64_t)plan->rule + 1); /* -1, none, is 0 */
     return (struct slice){text, (size_t)(pen.at - text)};
 }
 

@@ -80,7 +80,8 @@ static bool add_selector(struct command *command, const char *flag, const char *
             continue;
         if (selection_set(&command->selection, selectors[i].parameter, value, &fault) !=
             RESULT_OK) {
-            (void)fprintf(stderr, "smtpd: %s\n", fault.text);
+            (void)fprintf(stderr, "smtpd: %s %s: %s\n", flag, value, fault.text);
+            command->is_told = true;
             return false;
         }
         command->has_selection = true;
@@ -147,8 +148,9 @@ static bool take_words(struct command *command, int argc, char **argv)
             i += is_taken;
         }
         if (!is_taken) {
-            (void)fprintf(stderr, "smtpd: \"%s\" is not understood here\n\n%s", argv[i],
-                          queue_usage);
+            if (!command->is_told)
+                (void)fprintf(stderr, "smtpd: \"%s\" is not understood here\n", argv[i]);
+            (void)fprintf(stderr, "\n%s", queue_usage);
             return false;
         }
     }

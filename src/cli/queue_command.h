@@ -19,6 +19,7 @@ struct command {
     size_t id_count;
     bool has_selection;
     bool has_state; /* --state is part of it */
+    bool is_told;   /* what is wrong with the words */
     bool is_dry_run;
     bool wants_summary;
     const char *part;           /* "headers" or "message" */

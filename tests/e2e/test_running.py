@@ -129,7 +129,8 @@ class Queue(unittest.TestCase):
         self.assertEqual(count("--state", "held"), 0)
         self.assertEqual(count("--user", "nobody"), 0)
         self.assertEqual(count("--limit", "5"), 5)
-        self.relay.command("queue", "list", "--state", "odd", code=1)
+        wrong = self.relay.command("queue", "list", "--state", "odd", code=2)
+        self.assertIn("--state odd: state is one of any, waiting, active, held", wrong)
         self.relay.command("queue", "list", "--frob", code=2)
 
     def test_show_why_headers_and_message(self):

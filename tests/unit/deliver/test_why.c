@@ -72,6 +72,14 @@ TEST(why, what_waits_is_counted_by_what_holds_its_lane)
     assert_int_equal(world_numbers(w).groups_by_reason[WHY_DESTINATION], 2);
 }
 
+static uint64_t leased(struct world *w)
+{
+    struct queue_statistics statistics;
+
+    queue_statistics(w->queue, &statistics);
+    return statistics.groups_leased;
+}
+
 TEST(why, an_outcome_that_the_disk_does_not_take_says_so)
 {
     struct world *w = *state;
@@ -84,6 +92,7 @@ TEST(why, an_outcome_that_the_disk_does_not_take_says_so)
     WORLD_UNTIL(w, says(w, id, WHY_LEASED, "the outcome is being written to the disk"));
     world_fail_commits(0, 0);
     (void)deliver_abort(w->deliver);
+    WORLD_UNTIL(w, leased(w) == 0); /* what is at the store comes to its end */
 }
 
 int main(void)

@@ -10,7 +10,7 @@ static void start_stranger(struct world *w, const char *peer)
     w->settings.strangers = (struct stranger_settings){.helo_checks = STRANGERS_REJECT,
                                                        .unknown_recipients = 4,
                                                        .errors = 4,
-                                                       .tarpit_ms = 100};
+                                                       .tarpit_ms = 1000};
     world_start(w);
     world_connect(w, peer);
 }
@@ -21,7 +21,7 @@ TEST(strangers, who_talks_before_the_greeting_is_closed)
 
     world_prepare(&w);
     w.listener.mode = MODE_RELAY;
-    w.settings.strangers.greeting_delay_ms = 200;
+    w.settings.strangers.greeting_delay_ms = 1000;
     world_start(&w);
     world_connect(&w, "192.0.2.9");
     world_play(&w, "S: <silence>\nC: EHLO a.test\nS: 554 5.5.1 *\nS: <closed>\n");

@@ -3,6 +3,8 @@ goes out; a newer one is refused with both numbers."""
 import gzip
 import os
 import re
+import struct
+import time
 import unittest
 
 import queue_file
@@ -10,7 +12,9 @@ import world
 from world import Hop, Relay
 
 # Written by the last program whose format was 1: a message to one@x.test and two@x.test with DSN
-# parameters, and one to three@y.test; each was tried once and got 451.
+# parameters, and one to three@y.test; each was tried once and got 451. That was at FIXTURE_S; the
+# relay's clock stands two hours later, or its mail would be expired one day.
+FIXTURE_S = 1795917040
 FIXTURE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fixtures",
                        "queue-format-1.mdb.gz")
 
@@ -25,7 +29,12 @@ class TheFormatBefore(unittest.TestCase):
     def setUp(self):
         self.is_open = False
         self.hop = Hop(self, lambda stage, *_: None if self.is_open or stage != "rcpt" else "451 4.3.0 later")
-        self.relay = Relay(self, hop=self.hop.port, start=False)
+        preload, folder = world.preload(self, "world_shim.c")
+        clock = os.path.join(folder, "clock")
+        with open(clock, "wb") as file:
+            file.write(struct.pack("q", FIXTURE_S + 7200 - int(time.time())))
+        self.relay = Relay(self, hop=self.hop.port, start=False,
+                           env={"LD_PRELOAD": preload, "CLOCK_FILE": clock})
         put_fixture(self.relay.data)
 
     def version(self):
@@ -39,6 +48,9 @@ class TheFormatBefore(unittest.TestCase):
         world.wait_for(lambda: len(self.relay.queue()) == 2, "both groups in the index")
         self.assertEqual({g["lane"] for g in self.relay.queue()}, {"route:hop"})
         self.assertTrue(all(g["attempts"] >= 1 for g in self.relay.queue()))
+        # The attempt of the start is over: a group under way is not to be retried.
+        world.wait_for(lambda: all(g["attempts"] == 2 and g["state"] == "waiting"
+                                   for g in self.relay.queue()), "the first attempts")
         self.is_open = True
         self.relay.command("queue", "retry", "--all")
         world.wait_for(lambda: len(self.hop.delivered()) == 3, "the mail of before")

@@ -197,10 +197,13 @@ class Compact(Filled):
         self.traffic()
         digest = self.digest()
         killed = 0
+        began = time.monotonic()
+        self.relay.command("queue", "compact")
+        takes = time.monotonic() - began
         for _ in range(25):
             process = subprocess.Popen([BINARY, "queue", "compact", "--config", self.relay.config_path],
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            threading.Timer(random.random() * 0.2, process.kill).start()
+            threading.Timer(random.random() * takes, process.kill).start()
             killed += process.wait() != 0
             self.assertEqual(self.verify()[1], [])
         self.assertGreater(killed, 2)
@@ -208,7 +211,7 @@ class Compact(Filled):
         self.relay.command("queue", "compact")
         self.assertEqual(self.digest(), digest)
         self.assertNotIn("data.mdb.compact", os.listdir(self.relay.data))
-        time.sleep(0.2)  # the last timer has nothing left to kill
+        time.sleep(takes)  # the last timer has nothing left to kill
 
 
 if __name__ == "__main__":

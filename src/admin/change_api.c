@@ -22,6 +22,12 @@ static void changing_free(struct changing *changing)
     memory_free(changing);
 }
 
+/* The process ends with the change at the store. */
+static void changing_drop(void *owner)
+{
+    changing_free(owner);
+}
+
 static void changing_gone(struct request *request)
 {
     struct changing *changing = request->work;
@@ -185,7 +191,8 @@ static void change_start(struct request *request, const struct wish *wish,
     else
         queue_change_start(request->rooms->queue,
                            &(struct queue_change){kinds[wish->kind].change, list, count,
-                                                  on_changed, changing, wish->until_ms});
+                                                  on_changed, changing, wish->until_ms,
+                                                  changing_drop});
 }
 
 void queue_handle_change(struct request *request)

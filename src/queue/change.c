@@ -18,6 +18,7 @@ struct change {
     struct queue_counts counts;
     struct deferred nothing;
     queue_changed_fn *on_end;
+    void (*drop)(void *owner);
     void *owner;
 };
 
@@ -33,6 +34,16 @@ static void change_free(struct operation *operation)
     memory_free(change->targets);
     memory_free(change->changes);
     memory_free(change);
+}
+
+/* The queue closes. */
+static void change_drop(struct operation *operation)
+{
+    struct change *change = CONTAINER_OF(operation, struct change, operation);
+
+    if (change->drop)
+        change->drop(change->owner);
+    change_free(operation);
 }
 
 static void log_removed(const char *event, const struct store_target *target,
@@ -269,9 +280,10 @@ void queue_change_start(struct queue *queue, const struct queue_change *wanted)
     struct store_op *op = &change->operation.op;
 
     change->operation.queue = queue;
-    change->operation.free = change_free;
+    change->operation.free = change_drop;
     change->kind = wanted->kind;
     change->on_end = wanted->on_end;
+    change->drop = wanted->drop;
     change->owner = wanted->owner;
     take_targets(change, wanted->targets, wanted->count);
     op->kind = STORE_CHANGE;

@@ -310,6 +310,8 @@ struct queue_change {
     queue_changed_fn *on_end;
     void *owner;
     int64_t until_ms; /* QUEUE_HOLD, wall; the expiry ends a hold too */
+    /* Instead of on_end, when the queue is closed before it was told. NULL: nothing to do. */
+    void (*drop)(void *owner);
 };
 void queue_change_start(struct queue *queue, const struct queue_change *wanted);
 

@@ -136,8 +136,9 @@ static void hold(struct world *w, uint64_t id, int64_t ms)
     struct queue_target target = {.id = id};
     struct end end = {0};
 
-    queue_change_start(w->queue, &(struct queue_change){QUEUE_HOLD, &target, 1, on_held,
-                                                        &end, loop_wall_ms(w->loop) + ms});
+    queue_change_start(w->queue,
+                       &(struct queue_change){QUEUE_HOLD, &target, 1, on_held, &end,
+                                              loop_wall_ms(w->loop) + ms, NULL});
     WORLD_UNTIL(w, end.calls == 1);
 }
 

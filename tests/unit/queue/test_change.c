@@ -22,12 +22,33 @@ static enum result change(struct world *world, enum queue_change_kind kind,
 
     for (size_t i = 0; i < count; i++)
         targets[i].id = ids[i];
-    queue_change_start(
-        world->queue,
-        &(struct queue_change){kind, targets, count, on_changed, world, world->until_ms});
+    queue_change_start(world->queue,
+                       &(struct queue_change){kind, targets, count, on_changed, world,
+                                              world->until_ms, NULL});
     assert_int_equal(world->ends, before);
     world_wait_above(world, &world->ends, before);
     return world->last;
+}
+
+static void drop(void *owner)
+{
+    ++*(size_t *)owner;
+}
+
+TEST(change, one_that_is_not_told_before_the_end_is_dropped)
+{
+    struct world *world = *state;
+    struct queue_target target = {0};
+    size_t drops = 0;
+    size_t before;
+
+    target.id = world_send(world, "r@a.test", "x\r\n");
+    before = world->ends;
+    queue_change_start(world->queue, &(struct queue_change){QUEUE_REMOVE, &target, 1,
+                                                            on_changed, &drops, 0, drop});
+    world_reopen(world); /* the loop did not run */
+    assert_int_equal(drops, 1);
+    assert_int_equal(world->ends, before);
 }
 
 TEST(change, removed_groups_are_gone_and_others_stay)
@@ -226,6 +247,7 @@ TEST(change, a_retry_of_what_is_held_and_a_release_of_what_is_not_are_skipped)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        CHANGE(one_that_is_not_told_before_the_end_is_dropped),
         CHANGE(removed_groups_are_gone_and_others_stay),
         CHANGE(a_held_group_waits_until_its_hold_ends_also_over_a_restart),
         CHANGE(a_release_leaves_the_schedule_as_it_was),

@@ -23,7 +23,7 @@ static const int64_t MEASURE_US = 50000;
 
 enum { TELL_A_TURN = 50, TIDY_ROOM = 64 << 20 };
 
-static int64_t now_us(void)
+int64_t store_now_us(void)
 {
     struct timespec now;
 
@@ -49,7 +49,7 @@ static void hand_back(struct store *store, struct list *batch)
 static void note_commit(struct store *store, bool is_ok, int64_t started_us,
                         uint64_t operations)
 {
-    int64_t ended_us = now_us();
+    int64_t ended_us = store_now_us();
     struct store_numbers *numbers = &store->numbers;
 
     atomic_store(&store->commit_began_us, 0);
@@ -143,7 +143,7 @@ static void run_freeing(struct store *store, struct list *batch)
     struct store_write write;
     size_t count = 0;
     enum result result;
-    int64_t started_us = now_us();
+    int64_t started_us = store_now_us();
     int code = store_write_begin(store, &write);
 
     for (struct link *link = list_first(batch); code == 0 && link;
@@ -188,7 +188,7 @@ static void run_batch(struct store *store)
     struct list batch;
     struct store_write write = {.store = store};
     uint64_t limit = id_limit_wanted(store);
-    int64_t started_us = now_us();
+    int64_t started_us = store_now_us();
     enum result result = RESULT_IO;
     int code = atomic_load(&store->is_broken) ? EIO : store_write_begin(store, &write);
     struct link *link;
@@ -241,11 +241,11 @@ static void *run_thread(void *argument)
 {
     struct store *store = argument;
     int64_t measured_us = 0;
-    int64_t watched_us = now_us();
+    int64_t watched_us = store_now_us();
     int64_t limit_tried_us = 0;
 
     while (store_pending_wait(store)) {
-        int64_t at_us = now_us();
+        int64_t at_us = store_now_us();
 
         /* A raise that fails is tried again with the next batch, or after a second. */
         if (store->taken.count > 0 ||
@@ -258,7 +258,7 @@ static void *run_thread(void *argument)
         } else {
             tidy(store);
         }
-        at_us = now_us();
+        at_us = store_now_us();
         if (at_us - measured_us >= MEASURE_US) {
             measured_us = at_us;
             store_measure(store);
@@ -344,7 +344,7 @@ uint64_t store_room_bytes(const struct store *store)
 
 static int64_t since(int64_t us)
 {
-    return us > 0 ? now_us() - us + 1 : 0;
+    return us > 0 ? store_now_us() - us + 1 : 0;
 }
 
 int64_t store_commit_runs_us(const struct store *store)
@@ -362,7 +362,7 @@ void store_read_numbers(struct store *store, struct store_numbers *numbers)
     (void)pthread_mutex_lock(&store->lock);
     *numbers = store->numbers;
     if (store->commit_us_max_before > numbers->commit_us_max &&
-        now_us() - store->minute_started_us <= MINUTE_US)
+        store_now_us() - store->minute_started_us <= MINUTE_US)
         numbers->commit_us_max = store->commit_us_max_before;
     (void)pthread_mutex_unlock(&store->lock);
 }
@@ -389,7 +389,7 @@ enum result store_open(const struct store_settings *settings, struct store **ope
     store->map_bytes = settings->map_bytes;
     atomic_init(&store->patience_us, STORE_PATIENCE_US);
     atomic_init(&store->pinned_most_bytes, LIMIT_PINNED_BYTES);
-    store->minute_started_us = now_us();
+    store->minute_started_us = store_now_us();
     histogram_init(&store->numbers.commit, &histogram_short);
     histogram_init(&store->numbers.batch, &histogram_items);
     list_init(&store->pending);

@@ -117,6 +117,9 @@ int store_write_end(struct store_write *write); /* commits, or aborts after a fa
 /* Puts the list of free pages in order, as far as a bounded time goes. */
 void store_write_tidy(struct store_write *write);
 
+/* store.c: the clock that only goes forward. */
+int64_t store_now_us(void);
+
 /* store_pending.c: to `taken`, what waits; false: the end. After a second without work it comes
  * back too. */
 bool store_pending_wait(struct store *store);

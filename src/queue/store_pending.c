@@ -10,14 +10,6 @@
 
 enum { PATIENT_MOST = 1000 };
 
-static int64_t now_us(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 static bool has_work(const struct store *store)
 {
     return store->pending.count > 0 || store->is_stopping ||
@@ -38,10 +30,10 @@ static bool may_wait(const struct store *store)
 /* With the lock. */
 static void wait_for_company(struct store *store)
 {
-    int64_t until_us = now_us() + atomic_load(&store->patience_us);
+    int64_t until_us = store_now_us() + atomic_load(&store->patience_us);
     struct timespec until = {until_us / 1000000, until_us % 1000000 * 1000};
 
-    while (may_wait(store) && now_us() < until_us) {
+    while (may_wait(store) && store_now_us() < until_us) {
         (void)pthread_mutex_unlock(&store->lock);
         (void)bell_wait_until(&store->work, &until);
         (void)pthread_mutex_lock(&store->lock);

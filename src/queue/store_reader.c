@@ -21,14 +21,6 @@
 static const int64_t STANDS_US = 10000000;
 static const int64_t AGAIN_US = 60000000;
 
-static int64_t now_us(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 /* ---- our own ---- */
 
 MDB_txn *store_reader_take(struct store *store, int *code)
@@ -135,7 +127,7 @@ static void begin_standing(struct store *store, const struct readers *readers)
     end_standing(store);
     store->standing = (struct store_standing){.txn = readers->oldest,
                                               .pid = readers->oldest_pid,
-                                              .since_us = now_us(),
+                                              .since_us = store_now_us(),
                                               .file_bytes = readers->file_bytes};
 }
 
@@ -143,7 +135,7 @@ void store_readers_watch(struct store *store)
 {
     struct store_standing *standing = &store->standing;
     struct readers readers = read_table(store);
-    int64_t at_us = now_us();
+    int64_t at_us = store_now_us();
     bool is_pinned;
 
     /* Of the newest snapshot nothing was freed yet. */

@@ -183,7 +183,7 @@ const struct metric metrics[] = {
     {SAME, "memory_bytes", GAUGE, "bytes", "kind=\"anonymous\"", AT(process.anonymous_bytes), 1, NULL, "Memory: anonymous (RssAnon), mapped file pages (cache that the kernel may take back), TCP buffers of the network namespace. Sampled every 5 s."},
     MORE("kind=\"file\"", process.file_bytes, 1),
     MORE("kind=\"sockets\"", process.socket_bytes, 1),
-    {SAME, "memory_counted_bytes", GAUGE, "bytes", NULL, AT(receive.pressure.used_bytes), 1, NULL, "What counts against limits.memory: anonymous memory and the process's sockets. Looked at twice a second."},
+    {SAME, "memory_counted_bytes", GAUGE, "bytes", NULL, AT(receive.pressure.used_bytes), 1, NULL, "What counts against limits.memory: anonymous memory and the process's sockets. Looked at twice a second, near the limit up to 40 times."},
     {SAME, "memory_limit_bytes", GAUGE, "bytes", NULL, AT(receive.pressure.limit_bytes), 1, NULL, "limits.memory as it is in effect: the option, the cgroup's limit or the machine's memory."},
     {SAME, "memory_pressure", GAUGE, NULL, NULL, AT(receive.pressure.level), 1, NULL, "1: new connections are refused for want of memory; 2: new messages too."},
     {SAME, "threads", GAUGE, NULL, NULL, AT(process.threads), 1, NULL, "Threads of the process. Sampled every 5 s."},

@@ -14,7 +14,9 @@
 
 enum {
     EVERY_MS = 500,
+    NEAR_MS = 25,
     FIRST_MS = 1,
+    FILL_BYTES_PER_MS = 200000, /* more than mail on fast links fills */
     TRIM_MS = 10000,
     LINE = 4096,
     PATH = 4352,
@@ -224,6 +226,16 @@ enum pressure_level pressure_judge(enum pressure_level before, uint64_t used_byt
     return PRESSURE_NONE;
 }
 
+int64_t pressure_pause_ms(uint64_t used_bytes, uint64_t limit_bytes)
+{
+    uint64_t first = limit_bytes / 100 * PERCENT_CONNECTIONS;
+    uint64_t left_ms = used_bytes < first ? (first - used_bytes) / FILL_BYTES_PER_MS : 0;
+
+    if (limit_bytes == 0 || left_ms > EVERY_MS)
+        return EVERY_MS;
+    return left_ms < NEAR_MS ? NEAR_MS : (int64_t)left_ms;
+}
+
 static uint64_t limit_of(const struct pressure *pressure)
 {
     return pressure->settings.memory_bytes ? pressure->settings.memory_bytes
@@ -280,7 +292,8 @@ static void on_taken(void *owner, void *input)
     pressure->measure = ((struct look *)input)->measure;
     memory_free(input);
     judge(pressure);
-    timer_start(&pressure->timer, EVERY_MS);
+    timer_start(&pressure->timer,
+                pressure_pause_ms(pressure->measure.used_bytes, limit_of(pressure)));
 }
 
 /* What was freed may still be ours: the allocator keeps it, and we would never get well. */

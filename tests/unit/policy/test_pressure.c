@@ -138,6 +138,18 @@ TEST(pressure, sheds_connections_then_messages_and_comes_back_later_than_it_went
     assert_int_equal(pressure_judge(PRESSURE_MESSAGES, 100, 0), PRESSURE_NONE);
 }
 
+TEST(pressure, looks_more_often_near_the_limit)
+{
+    enum { MB = 1000000 };
+
+    assert_int_equal(pressure_pause_ms(100 * MB, 0), 500);
+    assert_int_equal(pressure_pause_ms(100 * MB, 1000 * MB), 500);
+    assert_int_equal(pressure_pause_ms(650 * MB, 1000 * MB), 250);
+    assert_int_equal(pressure_pause_ms(20 * MB, 70 * MB), 145);
+    assert_int_equal(pressure_pause_ms(699 * MB, 1000 * MB), 25);
+    assert_int_equal(pressure_pause_ms(2000 * MB, 1000 * MB), 25);
+}
+
 TEST(pressure, looks_by_itself_and_judges_again_when_the_limit_changes)
 {
     static const struct pressure_settings small = {1 << 20};
@@ -180,6 +192,7 @@ int main(void)
         RUN(pressure, in_a_container_the_own_group_may_be_the_root),
         RUN(pressure, of_version_1_too_and_no_limit_is_a_huge_number),
         RUN(pressure, sheds_connections_then_messages_and_comes_back_later_than_it_went),
+        RUN(pressure, looks_more_often_near_the_limit),
         RUN(pressure, looks_by_itself_and_judges_again_when_the_limit_changes),
     };
 

@@ -44,8 +44,9 @@ struct log_entry {
 
 static struct {
     pthread_mutex_t lock;
-    struct bell work; /* wakes the writer; lives on, a thread may still be at it */
-    bool has_bell;
+    struct bell work;  /* wakes the writer; lives on, a thread may still be at it */
+    struct bell ended; /* the writer has */
+    bool has_bells;
     pthread_t writer;
     struct list lines;     /* oldest first */
     struct list droppable; /* those of them that are not final */
@@ -275,6 +276,7 @@ static void *write_lines(void *argument)
         atomic_store(&sink.is_writing, false);
     }
     memory_free(batch);
+    bell_ring(&sink.ended);
     return NULL;
 }
 
@@ -432,9 +434,13 @@ enum result log_open(const struct log_settings *settings, struct fault *fault)
     forget_next();
     use_descriptor(fd, is_owned);
     apply(settings, fd);
-    if (!sink.has_bell)
+    if (!sink.has_bells) {
         bell_init(&sink.work);
-    sink.has_bell = true;
+        bell_init(&sink.ended);
+    }
+    sink.has_bells = true;
+    /* One that was given up may have ended since. */
+    (void)bell_wait_until(&sink.ended, &(struct timespec){0, 0});
     check_before_end(write_last_lines);
     sink.is_open = start_writer();
     if (!sink.is_open) {
@@ -481,13 +487,15 @@ void log_close(void)
     dropped_before = sink.dropped;
     unlock();
     bell_ring(&sink.work);
-    CHECK(clock_gettime(CLOCK_REALTIME, &deadline) == 0);
+    /* Not by the wall's clock, which may be set meanwhile. */
+    CHECK(clock_gettime(CLOCK_MONOTONIC, &deadline) == 0);
     deadline.tv_sec += CLOSE_WAIT_S;
-    if (pthread_timedjoin_np(sink.writer, NULL, &deadline) != 0) {
+    if (!bell_wait_until(&sink.ended, &deadline)) {
         (void)fprintf(stderr,
                       "smtpd: the log takes no more lines; its last ones are lost\n");
         return; /* the process ends with the thread still in write() */
     }
+    CHECK(pthread_join(sink.writer, NULL) == 0);
     dropped_now = log_dropped_count();
     if (dropped_now > dropped_before)
         (void)fprintf(stderr, "smtpd: %llu log lines could not be written\n",

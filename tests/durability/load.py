@@ -306,7 +306,8 @@ def drain(relay, load, ledger, hop):
     def is_empty():
         load.operator.remove_some(most=200, rest=0)
         queue = relay.status()["queue"]
-        return queue["groups_waiting"] + queue["groups_leased"] == 0 and not queue["is_rebuilding"]
+        return queue["groups_waiting"] + queue["groups_held"] + queue["groups_leased"] == 0 and \
+            not queue["is_rebuilding"]
     world.wait_for(is_empty, "an empty queue", 4 * world.PATIENCE)
     relay.stop()
     books_now = books.Books.of(relay.data)

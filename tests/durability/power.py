@@ -105,6 +105,7 @@ def start_on(image, playback, books):
         shutil.copytree(image, relay.data)
         relay.start()
         relay.wait_event("queue.rebuilt")  # an index that holds nothing yet looks empty too
+        relay.command("queue", "release", "--all")  # the operator may have held some at the cut
         relay.wait_empty(4 * world.PATIENCE)
         relay.stop()
         if got != wanted or half:

@@ -40,21 +40,23 @@ def relay(rows):
 
             def figure(key, form="{:.0f}", scale=1):
                 return cell(rows.range("relay", key, **wanted), form, scale)
-            lag = "-"
-            if rows.values("relay", "lag_p99_us", **wanted):
-                lag = figure("lag_p99_us", "{:.1f}", 1e-3) + " / " + \
-                    figure("empty_lag_p99_us", "{:.1f}", 1e-3)
+
+            def lag(which):
+                if not rows.values("relay", f"{which}_p99_us", **wanted):
+                    return "-"
+                return " / ".join(figure(f"{which}_{key}_us", "{:.1f}", 1e-3)
+                                  for key in ("p99", "max"))
             cells = [figure("relay"), figure("accept"), figure("cpu_us"), figure("peak_mb"),
-                     figure("processes"), lag]
+                     figure("processes"), lag("lag"), lag("empty_lag")]
             if not rows.values("relay", "relay", **wanted):
-                cells = failed(rows, "relay", 6, **wanted)
+                cells = failed(rows, "relay", 7, **wanted)
             left = rows.values("relay", "left", **wanted)
             if left:
                 cells[0] += f", {max(left)} left undelivered"
             lines.append([title(who), str(sessions), *cells])
         text += [f"**{what}**", ""]
         text += table(("who", "sessions", "relayed/s", "accepted/s", "CPU us/message", "peak MB",
-                       "processes", "loop lag p99 / an empty loop's, ms"), lines)
+                       "processes", "loop lag p99 / max, ms", "of an empty loop"), lines)
     return text
 
 

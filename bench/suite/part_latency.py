@@ -1,6 +1,7 @@
 """Time to 250, with 10 KB messages: at half of the full rate on 100 sessions, messages coming on
 schedule whether the one before is through or not; and with one client alone. Beside it, in the
-same turns, what the disk takes: one sync, and the two of a commit; and the commit of the bare store."""
+same turns, what the disk takes: one sync, and the two of a commit; and the commit of the bare store, alone
+and asked for by another thread over a connection."""
 import os
 import tempfile
 import time
@@ -50,13 +51,16 @@ def bars(suite):
         return lambda kind: {f"{name}_us": value
                              for name, value in time_syncs(suite.few(500), each).items()}
 
-    def commit(kind):
-        with tempfile.TemporaryDirectory(prefix="bench-commit-",
-                                         dir=os.path.join(ROOT, "build")) as folder:
-            found = suite.tool("commit", "--folder", folder, "--bytes", SIZE, "--seconds",
-                               suite.options.seconds / 2)
-        return {f"{name}_us": found[name] for name in ("p50", "p99", "p999")}
-    return [Bar("one sync", syncs(1)), Bar("two syncs", syncs(2)), Bar("bare commit", commit)]
+    def commit(*words):
+        def measure(kind):
+            with tempfile.TemporaryDirectory(prefix="bench-commit-",
+                                             dir=os.path.join(ROOT, "build")) as folder:
+                found = suite.tool("commit", "--folder", folder, "--bytes", SIZE, "--seconds",
+                                   suite.options.seconds / 2, *words)
+            return {f"{name}_us": found[name] for name in ("p50", "p99", "p999")}
+        return measure
+    return [Bar("one sync", syncs(1)), Bar("two syncs", syncs(2)), Bar("bare commit", commit()),
+            Bar("commit, asked for over a connection", commit("--asked"))]
 
 
 class Timed(Entrant):

@@ -55,8 +55,9 @@ class Relaying(Entrant):
                    cpu_us=cpu / count * 1e6, source_us=source / count * 1e6,
                    peak_mb=watch.peak_kb / 1024, processes=watch.processes)
         if self.who == "smtpd":
-            row.update(lag_p99_us=self.relay.lag()["p99_us"],
-                       empty_lag_p99_us=self.suite.idle.lag()["p99_us"])
+            ours, empty = self.relay.lag(), self.suite.idle.lag()
+            row.update(lag_p99_us=ours["p99_us"], lag_max_us=ours["max_us"],
+                       empty_lag_p99_us=empty["p99_us"], empty_lag_max_us=empty["max_us"])
         if left:
             row["left"] = left
             self.close()  # an empty queue for the next run

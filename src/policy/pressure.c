@@ -264,9 +264,8 @@ static void judge(struct pressure *pressure)
         log_change(pressure, pressure->level > before);
 }
 
-static void run(void *input)
+static void take_own(struct pressure_measure *measure)
 {
-    struct look *look = input;
     struct pressure_files files = {
         .proc = "/proc/self",
         .cgroup = "/sys/fs/cgroup",
@@ -274,9 +273,24 @@ static void run(void *input)
             (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE),
     };
 
+    pressure_take(&files, measure);
+}
+
+uint64_t pressure_limit(void)
+{
+    struct pressure_measure measure;
+
+    take_own(&measure);
+    return measure.limit_bytes;
+}
+
+static void run(void *input)
+{
+    struct look *look = input;
+
     if (look->trims)
         memory_trim();
-    pressure_take(&files, &look->measure);
+    take_own(&look->measure);
 }
 
 static void drop(void *input)

@@ -8,9 +8,15 @@
 
 #include <string.h>
 
+/* A backlog that drains at once takes the oldest first: to drop that for the newest would make every
+ * read of it cold, and to keep it makes a part of them warm. What has not left by then waits for
+ * something. */
+enum { MOVES_MS = 5000 };
+
 struct cached {
     struct link link; /* oldest first */
     uint64_t id;
+    int64_t added_ms;
     size_t bytes;
     struct piece **pieces;
     size_t piece_count;
@@ -79,13 +85,19 @@ static void evict(struct cache *cache, struct cached *cached)
     memory_free(cached);
 }
 
-static void evict_down_to(struct cache *cache, size_t bytes)
+/* false: all the room is taken by what moves. */
+static bool make_room(struct cache *cache, size_t bytes, int64_t now_ms)
 {
-    struct link *link;
+    while (cache->bytes + bytes > cache->most_bytes ||
+           cache->order.count >= LIMIT_FRESH_MESSAGES) {
+        struct cached *oldest =
+            CONTAINER_OF(list_first(&cache->order), struct cached, link);
 
-    while ((cache->bytes > bytes || cache->order.count >= LIMIT_FRESH_MESSAGES) &&
-           (link = list_first(&cache->order)))
-        evict(cache, CONTAINER_OF(link, struct cached, link));
+        if (now_ms - oldest->added_ms < MOVES_MS)
+            return false;
+        evict(cache, oldest);
+    }
+    return true;
 }
 
 void cache_free(struct cache *cache)
@@ -98,6 +110,15 @@ void cache_free(struct cache *cache)
     memory_free(cache);
 }
 
+void cache_set_most(struct cache *cache, size_t most_bytes)
+{
+    struct link *link;
+
+    cache->most_bytes = most_bytes;
+    while (cache->bytes > most_bytes && (link = list_first(&cache->order)))
+        evict(cache, CONTAINER_OF(link, struct cached, link));
+}
+
 static size_t copy_record(struct cached *cached, size_t at, struct slice record,
                           struct slice *copy)
 {
@@ -106,23 +127,26 @@ static size_t copy_record(struct cached *cached, size_t at, struct slice record,
     return at + record.length;
 }
 
-void cache_add(struct cache *cache, const struct cache_message *message)
+void cache_add(struct cache *cache, const struct cache_message *message, int64_t now_ms)
 {
-    struct cached *cached = NEW(struct cached);
+    struct cached *cached;
     size_t records = message->envelope.length;
+    size_t bytes;
     size_t at;
 
     for (size_t i = 0; i < message->group_count; i++)
         records += message->groups[i].length;
-    cached->bytes = sizeof *cached + records + message->group_count * sizeof(struct slice);
+    bytes = sizeof *cached + records + message->group_count * sizeof(struct slice);
     for (size_t i = 0; i < message->piece_count; i++)
-        cached->bytes += sizeof(struct piece) + message->pieces[i]->capacity;
-    if (cached->bytes > cache->most_bytes / 4) {
-        memory_free(cached); /* one that would drive out the others is read from the disk */
+        bytes += sizeof(struct piece) + message->pieces[i]->capacity;
+    if (bytes > cache->most_bytes / 4) /* it would drive out the others */
         return;
-    }
-    evict_down_to(cache, cache->most_bytes - cached->bytes);
+    if (!make_room(cache, bytes, now_ms))
+        return;
+    cached = NEW(struct cached);
+    cached->bytes = bytes;
     cached->id = message->id;
+    cached->added_ms = now_ms;
     cached->records = memory_new(records);
     cached->groups = NEW_ARRAY(struct slice, message->group_count + 1);
     cached->group_count = cached->groups_left = message->group_count;

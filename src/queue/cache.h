@@ -2,7 +2,8 @@
  * one which is delivered at once never touches the map.
  *
  * Owns      its references to pieces, copies of records.
- * Promises  bounded; the oldest go first, and a piece that is still read stays until its
+ * Promises  bounded: what has been here for five seconds makes room, the oldest first; if there is
+ *           nothing such, the new one is not taken. A piece that is still read stays until its
  *           reader lets go of it.
  * Ignores   the disk: what is not here is read there.
  */
@@ -30,6 +31,8 @@ void piece_drop(struct piece *piece); /* NULL is fine */
 
 struct cache;
 struct cache *cache_new(size_t most_bytes);
+void cache_set_most(struct cache *cache,
+                    size_t most_bytes); /* what is too much goes at once */
 void cache_free(struct cache *cache);
 
 struct cache_message {
@@ -41,7 +44,8 @@ struct cache_message {
     const struct slice *groups; /* records by number */
     size_t group_count;
 };
-void cache_add(struct cache *cache, const struct cache_message *message);
+/* `now_ms` is monotonic. */
+void cache_add(struct cache *cache, const struct cache_message *message, int64_t now_ms);
 /* RESULT_NOT_FOUND; or the two records, which live until the next call of the cache. */
 enum result MUST_CHECK cache_records(const struct cache *cache, uint64_t id, uint32_t group,
                                      struct slice *envelope, struct slice *record);

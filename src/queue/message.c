@@ -219,7 +219,7 @@ void message_publish(struct message *message)
         next_ms = message->arrival_ms;
     queue->messages_committed++;
     if (!message->store.was_draft) /* a streamed one has left memory on purpose */
-        cache_add(queue->cache, &cached);
+        cache_add(queue->cache, &cached, loop_now_ms(queue->loop));
     for (size_t i = 0; i < message->group_count; i++) {
         struct waiting_key key = {message->lanes[i], message->tenant, message->priority};
         struct queue_entry entry = {message->store.id, (uint32_t)i,

@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* IDS_RESERVED: for sessions that were told yes, and for reports; half of what is raised. */
-enum { CACHE_BYTES = 64 << 20, IDS_RESERVED = 32768, COMMIT_PATIENCE_US = 10000000 };
+enum { IDS_RESERVED = 32768, COMMIT_PATIENCE_US = 10000000 };
 
 static void default_lane(void *owner, const char *address, char lane[LANE_TEXT])
 {
@@ -67,7 +67,7 @@ enum result queue_open(struct loop *loop, struct offload *offload,
     queue->piece_bytes = (size_t)(LIMIT_PIECE_BYTES / chunk) * chunk;
     queue->line = reading_line_new(loop, offload, queue->store);
     queue->waiting = waiting_new(loop, queue, LIMIT_DOMAIN_QUEUES);
-    queue->cache = cache_new(CACHE_BYTES);
+    queue->cache = cache_new(LIMIT_FRESH_BYTES);
     waiting_on_overflow(queue->waiting, rebuild_overflow, queue);
     queue_apply(queue, settings);
     rebuild_start(queue);
@@ -93,6 +93,8 @@ void queue_apply(struct queue *queue, const struct queue_settings *settings)
         settings->receiving_bytes ? settings->receiving_bytes : LIMIT_RECEIVING_BYTES;
     queue->pending_most =
         settings->pending_bytes ? settings->pending_bytes : LIMIT_PENDING_BYTES;
+    cache_set_most(queue->cache, settings->fresh_bytes ? (size_t)settings->fresh_bytes
+                                                       : LIMIT_FRESH_BYTES);
     waiting_set_expire(queue->waiting, settings->expire_ms);
     queue->longest_wait_ms = longest_wait(settings);
     queue->expire_ms = settings->expire_ms;

@@ -22,6 +22,7 @@ struct server_listener {
 struct server {
     const char *config_path;
     struct config *config;
+    uint64_t memory_limit; /* of the container or machine, when we started */
     struct loop *loop;
     struct offload *offload;
     struct net *net;

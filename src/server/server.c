@@ -16,9 +16,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { WATCHDOG_MS = 1000, LAST_WORDS_MS = 500 };
+enum { WATCHDOG_MS = 1000, LAST_WORDS_MS = 500, FRESH_SHARE = 8, FRESH_MOST = 256 << 20 };
 
 /* ---- settings: at the start and at each reload ---- */
+
+/* Of a small container fresh mail gets a small part. */
+static void cut_queue(const struct server *server, struct queue_settings *queue)
+{
+    uint64_t memory =
+        server->config->memory_bytes ? server->config->memory_bytes : server->memory_limit;
+
+    config_queue(server->config, queue);
+    queue->fresh_bytes = memory / FRESH_SHARE;
+    if (queue->fresh_bytes > FRESH_MOST)
+        queue->fresh_bytes = FRESH_MOST;
+}
 
 void server_apply_settings(struct server *server)
 {
@@ -34,7 +46,7 @@ void server_apply_settings(struct server *server)
     struct pressure_settings pressure;
     struct screen_settings screen;
 
-    config_queue(config, &queue);
+    cut_queue(server, &queue);
     queue_apply(server->queue, &queue);
     config_rate(config, &rate);
     rate_apply(server->rate, &rate);
@@ -144,7 +156,8 @@ static enum result open_keepers(struct server *server, struct fault *fault)
     server->rate = rate_new(&rate);
     server->pressure = pressure_new(server->loop, server->offload);
     server->screen = screen_new(server->loop, server->resolver);
-    config_queue(server->config, &queue);
+    server->memory_limit = pressure_limit();
+    cut_queue(server, &queue);
     result = queue_open(server->loop, server->offload, &queue, &server->queue, fault);
     if (result == RESULT_OK) /* data_dir is ours from here on */
         open_limits(server);

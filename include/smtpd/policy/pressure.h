@@ -37,6 +37,9 @@ enum pressure_level pressure_level(const struct pressure *pressure); /* NULL: no
 void pressure_statistics(const struct pressure *pressure,
                          struct pressure_statistics *statistics);
 
+/* The limit of the cgroup and those above it, else the machine's memory. Blocking: for the start. */
+uint64_t pressure_limit(void);
+
 /* For the pool and the unit test; blocking. */
 struct pressure_files {
     const char *proc;       /* /proc/self */

@@ -38,6 +38,7 @@ struct queue_settings {
     uint64_t map_bytes;       /* 0: 1 TiB, halved on ENOMEM */
     uint64_t receiving_bytes; /* 0: LIMIT_RECEIVING_BYTES */
     uint64_t pending_bytes;   /* 0: LIMIT_PENDING_BYTES */
+    uint64_t fresh_bytes;     /* of fresh mail in memory; 0: LIMIT_FRESH_BYTES */
 };
 
 /* Blocking (start of the process). RESULT_BUSY: the fault says which process holds the

@@ -1,4 +1,4 @@
-/* Fresh mail in memory: bounded, the oldest go first, a piece that is read outlives its
+/* Fresh mail in memory: bounded, what has been there for long goes first, a piece that is read outlives its
  * message, and what is settled is not offered any more. */
 #include "cache.h"
 
@@ -31,7 +31,7 @@ static struct piece *new_piece(const char *text)
 }
 
 /* A message of one group and one piece of `bytes`, which the cache alone holds then. */
-static void add(struct cache *cache, uint64_t id, size_t bytes)
+static void add_at(struct cache *cache, uint64_t id, size_t bytes, int64_t now_ms)
 {
     struct piece *piece = piece_new(bytes);
     const struct slice group = SLICE("group");
@@ -44,8 +44,14 @@ static void add(struct cache *cache, uint64_t id, size_t bytes)
 
     piece->length = bytes;
     memset(piece->data, (int)('a' + id % 26), bytes);
-    cache_add(cache, &message);
+    cache_add(cache, &message, now_ms);
     piece_drop(piece);
+}
+
+/* So far apart that none of them moves any more when the next one comes. */
+static void add(struct cache *cache, uint64_t id, size_t bytes)
+{
+    add_at(cache, id, bytes, (int64_t)id * 10000);
 }
 
 static bool has_records(const struct cache *cache, uint64_t id, uint32_t group)
@@ -108,7 +114,7 @@ static void records_are_copies_and_come_back_by_number(void **state)
     struct slice envelope;
     struct slice record;
 
-    cache_add(cache, &message);
+    cache_add(cache, &message, 0);
     memset(envelope_text, 'x', sizeof envelope_text);
     memset(group_text, 'x', sizeof group_text);
     assert_int_equal(cache_records(cache, 7, 0, &envelope, &record), RESULT_OK);
@@ -134,7 +140,7 @@ a_forgotten_group_is_not_offered_and_the_last_takes_its_message_along(void **sta
                                     .groups = groups,
                                     .group_count = 2};
 
-    cache_add(cache, &message);
+    cache_add(cache, &message, 0);
     cache_forget_group(cache, 7, 0);
     cache_forget_group(cache, 7, 0); /* again: nothing more */
     cache_forget_group(cache, 7, 2); /* there is none */
@@ -166,7 +172,7 @@ static void every_byte_of_a_message_is_found_in_its_piece(void **state)
     static const char whole[] = "headerbody";
     size_t skip;
 
-    cache_add(cache, &message);
+    cache_add(cache, &message, 0);
     for (size_t at = 0; at < sizeof whole - 1; at++) {
         struct piece *piece = cache_piece(cache, 3, at, &skip);
 
@@ -217,6 +223,42 @@ static void the_oldest_go_first_and_the_bound_is_kept(void **state)
         assert_true(has_records(cache, id, 0) && has_bytes(cache, id));
 }
 
+/* A backlog that drains: who leaves first is kept, and who comes takes the room that it leaves. */
+static void what_moves_is_not_driven_out(void **state)
+{
+    struct cache *cache = *state;
+
+    for (uint64_t id = 0; id < 20; id++)
+        add_at(cache, id, BODY_BYTES, 1000 + (int64_t)id);
+    for (uint64_t id = 0; id < 7; id++)
+        assert_true(has_records(cache, id, 0) && has_bytes(cache, id));
+    for (uint64_t id = 8; id < 20; id++)
+        assert_false(has_records(cache, id, 0) || has_bytes(cache, id));
+    cache_forget_group(cache, 0, 0);
+    add_at(cache, 20, BODY_BYTES, 5999);
+    assert_true(has_bytes(cache, 20));
+    add_at(cache, 21, BODY_BYTES, 6000); /* 1 came at 1001 */
+    assert_false(has_bytes(cache, 21));
+    add_at(cache, 22, BODY_BYTES, 6001);
+    assert_true(has_bytes(cache, 22));
+    assert_false(has_bytes(cache, 1));
+    assert_true(has_bytes(cache, 2));
+}
+
+static void a_smaller_bound_is_kept_at_once(void **state)
+{
+    struct cache *cache = *state;
+
+    for (uint64_t id = 0; id < 7; id++)
+        add_at(cache, id, BODY_BYTES, 0);
+    cache_set_most(cache, MOST_BYTES / 2);
+    assert_true(cache_bytes(cache) <= MOST_BYTES / 2);
+    assert_false(has_bytes(cache, 3));
+    assert_true(has_bytes(cache, 6));
+    add_at(cache, 7, BODY_BYTES / 2, 1);
+    assert_true(cache_bytes(cache) <= MOST_BYTES / 2);
+}
+
 static void what_was_forgotten_makes_room(void **state)
 {
     struct cache *cache = *state;
@@ -242,7 +284,7 @@ static void memory_is_counted_with_its_capacity(void **state)
                                     .group_count = 1};
 
     piece->length = 1;
-    cache_add(cache, &message);
+    cache_add(cache, &message, 0);
     assert_true(cache_bytes(cache) > BODY_BYTES);
     piece_drop(piece);
 }
@@ -286,6 +328,8 @@ int main(void)
         RUN_CACHE(every_byte_of_a_message_is_found_in_its_piece),
         RUN_CACHE(a_piece_that_is_read_outlives_its_message),
         RUN_CACHE(the_oldest_go_first_and_the_bound_is_kept),
+        RUN_CACHE(what_moves_is_not_driven_out),
+        RUN_CACHE(a_smaller_bound_is_kept_at_once),
         RUN_CACHE(what_was_forgotten_makes_room),
         RUN_CACHE(memory_is_counted_with_its_capacity),
         RUN_CACHE(one_that_would_drive_out_the_others_is_not_kept),

@@ -166,24 +166,32 @@ struct refusal {
     bool is_full;
 };
 
-/* The window that frees last is the one to name. */
-static void judge(const struct limits_subject *subject, const struct quotas *quotas,
-                  struct refusal *refusal)
+static int64_t free_again_ms(struct window *window, uint64_t limit, uint64_t reserved)
 {
-    const struct limits_record *record = &subject->record;
+    window_note_full(window);
+    /* What is reserved may be counted in a moment: then this is when it leaves. */
+    return reserved < limit ? window_falls_to_ms(window, limit - 1 - reserved)
+                            : window_forgets_ms(window);
+}
+
+/* The window that frees last is the one to name. */
+static void judge(struct limits_subject *subject, const struct quotas *quotas,
+                  int64_t now_ms, struct refusal *refusal)
+{
+    struct limits_record *record = &subject->record;
 
     for (size_t i = 0; i < record->window_count; i++) {
-        const struct window *window = &record->windows[i];
+        struct window *window = &record->windows[i];
         uint64_t limit = quotas->items[i].count;
-        uint64_t taken = window_sum(window) + subject->reserved;
         int64_t free_ms;
 
-        if (taken < limit)
+        if (window_sum(window) + subject->reserved >= limit)
+            free_ms = free_again_ms(window, limit, subject->reserved);
+        else if (window->counts[0] + subject->reserved >=
+                 window_pace(window, limit, now_ms))
+            free_ms = now_ms + 1;
+        else
             continue;
-        /* What is reserved may be counted in a moment: then this is when it leaves. */
-        free_ms = subject->reserved < limit
-                      ? window_falls_to_ms(window, limit - 1 - subject->reserved)
-                      : window_forgets_ms(window);
         if (free_ms <= refusal->free_ms)
             continue;
         refusal->kind = record->kind;
@@ -231,7 +239,8 @@ static bool take(struct limits *limits, const struct limits_client *client,
         found[i] = find_subject(limits, kinds[i], client, &is_full);
         refusal.is_full = refusal.is_full || is_full;
         if (found[i])
-            judge(found[i], quotas_of(limits, kinds[i], client), &refusal);
+            judge(found[i], quotas_of(limits, kinds[i], client), loop_wall_ms(limits->loop),
+                  &refusal);
     }
     if (refusal.is_full || refusal.free_ms > 0) {
         if (refusal.is_full)

@@ -1,7 +1,10 @@
 /* Counts per step in an array that moves along: 25 numbers, moved once a step at most. */
 #include "window.h"
 
+#include <stdbool.h>
 #include <string.h>
+
+enum { PACED_PER_S = 100 };
 
 /* Rounded up, so that 24 of them are no less than the window. */
 static int64_t step_ms(const struct window *window)
@@ -44,6 +47,24 @@ void window_add(struct window *window, uint32_t count)
     uint32_t room = UINT32_MAX - window->counts[0];
 
     window->counts[0] += count < room ? count : room;
+}
+
+void window_note_full(struct window *window)
+{
+    window->full_step = window->step;
+}
+
+uint64_t window_pace(const struct window *window, uint64_t limit, int64_t now_ms)
+{
+    int64_t gone_ms = now_ms - window->step * step_ms(window);
+    bool was_full =
+        window->full_step > 0 && window->step - window->full_step <= WINDOW_COUNTS;
+
+    if (!was_full || limit * 1000 < (uint64_t)window->window_ms * PACED_PER_S)
+        return UINT64_MAX;
+    if (gone_ms < 0)
+        gone_ms = 0;
+    return limit * (uint64_t)gone_ms / (uint64_t)window->window_ms + 1;
 }
 
 /* The count at `age` leaves when the running step is 25 further than its own. */

@@ -1,6 +1,7 @@
 /* Rights of the users file. A user without `senders` costs nothing here: no field is read. */
 #include "grants.h"
 
+#include "smtpd/base/secure.h"
 #include "smtpd/mail/header.h"
 #include "smtpd/mail/mailboxes.h"
 #include "transaction.h"
@@ -115,9 +116,11 @@ bool grants_take_recipient(struct session *session, char why[LIMITS_TEXT])
 
 void grants_refuse(struct session *session, const char *why)
 {
-    int64_t delay_ms = (int64_t)session->limit_refusals * GRANTS_DELAY_STEP_MS;
+    uint32_t delay_ms = session->limit_refusals * GRANTS_DELAY_STEP_MS;
+    /* Who was refused together must not come back together: half as long to half again. */
+    uint32_t jitter_ms = delay_ms ? secure_random_below(delay_ms) : 0;
 
     if (delay_ms < GRANTS_DELAY_MS_MAX)
         session->limit_refusals++;
-    session_reply_later(session, delay_ms, REPLY_LIMIT_REACHED, why);
+    session_reply_later(session, delay_ms / 2 + jitter_ms, REPLY_LIMIT_REACHED, why);
 }

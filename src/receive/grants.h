@@ -13,7 +13,7 @@
 enum {
     GRANTS_TEXT = LIMIT_ADDRESS + 160,
     GRANTS_MAILBOXES_MAX = 50,
-    GRANTS_DELAY_STEP_MS = 100, /* of refusals by a limit, in a row */
+    GRANTS_DELAY_STEP_MS = 100, /* of refusals by a limit, in a row; about */
     GRANTS_DELAY_MS_MAX = 1000
 };
 

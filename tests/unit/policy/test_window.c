@@ -39,6 +39,26 @@ TEST(window, says_when_there_is_room_again)
     assert_int_equal(window_sum(&window), 4);
 }
 
+TEST(window, lets_a_high_limit_that_was_reached_come_free_evenly)
+{
+    struct window window;
+    const int64_t start = 1000 * 42; /* steps of 42 ms */
+
+    window_init(&window, 1000, start);
+    assert_true(window_pace(&window, 2400, start) == UINT64_MAX);
+    window_add(&window, 2400);
+    window_note_full(&window);
+    window_advance(&window, start + 42 * WINDOW_COUNTS);
+    assert_int_equal(window_sum(&window), 0);
+    assert_int_equal(window_pace(&window, 2400, start + 42 * WINDOW_COUNTS), 1);
+    assert_int_equal(window_pace(&window, 2400, start + 42 * WINDOW_COUNTS + 10), 25);
+    assert_int_equal(window_pace(&window, 2400, start + 42 * WINDOW_COUNTS - 5), 1);
+    /* One that nobody feels. */
+    assert_true(window_pace(&window, 99, start + 42 * WINDOW_COUNTS) == UINT64_MAX);
+    window_advance(&window, start + 42 * (WINDOW_COUNTS + 1));
+    assert_true(window_pace(&window, 2400, start + 42 * (WINDOW_COUNTS + 1)) == UINT64_MAX);
+}
+
 TEST(window, never_lets_a_span_hold_more_than_the_limit)
 {
     static const int64_t lengths[] = {1000, 1001, 60000, HOUR};
@@ -96,6 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN(window, forgets_after_its_length_and_one_step_at_most),
         RUN(window, says_when_there_is_room_again),
+        RUN(window, lets_a_high_limit_that_was_reached_come_free_evenly),
         RUN(window, never_lets_a_span_hold_more_than_the_limit),
         RUN(window, keeps_its_counts_when_the_clock_goes_back),
         RUN(window, does_not_wrap),

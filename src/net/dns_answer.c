@@ -255,6 +255,30 @@ static bool take_txt(struct parse *parse, const struct record *record)
     return true;
 }
 
+/* RFC 6698 2.1. What is too large to be kept must still be known to be there: a host with a
+ * TLSA record is never sent to in clear. */
+static bool take_tlsa(struct parse *parse, const struct record *record)
+{
+    enum { HEAD = 3 };
+    struct dns_space *space = parse->space;
+    const uint8_t *data = parse->packet.data + record->data_at;
+    size_t length = record->data_length - HEAD;
+    struct tlsa *tlsa = &space->tlsa[space->answer.tlsa_count];
+
+    if (record->data_length < HEAD)
+        return false;
+    if (space->answer.tlsa_count == LIMIT_DNS_ANSWER_TLSA)
+        return true;
+    if (length > sizeof space->txt_bytes - space->txt_length)
+        length = 0;
+    *tlsa = (struct tlsa){
+        data[0], data[1], data[2], {space->txt_bytes + space->txt_length, length}};
+    memcpy(space->txt_bytes + space->txt_length, data + HEAD, length);
+    space->txt_length += length;
+    space->answer.tlsa_count++;
+    return true;
+}
+
 static bool take(struct parse *parse, const struct record *record)
 {
     switch (parse->question->type) {
@@ -264,11 +288,12 @@ static bool take(struct parse *parse, const struct record *record)
     case RECORD_AAAA:
         return take_address(parse, record);
     case RECORD_PTR:
+    case RECORD_CNAME:
         return take_name(parse, record);
     case RECORD_TXT:
         return take_txt(parse, record);
-    case RECORD_CNAME:
-        break;
+    case RECORD_TLSA:
+        return take_tlsa(parse, record);
     }
     return false;
 }
@@ -278,7 +303,7 @@ static bool has_records(const struct parse *parse)
     const struct dns_answer *answer = &parse->space->answer;
 
     return answer->mx_count > 0 || answer->address_count > 0 || answer->name != NULL ||
-           answer->txt_count > 0;
+           answer->txt_count > 0 || answer->tlsa_count > 0;
 }
 
 /* NULL, or what is wrong. */
@@ -341,6 +366,8 @@ static void collect(struct parse *parse)
         dns_space_reset(space, RESULT_DNS_FAILURE, wrong);
         return;
     }
+    if (parse->alias_count > 0 && name_to_host(&parse->wanted, space->canonical))
+        space->answer.canonical = space->canonical;
     if (!has_records(parse)) {
         space->answer.result = RESULT_DNS_NODATA;
         return;
@@ -369,6 +396,7 @@ void dns_space_reset(struct dns_space *space, enum result result, const char *te
     space->answer.mx = space->mx;
     space->answer.addresses = space->addresses;
     space->answer.txt = space->txt;
+    space->answer.tlsa = space->tlsa;
     space->txt_length = 0;
     if (text)
         (void)snprintf(space->answer.text, sizeof space->answer.text, "%s", text);

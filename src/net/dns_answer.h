@@ -14,15 +14,17 @@
 
 enum { DNS_ANSWER_ADDRESSES = 2 * LIMIT_HOST_ADDRESSES };
 
-/* An answer with the room that its pointers point to: 42 KB, so there is one per resolver.
+/* An answer with the room that its pointers point to: 43 KB, so there is one per resolver.
  */
 struct dns_space {
     struct dns_answer answer;
     struct dns_mx mx[LIMIT_DNS_ANSWER_MX];
     struct ip addresses[DNS_ANSWER_ADDRESSES];
     char name[256];
+    char canonical[256];
     struct slice txt[LIMIT_DNS_ANSWER_TXT];
-    char txt_bytes[LIMIT_DNS_TXT_BYTES];
+    struct tlsa tlsa[LIMIT_DNS_ANSWER_TLSA];
+    char txt_bytes[LIMIT_DNS_TXT_BYTES]; /* of TLSA data too */
     size_t txt_length;
 };
 

@@ -17,10 +17,13 @@ struct dns_packed {
     uint16_t mx_count;
     uint16_t address_count;
     bool has_name;
+    bool has_canonical;
     uint8_t txt_count;
+    uint8_t tlsa_count;
     uint32_t data_bytes;
-    /* MX: preference, name with NUL. Then the addresses. Then the name with NUL.
-     * Then each text behind its length. */
+    /* MX: preference, name with NUL. Then the addresses. Then the name with NUL, and the
+     * canonical one. Then each text behind its length. Then each TLSA record: its three
+     * numbers, its length, its data. */
     uint8_t data[];
 };
 
@@ -46,18 +49,44 @@ static uint8_t *put(uint8_t *into, const void *data, size_t length)
     return into + length;
 }
 
-struct dns_packed *dns_pack(const struct dns_answer *answer, int64_t expires_ms)
+static uint8_t *put_data(uint8_t *into, struct slice data)
+{
+    uint16_t length = (uint16_t)data.length;
+
+    into = put(into, &length, sizeof length);
+    return put(into, data.data, length);
+}
+
+static uint8_t *put_tlsa(uint8_t *into, const struct tlsa *tlsa)
+{
+    *into++ = tlsa->usage;
+    *into++ = tlsa->selector;
+    *into++ = tlsa->matching;
+    return put_data(into, tlsa->data);
+}
+
+static size_t packed_bytes(const struct dns_answer *answer)
 {
     size_t bytes = answer->address_count * sizeof(struct ip);
-    struct dns_packed *packed;
-    uint8_t *at;
 
     for (size_t i = 0; i < answer->mx_count; i++)
         bytes += sizeof answer->mx[i].preference + strlen(answer->mx[i].host) + 1;
     if (answer->name)
         bytes += strlen(answer->name) + 1;
+    if (answer->canonical)
+        bytes += strlen(answer->canonical) + 1;
     for (size_t i = 0; i < answer->txt_count; i++)
         bytes += sizeof(uint16_t) + answer->txt[i].length;
+    for (size_t i = 0; i < answer->tlsa_count; i++)
+        bytes += 3 + sizeof(uint16_t) + answer->tlsa[i].data.length;
+    return bytes;
+}
+
+struct dns_packed *dns_pack(const struct dns_answer *answer, int64_t expires_ms)
+{
+    size_t bytes = packed_bytes(answer);
+    struct dns_packed *packed;
+    uint8_t *at;
 
     packed = memory_new(sizeof *packed + bytes);
     packed->expires_ms = expires_ms;
@@ -66,7 +95,9 @@ struct dns_packed *dns_pack(const struct dns_answer *answer, int64_t expires_ms)
     packed->mx_count = (uint16_t)answer->mx_count;
     packed->address_count = (uint16_t)answer->address_count;
     packed->has_name = answer->name != NULL;
+    packed->has_canonical = answer->canonical != NULL;
     packed->txt_count = (uint8_t)answer->txt_count;
+    packed->tlsa_count = (uint8_t)answer->tlsa_count;
     packed->data_bytes = (uint32_t)bytes;
     at = packed->data;
     for (size_t i = 0; i < answer->mx_count; i++) {
@@ -78,12 +109,12 @@ struct dns_packed *dns_pack(const struct dns_answer *answer, int64_t expires_ms)
     at = put(at, answer->addresses, answer->address_count * sizeof(struct ip));
     if (answer->name)
         at = put(at, answer->name, strlen(answer->name) + 1);
-    for (size_t i = 0; i < answer->txt_count; i++) {
-        uint16_t length = (uint16_t)answer->txt[i].length;
-
-        at = put(at, &length, sizeof length);
-        at = put(at, answer->txt[i].data, length);
-    }
+    if (answer->canonical)
+        at = put(at, answer->canonical, strlen(answer->canonical) + 1);
+    for (size_t i = 0; i < answer->txt_count; i++)
+        at = put_data(at, answer->txt[i]);
+    for (size_t i = 0; i < answer->tlsa_count; i++)
+        at = put_tlsa(at, &answer->tlsa[i]);
     CHECK(at == packed->data + bytes);
     return packed;
 }
@@ -96,6 +127,27 @@ struct dns_packed *dns_packed_copy(const struct dns_packed *packed)
 void dns_packed_free(struct dns_packed *packed)
 {
     memory_free(packed);
+}
+
+static const uint8_t *get_text(const uint8_t *at, char into[256])
+{
+    size_t length = strlen((const char *)at) + 1;
+
+    memcpy(into, at, length);
+    return at + length;
+}
+
+static const uint8_t *get_data(const uint8_t *at, struct dns_space *space,
+                               struct slice *data)
+{
+    uint16_t length;
+
+    memcpy(&length, at, sizeof length);
+    at += sizeof length;
+    memcpy(space->txt_bytes + space->txt_length, at, length);
+    *data = (struct slice){space->txt_bytes + space->txt_length, length};
+    space->txt_length += length;
+    return at + length;
 }
 
 void dns_unpack(const struct dns_packed *packed, int64_t now_ms, struct dns_space *space)
@@ -120,19 +172,20 @@ void dns_unpack(const struct dns_packed *packed, int64_t now_ms, struct dns_spac
         memcpy(space->addresses, at, answer->address_count * sizeof(struct ip));
     at += answer->address_count * sizeof(struct ip);
     if (packed->has_name) {
-        memcpy(space->name, at, strlen((const char *)at) + 1);
+        at = get_text(at, space->name);
         answer->name = space->name;
-        at += strlen(space->name) + 1;
     }
-    for (size_t i = 0; i < packed->txt_count; i++) {
-        uint16_t length;
+    if (packed->has_canonical) {
+        at = get_text(at, space->canonical);
+        answer->canonical = space->canonical;
+    }
+    for (size_t i = 0; i < packed->txt_count; i++)
+        at = get_data(at, space, &space->txt[answer->txt_count++]);
+    for (size_t i = 0; i < packed->tlsa_count; i++) {
+        struct tlsa *tlsa = &space->tlsa[answer->tlsa_count++];
 
-        memcpy(&length, at, sizeof length);
-        memcpy(space->txt_bytes + space->txt_length, at + sizeof length, length);
-        space->txt[answer->txt_count++] =
-            (struct slice){space->txt_bytes + space->txt_length, length};
-        space->txt_length += length;
-        at += sizeof length + length;
+        *tlsa = (struct tlsa){at[0], at[1], at[2], SLICE_NONE};
+        at = get_data(at + 3, space, &tlsa->data);
     }
 }
 

@@ -20,6 +20,7 @@ enum exchange_state { EXCHANGE_WAITING, EXCHANGE_UDP, EXCHANGE_TCP };
 struct dns_client {
     struct loop *loop;
     struct dns_udp *udp;
+    bool trusts_ad;
     struct list waiting;
     struct list running;
     size_t tcp_count;
@@ -68,13 +69,18 @@ static void end(struct dns_exchange *exchange)
     on_end(owner, &client->space);
 }
 
+bool dns_server_is_believed(const struct endpoint *server, bool trusts_ad)
+{
+    return trusts_ad || ip_is_loopback(&server->ip);
+}
+
 static void read_answer(struct dns_exchange *exchange, struct slice packet,
                         const struct endpoint *server)
 {
     struct dns_space *space = &exchange->client->space;
 
     dns_answer_parse(packet, &exchange->question, space);
-    if (!ip_is_loopback(&server->ip))
+    if (!dns_server_is_believed(server, exchange->client->trusts_ad))
         space->answer.is_authentic = false;
 }
 
@@ -157,6 +163,7 @@ enum result dns_client_open(struct loop *loop, const struct resolver_settings *s
 
     *client = NULL;
     opened->loop = loop;
+    opened->trusts_ad = settings->trusts_ad;
     list_init(&opened->waiting);
     list_init(&opened->running);
     result = dns_udp_open(loop, &udp_settings, &opened->udp, fault);

@@ -3,7 +3,8 @@
  * Owns      the questions from start to end; at most LIMIT_DNS_IN_FLIGHT are asked at
  *           once, the others wait in order.
  * Promises  the completion rule (docs/architecture.md). The answer is parsed, and authentic only
- *           if a server on loopback says so: anybody could set that bit on the way.
+ *           if a server on loopback says so (anybody could set that bit on the way), or one
+ *           that the settings trust.
  * Ignores   caching, and how long somebody wants to wait.
  */
 #ifndef SMTPD_NET_DNS_CLIENT_H
@@ -21,6 +22,8 @@ enum result MUST_CHECK dns_client_open(struct loop *loop,
                                        const struct resolver_settings *settings,
                                        struct dns_client **client, struct fault *fault);
 void dns_client_close(struct dns_client *client); /* no callbacks any more */
+/* Whether what this server says of authenticity counts. */
+bool dns_server_is_believed(const struct endpoint *server, bool trusts_ad);
 /* False: LIMIT_DNS_WAITING would be passed by so many more questions. */
 bool dns_client_has_room(const struct dns_client *client, size_t question_count);
 /* Copies the question. */

@@ -17,7 +17,8 @@ enum record_type {
     RECORD_PTR = 12,
     RECORD_MX = 15,
     RECORD_TXT = 16,
-    RECORD_AAAA = 28
+    RECORD_AAAA = 28,
+    RECORD_TLSA = 52
 };
 
 enum {

@@ -62,6 +62,7 @@ struct job {
     enum lookup_kind kind;
     struct list lookups;
     struct timer deadline;
+    char *canonical; /* of the first half that had one; NULL: none */
     size_t key_length;
     char key[KEY_BYTES]; /* the kind as a letter, the name */
     size_t half_count;
@@ -80,6 +81,8 @@ static const struct kind {
     [LOOKUP_ADDRESS] = {'A', "addresses", 2, {RECORD_AAAA, RECORD_A}},
     [LOOKUP_PTR] = {'P', "PTR", 1, {RECORD_PTR}},
     [LOOKUP_TXT] = {'T', "TXT", 1, {RECORD_TXT}},
+    [LOOKUP_CNAME] = {'C', "CNAME", 1, {RECORD_CNAME}},
+    [LOOKUP_TLSA] = {'S', "TLSA", 1, {RECORD_TLSA}},
 };
 
 /* ---- look-ups and jobs ---- */
@@ -113,6 +116,7 @@ static void job_free(struct job *job)
     timer_cancel(&job->deadline);
     (void)map_remove(job->resolver->jobs_by_key, job_key(job));
     list_remove(&job->resolver->jobs, &job->link);
+    memory_free(job->canonical);
     memory_free(job);
 }
 
@@ -177,6 +181,8 @@ static void half_keep(struct half *half, const struct dns_answer *answer)
         memcpy(half->addresses, answer->addresses,
                answer->address_count * sizeof(struct ip));
     (void)snprintf(half->text, sizeof half->text, "%.120s", answer->text);
+    if (answer->canonical && !half->job->canonical)
+        half->job->canonical = memory_text(answer->canonical);
 }
 
 static enum result merged_result(enum result a, enum result b)
@@ -204,8 +210,18 @@ static void add_addresses(struct dns_space *space, const struct half *half, size
     space->answer.address_count += count;
 }
 
+/* A family that failed has no say: who sits on the way can make it fail, and must not make us
+ * take the other for less than it is. */
+static bool merged_is_authentic(const struct half *six, const struct half *four)
+{
+    if (six->result == RESULT_DNS_FAILURE)
+        return four->is_authentic;
+    return six->is_authentic && (four->is_authentic || four->result == RESULT_DNS_FAILURE);
+}
+
 static void merge(const struct half *six, const struct half *four, struct dns_space *space)
 {
+    const char *canonical = six->job->canonical;
     const struct half *failed = six->result == RESULT_DNS_FAILURE ? six : four;
 
     dns_space_reset(space, merged_result(six->result, four->result), NULL);
@@ -216,7 +232,11 @@ static void merge(const struct half *six, const struct half *four, struct dns_sp
                   DNS_ANSWER_ADDRESSES -
                       smaller(four->address_count, LIMIT_HOST_ADDRESSES));
     add_addresses(space, four, DNS_ANSWER_ADDRESSES - space->answer.address_count);
-    space->answer.is_authentic = six->is_authentic && four->is_authentic;
+    space->answer.is_authentic = merged_is_authentic(six, four);
+    if (canonical) {
+        (void)snprintf(space->canonical, sizeof space->canonical, "%s", canonical);
+        space->answer.canonical = space->canonical;
+    }
     if (six->result == RESULT_OK && four->result == RESULT_OK)
         space->answer.ttl_ms = six->ttl_ms < four->ttl_ms ? six->ttl_ms : four->ttl_ms;
     else if (failed->result != RESULT_DNS_FAILURE) /* else 0: the least that is kept */

@@ -93,6 +93,24 @@ static uint8_t *put_name(uint8_t *at, const char *name, size_t length)
     return at;
 }
 
+/* "3 1 1 0123abcd" */
+static uint8_t *put_tlsa(uint8_t *at, const char *text, size_t length)
+{
+    const char *end = text + length;
+    char *rest;
+
+    for (int i = 0; i < 3; i++) {
+        *at++ = (uint8_t)strtoul(text, &rest, 10);
+        text = rest + (rest < end);
+    }
+    for (; text + 1 < end; text += 2) {
+        char byte[3] = {text[0], text[1], '\0'};
+
+        *at++ = (uint8_t)strtoul(byte, NULL, 16);
+    }
+    return at;
+}
+
 static uint8_t *put_data(uint8_t *at, unsigned type, const char *text, size_t length)
 {
     char copy[64] = "";
@@ -117,6 +135,8 @@ static uint8_t *put_data(uint8_t *at, unsigned type, const char *text, size_t le
             length -= part + 1;
         }
     }
+    if (type == 52)
+        return put_tlsa(at, text, length);
     if (type == 15) {
         char *rest;
         unsigned long preference = strtoul(text, &rest, 10);
@@ -133,8 +153,8 @@ static unsigned type_of(const char *text)
     static const struct {
         const char *name;
         unsigned type;
-    } types[] = {{"A ", 1},   {"CNAME ", 5}, {"PTR ", 12},
-                 {"MX ", 15}, {"TXT ", 16},  {"AAAA ", 28}};
+    } types[] = {{"A ", 1},    {"CNAME ", 5}, {"PTR ", 12}, {"MX ", 15},
+                 {"TXT ", 16}, {"AAAA ", 28}, {"TLSA ", 52}};
 
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
         if (strncmp(text, types[i].name, strlen(types[i].name)) == 0)
@@ -214,11 +234,15 @@ size_t fake_dns_answer(const struct fake_dns_row *row, const uint8_t *query,
 
 static bool name_is(const uint8_t *query, const char *name)
 {
+    const char *suffix = strncmp(name, "*.", 2) == 0 ? name + 2 : name;
     uint8_t wire[300];
-    size_t length = (size_t)(put_name(wire, name, strlen(name)) - wire);
+    size_t length = (size_t)(put_name(wire, suffix, strlen(suffix)) - wire);
+    size_t asked = question_bytes(query);
 
-    return strcmp(name, "*") == 0 ||
-           (question_bytes(query) == length && memcmp(query + HEADER, wire, length) == 0);
+    if (strcmp(name, "*") == 0)
+        return true;
+    return (suffix == name ? asked == length : asked > length) &&
+           memcmp(query + HEADER + asked - length, wire, length) == 0;
 }
 
 static const struct fake_dns_row *find_row(const struct fake_dns *fake,

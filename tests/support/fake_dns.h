@@ -18,13 +18,14 @@ enum fake_dns_manner {
 };
 
 struct fake_dns_row {
-    const char *name; /* "*": any */
+    const char *name; /* "*": any; "*.a.test": below it */
     unsigned type;    /* 0: any */
     enum fake_dns_manner manner;
     unsigned rcode;
     uint32_t ttl_s;
     /* Separated by ';', each owned by the name before: "CNAME x.test;MX 10 mx.test",
-     * "A 192.0.2.1", "AAAA 2001:db8::1", "PTR host.test", "TXT one string|another". In names \DDD is a byte. */
+     * "A 192.0.2.1", "AAAA 2001:db8::1", "PTR host.test", "TXT one string|another",
+     * "TLSA 3 1 1 0123abcd" (hex; any data, none too). In names \DDD is a byte. */
     const char *records;
     unsigned mx_count; /* more records: "MX 10 mx<i>.test" */
     bool is_authentic;

@@ -61,9 +61,10 @@ enum house_limits {
     LIMIT_DNS_ANSWER_RECORDS = 256, /* records of an answer that are looked at */
     LIMIT_DNS_ANSWER_MX = 100,
     LIMIT_DNS_ANSWER_TXT = 16,
-    LIMIT_DNS_TXT_BYTES = 16384, /* of all texts of an answer */
-    LIMIT_DNS_CNAMES = 8,        /* aliases followed inside one answer */
-    LIMIT_DNS_NAME_JUMPS = 64,   /* compression pointers within one name */
+    LIMIT_DNS_TXT_BYTES = 16384, /* of all texts (or certificates) of an answer */
+    LIMIT_DNS_ANSWER_TLSA = 32,
+    LIMIT_DNS_CNAMES = 8,      /* aliases followed inside one answer */
+    LIMIT_DNS_NAME_JUMPS = 64, /* compression pointers within one name */
 
     /* net */
     LIMIT_PROXY_WAITING = 1024, /* connections of one listener without PROXY header yet */

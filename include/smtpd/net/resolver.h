@@ -1,4 +1,4 @@
-/* DNS: MX, addresses, names and texts, with deadline, cache, joined look-ups and TCP fallback.
+/* DNS: MX, addresses, names, texts and TLSA, with deadline, cache, joined look-ups and TCP fallback.
  *
  * Owns      the udns context; the cache (LIMIT_DNS_CACHE entries, TTL between 30 s and 1
  *           h, negative answers 5 min, failures 0); at most LIMIT_DNS_IN_FLIGHT queries at
@@ -14,6 +14,7 @@
 #include "smtpd/base/bytes.h"
 #include "smtpd/base/ip.h"
 #include "smtpd/loop/loop.h"
+#include "smtpd/net/tlsa.h"
 
 struct resolver;
 struct lookup;
@@ -22,6 +23,7 @@ struct resolver_settings {
     const struct endpoint *servers; /* none: the system's (/etc/resolv.conf) */
     size_t server_count;            /* at most LIMIT_DNS_SERVERS */
     int64_t deadline_ms;            /* 0: 30 s */
+    bool trusts_ad;                 /* of servers that are not on loopback too */
 };
 
 enum lookup_kind {
@@ -29,7 +31,9 @@ enum lookup_kind {
     LOOKUP_IPV4,    /* A alone: block lists have nothing else */
     LOOKUP_ADDRESS, /* A and AAAA in one answer: IPv6 first, each in the order it came */
     LOOKUP_PTR,     /* of an address, by lookup_start_ptr */
-    LOOKUP_TXT      /* each record's strings joined (RFC 7208 3.3, RFC 6376 3.6.2.2) */
+    LOOKUP_TXT,     /* each record's strings joined (RFC 7208 3.3, RFC 6376 3.6.2.2) */
+    LOOKUP_CNAME,   /* whether a name is an alias, and an authentic one: `name` */
+    LOOKUP_TLSA     /* RFC 6698; of "_25._tcp.mx.example.com" */
 };
 
 struct dns_mx {
@@ -44,18 +48,25 @@ struct dns_answer {
      * family is enough for RESULT_OK; a failure of one and no data of the other is a
      * failure. */
     enum result result;
-    char text[160];    /* of a failure: what to tell the operator */
-    int64_t ttl_ms;    /* what is left of it */
-    bool is_authentic; /* AD bit, from a resolver on loopback only */
+    char text[160]; /* of a failure: what to tell the operator */
+    int64_t ttl_ms; /* what is left of it */
+    /* AD bit, from a resolver on loopback (or a trusted one, see above). For LOOKUP_ADDRESS: of
+     * what was answered; a family that failed says nothing, an attacker cannot make it so. */
+    bool is_authentic;
+    const char *canonical; /* what the name is an alias of; NULL: of nothing */
     const struct dns_mx *mx;
     size_t mx_count; /* in no order; at most LIMIT_DNS_ANSWER_MX */
     const struct ip *addresses;
     size_t address_count; /* at most 2 * LIMIT_HOST_ADDRESSES; no family pushes out the
                              other */
-    const char *name;     /* PTR */
+    const char *name;     /* PTR, CNAME */
     /* TXT: any bytes; at most LIMIT_DNS_ANSWER_TXT records of LIMIT_DNS_TXT_BYTES in all. */
     const struct slice *txt;
     size_t txt_count;
+    /* TLSA: at most LIMIT_DNS_ANSWER_TLSA. One that is larger than LIMIT_DNS_TXT_BYTES has no
+     * data: it is there, and not usable. */
+    const struct tlsa *tlsa;
+    size_t tlsa_count;
 };
 
 typedef void lookup_end_fn(void *owner, const struct dns_answer *answer);

@@ -113,7 +113,7 @@ TEST(scheduler, what_the_old_resolver_was_asked_is_asked_of_the_new_one)
     struct resolver *old = w->resolver;
     struct fake_dns *dns = fake_dns_open(w->loop, rows, 3);
     struct endpoint server = fake_dns_endpoint(dns);
-    struct resolver_settings settings = {&server, 1, 0};
+    struct resolver_settings settings = {.servers = &server, .server_count = 1};
     struct fault fault;
 
     w->peers[0].serves = true;

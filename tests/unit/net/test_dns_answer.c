@@ -307,6 +307,74 @@ TEST(dns_answer, an_address_of_the_wrong_size_is_malformed)
     assert_string_equal(f->space.answer.text, "malformed records only");
 }
 
+TEST(dns_answer, tlsa_records_come_as_they_are)
+{
+    const struct dns_answer *a =
+        answer_of(RECORD_TLSA, "TLSA 3 1 1 00ff10;TLSA 255 9 200 ab;TLSA 2 0 1 ");
+
+    assert_int_equal(a->result, RESULT_OK);
+    assert_int_equal(a->tlsa_count, 3);
+    assert_int_equal(a->tlsa[0].usage, 3);
+    assert_int_equal(a->tlsa[0].selector, 1);
+    assert_int_equal(a->tlsa[0].matching, 1);
+    assert_true(slice_equal(a->tlsa[0].data, SLICE("\0\xff\x10")));
+    assert_int_equal(a->tlsa[1].usage, 255);
+    assert_int_equal(a->tlsa[1].matching, 200);
+    assert_int_equal(a->tlsa[2].data.length, 0); /* there, and of no use */
+}
+
+TEST(dns_answer, a_tlsa_record_that_is_too_short_is_malformed)
+{
+    static const char packet[] = "\0\7\x81\x80\0\1\0\1\0\0\0\0\4mail\4test\0\0\x34\0\1"
+                                 "\xc0\x0c\0\x34\0\1\0\0\0\x3c\0\2\3\1";
+
+    assert_int_equal(dns_question_set(&f->question, "mail.test", RECORD_TLSA), RESULT_OK);
+    f->length = sizeof packet - 1;
+    memcpy(f->packet, packet, f->length);
+    parse();
+    assert_int_equal(f->space.answer.result, RESULT_DNS_FAILURE);
+    assert_string_equal(f->space.answer.text, "malformed records only");
+}
+
+/* Else a host with too many or too large ones would be taken for one without. */
+TEST(dns_answer, tlsa_records_beyond_the_limits_are_still_there)
+{
+    enum { RECORDS = LIMIT_DNS_ANSWER_TLSA + 5, HEX = 2 * (LIMIT_DNS_TXT_BYTES + 1) };
+    char *text = memory_new(HEX + 64);
+    struct fake_dns_row row = {.ttl_s = 300, .records = text};
+    size_t length = 0;
+
+    for (int i = 0; i < RECORDS; i++)
+        length += (size_t)snprintf(text + length, 64, "%sTLSA 3 1 1 %02x", i ? ";" : "",
+                                   (unsigned)i);
+    assert_int_equal(answer(RECORD_TLSA, &row)->result, RESULT_OK);
+    assert_int_equal(f->space.answer.tlsa_count, LIMIT_DNS_ANSWER_TLSA);
+
+    length = (size_t)snprintf(text, 64, "TLSA 3 0 0 ");
+    memset(text + length, 'a', HEX);
+    text[length + HEX] = '\0';
+    assert_int_equal(answer(RECORD_TLSA, &row)->result, RESULT_OK);
+    assert_int_equal(f->space.answer.tlsa_count, 1);
+    assert_int_equal(f->space.answer.tlsa[0].data.length, 0);
+    memory_free(text);
+}
+
+TEST(dns_answer, the_end_of_the_aliases_is_told)
+{
+    const struct dns_answer *a =
+        answer_of(RECORD_A, "CNAME one.test;CNAME Two.test;A 192.0.2.1");
+
+    assert_string_equal(a->canonical, "two.test");
+    a = answer_of(RECORD_AAAA, "CNAME one.test");
+    assert_int_equal(a->result, RESULT_DNS_NODATA);
+    assert_string_equal(a->canonical, "one.test");
+    assert_null(answer_of(RECORD_A, "A 192.0.2.1")->canonical);
+    a = answer_of(RECORD_CNAME, "CNAME One.test");
+    assert_int_equal(a->result, RESULT_OK);
+    assert_string_equal(a->name, "one.test");
+    assert_null(a->canonical);
+}
+
 #define RUN_HERE(name) cmocka_unit_test_setup_teardown(dns_answer_##name, set_up, tear_down)
 
 int main(void)
@@ -332,6 +400,10 @@ int main(void)
         RUN_HERE(records_of_other_names_are_ignored),
         RUN_HERE(a_ttl_with_the_top_bit_is_zero),
         RUN_HERE(an_address_of_the_wrong_size_is_malformed),
+        RUN_HERE(tlsa_records_come_as_they_are),
+        RUN_HERE(a_tlsa_record_that_is_too_short_is_malformed),
+        RUN_HERE(tlsa_records_beyond_the_limits_are_still_there),
+        RUN_HERE(the_end_of_the_aliases_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

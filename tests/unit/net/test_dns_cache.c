@@ -36,6 +36,11 @@ TEST(dns_cache, an_answer_survives_packing)
     space.txt[1] = SLICE("");
     space.txt[2] = SLICE("third");
     space.answer.txt_count = 3;
+    memcpy(space.canonical, "real.test", sizeof "real.test");
+    space.answer.canonical = space.canonical;
+    space.tlsa[0] = (struct tlsa){3, 1, 1, SLICE("\0key")};
+    space.tlsa[1] = (struct tlsa){255, 9, 0, SLICE_NONE};
+    space.answer.tlsa_count = 2;
     packed = dns_pack(&space.answer, 5000);
     copy = dns_packed_copy(packed);
     dns_packed_free(packed);
@@ -57,6 +62,14 @@ TEST(dns_cache, an_answer_survives_packing)
     assert_true(slice_equal_text(out.answer.txt[0], "first"));
     assert_int_equal(out.answer.txt[1].length, 0);
     assert_true(slice_equal_text(out.answer.txt[2], "third"));
+    assert_string_equal(out.answer.canonical, "real.test");
+    assert_int_equal(out.answer.tlsa_count, 2);
+    assert_int_equal(out.answer.tlsa[0].usage, 3);
+    assert_int_equal(out.answer.tlsa[0].selector, 1);
+    assert_int_equal(out.answer.tlsa[0].matching, 1);
+    assert_true(slice_equal(out.answer.tlsa[0].data, SLICE("\0key")));
+    assert_int_equal(out.answer.tlsa[1].usage, 255);
+    assert_int_equal(out.answer.tlsa[1].data.length, 0);
 }
 
 TEST(dns_cache, ages_have_bounds)

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { A = 1, PTR = 12, MX = 15, AAAA = 28 };
+enum { A = 1, CNAME = 5, PTR = 12, MX = 15, AAAA = 28, TLSA = 52 };
 
 static const struct fake_dns_row rows[] = {
     {"mail.test", MX, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test;MX 20 mx2.test", 0, true},
@@ -34,6 +34,18 @@ static const struct fake_dns_row rows[] = {
     {"bad.test", A, FAKE_DNS_ANSWERS, 0, 0, NULL, 0, false},
     {"bad.test", AAAA, FAKE_DNS_ANSWERS, 2, 0, NULL, 0, false},
     {"1.2.0.192.in-addr.arpa", PTR, FAKE_DNS_ANSWERS, 0, 300, "PTR Host.test", 0, false},
+    {"sure4.test", A, FAKE_DNS_ANSWERS, 0, 300, "A 192.0.2.1", 0, true},
+    {"sure4.test", AAAA, FAKE_DNS_ANSWERS, 2, 0, NULL, 0, false},
+    {"sure6.test", A, FAKE_DNS_ANSWERS, 2, 0, NULL, 0, false},
+    {"sure6.test", AAAA, FAKE_DNS_ANSWERS, 0, 300, "AAAA 2001:db8::1", 0, true},
+    {"mixed.test", A, FAKE_DNS_ANSWERS, 0, 300, "A 192.0.2.1", 0, true},
+    {"mixed.test", AAAA, FAKE_DNS_ANSWERS, 0, 300, "AAAA 2001:db8::1", 0, false},
+    {"aka.test", A, FAKE_DNS_ANSWERS, 0, 300, "CNAME real.test;A 192.0.2.1", 0, true},
+    {"aka.test", AAAA, FAKE_DNS_ANSWERS, 0, 300, "CNAME real.test", 0, true},
+    {"aka.test", CNAME, FAKE_DNS_ANSWERS, 0, 300, "CNAME Real.test", 0, true},
+    {"_25._tcp.mx.test", TLSA, FAKE_DNS_ANSWERS, 0, 300,
+     "TLSA 3 1 1 00ff;TLSA 2 0 2 010203", 0, true},
+    {"_25._tcp.large.test", TLSA, FAKE_DNS_TRUNCATES, 0, 300, "TLSA 3 1 1 00ff", 0, true},
     {"nowhere.test", 0, FAKE_DNS_ANSWERS, 3, 0, NULL, 0, false},
     {"*", 0, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test;A 192.0.2.7;AAAA 2001:db8::7", 0,
      false},
@@ -50,13 +62,17 @@ struct world {
     struct dns_mx mx[2];
     char addresses[3][IP_TEXT];
     char name[256];
+    char canonical[256];
+    uint8_t usages[2];
+    uint8_t data[3];          /* of the second TLSA record */
     struct lookup *neighbour; /* cancelled by the next answer */
 };
 
 static void world_open(struct world *w, int64_t deadline_ms)
 {
     struct endpoint server;
-    struct resolver_settings settings = {&server, 1, deadline_ms};
+    struct resolver_settings settings = {
+        .servers = &server, .server_count = 1, .deadline_ms = deadline_ms};
 
     memset(w, 0, sizeof *w);
     w->loop = loop_new();
@@ -85,6 +101,12 @@ static void on_answer(void *owner, const struct dns_answer *answer)
         ip_print(&answer->addresses[i], w->addresses[i]);
     if (answer->name)
         (void)snprintf(w->name, sizeof w->name, "%s", answer->name);
+    if (answer->canonical)
+        (void)snprintf(w->canonical, sizeof w->canonical, "%s", answer->canonical);
+    for (size_t i = 0; i < answer->tlsa_count && i < 2; i++)
+        w->usages[i] = answer->tlsa[i].usage;
+    if (answer->tlsa_count == 2)
+        memcpy(w->data, answer->tlsa[1].data.data, sizeof w->data);
     lookup_cancel(w->neighbour);
     w->neighbour = NULL;
     if (w->ends == w->expected)
@@ -174,6 +196,73 @@ TEST(resolver, one_family_is_enough)
     ask(&w, LOOKUP_ADDRESS, "half.test");
     assert_int_equal(w.last.result, RESULT_OK);
     assert_int_equal(w.last.ttl_ms, 30000); /* soon asked again for the other family */
+    world_close(&w);
+}
+
+TEST(resolver, a_family_that_fails_has_no_say_about_authenticity)
+{
+    static const struct {
+        const char *name;
+        bool is_authentic;
+    } cases[] = {{"sure4.test", true}, {"sure6.test", true}, {"mixed.test", false},
+                 {"half.test", false}, {"bad.test", false},  {"both.test", true}};
+    struct world w;
+
+    world_open(&w, 0);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ask(&w, LOOKUP_ADDRESS, cases[i].name);
+        assert_int_equal(w.last.is_authentic, cases[i].is_authentic);
+        ask(&w, LOOKUP_ADDRESS, cases[i].name); /* from the cache */
+        assert_int_equal(w.last.is_authentic, cases[i].is_authentic);
+    }
+    world_close(&w);
+}
+
+TEST(resolver, what_a_host_is_an_alias_of_is_told)
+{
+    struct world w;
+
+    world_open(&w, 0);
+    ask(&w, LOOKUP_ADDRESS, "aka.test");
+    assert_string_equal(w.canonical, "real.test");
+    assert_int_equal(w.last.address_count, 1);
+    w.canonical[0] = '\0';
+    ask(&w, LOOKUP_ADDRESS, "aka.test"); /* from the cache */
+    assert_string_equal(w.canonical, "real.test");
+    ask(&w, LOOKUP_ADDRESS, "both.test");
+    assert_null(w.last.canonical);
+    ask(&w, LOOKUP_CNAME, "aka.test");
+    assert_int_equal(w.last.result, RESULT_OK);
+    assert_string_equal(w.name, "real.test");
+    assert_true(w.last.is_authentic);
+    ask(&w, LOOKUP_CNAME, "nodata.test");
+    assert_int_equal(w.last.result, RESULT_DNS_NODATA);
+    world_close(&w);
+}
+
+TEST(resolver, tlsa_records_are_found_and_kept)
+{
+    struct world w;
+
+    world_open(&w, 0);
+    for (int i = 0; i < 2; i++) { /* the second time from the cache */
+        memset(w.data, 0, sizeof w.data);
+        ask(&w, LOOKUP_TLSA, "_25._tcp.mx.test");
+        assert_int_equal(w.last.result, RESULT_OK);
+        assert_true(w.last.is_authentic);
+        assert_int_equal(w.last.tlsa_count, 2);
+        assert_int_equal(w.usages[0], 3);
+        assert_int_equal(w.usages[1], 2);
+        assert_memory_equal(w.data, "\1\2\3", 3);
+    }
+    assert_int_equal(fake_dns_udp_count(w.fake), 1);
+    ask(&w, LOOKUP_TLSA, "_25._tcp.large.test");
+    assert_int_equal(w.last.result, RESULT_OK);
+    assert_true(w.last.is_authentic); /* over TCP too */
+    assert_int_equal(fake_dns_tcp_count(w.fake), 1);
+    ask(&w, LOOKUP_TLSA, "servfail.test");
+    assert_int_equal(w.last.result, RESULT_DNS_FAILURE);
+    assert_non_null(strstr(w.last.text, "TLSA of servfail.test"));
     world_close(&w);
 }
 
@@ -473,6 +562,9 @@ int main(void)
         RUN(resolver, the_mx_of_an_alias_is_found),
         RUN(resolver, addresses_are_of_both_families),
         RUN(resolver, one_family_is_enough),
+        RUN(resolver, a_family_that_fails_has_no_say_about_authenticity),
+        RUN(resolver, what_a_host_is_an_alias_of_is_told),
+        RUN(resolver, tlsa_records_are_found_and_kept),
         RUN(resolver, a_failure_and_no_data_is_a_failure),
         RUN(resolver, the_name_of_an_address_is_found),
         RUN(resolver, absence_is_told_and_kept),

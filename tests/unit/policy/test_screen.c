@@ -30,7 +30,8 @@ static struct ip ip_of(const char *text)
 static struct resolver *resolver_to(struct world *w)
 {
     struct endpoint endpoint = fake_dns_endpoint(w->dns);
-    struct resolver_settings settings = {&endpoint, 1, 5000};
+    struct resolver_settings settings = {
+        .servers = &endpoint, .server_count = 1, .deadline_ms = 5000};
     struct resolver *resolver = NULL;
     struct fault fault;
 

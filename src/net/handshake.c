@@ -216,3 +216,17 @@ enum result stream_secure_client(struct stream *stream, struct tls_client *clien
     secure(stream, tls_engine_new_client(client, level, name), on_end);
     return RESULT_OK;
 }
+
+enum result stream_secure_client_dane(struct stream *stream, struct tls_client *client,
+                                      struct tlsa_set *set, stream_secured_fn *on_end)
+{
+    struct tls_engine *engine;
+
+    if (count_in(stream) != RESULT_OK)
+        return RESULT_BUSY;
+    stream->is_client = true;
+    engine = tls_engine_new_client(client, TLS_REQUIRED, tlsa_set_name(set, 0));
+    tls_engine_take_dane(engine, set);
+    secure(stream, engine, on_end);
+    return RESULT_OK;
+}

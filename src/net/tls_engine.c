@@ -4,6 +4,7 @@
 
 #include "smtpd/base/ip.h"
 #include "smtpd/base/memory.h"
+#include "tls_dane.h"
 #include "tls_inner.h"
 
 #include <mbedtls/error.h>
@@ -23,6 +24,9 @@ struct tls_engine {
     char *name;    /* of the other side; NULL: it has none */
     bool has_name; /* one that a certificate can be checked against */
     bool is_done;
+    uint8_t dane_name;
+    enum tls_dane dane;
+    struct tlsa_set *dane_set; /* NULL: none, or judged */
     bool has_certificate; /* the handshake came by the server's: it is no resumed one */
     struct bytes input;
     size_t taken; /* of the input */
@@ -106,6 +110,11 @@ struct tls_engine *tls_engine_new_client(struct tls_client *client, enum tls_lev
     return engine;
 }
 
+void tls_engine_take_dane(struct tls_engine *engine, struct tlsa_set *set)
+{
+    engine->dane_set = set;
+}
+
 void tls_engine_free(struct tls_engine *engine)
 {
     if (!engine)
@@ -113,6 +122,7 @@ void tls_engine_free(struct tls_engine *engine)
     mbedtls_ssl_free(&engine->ssl);
     bytes_fini(&engine->input);
     bytes_fini(&engine->output);
+    tlsa_set_free(engine->dane_set);
     memory_free(engine->name);
     memory_free(engine->fault);
     tls_server_unref(engine->server);
@@ -197,6 +207,22 @@ static int handshake(struct tls_engine *engine)
     return error;
 }
 
+static bool fits_dane(struct tls_engine *engine)
+{
+    struct tls_dane_verdict verdict;
+
+    tls_dane_judge(engine->dane_set, mbedtls_ssl_get_peer_cert(&engine->ssl), &verdict);
+    tlsa_set_free(engine->dane_set);
+    engine->dane_set = NULL;
+    engine->dane = verdict.by;
+    engine->dane_name = verdict.name;
+    if (verdict.by == TLS_DANE_NONE)
+        (void)fault_set(engine_fault(engine), RESULT_UNTRUSTED,
+                        "the certificate does not fit the TLSA records of %s (DANE): %s",
+                        engine->name ? engine->name : "this host", verdict.text);
+    return verdict.by != TLS_DANE_NONE;
+}
+
 enum tls_step tls_engine_handshake(struct tls_engine *engine)
 {
     int error;
@@ -217,6 +243,8 @@ enum tls_step tls_engine_handshake(struct tls_engine *engine)
                         engine->has_name ? engine->name : "this host", why);
         return TLS_STEP_FAILED;
     }
+    if (engine->dane_set && !fits_dane(engine))
+        return TLS_STEP_FAILED;
     engine->is_done = true;
     rest(engine);
     return TLS_STEP_DONE;
@@ -228,6 +256,8 @@ void tls_engine_facts(const struct tls_engine *engine, struct tls_facts *facts)
     facts->is_secure = engine->is_done;
     facts->is_verified = is_verified(engine);
     facts->is_resumed = engine->is_done && !engine->has_certificate;
+    facts->dane = engine->dane;
+    facts->dane_name = engine->dane_name;
     (void)snprintf(facts->version, sizeof facts->version, "%s",
                    mbedtls_ssl_get_version(&engine->ssl));
     (void)snprintf(facts->cipher, sizeof facts->cipher, "%s",

@@ -21,6 +21,9 @@ enum tls_step {
 struct tls_engine *tls_engine_new_server(struct tls_server *server);
 struct tls_engine *tls_engine_new_client(struct tls_client *client, enum tls_level level,
                                          const char *name);
+/* Before the first step: the certificate must fit these records. Theirs is the verdict, whatever
+ * the authorities say. */
+void tls_engine_take_dane(struct tls_engine *engine, struct tlsa_set *set);
 void tls_engine_free(struct tls_engine *engine);
 
 /* Ciphertext from the peer. RESULT_TOO_LARGE: more than a connection may have unread. */

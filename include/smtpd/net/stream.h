@@ -82,6 +82,14 @@ enum result MUST_CHECK stream_secure_client(struct stream *stream,
                                             struct tls_client *client, enum tls_level level,
                                             const char *name, stream_secured_fn *on_end);
 
+/* The same by DANE: a certificate that does not fit the set is a failure (RESULT_UNTRUSTED), one
+ * that does is good whoever signed it. The server is asked for the first name of the set. On
+ * RESULT_OK the set is the stream's. */
+enum result MUST_CHECK stream_secure_client_dane(struct stream *stream,
+                                                 struct tls_client *client,
+                                                 struct tlsa_set *set,
+                                                 stream_secured_fn *on_end);
+
 const struct endpoint *stream_peer(const struct stream *stream);
 /* The balancer that said who the peer is; NULL: nobody did. */
 const struct endpoint *stream_proxy(const struct stream *stream);

@@ -13,6 +13,7 @@
 
 #include "smtpd/base/bytes.h"
 #include "smtpd/loop/offload.h"
+#include "smtpd/net/tlsa.h"
 
 struct tls_server; /* certificates and keys of the listeners */
 struct tls_client; /* trust anchors of outbound connections */
@@ -52,11 +53,20 @@ enum tls_level {
     TLS_VERIFIED       /* the chain must lead to a trust anchor and fit the name */
 };
 
+/* How a certificate fits the TLSA records that it was asked to fit. */
+enum tls_dane {
+    TLS_DANE_NONE, /* none were given */
+    TLS_DANE_EE,   /* it is one of them */
+    TLS_DANE_TA    /* it leads to one of them, and bears a name */
+};
+
 /* What was seen; the verdict for the name is always computed, whatever the level. */
 struct tls_facts {
     bool is_secure;
     bool is_verified; /* chain and name are good */
     bool is_resumed;
+    uint8_t dane_name; /* TLS_DANE_TA: which name of the set the certificate bears */
+    enum tls_dane dane;
     char version[16]; /* "TLSv1.3" */
     char cipher[64];
     char name[256];        /* SNI sent (client) or asked for (server) */

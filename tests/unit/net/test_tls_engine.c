@@ -6,6 +6,8 @@
 
 #include "smtpd/base/memory.h"
 
+#include <mbedtls/sha256.h>
+#include <mbedtls/x509_crt.h>
 #include <string.h>
 
 enum { ROUNDS_MOST = 50, PLAIN_MOST = 16384, TEXT_MOST = 8 << 20 };
@@ -298,6 +300,61 @@ TEST(tls_engine, the_level_decides_what_a_bad_certificate_means)
     }
 }
 
+/* ---- DANE ---- */
+
+static struct tlsa_set *set_of(const char *certificate_file)
+{
+    struct tlsa tlsa = {TLSA_DANE_EE, TLSA_CERTIFICATE, TLSA_SHA256, SLICE_NONE};
+    unsigned char digest[32];
+    mbedtls_x509_crt certificate;
+    struct tlsa_set *set;
+
+    mbedtls_x509_crt_init(&certificate);
+    assert_int_equal(mbedtls_x509_crt_parse_file(&certificate, certificate_file), 0);
+    assert_int_equal(mbedtls_sha256(certificate.raw.p, certificate.raw.len, digest, 0), 0);
+    mbedtls_x509_crt_free(&certificate);
+    tlsa.data = (struct slice){(char *)digest, sizeof digest};
+    set = tlsa_set_new(&tlsa, 1);
+    tlsa_set_add_name(set, "mx.test"); /* the certificate is for hop.test: nobody minds */
+    return set;
+}
+
+TEST(tls_engine, a_certificate_that_fits_its_record_needs_no_authority)
+{
+    struct engines engines;
+    struct tls_facts facts;
+
+    open_with(&engines, NULL, TLS_REQUIRED, "mx.test");
+    tls_engine_take_dane(engines.client, set_of(certificates.certificate));
+    shake_hands(&engines);
+    assert_int_equal(engines.client_step, TLS_STEP_DONE);
+    tls_engine_facts(engines.client, &facts);
+    assert_int_equal(facts.dane, TLS_DANE_EE);
+    assert_true(facts.is_secure);
+    assert_false(facts.is_verified);
+    tls_engine_facts(engines.server, &facts);
+    assert_int_equal(facts.dane, TLS_DANE_NONE);
+    close_both(&engines);
+}
+
+TEST(tls_engine, a_certificate_that_does_not_fit_its_record_fails_whoever_signed_it)
+{
+    struct engines engines;
+    struct tls_facts facts;
+
+    open_with(&engines, certificates.certificate, TLS_REQUIRED, "hop.test");
+    tls_engine_take_dane(engines.client, set_of(certificates.other_certificate));
+    shake_hands(&engines);
+    assert_int_equal(engines.client_step, TLS_STEP_FAILED);
+    assert_int_equal(tls_engine_fault(engines.client)->code, RESULT_UNTRUSTED);
+    assert_non_null(
+        strstr(tls_engine_fault(engines.client)->text, "TLSA records of hop.test"));
+    tls_engine_facts(engines.client, &facts);
+    assert_false(facts.is_secure);
+    assert_int_equal(facts.dane, TLS_DANE_NONE);
+    close_both(&engines);
+}
+
 TEST(tls_engine, without_authorities_nothing_is_verified)
 {
     struct engines engines;
@@ -502,6 +559,8 @@ int main(void)
         RUN(tls_engine, what_is_no_tls_fails_with_a_reason_and_an_alert),
         RUN(tls_engine, a_changed_handshake_fails_and_the_other_end_hears_of_it),
         RUN(tls_engine, the_level_decides_what_a_bad_certificate_means),
+        RUN(tls_engine, a_certificate_that_fits_its_record_needs_no_authority),
+        RUN(tls_engine, a_certificate_that_does_not_fit_its_record_fails_whoever_signed_it),
         RUN(tls_engine, without_authorities_nothing_is_verified),
         RUN(tls_engine, an_address_is_no_name),
         RUN(tls_engine, the_name_is_sent),

@@ -2,19 +2,19 @@
 # tools.sh DIR
 #
 # Programs that only tests and measurements need, and that must not be installed on a developer's
-# machine: Postfix would replace its mail system, Knot and Prometheus would start a daemon. Their packages are
-# downloaded, with those libraries of theirs that the machine lacks, and unpacked into DIR/root.
-# DIR/bin has a wrapper for each program: it finds the libraries. Nothing is installed, no root is
-# needed, and a second call finds everything there and reaches no network. A library that the
-# machine loses later shows in the next call.
+# machine: Postfix would replace its mail system, Knot, Unbound and Prometheus would start a daemon.
+# Their packages are downloaded, with those libraries of theirs that the machine lacks, and unpacked into
+# DIR/root. DIR/bin has a wrapper for each program: it finds the libraries. Nothing is installed, no root
+# is needed, and a second call finds everything there and reaches no network. A library that the machine
+# loses later shows in the next call.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")")
 # shellcheck source=apt.sh
 . "$here/apt.sh"
 dir=$(realpath -m "$1")
-packages=(postfix knot knot-dnsutils haproxy prometheus python3-prometheus-client systemd)
+packages=(postfix knot knot-dnsutils unbound haproxy prometheus python3-prometheus-client systemd)
 programs=(smtp-source smtp-sink postfix postconf postalias postmap postqueue postsuper
-    knotd knotc kdig haproxy prometheus promtool systemd-analyze systemd-socket-activate)
+    knotd knotc kdig unbound haproxy prometheus promtool systemd-analyze systemd-socket-activate)
 stamp=$dir/.unpacked
 
 is_complete() {

@@ -149,6 +149,8 @@ const struct option config_options[] = {
      "Name servers, at most 6; without any, those of the system (/etc/resolv.conf)."},
     {"dns.timeout", &type_duration, AT(dns_deadline_ms), "30s", "1s", "5m", LIVE, NULL,
      "Time limit of one look-up, with all of its tries."},
+    {"dns.trust_ad", &type_bool, AT(dns_trust_ad), "false", NULL, NULL, LIVE, NULL,
+     "Believes name servers that are not on loopback too when they call an answer authentic (DNSSEC, the AD bit). Only for servers that validate, on a network where nobody else can answer."},
 
     {"delivery.connections", &type_count, AT(delivery.connections), "20", "1", "10000", LIVE, NULL,
      "Connections to one destination at once."},
@@ -158,6 +160,8 @@ const struct option config_options[] = {
      "Recipients of one transaction."},
     {"delivery.tls", &type_choice, AT(delivery.tls), "opportunistic", NULL, NULL, LIVE, TLS_LEVELS,
      "\"opportunistic\": TLS where offered, with any certificate. \"required\": never in clear. \"verified\": the certificate must be valid for the host too."},
+    {"delivery.dane", &type_bool, AT(delivery.dane), "true", NULL, NULL, LIVE, NULL,
+     "Where the TLSA records of a host are authentic: TLS is a must there, and the certificate must fit them (DANE, RFC 7672). With tls \"opportunistic\" or \"required\" only; needs a name server that validates, on loopback or with dns.trust_ad."},
     {"delivery.ca_file", &type_path, AT(ca_file), "/etc/ssl/certs/ca-certificates.crt", NULL, NULL, LIVE, NULL,
      "Certification authorities that \"verified\" trusts (PEM)."},
     {"delivery.allow_private_networks", &type_bool, AT(allow_private_networks), "false", NULL, NULL, LIVE, NULL,
@@ -208,7 +212,8 @@ static const struct option listen_rows[] = {
     {"recipients_per_transaction", &type_count, IN(type, transfer.recipients_per_transaction),                           \
      "@delivery.recipients_per_transaction", "1", "100", LIVE, NULL, "Recipients of one transaction."},                  \
     {"tls", &type_choice, IN(type, transfer.tls), "@delivery.tls", NULL, NULL, LIVE, TLS_LEVELS,                         \
-     "As [delivery] tls."}
+     "As [delivery] tls."},                                                                                              \
+    {"dane", &type_bool, IN(type, transfer.dane), "@delivery.dane", NULL, NULL, LIVE, NULL, "As [delivery] dane."}
 
 static const struct option destination_rows[] = {
     {"match", &type_pattern, IN(config_destination, match), NULL, NULL, NULL, LIVE | OPTION_LIST | OPTION_REQUIRED, NULL,

@@ -179,6 +179,7 @@ void config_resolver(const struct config *config, struct resolver_settings *sett
     settings->servers = config->dns_servers.items;
     settings->server_count = config->dns_servers.count;
     settings->deadline_ms = config->dns_deadline_ms;
+    settings->trusts_ad = config->dns_trust_ad;
 }
 
 static struct destination_settings transfer_settings(const struct config_transfer *transfer)
@@ -188,6 +189,7 @@ static struct destination_settings transfer_settings(const struct config_transfe
         .messages_per_connection = transfer->messages_per_connection,
         .recipients_per_transaction = transfer->recipients_per_transaction,
         .tls = (enum tls_level)transfer->tls,
+        .dane = transfer->dane,
     };
 }
 

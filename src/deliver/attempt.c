@@ -91,6 +91,7 @@ void attempt_finish(struct attempt *attempt)
     if (attempt->connection) {
         (void)snprintf(peer, sizeof peer, "%s", connection_peer(attempt->connection));
         tls = *connection_tls(attempt->connection);
+        facts.tls_policy = connection_tls_policy(attempt->connection);
         facts.connect_ms =
             attempt->is_reused ? 0 : connection_connect_ms(attempt->connection);
         connection_await(attempt->connection, 0, "");
@@ -157,7 +158,12 @@ static void judge_lack(struct attempt *attempt)
 static void hosts_exhausted(struct attempt *attempt)
 {
     struct destination *destination = attempt->destination;
+    struct lane *lane = attempt->work->lane;
     struct fault fault = attempt->fault;
+    bool fails_policy = attempt->policy_fault != NULL;
+
+    if (fails_policy)
+        (void)fault_set(&fault, RESULT_UNTRUSTED, "%s", attempt->policy_fault);
 
     if (attempt->lack || attempt->drops > 0) {
         if (attempt->lack)
@@ -170,7 +176,9 @@ static void hosts_exhausted(struct attempt *attempt)
         attempt_finish(attempt);
     else
         give_up(attempt);
-    if (fault.text[0])
+    if (fails_policy)
+        lane_policy_fault(lane, fault.text);
+    else if (fault.text[0])
         destination_fault(destination, &fault);
     else
         destination_wait_for_hosts(destination); /* none was tried: no new fault */
@@ -189,6 +197,7 @@ static void on_ready(void *owner)
     struct attempt *attempt = owner;
 
     attempt->is_ready = true;
+    lane_policy_works(attempt->work->lane);
     transaction_begin(attempt);
 }
 
@@ -202,7 +211,8 @@ static void connect_next(struct attempt *attempt)
     attempt->is_ready = false;
     attempt->is_reused = attempt->has_transacted = false;
     if (attempt->hosts_tried == 0 && attempt->stale < STALE_MAX) {
-        attempt->connection = connection_take_idle(destination, &events, attempt);
+        attempt->connection =
+            connection_take_idle(destination, &attempt->policy, &events, attempt);
         if (attempt->connection) {
             attempt->is_reused = true;
             attempt->is_ready = true;
@@ -217,8 +227,8 @@ static void connect_next(struct attempt *attempt)
         return;
     }
     attempt->hosts_tried++;
-    attempt->connection =
-        connection_open(destination, current_host(attempt), &events, attempt);
+    attempt->connection = connection_open(destination, current_host(attempt),
+                                          &attempt->policy, &events, attempt);
 }
 
 static void on_lack(void *owner)
@@ -259,11 +269,14 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
     if (wants_clear && !attempt->goes_in_clear) {
         attempt->goes_in_clear = true;
         attempt_drop_connection(attempt, false);
-        attempt->connection =
-            connection_open(attempt->destination, current_host(attempt), &events, attempt);
+        attempt->connection = connection_open(attempt->destination, current_host(attempt),
+                                              &attempt->policy, &events, attempt);
         return;
     }
-    host_fault(attempt->destination, current_host(attempt)->name);
+    if (connection_fails_policy(attempt->connection))
+        attempt->policy_fault = arena_text(&attempt->arena, slice_of(attempt->fault.text));
+    else
+        host_fault(attempt->destination, current_host(attempt)->name);
     attempt_drop_connection(attempt, false);
     next_host(attempt);
 }
@@ -296,6 +309,21 @@ void attempt_broken(void *owner, const struct fault *fault)
 
 /* ---- start ---- */
 
+static void learn_policy(struct attempt *attempt)
+{
+    const struct destination_settings *settings =
+        destination_settings(attempt->destination);
+    const struct plan *plan = &attempt->destination->plan;
+    const char *domain = domain_queue_lane(attempt->work->lane->domain_queue);
+
+    if (plan->is_route && plan->host_count > 0)
+        domain = plan->hosts[0].name;
+    attempt->policy.wants_dane =
+        settings->dane && attempt->work->is_authentic &&
+        (settings->tls == TLS_OPPORTUNISTIC || settings->tls == TLS_REQUIRED);
+    attempt->policy.domain = arena_text(&attempt->arena, slice_of(domain));
+}
+
 static struct attempt *attempt_new(struct work *work)
 {
     struct attempt *attempt = NEW(struct attempt);
@@ -310,6 +338,7 @@ static struct attempt *attempt_new(struct work *work)
     arena_init(&attempt->arena, ARENA_MAX);
     attempt->outcomes = arena_alloc(&attempt->arena, work->lease->group.recipient_count *
                                                          sizeof *attempt->outcomes);
+    learn_policy(attempt);
     plan_order(&destination->plan, attempt->order);
     list_push_back(&attempt->deliver->attempts, &attempt->link);
     attempt->deliver->statistics.attempts_running++;

@@ -22,11 +22,14 @@ struct attempt {
     struct connection *connection;
     bool is_ready;
     bool is_reused;
-    bool has_transacted;     /* this connection, in this attempt: it has worked */
-    unsigned stale;          /* idle connections that were gone when used */
-    bool goes_in_clear;      /* the same host again, without TLS */
-    unsigned drops;          /* in the middle of a transaction */
-    struct fault fault;      /* of the last host */
+    bool has_transacted; /* this connection, in this attempt: it has worked */
+    unsigned stale;      /* idle connections that were gone when used */
+    bool goes_in_clear;  /* the same host again, without TLS */
+    unsigned drops;      /* in the middle of a transaction */
+    struct tls_policy policy;
+    const char
+        *policy_fault;  /* of a host that was not what it asks for; NULL: there was none */
+    struct fault fault; /* of the last host */
     const struct said *lack; /* what a host lacked for this message */
     uint32_t lacking;        /* bit by bit the hosts of the plan that did */
     bool missed_host;        /* one that could not be asked */

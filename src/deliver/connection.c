@@ -194,6 +194,7 @@ static void on_patience(void *owner)
 
 struct connection *connection_open(struct destination *destination,
                                    const struct plan_host *host,
+                                   const struct tls_policy *policy,
                                    const struct connection_events *events, void *owner)
 {
     struct connection *connection = NEW(struct connection);
@@ -223,7 +224,11 @@ struct connection *connection_open(struct destination *destination,
     rows = opening_rows(&row_count);
     machine_init(&connection->machine, deliver->rooms.loop, rows, row_count, connection);
     connection->machine.patience = opening_patience;
-    machine_begin(&connection->machine, STATE_DIAL);
+    /* "off" and "verified" are the operator's own word, which no record changes. */
+    if (policy->wants_dane &&
+        (connection->level == TLS_OPPORTUNISTIC || connection->level == TLS_REQUIRED))
+        opening_ask_dane(connection, policy->domain);
+    machine_begin(&connection->machine, connection->dane ? STATE_DANE : STATE_DIAL);
     return connection;
 }
 
@@ -233,6 +238,7 @@ void connection_close(struct connection *connection, bool is_polite)
 
     if (connection->is_resting)
         list_remove(&connection->destination->idle, &connection->link);
+    dane_free(connection->dane);
     if (connection->dial)
         dial_cancel(connection->dial);
     if (connection->stream) {
@@ -300,6 +306,11 @@ const struct tls_facts *connection_tls(const struct connection *connection)
     return stream_tls(connection->stream);
 }
 
+enum deliver_tls_policy connection_tls_policy(const struct connection *connection)
+{
+    return connection->dane ? dane_policy(connection->dane) : DELIVER_TLS_AS_SET;
+}
+
 int64_t connection_connect_ms(const struct connection *connection)
 {
     return connection->connect_ms;
@@ -313,6 +324,11 @@ struct plan_settings *connection_settings(const struct connection *connection)
 bool connection_wants_clear(const struct connection *connection)
 {
     return connection->without_tls && connection->level == TLS_OPPORTUNISTIC;
+}
+
+bool connection_fails_policy(const struct connection *connection)
+{
+    return connection->fails_policy;
 }
 
 unsigned connection_messages(const struct connection *connection)
@@ -373,22 +389,51 @@ void connection_rest(struct connection *connection)
     list_push_front(&connection->destination->idle, &connection->link);
 }
 
+/* One that DANE was never asked about may be in clear, or to anybody. */
+static bool satisfies(const struct connection *connection, const struct tls_policy *policy)
+{
+    return !policy->wants_dane ||
+           (connection->dane &&
+            dane_fits(connection->dane, connection_tls(connection), policy->domain));
+}
+
+static struct connection *find_idle(struct destination *destination,
+                                    const struct tls_policy *policy)
+{
+    struct link *next;
+
+    for (struct link *link = list_first(&destination->idle); link; link = next) {
+        struct connection *connection = CONTAINER_OF(link, struct connection, link);
+
+        next = list_next(&destination->idle, link);
+        /* One that was made under other settings may lead to another host, or be without TLS. */
+        if (connection->settings != destination->deliver->settings)
+            connection_close(connection, true);
+        else if (satisfies(connection, policy))
+            return connection;
+    }
+    return NULL;
+}
+
+/* A new one is made beside those that rest: they may not be too many together. */
+static void make_room(struct destination *destination)
+{
+    while (destination->idle.count > 0 &&
+           destination->connections >= destination_settings(destination)->connections)
+        connection_close(CONTAINER_OF(destination->idle.head.prev, struct connection, link),
+                         true);
+}
+
 struct connection *connection_take_idle(struct destination *destination,
+                                        const struct tls_policy *policy,
                                         const struct connection_events *events, void *owner)
 {
-    struct connection *connection = NULL;
-    struct link *link;
+    struct connection *connection = find_idle(destination, policy);
 
-    /* One that was made under other settings may lead to another host, or be without TLS. */
-    while (!connection && (link = list_first(&destination->idle))) {
-        connection = CONTAINER_OF(link, struct connection, link);
-        if (connection->settings == destination->deliver->settings)
-            break;
-        connection_close(connection, true);
-        connection = NULL;
-    }
-    if (!connection)
+    if (!connection) {
+        make_room(destination);
         return NULL;
+    }
     list_remove(&destination->idle, &connection->link);
     connection->is_resting = false;
     connection->events = events;

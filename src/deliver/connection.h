@@ -23,6 +23,7 @@ struct connection_events {
 
 struct connection *connection_open(struct destination *destination,
                                    const struct plan_host *host,
+                                   const struct tls_policy *policy,
                                    const struct connection_events *events, void *owner);
 /* Polite: QUIT first. */
 void connection_close(struct connection *connection, bool is_polite);
@@ -39,19 +40,25 @@ const char *connection_host(const struct connection *connection);
 const char *
 connection_peer(const struct connection *connection); /* "host [address]:port" */
 const struct tls_facts *connection_tls(const struct connection *connection);
+enum deliver_tls_policy connection_tls_policy(const struct connection *connection);
 int64_t connection_connect_ms(const struct connection *connection);
 struct plan_settings *connection_settings(const struct connection *connection);
 /* TLS broke: a new connection to the same host goes on in clear. */
 bool connection_wants_clear(const struct connection *connection);
+/* Broken before it was ready, and not by a fault of the host: it is not what the policy asks for.
+ * Mail of other domains may still go there. */
+bool connection_fails_policy(const struct connection *connection);
 /* A transaction was left half-way: RSET before the next one. */
 void connection_set_needs_reset(struct connection *connection, bool needs_reset);
 bool connection_needs_reset(const struct connection *connection);
 unsigned connection_messages(const struct connection *connection);
 void connection_count_message(struct connection *connection);
 
-/* Between messages it waits in its destination; whoever comes first takes it. */
+/* Between messages it waits in its destination; who comes first, and whose policy it satisfies,
+ * takes it. */
 void connection_rest(struct connection *connection);
 struct connection *connection_take_idle(struct destination *destination,
+                                        const struct tls_policy *policy,
                                         const struct connection_events *events,
                                         void *owner);
 void connection_forget_idle(struct destination *destination, struct link *link);

@@ -4,9 +4,11 @@
 #define SMTPD_DELIVER_CONNECTION_INNER_H
 
 #include "connection.h"
+#include "dane.h"
 #include "smtpd/smtp/framing.h"
 
 enum state {
+    STATE_DANE,
     STATE_DIAL,
     STATE_GREETING,
     STATE_EHLO,
@@ -32,6 +34,9 @@ struct connection {
     void *owner;
     struct plan_host host;
     enum tls_level level;
+    struct dane *dane; /* NULL: the policy did not ask */
+    bool is_raised;    /* the level, from opportunistic, by DANE */
+    bool fails_policy;
     bool without_tls; /* TLS broke here once: in clear, at once (opportunistic only) */
     char peer[360];
     struct machine machine;
@@ -67,6 +72,8 @@ void connection_on_dialed(void *owner, struct stream *stream, const struct fault
 
 /* opening.c */
 const struct machine_row *opening_rows(int *count);
+/* Before the machine begins, with STATE_DANE. */
+void opening_ask_dane(struct connection *connection, const char *domain);
 int64_t opening_patience(void *self, int state, int64_t row_ms);
 
 #endif

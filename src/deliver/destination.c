@@ -237,8 +237,11 @@ static void on_loaded(void *owner, struct lease *lease, enum result result)
         deliver_check_empty(deliver);
         return;
     }
-    if (deliver->is_draining || (is_backing_off(destination) && !work->is_expiry)) {
+    if (deliver->is_draining ||
+        ((is_backing_off(destination) || lane_policy_rests(work->lane)) &&
+         !work->is_expiry)) {
         work_release(work);
+        destination_run_later(destination); /* for its other lanes */
         deliver_check_empty(deliver);
         return;
     }
@@ -259,6 +262,7 @@ static void load(struct destination *destination, struct lane *lane,
     work->destination = destination;
     work->lane = lane;
     work->entry = *entry;
+    work->is_authentic = lane->plan.is_authentic;
     destination->loading++;
     list_push_back(&destination->deliver->loading, &work->link);
     work->load = queue_lease_load(lane->domain_queue, entry, on_loaded, work);

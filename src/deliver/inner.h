@@ -59,6 +59,7 @@ struct plan {
     uint16_t port;
     int rule; /* of the settings; -1 */
     bool is_route;
+    bool is_authentic; /* the answer that the hosts came from (RFC 4033): DANE may apply */
     char route_name[128];
     char status[16]; /* FAIL, DEFER */
     char text[300];
@@ -79,6 +80,13 @@ void route_search_cancel(struct route_search *search);
  * names). */
 bool router_judge_mx(const struct dns_answer *answer, const char *domain,
                      struct plan *plan);
+
+/* What a message asks of TLS beside the settings: it stays with its domain, whoever shares the
+ * destination. */
+struct tls_policy {
+    bool wants_dane;    /* the way to the hosts is authentic: their TLSA records count */
+    const char *domain; /* of the mail; of a route its host */
+};
 
 /* ---- what came of a recipient ---- */
 
@@ -124,6 +132,8 @@ struct lane {
     bool is_held;   /* by us: on_due came, rest was not said yet */
     bool was_tried; /* a round of it failed since the start */
     unsigned dns_failures;
+    unsigned policy_failures;
+    int64_t policy_until_ms; /* wall: no host fits the policy of its domain */
     enum why_kind why;
     char *fault;      /* NULL: none. There may be a million lanes */
     int64_t until_ms; /* wall */
@@ -171,7 +181,8 @@ struct work { /* a lease on its way */
     struct lease *lease;
     struct lease_load *load;
     struct queue_entry entry;
-    bool is_expiry; /* taken because it is too old: settle without an attempt */
+    bool is_expiry;    /* taken because it is too old: settle without an attempt */
+    bool is_authentic; /* the lane's plan, when it was taken */
 };
 
 struct deliver {
@@ -188,6 +199,7 @@ struct deliver {
     struct list regroups;
     struct list dismissals;
     struct list stalled; /* destinations */
+    struct list danes;   /* that wait for an answer: see dane.c */
     struct timer room;   /* for them */
     struct timer sweep;
     struct timer expiry; /* the next step of its round */
@@ -244,6 +256,11 @@ void lane_on_due(void *owner, struct domain_queue *domain_queue);
 void lane_on_gone(void *owner, struct domain_queue *domain_queue);
 void lane_set_why(struct lane *lane, enum why_kind why);
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault);
+/* No host of its destination is what its domain asks for (DANE): the lane backs off, those that it
+ * shares the hosts with do not. */
+void lane_policy_fault(struct lane *lane, const char *text);
+void lane_policy_works(struct lane *lane);
+bool lane_policy_rests(const struct lane *lane);
 bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 /* What waits behind a fault expires too (G6): some of it; called again and again. */
@@ -259,6 +276,7 @@ void lane_wake(struct lane *lane);
 struct settle_facts {
     const char *peer; /* "host [address]:port", or NULL */
     const struct tls_facts *tls;
+    enum deliver_tls_policy tls_policy;
     int64_t connect_ms;
     int64_t transfer_ms;
     int64_t started_ms; /* wall: of the attempt */

@@ -4,11 +4,13 @@
 
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
+#include "smtpd/base/secure.h"
+#include "smtpd/queue/schedule.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { NO_ROOM_MS = 1000 };
+enum { NO_ROOM_MS = 1000, POLICY_FIRST_MS = 30000, POLICY_MOST_MS = 900000 };
 static const int64_t dns_backoff_ms[] = {60000, 300000, 900000};
 
 static struct lane *lane_of(struct deliver *deliver, struct domain_queue *domain_queue)
@@ -114,6 +116,75 @@ void lane_on_gone(void *owner, struct domain_queue *domain_queue)
     lane_forget(lane);
 }
 
+/* ---- the hosts work, but not as the domain asks ---- */
+
+static void log_policy(const struct lane *lane)
+{
+    struct log_line line;
+
+    log_start(&line, LOG_WARNING, "deliver.policy_backoff");
+    log_text(&line, "domain", domain_queue_lane(lane->domain_queue));
+    log_text(&line, "destination", lane->destination ? lane->destination->key : NULL);
+    log_text(&line, "message", lane_fault(lane));
+    log_number(&line, "failures", lane->policy_failures);
+    log_seconds(&line, "wait", lane->policy_until_ms - deliver_now(lane->deliver));
+    log_end(&line);
+}
+
+bool lane_policy_rests(const struct lane *lane)
+{
+    return lane->policy_until_ms > deliver_now(lane->deliver);
+}
+
+static void rest_for_policy(struct lane *lane)
+{
+    lane_rest(lane, lane->policy_until_ms, WHY_DESTINATION, lane_fault(lane));
+}
+
+static void release_ready(struct lane *lane)
+{
+    struct list *ready = &lane->destination->ready;
+    struct link *next;
+
+    for (struct link *link = list_first(ready); link; link = next) {
+        struct work *work = CONTAINER_OF(link, struct work, link);
+
+        next = list_next(ready, link);
+        if (work->lane != lane || work->is_expiry)
+            continue;
+        list_remove(ready, link);
+        work_release(work);
+    }
+}
+
+void lane_policy_fault(struct lane *lane, const char *text)
+{
+    bool is_new = !lane_policy_rests(lane);
+    uint32_t random;
+
+    if (is_new) { /* a second attempt of the same round is no second fault */
+        secure_random(&random, sizeof random);
+        lane->policy_failures++;
+        lane->policy_until_ms = deliver_now(lane->deliver) +
+                                schedule_backoff(lane->policy_failures, POLICY_FIRST_MS,
+                                                 POLICY_MOST_MS, random);
+    }
+    lane->was_tried = true;
+    if (lane->destination) {
+        list_remove(&lane->destination->lanes, &lane->link);
+        release_ready(lane);
+    }
+    lane_rest(lane, lane->policy_until_ms, WHY_DESTINATION, text);
+    if (is_new)
+        log_policy(lane);
+}
+
+void lane_policy_works(struct lane *lane)
+{
+    lane->policy_failures = 0;
+    lane->policy_until_ms = 0;
+}
+
 /* A lane with a plan joins its destination. */
 static void join(struct lane *lane)
 {
@@ -127,6 +198,10 @@ static void join(struct lane *lane)
         return;
     }
     lane_attach(lane, destination);
+    if (lane_policy_rests(lane)) {
+        rest_for_policy(lane);
+        return;
+    }
     if (destination->until_ms > deliver_now(deliver)) {
         lane->was_tried = true; /* others were, and it would have gone the same way */
         lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
@@ -211,6 +286,7 @@ static void on_route_address(void *owner, const struct dns_answer *answer)
         plan->hosts[0].addresses[plan->hosts[0].address_count++] = answer->addresses[i];
     plan->expires_ms =
         deliver_now(lane->deliver) + (answer->ttl_ms > 30000 ? answer->ttl_ms : 30000);
+    plan->is_authentic = answer->is_authentic;
     if (plan->hosts[0].address_count > 0) {
         lane->has_plan = true;
         lane->dns_failures = 0;
@@ -292,7 +368,9 @@ void lane_on_due(void *owner, struct domain_queue *domain_queue)
     }
     if (lane->search || lane->lookup)
         return;
-    if (lane_has_way(lane))
+    if (lane_policy_rests(lane))
+        rest_for_policy(lane);
+    else if (lane_has_way(lane))
         join(lane);
     else
         find_way(lane);
@@ -347,4 +425,5 @@ void lane_wake(struct lane *lane)
     if (!lane->search && !lane->lookup)
         lane->has_plan = false; /* ask the DNS again too */
     lane->until_ms = 0;
+    lane->policy_until_ms = 0;
 }

@@ -1,6 +1,6 @@
 /* From the address to a session that takes mail:
  *
- *   dial -> [secure, where TLS is implicit] -> greeting -> ehlo, or helo
+ *   [dane] -> dial -> [secure, where TLS is implicit] -> greeting -> ehlo, or helo
  *   ehlo -> [starttls -> secure -> ehlo] -> [auth: plain in one step, login in three] -> ready
  *   any of them -> broken
  *
@@ -54,7 +54,52 @@ static bool take_reply(struct connection *connection)
     return has_reply;
 }
 
+/* TLS is not what the policy asks for. */
+static int policy_failed(struct connection *connection, enum result code, const char *text)
+{
+    connection->fails_policy =
+        connection->is_raised || (connection->dane && code == RESULT_UNTRUSTED);
+    connection_broken(connection, code, text);
+    return STATE_BROKEN;
+}
+
 /* ---- states ---- */
+
+static void on_dane(void *owner)
+{
+    struct connection *connection = owner;
+
+    machine_advance(&connection->machine);
+}
+
+void opening_ask_dane(struct connection *connection, const char *domain)
+{
+    struct dane_request request = {.domain = domain,
+                                   .host = connection->host.name,
+                                   .port = connection->destination->plan.port,
+                                   .is_route = connection->destination->plan.is_route};
+
+    connection->dane = dane_start(connection->deliver, &request, on_dane, connection);
+}
+
+/* RFC 7672 2.2: with records TLS is a must, and what is remembered of the host does not count. */
+static int dane_done(void *self)
+{
+    struct connection *connection = self;
+
+    if (dane_wish(connection->dane) == DANE_IS_UNKNOWN) {
+        connection->deliver->statistics.connections++; /* begun, and over */
+        connection->fails_policy = true;
+        connection_broken(connection, RESULT_DNS_FAILURE, dane_text(connection->dane));
+        return STATE_BROKEN;
+    }
+    if (dane_wish(connection->dane) != DANE_IS_SILENT) {
+        connection->is_raised = connection->level == TLS_OPPORTUNISTIC;
+        connection->level = TLS_REQUIRED;
+        connection->without_tls = false;
+    }
+    return STATE_DIAL;
+}
 
 static void dial_enter(void *self)
 {
@@ -127,17 +172,20 @@ static int ehlo_done(void *self)
     if (reply_is_permanent(&connection->reply) && clear_is_allowed(connection))
         return STATE_HELO; /* RFC 5321 4.1.1.1: an old server */
     if (!reply_is_positive(&connection->reply)) {
+        /* Mail of others may go in by HELO. */
+        connection->fails_policy =
+            connection->is_raised && reply_is_permanent(&connection->reply);
         stage_fault(connection, "EHLO");
         return STATE_BROKEN;
     }
     if (connection->level != TLS_NONE && !connection->is_secured &&
         connection->capabilities.starttls && !connection->without_tls)
         return STATE_STARTTLS;
-    if (!clear_is_allowed(connection) && !connection->is_secured) {
-        connection_broken(connection, RESULT_TLS,
-                          "it offers no STARTTLS, which is required");
-        return STATE_BROKEN;
-    }
+    if (!clear_is_allowed(connection) && !connection->is_secured)
+        return policy_failed(connection, RESULT_TLS,
+                             connection->is_raised
+                                 ? "it offers no STARTTLS, and has TLSA records (DANE)"
+                                 : "it offers no STARTTLS, which is required");
     return after_ehlo(connection);
 }
 
@@ -168,6 +216,7 @@ static void starttls_enter(void *self)
 static int tls_failed(struct connection *connection, const char *text)
 {
     struct host_memory *host;
+    char words[sizeof connection->fault.text + 64];
 
     /* Too many handshakes here say nothing about the host: others could make us send in clear. */
     if (connection->fault.code == RESULT_BUSY) {
@@ -180,8 +229,11 @@ static int tls_failed(struct connection *connection, const char *text)
             host->clear_until_ms = deliver_now(connection->deliver) + CLEAR_MEMORY_MS;
         connection->without_tls = true;
     }
-    connection_broken(connection, RESULT_TLS, text);
-    return STATE_BROKEN;
+    if (connection->fault.code == RESULT_UNTRUSTED)
+        return policy_failed(connection, RESULT_UNTRUSTED, text);
+    (void)snprintf(words, sizeof words, "%s%s",
+                   connection->is_raised ? "TLS is a must here (DANE): " : "", text);
+    return policy_failed(connection, RESULT_TLS, words);
 }
 
 static int starttls_done(void *self)
@@ -194,6 +246,7 @@ static int starttls_done(void *self)
         connection->without_tls = true;
         return after_ehlo(connection); /* it said no: the session goes on in clear */
     }
+    connection->fails_policy = connection->is_raised;
     stage_fault(connection, "STARTTLS");
     return STATE_BROKEN;
 }
@@ -209,17 +262,37 @@ static void on_secured(void *owner, const struct fault *fault)
     machine_advance(&connection->machine);
 }
 
+/* DANE asks for the name that the records stand under, which may be what the host is an alias of. */
+static enum result secure(struct connection *connection)
+{
+    enum tls_level level =
+        connection->level == TLS_NONE ? TLS_OPPORTUNISTIC : connection->level;
+    struct dane *dane = connection->dane;
+    struct tlsa_set *set;
+    enum result result;
+
+    if (!dane || dane_wish(dane) != DANE_WANTS_MATCH)
+        return stream_secure_client(connection->stream, connection->settings->tls, level,
+                                    dane && dane_wish(dane) == DANE_WANTS_TLS
+                                        ? dane_base(dane)
+                                        : connection->host.name,
+                                    on_secured);
+    set = dane_take_set(dane);
+    result = stream_secure_client_dane(connection->stream, connection->settings->tls, set,
+                                       on_secured);
+    if (result != RESULT_OK)
+        tlsa_set_free(set);
+    return result;
+}
+
 static void secure_enter(void *self)
 {
     struct connection *connection = self;
-    enum tls_level level =
-        connection->level == TLS_NONE ? TLS_OPPORTUNISTIC : connection->level;
 
     bytes_clear(&connection->input); /* bytes in clear behind the 220 are nobody's */
     framing_read_lines(&connection->framing);
     reply_reader_init(&connection->reader);
-    if (stream_secure_client(connection->stream, connection->settings->tls, level,
-                             connection->host.name, on_secured) == RESULT_OK)
+    if (secure(connection) == RESULT_OK)
         return;
     (void)fault_set(&connection->fault, RESULT_BUSY, "too many TLS handshakes are running");
     machine_advance(&connection->machine);
@@ -362,6 +435,7 @@ static void broken_enter(void *self)
 #define END (TO(STATE_BROKEN))
 /* clang-format off */
 static const struct machine_row rows[STATE_COUNT] = {
+    [STATE_DANE]          = {"dane",          NULL,                dane_done,          TO(STATE_DIAL) | END, 0},
     [STATE_DIAL]          = {"dial",          dial_enter,          dial_done,          TO(STATE_GREETING) | TO(STATE_SECURE) | END, 0},
     [STATE_GREETING]      = {"greeting",      NULL,                greeting_done,      TO(STATE_EHLO) | END, 300000},
     [STATE_EHLO]          = {"ehlo",          ehlo_enter,          ehlo_done,          TO(STATE_HELO) | TO(STATE_STARTTLS) | TO(STATE_AUTH) | TO(STATE_READY) | END, 300000},

@@ -95,6 +95,7 @@ static void add_host(struct plan *plan, const char *name, uint16_t preference)
 bool router_judge_mx(const struct dns_answer *answer, const char *domain, struct plan *plan)
 {
     plan->expires_ms = answer->ttl_ms;
+    plan->is_authentic = answer->is_authentic;
     if (answer->result == RESULT_DNS_NXDOMAIN) {
         plan_verdict(plan, PLAN_FAIL, "5.1.2", "the domain does not exist (NXDOMAIN)");
         return true;

@@ -2,6 +2,7 @@
 #include "inner.h"
 
 #include "busiest.h"
+#include "dane.h"
 #include "resting.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -166,6 +167,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->regroups);
     list_init(&deliver->dismissals);
     list_init(&deliver->stalled);
+    list_init(&deliver->danes);
     timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
     timer_init(&deliver->expiry, rooms->loop, on_expiry_step, deliver);
@@ -221,6 +223,7 @@ void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
 
     /* Searches of the old resolver are asked again of the new one. */
     deliver->rooms.resolver = resolver;
+    dane_ask_again(deliver);
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         struct lane *lane = domain_queue_attachment(domain_queue);
 

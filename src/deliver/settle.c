@@ -43,6 +43,7 @@ struct settle {
     char peer[360];
     struct tls_facts tls;
     bool has_tls;
+    enum deliver_tls_policy tls_policy;
     int64_t connect_ms;
     int64_t transfer_ms;
     int64_t started_ms;
@@ -88,6 +89,10 @@ static void log_reply(struct log_line *line, const struct said *said)
     log_object_end(line);
 }
 
+/* Of the settings nothing is said: they are known. */
+static const char *const tls_policies[DELIVER_TLS_POLICY_COUNT] = {
+    [DELIVER_TLS_DANE] = "dane", [DELIVER_TLS_DANE_UNUSABLE] = "dane-unusable"};
+
 static void log_common(struct log_line *line, const struct settle *settle)
 {
     const struct envelope *envelope = &settle->lease->envelope;
@@ -115,6 +120,7 @@ static void log_common(struct log_line *line, const struct settle *settle)
     log_text(line, "version", settle->tls.version);
     log_text(line, "cipher", settle->tls.cipher);
     log_bool(line, "verified", settle->tls.is_verified);
+    log_text(line, "policy", tls_policies[settle->tls_policy]);
     log_object_end(line);
 }
 
@@ -211,6 +217,7 @@ static void count_recipient(struct settle *settle, const struct outcome *outcome
             statistics->delivered_local++;
         else
             statistics->delivered_by_tls[tls_version(settle)]++;
+        statistics->delivered_by_policy[settle->tls_policy] += settle->has_tls;
         return;
     }
     statistics->recipients_failed += !outcome->is_expired;
@@ -414,6 +421,7 @@ void settle_start(struct work *work, const struct outcome *outcomes,
     if (facts->tls) {
         settle->tls = *facts->tls;
         settle->has_tls = true;
+        settle->tls_policy = facts->tls_policy;
     }
     settle->connect_ms = facts->connect_ms;
     settle->transfer_ms = facts->transfer_ms;

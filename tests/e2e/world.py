@@ -410,6 +410,7 @@ class Hop:
         self.messages = []      # dicts: sender, recipients, data, mail, rcpts, session
         self.connections = 0
         self.commands = []      # (session number, line)
+        self.names = []         # that clients asked for in a TLS handshake (SNI)
         self.lock = threading.Lock()
         self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -475,6 +476,7 @@ class HopSession:
     def _secure(self):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.hop.tls)
+        context.sni_callback = lambda _, name, __: self.hop.names.append(name)
         self.connection = context.wrap_socket(self.connection, server_side=True)
         self.is_secure = True
 

@@ -39,6 +39,7 @@ struct config_transfer { /* [delivery], and what [[destination]] and [[route]] m
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
     int tls; /* enum tls_level */
+    bool dane;
 };
 
 struct config_listen {
@@ -183,6 +184,7 @@ struct config {
     bool hide_client;
     bool allow_network_filesystem;
     bool allow_private_networks;
+    bool dns_trust_ad;
 
     /* Repeated tables */
     struct value_list listen;      /* struct config_listen */

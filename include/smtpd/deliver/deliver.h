@@ -22,6 +22,7 @@ struct destination_settings {
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
     enum tls_level tls;
+    bool dane; /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
 };
 
 struct destination_rule {     /* [[destination]]: the first that matches the domain or an MX
@@ -126,6 +127,14 @@ enum deliver_class {
 };
 const char *deliver_class_name(enum deliver_class class);
 
+/* Who said what TLS a delivery needs: "policy" of the log lines. */
+enum deliver_tls_policy {
+    DELIVER_TLS_AS_SET,        /* the settings */
+    DELIVER_TLS_DANE,          /* the certificate fits the TLSA records */
+    DELIVER_TLS_DANE_UNUSABLE, /* none of the records can be used: only TLS was needed */
+    DELIVER_TLS_POLICY_COUNT
+};
+
 struct deliver_result { /* recipients */
     uint64_t delivered;
     uint64_t deferred;
@@ -148,6 +157,7 @@ struct deliver_statistics {
     uint64_t deferred_by_class[CLASS_COUNT]; /* recipients */
     uint64_t failed_by_class[CLASS_COUNT];
     uint64_t delivered_by_tls[3]; /* recipients: in clear, TLS 1.2, TLS 1.3 */
+    uint64_t delivered_by_policy[DELIVER_TLS_POLICY_COUNT]; /* recipients, over TLS */
     uint64_t delivered_local;
     struct histogram delay_queue;    /* us, from arrival to the attempt */
     struct histogram delay_connect;  /* of attempts that made a connection */

@@ -15,13 +15,13 @@ static const char all[] =
          "[relay]\ntrusted_networks = [\"10.0.0.0/8\"]\n"
          "[queue]\nretry = [\"1m\", \"9m\"]\nexpire = \"2d\"\nmin_free_space = \"5MiB\"\n"
          "[tls]\nmin_version = \"1.3\"\ncertificate = \"c\"\nkey = \"k\"\n"
-         "[dns]\nservers = [\"127.0.0.1:53\"]\ntimeout = \"9s\"\n"
+         "[dns]\nservers = [\"127.0.0.1:53\"]\ntimeout = \"9s\"\ntrust_ad = true\n"
          "[delivery]\nconnections = 4\nmessages_per_connection = 6\ntls = \"required\"\n"
-         "connect_timeout = \"3s\"\n"
+         "connect_timeout = \"3s\"\ndane = false\n"
          "[log]\noutput = \"stderr\"\nlevel = \"debug\"\nformat = \"text\"\n"
          "[[local]]\ndomain = \"l.test\"\nmaildir = \"/m/{user}\"\nusers = [\"bob\"]\n"
          "[[route]]\nname = \"r\"\nmatch = \"x.test\"\nhost = \"h.test\"\nport = 26\n"
-         "[[destination]]\nmatch = \"d.test\"\nconnections = 2\n";
+         "[[destination]]\nmatch = \"d.test\"\nconnections = 2\ndane = true\n";
 
 TEST(settings, what_clients_see)
 {
@@ -96,6 +96,7 @@ TEST(settings, what_is_kept_and_looked_up)
     config_resolver(config, &resolver);
     assert_int_equal(resolver.server_count, 1);
     assert_int_equal(resolver.servers[0].port, 53);
+    assert_true(resolver.trusts_ad);
     config_log(config, &log);
     assert_string_equal(log.output, "stderr");
     assert_int_equal(log.level, LOG_DEBUG);
@@ -111,6 +112,9 @@ TEST(settings, where_mail_goes)
     config_deliver(config, &deliver);
     assert_int_equal(deliver.defaults.connections, 4);
     assert_int_equal(deliver.defaults.messages_per_connection, 6);
+    assert_false(deliver.defaults.dane);
+    assert_false(deliver.routes[0].settings.dane);
+    assert_true(deliver.rules[0].settings.dane);
     assert_int_equal(deliver.route_count, 1);
     assert_string_equal(deliver.routes[0].name, "r");
     assert_string_equal(deliver.routes[0].host, "h.test");

@@ -80,8 +80,11 @@ struct world {
     unsigned empties; /* on_empty was called so often */
 };
 
+/* What the TLSA records of mx2.test are, all of them authentic; empty: there are none. */
+static char world_tlsa[8192];
+
 /* MX of: a.test and b.test mx1; c.test mx3; two.test mx1, then mx2; down.test a host where nobody listens;
- * halfdown.test that one, then mx2. */
+ * halfdown.test that one, then mx2; sure.test and unsure.test mx2, the first of them authentic. */
 /* clang-format off */
 static const struct fake_dns_row world_rows[] = {
     {"a.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test", 0, false},
@@ -91,7 +94,11 @@ static const struct fake_dns_row world_rows[] = {
     {"down.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx9.test", 0, false},
     {"halfdown.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx9.test;MX 20 mx2.test", 0, false},
     {"mx1.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.1", 0, false},
-    {"mx2.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.2", 0, false},
+    {"mx2.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.2", 0, true},
+    {"mx2.test", 28, FAKE_DNS_ANSWERS, 0, 300, NULL, 0, true},
+    {"sure.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx2.test", 0, true},
+    {"unsure.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx2.test", 0, false},
+    {"*.mx2.test", 52, FAKE_DNS_ANSWERS, 0, 300, world_tlsa, 0, true},
     {"mx3.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.3", 0, false},
     {"mx9.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.9", 0, false},
     {.name = "nx.test", .rcode = 3},
@@ -346,6 +353,7 @@ static inline int set_up(void **state)
     struct fault fault;
 
     secure_init();
+    world_tlsa[0] = '\0';
     (void)strcpy(w->folder, "/tmp/smtpd-deliver-XXXXXX");
     assert_non_null(mkdtemp(w->folder));
     (void)snprintf(w->log, sizeof w->log, "%s/log", w->folder);
@@ -440,6 +448,31 @@ static inline void world_make_tls(struct world *w, const char *name)
     for (size_t i = 0; i < PEERS; i++)
         w->peers[i].borrowed_tls = w->server_tls;
     world_apply(w);
+}
+
+/* A TLSA record of the certificate that world_make_tls() made. */
+static inline void world_publish_tls(const struct world *w)
+{
+    struct bytes der;
+    char text[4096];
+    char base64[4096];
+    size_t length = 0;
+    size_t at = (size_t)snprintf(world_tlsa, sizeof world_tlsa, "TLSA 3 0 0 ");
+    FILE *file = fopen(w->certificates.certificate, "r");
+
+    assert_non_null(file);
+    while (fgets(text, sizeof text, file))
+        if (text[0] != '-')
+            for (const char *each = text; *each != '\n'; each++)
+                base64[length++] = *each;
+    (void)fclose(file);
+    bytes_init(&der, sizeof base64);
+    assert_int_equal(bytes_add_base64_decoded(&der, (struct slice){base64, length}),
+                     RESULT_OK);
+    for (size_t i = 0; i < der.length; i++)
+        at += (size_t)snprintf(world_tlsa + at, sizeof world_tlsa - at, "%02x",
+                               (unsigned)(unsigned char)der.data[i]);
+    bytes_fini(&der);
 }
 
 /* ---- messages ---- */

@@ -60,6 +60,8 @@ static void on_broken(void *owner, const struct fault *fault)
 
 static const struct connection_events events = {on_ready, on_reply, on_drained, on_broken};
 
+static const struct tls_policy no_policy = {.domain = "a.test"};
+
 static void open_ready(struct client *client, struct world *w, const char *script)
 {
     struct plan_host host = {.name = "mx1.test", .address_count = 1};
@@ -73,7 +75,8 @@ static void open_ready(struct client *client, struct world *w, const char *scrip
     *client = (struct client){.w = w};
     client->destination = destination_get(w->deliver, &plan, "a.test");
     smtp_peer_play(&w->peers[0], script);
-    client->connection = connection_open(client->destination, &host, &events, client);
+    client->connection =
+        connection_open(client->destination, &host, &no_policy, &events, client);
     WORLD_UNTIL(w, client->ready + client->broken == 1);
     assert_int_equal(client->ready, 1);
 }
@@ -252,14 +255,33 @@ TEST(connection, who_comes_first_takes_the_one_that_rested_last)
     open_ready(&second, w, GREET);
     connection_rest(second.connection);
     assert_int_equal(second.destination->idle.count, 2);
-    assert_ptr_equal(connection_take_idle(first.destination, &events, &taker),
+    assert_ptr_equal(connection_take_idle(first.destination, &no_policy, &events, &taker),
                      second.connection);
-    assert_ptr_equal(connection_take_idle(first.destination, &events, &taker),
+    assert_ptr_equal(connection_take_idle(first.destination, &no_policy, &events, &taker),
                      first.connection);
-    assert_null(connection_take_idle(first.destination, &events, &taker));
+    assert_null(connection_take_idle(first.destination, &no_policy, &events, &taker));
     assert_int_equal(world_counts(w).messages_reused_connection, 2);
     connection_close(first.connection, true);
     connection_close(second.connection, true);
+}
+
+/* E6: it may be in clear, or to anybody. */
+TEST(connection, one_that_dane_was_not_asked_about_is_not_taken_by_who_needs_it)
+{
+    static const struct tls_policy wants_dane = {true, "a.test"};
+    struct world *w = *state;
+    struct client first, second, taker = {.w = w};
+
+    open_resting(&first, w, GREET);
+    assert_null(connection_take_idle(first.destination, &wants_dane, &events, &taker));
+    assert_int_equal(first.destination->idle.count, 1);
+    connection_close(first.connection, true);
+    /* Where no more connections may be, it makes room for the new one. */
+    w->settings.defaults.connections = 1;
+    world_apply(w);
+    open_resting(&second, w, GREET);
+    assert_null(connection_take_idle(second.destination, &wants_dane, &events, &taker));
+    assert_int_equal(second.destination->connections, 0);
 }
 
 TEST(connection, a_taken_one_tells_its_new_owner)
@@ -267,7 +289,8 @@ TEST(connection, a_taken_one_tells_its_new_owner)
     struct client client, taker = {.w = *state};
 
     open_resting(&client, *state, GREET "C: A\nS: 250 ok\n");
-    taker.connection = connection_take_idle(client.destination, &events, &taker);
+    taker.connection =
+        connection_take_idle(client.destination, &no_policy, &events, &taker);
     say(&taker, "A\r\n");
     WORLD_UNTIL(taker.w, taker.replies == 1);
     assert_int_equal(client.replies, 0);
@@ -401,6 +424,7 @@ int main(void)
         T(closed_when_a_fault_was_about_to_be_told_it_is_not_told),
         T(more_output_than_the_stream_takes_says_when_it_drained),
         T(who_comes_first_takes_the_one_that_rested_last),
+        T(one_that_dane_was_not_asked_about_is_not_taken_by_who_needs_it),
         T(a_taken_one_tells_its_new_owner),
         T(one_that_is_closed_while_it_rests_is_gone_without_a_word),
         T(one_that_speaks_while_it_rests_is_closed),

@@ -71,8 +71,10 @@ TEST(lane, a_plan_is_kept_until_it_expires)
 /* ---- routes ---- */
 
 static const char *const match[] = {"*.routed.test", "routed.test"};
-static struct route route = {
-    .name = "r", .match = match, .match_count = 2, .settings = {5, 100, 100, TLS_NONE}};
+static struct route route = {.name = "r",
+                             .match = match,
+                             .match_count = 2,
+                             .settings = {5, 100, 100, TLS_NONE, false}};
 
 static void with_route(struct world *w, const char *host)
 {
@@ -147,6 +149,75 @@ TEST(lane, mail_of_a_route_that_is_gone_goes_the_way_of_its_domain)
     w->envelope.sender = "";
     WORLD_UNTIL(w, world_counts(w).recipients_failed == 1);
     assert_int_equal(world_logged(w, "deliver.bounced", "5.4.4"), 1);
+}
+
+/* ---- hosts that work, but not as the domain asks ---- */
+
+static void with_dane(struct world *w)
+{
+    w->settings.defaults.tls = TLS_OPPORTUNISTIC;
+    w->settings.defaults.dane = true;
+    world_make_tls(w, "mx2.test");
+    (void)strcpy(world_tlsa, "TLSA 3 1 1 0001020304050607"
+                             "08090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f");
+}
+
+TEST(lane, a_policy_that_no_host_meets_holds_its_own_domain_only)
+{
+    struct world *w = *state;
+    struct destination *destination;
+    struct why why;
+
+    with_dane(w);
+    smtp_peer_play(&w->peers[1], "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: <closed>\n");
+    (void)world_send(w, "x@sure.test");
+    WORLD_UNTIL(w, world_why(w, "sure.test").kind == WHY_DESTINATION && world_is_quiet(w));
+    why = world_why(w, "sure.test");
+    assert_non_null(strstr(why.text, "TLSA"));
+    assert_true(why.until_ms > deliver_now(w->deliver));
+    assert_int_equal(world_group(w)->attempts, 0);
+    assert_int_equal(world_logged(w, "deliver.policy_backoff", "sure.test"), 1);
+    /* The host and the destination are not at fault. */
+    destination = lane_named(w, "sure.test")->destination;
+    assert_int_equal(destination->failures, 0);
+    assert_int_equal(world_host(w, "mx2.test")->failures, 0);
+
+    w->peers[1].serves = true;
+    (void)world_send(w, "x@unsure.test");
+    WORLD_UNTIL(w, w->peers[1].messages == 1);
+    assert_ptr_equal(lane_named(w, "unsure.test")->destination, destination);
+    /* What comes for it meanwhile waits too, and goes nowhere by the way that the other opened. */
+    (void)world_send(w, "y@sure.test");
+    WORLD_UNTIL(w, world_is_quiet(w));
+    loop_run_for(w->loop, 50);
+    assert_int_equal(w->peers[1].messages, 1);
+    assert_int_equal(world_numbers(w).groups_waiting, 2);
+}
+
+TEST(lane, waking_ends_the_back_off_of_a_policy_and_a_host_that_meets_it_forgets_it)
+{
+    struct world *w = *state;
+
+    with_dane(w);
+    for (unsigned i = 1; i <= 3; i++) {
+        smtp_peer_play(&w->peers[1], "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: <closed>\n");
+        if (i == 1)
+            (void)world_send(w, "x@sure.test");
+        else
+            deliver_wake(w->deliver, "sure.test");
+        WORLD_UNTIL(w, queue_find_domain_queue(w->queue, "sure.test") &&
+                           lane_named(w, "sure.test") &&
+                           lane_named(w, "sure.test")->policy_failures == i &&
+                           world_is_quiet(w));
+    }
+    /* The records were mended; what is cached of them is not waited for here. */
+    w->settings.defaults.dane = false;
+    world_apply(w);
+    w->peers[1].serves = true;
+    deliver_wake(w->deliver, "sure.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[1].messages, 1);
+    assert_int_equal(lane_named(w, "sure.test")->policy_failures, 0);
 }
 
 /* ---- resting and waking ---- */
@@ -547,6 +618,8 @@ int main(void)
         T(a_route_with_a_name_asks_for_its_address_and_not_for_mx),
         T(a_route_whose_host_has_no_address_waits_longer_each_time),
         T(mail_of_a_route_that_is_gone_goes_the_way_of_its_domain),
+        T(a_policy_that_no_host_meets_holds_its_own_domain_only),
+        T(waking_ends_the_back_off_of_a_policy_and_a_host_that_meets_it_forgets_it),
         T(waking_forgets_the_back_off_of_its_destination_and_hosts),
         T(waking_a_lane_wakes_it_for_every_tenant),
         T(waking_all_wakes_each),

@@ -38,8 +38,10 @@ static void on_broken(void *owner, const struct fault *fault)
 
 static const struct connection_events events = {on_ready, on_reply, on_drained, on_broken};
 
-static void start(struct client *client, struct world *w, bool is_route)
+static void start_by(struct client *client, struct world *w, bool is_route,
+                     const struct tls_policy *policy)
 {
+    size_t at = policy->wants_dane; /* mx2.test has TLSA records, mx1.test has not */
     struct plan_host host = {.name = "mx1.test", .address_count = 1};
     struct plan plan = {.kind = PLAN_HOSTS,
                         .hosts = &host,
@@ -49,11 +51,20 @@ static void start(struct client *client, struct world *w, bool is_route)
                         .is_route = is_route,
                         .route_name = "r"};
 
-    host.addresses[0] = w->peers[0].endpoint.ip;
+    host.name[2] = (char)('1' + at);
+    host.addresses[0] = w->peers[at].endpoint.ip;
     *client = (struct client){.w = w};
     client->destination = destination_get(w->deliver, &plan, "a.test");
-    client->connection = connection_open(client->destination, &host, &events, client);
+    client->connection =
+        connection_open(client->destination, &host, policy, &events, client);
     assert_int_equal(client->ready + client->broken, 0); /* never inside the call */
+}
+
+static void start(struct client *client, struct world *w, bool is_route)
+{
+    static const struct tls_policy no_policy = {.domain = "a.test"};
+
+    start_by(client, w, is_route, &no_policy);
 }
 
 static void open_with(struct client *client, struct world *w, const char *script)
@@ -97,7 +108,7 @@ TEST(opening, the_table_is_sound)
     const struct machine_row *rows = opening_rows(&count);
 
     (void)state;
-    assert_null(machine_check(rows, count, STATE_DIAL));
+    assert_null(machine_check(rows, count, STATE_DANE));
 }
 
 TEST(opening, a_greeting_and_ehlo_are_enough)
@@ -360,6 +371,139 @@ TEST(opening, a_broken_handshake_asks_for_a_connection_in_clear_and_is_remembere
     connection_close(client.connection, false);
 }
 
+/* ---- DANE: the host is mx2.test, whose records are world_tlsa ---- */
+
+static const struct tls_policy wants_dane = {true, "sure.test"};
+#define NO_TLSA ""
+#define OTHER_TLSA                                                                         \
+    "TLSA 3 1 1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+
+static void open_dane(struct client *client, struct world *w, const char *script)
+{
+    if (script)
+        smtp_peer_play(&w->peers[1], script);
+    start_by(client, w, false, &wants_dane);
+    WORLD_UNTIL(w, client->ready + client->broken == 1);
+}
+
+static void close_dane(struct client *client)
+{
+    connection_close(client->connection, true);
+    WORLD_UNTIL(client->w, client->w->peers[1].open == 0);
+}
+
+static void expect_failed(struct world *w, const char *script, const char *words)
+{
+    struct client client;
+
+    open_dane(&client, w, script);
+    assert_int_equal(client.broken, 1);
+    if (!strstr(client.fault.text, words) || !strstr(client.fault.text, "mx2.test"))
+        fail_msg("\"%s\" lacks \"%s\" or the host", client.fault.text, words);
+    assert_true(connection_fails_policy(client.connection));
+    assert_false(connection_wants_clear(client.connection));
+    close_dane(&client);
+}
+
+TEST(opening, without_tlsa_records_a_host_is_as_any_other)
+{
+    struct world *w = *state;
+    struct client client;
+
+    with_tls(w, "mx2.test", TLS_OPPORTUNISTIC);
+    (void)strcpy(world_tlsa, NO_TLSA);
+    open_dane(&client, w, GREET "C: QUIT\n");
+    assert_int_equal(client.ready, 1);
+    assert_int_equal(connection_tls_policy(client.connection), DELIVER_TLS_AS_SET);
+    close_dane(&client);
+}
+
+TEST(opening, a_certificate_that_fits_its_tlsa_record_is_good)
+{
+    struct world *w = *state;
+    struct client client;
+
+    with_tls(w, "other-name.test", TLS_OPPORTUNISTIC);
+    world_publish_tls(w);
+    open_dane(&client, w, OFFER "S: 220 go\nS: <tls>\nC: EHLO *\nS: 250 mx\nC: QUIT\n");
+    assert_int_equal(client.ready, 1);
+    assert_int_equal(connection_tls(client.connection)->dane, TLS_DANE_EE);
+    assert_string_equal(connection_tls(client.connection)->name, "mx2.test");
+    assert_int_equal(connection_tls_policy(client.connection), DELIVER_TLS_DANE);
+    close_dane(&client);
+}
+
+TEST(opening, a_certificate_that_does_not_fit_its_tlsa_record_is_none)
+{
+    struct world *w = *state;
+
+    with_tls(w, "mx2.test", TLS_OPPORTUNISTIC);
+    (void)strcpy(world_tlsa, OTHER_TLSA);
+    expect_failed(w, OFFER "S: 220 go\nS: <tls>\nC: <closed>\n",
+                  "TLSA records of mx2.test");
+}
+
+TEST(opening, a_host_with_tlsa_records_gets_nothing_in_clear)
+{
+    struct world *w = *state;
+
+    with_tls(w, "mx2.test", TLS_OPPORTUNISTIC);
+    (void)strcpy(world_tlsa, OTHER_TLSA);
+    expect_failed(w, "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: <closed>\n", "no STARTTLS");
+    expect_failed(w, OFFER "S: 454 4.7.0 no\nC: <closed>\n", "STARTTLS was answered 454");
+    expect_failed(w, OFFER "S: 220 go\nS: this is no TLS\nS: <close>\n",
+                  "TLS is a must here");
+    expect_failed(w, "S: 220 mx\nC: EHLO *\nS: 502 old\nC: <closed>\n", "EHLO");
+}
+
+TEST(opening, with_unusable_tlsa_records_tls_is_a_must_and_any_certificate_will_do)
+{
+    struct world *w = *state;
+    struct client client;
+
+    with_tls(w, "other-name.test", TLS_OPPORTUNISTIC);
+    (void)strcpy(world_tlsa, "TLSA 1 1 1 00;TLSA 3 1 9 00");
+    open_dane(&client, w, OFFER "S: 220 go\nS: <tls>\nC: EHLO *\nS: 250 mx\nC: QUIT\n");
+    assert_int_equal(client.ready, 1);
+    assert_int_equal(connection_tls_policy(client.connection), DELIVER_TLS_DANE_UNUSABLE);
+    close_dane(&client);
+    expect_failed(w, "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: <closed>\n", "no STARTTLS");
+}
+
+/* What other mail found out about the host's TLS must not lead this mail into the clear. */
+TEST(opening, a_remembered_broken_handshake_is_nothing_to_dane)
+{
+    struct world *w = *state;
+    struct client client;
+
+    with_tls(w, "mx2.test", TLS_OPPORTUNISTIC);
+    world_publish_tls(w);
+    {
+        struct destination any = {.deliver = w->deliver,
+                                  .plan = {.port = w->settings.port, .rule = -1}};
+
+        host_memory(&any, "mx2.test")->clear_until_ms = INT64_MAX;
+    }
+    open_dane(&client, w, OFFER "S: 220 go\nS: <tls>\nC: EHLO *\nS: 250 mx\nC: QUIT\n");
+    assert_int_equal(client.ready, 1);
+    assert_true(connection_tls(client.connection)->is_secure);
+    close_dane(&client);
+}
+
+TEST(opening, closing_while_dane_is_asked_about_ends_everything)
+{
+    struct world *w = *state;
+    struct client client;
+
+    with_tls(w, "mx2.test", TLS_OPPORTUNISTIC);
+    start_by(&client, w, false, &wants_dane);
+    assert_int_equal(w->deliver->danes.count, 1);
+    connection_close(client.connection, false);
+    assert_int_equal(w->deliver->danes.count, 0);
+    loop_run_for(w->loop, 20);
+    assert_int_equal(client.ready + client.broken, 0);
+}
+
 TEST(opening, a_broken_handshake_never_leads_into_the_clear_where_tls_is_required)
 {
     struct world *w = *state;
@@ -381,7 +525,7 @@ static struct route route = {.name = "r",
                              .host = "mx1.test",
                              .user = "me",
                              .password = "secret",
-                             .settings = {5, 100, 100, TLS_NONE}};
+                             .settings = {5, 100, 100, TLS_NONE, false}};
 
 static void with_route(struct world *w, bool tls_is_implicit)
 {
@@ -480,6 +624,13 @@ int main(void)
         T(starttls_refused_goes_on_in_clear_where_tls_is_opportunistic),
         T(a_broken_handshake_asks_for_a_connection_in_clear_and_is_remembered),
         T(a_broken_handshake_never_leads_into_the_clear_where_tls_is_required),
+        T(without_tlsa_records_a_host_is_as_any_other),
+        T(a_certificate_that_fits_its_tlsa_record_is_good),
+        T(a_certificate_that_does_not_fit_its_tlsa_record_is_none),
+        T(a_host_with_tlsa_records_gets_nothing_in_clear),
+        T(with_unusable_tlsa_records_tls_is_a_must_and_any_certificate_will_do),
+        T(a_remembered_broken_handshake_is_nothing_to_dane),
+        T(closing_while_dane_is_asked_about_ends_everything),
         T(a_route_logs_in_with_plain),
         T(a_route_logs_in_with_login_where_plain_is_not_offered),
         T(a_refused_log_in_is_a_fault_that_does_not_tell_the_password),

@@ -7,7 +7,7 @@ static const struct route route = {.name = "r",
                                    .match_count = 2,
                                    .host = "127.0.0.9",
                                    .port = 25,
-                                   .settings = {1, 1, 1, TLS_NONE}};
+                                   .settings = {1, 1, 1, TLS_NONE, false}};
 
 static void expect_lanes(struct world *w, const char *recipients, const char *const *lanes,
                          size_t count)

@@ -182,9 +182,9 @@ class Dane(unittest.TestCase):
         self.assertEqual(hop.names, ["mx.sure.test"])
         self.assertEqual(self.delivered_by(relay, "dane"), 1)
         # The others find the connection open, and may use it.
-        send(relay, ["b@two.sure.test"])
-        send(relay, ["c@three.plain.test"])
-        relay.wait_empty()
+        for recipient in ("b@two.sure.test", "c@three.plain.test"):
+            send(relay, [recipient])
+            relay.wait_empty()
         self.assertEqual(hop.connections, 1)
         self.assertEqual(self.tls_of(relay, "b@two.sure.test")["policy"], "dane")
         books(self, relay, [hop], ["a@one.sure.test", "b@two.sure.test", "c@three.plain.test"])

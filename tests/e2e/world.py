@@ -480,8 +480,9 @@ class HopSession:
         self.connection = context.wrap_socket(self.connection, server_side=True)
         self.is_secure = True
 
-    def say(self, stage, argument, usual):
-        """Sends the answer of a stage; false when the session is over."""
+    def say(self, stage, argument, usual, keep=None):
+        """Sends the answer of a stage; false when the session is over. With a 250, `keep` comes first:
+        who sees the relay done with a message finds it here."""
         text = self.hop.answer(stage, argument, self)
         if text is None:
             text = usual
@@ -491,8 +492,11 @@ class HopSession:
             while self.hop.is_open:
                 time.sleep(0.05)
             return None
+        words = text if isinstance(text, str) else text.decode(errors="replace")
+        if keep and words.startswith("250"):
+            keep(argument)
         self.connection.sendall(text if isinstance(text, bytes) else (text + "\r\n").encode())
-        return text if isinstance(text, str) else text.decode(errors="replace")
+        return words
 
     def run(self):
         if self.say("connect", "", "220 hop.test ESMTP") is None:
@@ -567,11 +571,11 @@ class HopSession:
             lines.append(line[1:] if line.startswith(b".") else line)
         message, self.message = self.message, None
         message["data"] = b"".join(lines)
-        said = self.say("dot", message, "250 2.0.0 kept")
-        if said and said.startswith("250"):
-            with self.hop.lock:
-                self.hop.messages.append(message)
-        return said
+        return self.say("dot", message, "250 2.0.0 kept", self._keep)
+
+    def _keep(self, message):
+        with self.hop.lock:
+            self.hop.messages.append(message)
 
 
 class Dns:

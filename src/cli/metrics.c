@@ -287,7 +287,7 @@ static void show_histogram(const char *name, const char *head, const json_t *sam
     char most[PRINT_TEXT];
 
     label_words(sample, words);
-    (void)printf("  %s%-28s%s %-10s", print_dim(), head, print_plain(), words);
+    (void)printf("  %s%-30s%s %-10s", print_dim(), head, print_plain(), words);
     if (count <= 0) {
         (void)printf(" none\n");
         return;
@@ -318,7 +318,7 @@ static void show_samples(const json_t *family, const char *head, int64_t now_ms)
     size_t shown = 0;
     size_t left_out = 0;
 
-    (void)printf("  %s%-28s%s", print_dim(), head, print_plain());
+    (void)printf("  %s%-30s%s", print_dim(), head, print_plain());
     for (size_t i = 0; i < json_array_size(samples); i++) {
         const json_t *sample = json_array_get(samples, i);
 

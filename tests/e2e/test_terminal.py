@@ -108,7 +108,7 @@ class Terminal(unittest.TestCase):
         for head in ("queue", "receive", "deliver", "loop"):
             self.assertIn(f"\x1b[1m{head}\x1b[0m\n", page)
         summary, _, metrics = page.partition("\n\x1b[1mProcess\x1b[0m\n")
-        for part, width, least in ((summary, 12, 8), (metrics, 28, 60)):
+        for part, width, least in ((summary, 12, 8), (metrics, 30, 60)):
             rows = [line for line in part.splitlines() if line.startswith("  ")]
             self.assertGreater(len(rows), least)
             for row in rows:

@@ -102,13 +102,14 @@ TEST(status, behind_the_summary_stands_every_metric_by_group)
     fake_answers(fake, 200, exposition);
     fake_start(fake);
     assert_int_equal(fake_run(fake, cli_status, false, WORDS(NULL)), CLI_DONE);
-    assert_has(fake->out, "33 us in a minute\n"
-                          "\nStore\n"
-                          "  store file                     3.0K\n"
-                          "\nTwo\n"
-                          "  x                              a          100, mean 5 ms, half "
-                          "within 5 ms, 99% within 1 s\n"
-                          "  y                              ok 7\n");
+    assert_has(fake->out,
+               "33 us in a minute\n"
+               "\nStore\n"
+               "  store file                     3.0K\n"
+               "\nTwo\n"
+               "  x                              a          100, mean 5 ms, half "
+               "within 5 ms, 99% within 1 s\n"
+               "  y                              ok 7\n");
     fake_stop(fake);
     fake_expect(fake, 1, "GET /metrics?groups=1 HTTP/1.0");
 }

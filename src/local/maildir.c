@@ -125,9 +125,14 @@ static bool is_in_cur(const struct maildir_box *box, const char *name)
     char path[PATH_BYTES];
     bool is_found = false;
     DIR *folder;
+    int fd;
 
     path_in(box, "cur", "", path);
-    folder = opendir(path);
+    /* Not by opendir(): see admin/sample.c. */
+    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    folder = fd < 0 ? NULL : fdopendir(fd);
+    if (fd >= 0 && !folder)
+        (void)close(fd);
     while (folder && !is_found && (entry = readdir(folder)))
         is_found = strncmp(entry->d_name, name, length) == 0 &&
                    (entry->d_name[length] == '\0' || entry->d_name[length] == ':');

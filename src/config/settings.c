@@ -174,12 +174,27 @@ void config_tls_server(const struct config *config, struct tls_server_settings *
     };
 }
 
+/* DANE may be asked for somewhere: then answers must be such as can be believed. */
+static bool wants_authentic(const struct config *config)
+{
+    const struct config_destination *destination = config->destination.items;
+    const struct config_route *route = config->route.items;
+    bool wanted = config->delivery.dane;
+
+    for (size_t i = 0; i < config->destination.count; i++)
+        wanted = wanted || destination[i].transfer.dane;
+    for (size_t i = 0; i < config->route.count; i++)
+        wanted = wanted || route[i].transfer.dane;
+    return wanted;
+}
+
 void config_resolver(const struct config *config, struct resolver_settings *settings)
 {
     settings->servers = config->dns_servers.items;
     settings->server_count = config->dns_servers.count;
     settings->deadline_ms = config->dns_deadline_ms;
     settings->trusts_ad = config->dns_trust_ad;
+    settings->wants_authentic = wants_authentic(config);
 }
 
 static struct destination_settings transfer_settings(const struct config_transfer *transfer)

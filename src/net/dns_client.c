@@ -8,9 +8,11 @@
  * it is udns that loses answers when there are too many. */
 #include "dns_client.h"
 
+#include "dns_servers.h"
 #include "dns_tcp.h"
 #include "dns_udp.h"
 #include "smtpd/base/limits.h"
+#include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 
 enum { TCP_DEADLINE_MS = 10000 };
@@ -67,11 +69,6 @@ static void end(struct dns_exchange *exchange)
 
     exchange_free(exchange);
     on_end(owner, &client->space);
-}
-
-bool dns_server_is_believed(const struct endpoint *server, bool trusts_ad)
-{
-    return trusts_ad || ip_is_loopback(&server->ip);
 }
 
 static void read_answer(struct dns_exchange *exchange, struct slice packet,
@@ -151,26 +148,43 @@ static void on_room(void *owner)
     ask_waiting(owner);
 }
 
+static enum result open_udp(struct dns_client *client, const struct dns_servers *servers,
+                            struct fault *fault)
+{
+    struct dns_udp_settings settings = {.servers = servers->items,
+                                        .server_count = servers->count,
+                                        .on_room = on_room,
+                                        .owner = client};
+
+    return dns_udp_open(client->loop, &settings, &client->udp, fault);
+}
+
 enum result dns_client_open(struct loop *loop, const struct resolver_settings *settings,
                             struct dns_client **client, struct fault *fault)
 {
-    struct dns_client *opened = NEW(struct dns_client);
-    struct dns_udp_settings udp_settings = {.servers = settings->servers,
-                                            .server_count = settings->server_count,
-                                            .on_room = on_room,
-                                            .owner = opened};
-    enum result result;
+    struct dns_client *opened;
+    struct dns_servers servers;
+    enum result result = dns_servers_choose(settings, &servers, fault);
 
     *client = NULL;
+    if (result != RESULT_OK)
+        return result;
+    opened = NEW(struct dns_client);
     opened->loop = loop;
     opened->trusts_ad = settings->trusts_ad;
     list_init(&opened->waiting);
     list_init(&opened->running);
-    result = dns_udp_open(loop, &udp_settings, &opened->udp, fault);
+    result = open_udp(opened, &servers, fault);
     if (result != RESULT_OK) {
         memory_free(opened);
         return result;
     }
+    if (servers.left_out > 0)
+        log_message(LOG_WARNING, "net.dns_servers_left_out",
+                    "%zu of %zu DNS servers are not asked: DANE needs answers that can be "
+                    "believed. Those left are on loopback; dns.trust_ad believes all, "
+                    "delivery.dane = false needs none of it",
+                    servers.left_out, servers.left_out + servers.count);
     *client = opened;
     return RESULT_OK;
 }

@@ -22,8 +22,6 @@ enum result MUST_CHECK dns_client_open(struct loop *loop,
                                        const struct resolver_settings *settings,
                                        struct dns_client **client, struct fault *fault);
 void dns_client_close(struct dns_client *client); /* no callbacks any more */
-/* Whether what this server says of authenticity counts. */
-bool dns_server_is_believed(const struct endpoint *server, bool trusts_ad);
 /* False: LIMIT_DNS_WAITING would be passed by so many more questions. */
 bool dns_client_has_room(const struct dns_client *client, size_t question_count);
 /* Copies the question. */

@@ -251,8 +251,6 @@ static struct dns_ctx *context_new(const struct endpoint *servers, size_t server
     dns_reset(NULL); /* dns_new() copies the default context and aborts if there is none */
     context = dns_new(NULL);
     CHECK(context); /* memory */
-    if (server_count == 0)
-        (void)dns_init(context, 0); /* without a file: 127.0.0.1 */
     for (size_t i = 0; i < server_count; i++)
         add_server(context, &servers[i]);
     (void)dns_add_srch(context, NULL);
@@ -272,10 +270,7 @@ enum result dns_udp_open(struct loop *loop, const struct dns_udp_settings *setti
     int fd;
 
     *udp = NULL;
-    if (settings->server_count > LIMIT_DNS_SERVERS)
-        return fault_set(fault, RESULT_TOO_LARGE,
-                         "%zu DNS servers are given, at most %d serve",
-                         settings->server_count, LIMIT_DNS_SERVERS);
+    CHECK(settings->server_count > 0 && settings->server_count <= LIMIT_DNS_SERVERS);
     context = context_new(settings->servers, settings->server_count);
     fd = dns_open(context);
     if (fd < 0) {

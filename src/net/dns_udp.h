@@ -28,7 +28,7 @@ struct dns_udp_result {
 typedef void dns_udp_end_fn(void *owner, const struct dns_udp_result *result);
 
 struct dns_udp_settings {
-    const struct endpoint *servers; /* none: those of /etc/resolv.conf */
+    const struct endpoint *servers; /* one to LIMIT_DNS_SERVERS */
     size_t server_count;
     loop_fn *on_room; /* from the loop, each time that dns_udp_count() has gone down */
     void *owner;

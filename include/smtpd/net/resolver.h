@@ -24,6 +24,7 @@ struct resolver_settings {
     size_t server_count;            /* at most LIMIT_DNS_SERVERS */
     int64_t deadline_ms;            /* 0: 30 s */
     bool trusts_ad;                 /* of servers that are not on loopback too */
+    bool wants_authentic; /* beside a server that is believed, no other is asked */
 };
 
 enum lookup_kind {

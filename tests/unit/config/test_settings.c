@@ -97,6 +97,7 @@ TEST(settings, what_is_kept_and_looked_up)
     assert_int_equal(resolver.server_count, 1);
     assert_int_equal(resolver.servers[0].port, 53);
     assert_true(resolver.trusts_ad);
+    assert_true(resolver.wants_authentic);
     config_log(config, &log);
     assert_string_equal(log.output, "stderr");
     assert_int_equal(log.level, LOG_DEBUG);

@@ -92,25 +92,6 @@ TEST(dns_client, a_server_on_loopback_is_believed_about_authenticity)
     world_close(&w);
 }
 
-TEST(dns_client, who_is_believed_about_authenticity)
-{
-    static const struct {
-        const char *address;
-        bool trusts_ad;
-        bool is_believed;
-    } cases[] = {{"127.0.0.53", false, true}, {"::1", false, true},
-                 {"192.0.2.1", false, false}, {"2001:db8::1", false, false},
-                 {"192.0.2.1", true, true},   {"127.0.0.1", true, true}};
-
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct endpoint server = {.port = 53};
-
-        assert_int_equal(ip_parse(slice_of(cases[i].address), &server.ip), RESULT_OK);
-        assert_int_equal(dns_server_is_believed(&server, cases[i].trusts_ad),
-                         cases[i].is_believed);
-    }
-}
-
 TEST(dns_client, what_was_truncated_comes_over_tcp)
 {
     struct resolver_statistics statistics = {0};
@@ -211,7 +192,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(dns_client, a_server_on_loopback_is_believed_about_authenticity),
-        RUN(dns_client, who_is_believed_about_authenticity),
         RUN(dns_client, what_was_truncated_comes_over_tcp),
         RUN(dns_client, tcp_that_closes_early_is_a_failure),
         RUN(dns_client, a_garbled_answer_is_a_failure),

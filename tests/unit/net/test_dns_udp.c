@@ -207,31 +207,6 @@ TEST(dns_udp, nothing_is_said_after_cancel)
     world_close(&w);
 }
 
-TEST(dns_udp, too_many_servers_are_refused)
-{
-    struct endpoint servers[LIMIT_DNS_SERVERS + 1];
-    struct dns_udp_settings settings = {servers, LIMIT_DNS_SERVERS + 1, on_room, NULL};
-    struct loop *loop = loop_new();
-    struct dns_udp *udp;
-    struct fault fault;
-
-    memset(servers, 0, sizeof servers);
-    assert_int_equal(dns_udp_open(loop, &settings, &udp, &fault), RESULT_TOO_LARGE);
-    assert_null(udp);
-    loop_free(loop);
-}
-
-TEST(dns_udp, the_systems_servers_can_be_opened)
-{
-    struct dns_udp_settings settings = {NULL, 0, on_room, NULL};
-    struct loop *loop = loop_new();
-    struct dns_udp *udp;
-
-    assert_int_equal(dns_udp_open(loop, &settings, &udp, NULL), RESULT_OK);
-    dns_udp_close(udp);
-    loop_free(loop);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -244,8 +219,6 @@ int main(void)
         RUN(dns_udp, a_server_without_edns_is_asked_without),
         RUN(dns_udp, a_lost_answer_is_asked_for_again),
         RUN(dns_udp, nothing_is_said_after_cancel),
-        RUN(dns_udp, too_many_servers_are_refused),
-        RUN(dns_udp, the_systems_servers_can_be_opened),
     };
 
     secure_init();

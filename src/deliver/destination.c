@@ -7,7 +7,6 @@
 #include "resting.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
-#include "smtpd/base/pen.h"
 #include "smtpd/base/secure.h"
 #include "smtpd/queue/schedule.h"
 
@@ -17,85 +16,12 @@
 enum {
     BACKOFF_FIRST_MS = 30000,
     BACKOFF_MOST_MS = 900000,
-    HOST_FIRST_MS = 30000,
-    HOST_MOST_MS = 900000,
     PROBES = 2,        /* attempts that judge a destination after a back-off */
     OTHER_AT_ONCE = 8, /* local mailboxes, groups that fail at once */
-    HOSTS_REMEMBERED = 100000,
     FORGET_MS = 3600000,
     FORGET_LOOK = 16,
-    ROOM_LOOK_MS = 100,
-    HOST_KEY = 640
+    ROOM_LOOK_MS = 100
 };
-
-/* ---- hosts ---- */
-
-static struct slice host_key(const struct destination *destination, const char *name,
-                             char text[HOST_KEY])
-{
-    const struct plan *plan = &destination->plan;
-    struct pen pen = pen_on(text, HOST_KEY);
-
-    pen_text(&pen, name);
-    pen_byte(&pen, ':');
-    pen_number(&pen, plan->port);
-    pen_byte(&pen, plan->is_route ? '/' : '#');
-    if (plan->is_route)
-        pen_text(&pen, plan->route_name);
-    else
-        pen_number(&pen, (uint64_t)plan->rule + 1); /* -1, none, is 0 */
-    return (struct slice){text, (size_t)(pen.at - text)};
-}
-
-struct host_memory *host_find(const struct destination *destination, const char *name)
-{
-    char text[HOST_KEY];
-
-    return map_get(destination->deliver->hosts, host_key(destination, name, text));
-}
-
-struct host_memory *host_memory(struct destination *destination, const char *name)
-{
-    struct deliver *deliver = destination->deliver;
-    struct host_memory *host = host_find(destination, name);
-    char text[HOST_KEY];
-    struct slice mine = host_key(destination, name, text);
-    size_t position = 0;
-    struct slice key;
-
-    if (host)
-        return host;
-    host = NEW(struct host_memory);
-    if (map_set(deliver->hosts, mine, host) == RESULT_OK)
-        return host;
-    /* Full: one that says nothing any more goes; any, if there is none. */
-    (void)map_next(deliver->hosts, &position, &key);
-    memory_free(map_remove(deliver->hosts, key));
-    if (map_set(deliver->hosts, mine, host) != RESULT_OK)
-        return NULL;
-    return host;
-}
-
-void host_fault(struct destination *destination, const char *name)
-{
-    struct host_memory *host = host_memory(destination, name);
-    uint32_t random;
-
-    if (!host)
-        return;
-    secure_random(&random, sizeof random);
-    host->failures++;
-    host->until_ms = deliver_now(destination->deliver) +
-                     schedule_backoff(host->failures, HOST_FIRST_MS, HOST_MOST_MS, random);
-}
-
-void host_works(struct destination *destination, const char *name)
-{
-    struct host_memory *host = host_find(destination, name);
-
-    if (host)
-        host->failures = 0, host->until_ms = 0;
-}
 
 /* ---- life ---- */
 

@@ -7,6 +7,7 @@
 #ifndef SMTPD_DELIVER_INNER_H
 #define SMTPD_DELIVER_INNER_H
 
+#include "host.h"
 #include "smtpd/base/arena.h"
 #include "smtpd/base/list.h"
 #include "smtpd/base/map.h"
@@ -141,13 +142,6 @@ struct lane {
 enum { FAULT_TEXT = 300 };
 const char *lane_fault(const struct lane *lane); /* "": none */
 
-struct host_memory { /* by name or address, in deliver->hosts */
-    unsigned failures;
-    int64_t until_ms;        /* wall: back-off */
-    int64_t clear_until_ms;  /* wall: TLS is broken there */
-    unsigned recipients_max; /* learned; 0: none */
-};
-
 struct destination {
     struct link link;    /* of all */
     struct link stalled; /* in deliver->stalled: it has work, and there was no room */
@@ -190,7 +184,7 @@ struct deliver {
     struct plan_settings *settings;
     struct map *destinations;
     struct list all_destinations;
-    struct map *hosts;
+    struct hosts *hosts; /* of host.c */
     struct list faulty;
     struct list expiring;
     struct list attempts;
@@ -243,12 +237,6 @@ void destination_fault(struct destination *destination, const struct fault *faul
 void destination_wait_for_hosts(struct destination *destination);
 void destination_works(struct destination *destination);
 void destination_ended(struct destination *destination); /* an attempt or load is over */
-/* What is remembered of a host, by its name; apart for each port, route and [[destination]],
- * because a fault may lie in what these ask for (TLS, a log-in). */
-struct host_memory *host_find(const struct destination *destination, const char *name);
-struct host_memory *host_memory(struct destination *destination, const char *name);
-void host_fault(struct destination *destination, const char *name);
-void host_works(struct destination *destination, const char *name);
 void destination_free(struct destination *destination);
 
 /* lane.c; the first two are the queue's watchers */

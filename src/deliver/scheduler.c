@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SWEEP_MS = 5000, SWEEPS_A_MINUTE = 12, SWEEP_LANES = 100, HOSTS_MAX = 100000 };
+enum { SWEEP_MS = 5000, SWEEPS_A_MINUTE = 12, SWEEP_LANES = 100 };
 /* A sweep looks at so many late groups, 2 us each: an outage with a full queue is no storm of
  * reports. */
 enum { SWEEP_NOTICES = 100 };
@@ -157,7 +157,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     deliver->busiest = busiest_new();
     count_init(&deliver->statistics);
     deliver->destinations = map_new(LIMIT_DESTINATIONS);
-    deliver->hosts = map_new(HOSTS_MAX);
+    deliver->hosts = hosts_new();
     list_init(&deliver->all_destinations);
     list_init(&deliver->faulty);
     list_init(&deliver->expiring);
@@ -298,7 +298,6 @@ unsigned deliver_abort(struct deliver *deliver)
 void deliver_free(struct deliver *deliver)
 {
     struct domain_queue *domain_queue;
-    struct host_memory *host;
     struct link *link;
     size_t position = 0;
 
@@ -307,10 +306,7 @@ void deliver_free(struct deliver *deliver)
         lane_on_gone(deliver, domain_queue);
     while ((link = list_first(&deliver->all_destinations)))
         destination_free(CONTAINER_OF(link, struct destination, link));
-    position = 0;
-    while ((host = map_next(deliver->hosts, &position, NULL)))
-        memory_free(host);
-    map_free(deliver->hosts);
+    hosts_free(deliver->hosts);
     map_free(deliver->destinations);
     timer_cancel(&deliver->sweep);
     timer_cancel(&deliver->expiry);

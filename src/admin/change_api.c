@@ -3,6 +3,7 @@
 #include "request.h"
 #include "smtpd/base/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* A hold always ends. */
@@ -103,20 +104,28 @@ static bool read_targets(const json_t *targets, struct queue_target *list)
     return true;
 }
 
-enum kind { KIND_RETRY, KIND_REMOVE, KIND_HOLD, KIND_RELEASE, KIND_BOUNCE, KIND_COUNT };
+enum kind {
+    KIND_RETRY,
+    KIND_REMOVE,
+    KIND_HOLD,
+    KIND_RELEASE,
+    KIND_BOUNCE,
+    KIND_REROUTE,
+    KIND_COUNT
+};
 static const struct {
     const char *name;
     enum queue_change_kind change;
-} kinds[KIND_COUNT] = {[KIND_RETRY] = {"retry", QUEUE_RETRY},
-                       [KIND_REMOVE] = {"remove", QUEUE_REMOVE},
-                       [KIND_HOLD] = {"hold", QUEUE_HOLD},
-                       [KIND_RELEASE] = {"release", QUEUE_RELEASE},
-                       [KIND_BOUNCE] = {"bounce", QUEUE_REMOVE}};
+} kinds[KIND_COUNT] = {
+    [KIND_RETRY] = {"retry", QUEUE_RETRY},    [KIND_REMOVE] = {"remove", QUEUE_REMOVE},
+    [KIND_HOLD] = {"hold", QUEUE_HOLD},       [KIND_RELEASE] = {"release", QUEUE_RELEASE},
+    [KIND_BOUNCE] = {"bounce", QUEUE_REMOVE}, [KIND_REROUTE] = {"reroute", QUEUE_REROUTE}};
 
 struct wish {
     enum kind kind;
     int64_t until_ms;
     const char *reason;
+    char lane[LANE_TEXT]; /* KIND_REROUTE */
 };
 
 /* NULL: it can be done; else what is wrong. */
@@ -150,8 +159,27 @@ static const char *read_reason(const json_t *json, struct wish *wish)
     return NULL;
 }
 
-static const char *read_wish(const json_t *json, int64_t now_ms, struct wish *wish)
+/* "route" is the name of a [[route]]; null: each recipient finds its own way again. */
+static const char *read_route(const struct deliver *deliver, const json_t *json,
+                              struct wish *wish)
 {
+    const json_t *route = json_object_get(json, "route");
+
+    if (wish->kind != KIND_REROUTE)
+        return route ? "route goes with a reroute" : NULL;
+    (void)snprintf(wish->lane, sizeof wish->lane, "%s", QUEUE_OWN_WAY);
+    if (json_is_null(route))
+        return NULL;
+    if (!json_is_string(route) ||
+        !deliver_lane_of_route(deliver, json_string_value(route), wish->lane))
+        return "route is the name of a [[route]], or null";
+    return NULL;
+}
+
+static const char *read_wish(const struct request *request, const json_t *json,
+                             struct wish *wish)
+{
+    int64_t now_ms = loop_wall_ms(request->rooms->loop);
     const char *name = json_string_value(json_object_get(json, "change"));
     const char *wrong;
 
@@ -159,9 +187,11 @@ static const char *read_wish(const json_t *json, int64_t now_ms, struct wish *wi
     while (wish->kind < KIND_COUNT && (!name || strcmp(name, kinds[wish->kind].name) != 0))
         wish->kind++;
     if (wish->kind == KIND_COUNT)
-        return "change is one of retry, remove, hold, release, bounce";
+        return "change is one of retry, remove, hold, release, bounce, reroute";
     wrong = read_until(json, now_ms, wish);
-    return wrong ? wrong : read_reason(json, wish);
+    if (!wrong)
+        wrong = read_reason(json, wish);
+    return wrong ? wrong : read_route(request->rooms->deliver, json, wish);
 }
 
 static void change_start(struct request *request, const struct wish *wish,
@@ -192,7 +222,7 @@ static void change_start(struct request *request, const struct wish *wish,
         queue_change_start(request->rooms->queue,
                            &(struct queue_change){kinds[wish->kind].change, list, count,
                                                   on_changed, changing, wish->until_ms,
-                                                  changing_drop});
+                                                  changing_drop, wish->lane});
 }
 
 void queue_handle_change(struct request *request)
@@ -201,7 +231,7 @@ void queue_handle_change(struct request *request)
     json_t *json = json_loadb(request->body.data ? request->body.data : "",
                               request->body.length, 0, &error);
     struct wish wish = {0};
-    const char *wrong = read_wish(json, loop_wall_ms(request->rooms->loop), &wish);
+    const char *wrong = read_wish(request, json, &wish);
 
     if (wrong)
         request_answer_error(request, MHD_HTTP_BAD_REQUEST, wrong);

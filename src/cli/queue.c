@@ -23,6 +23,7 @@ const char queue_usage[] =
     "       smtpd queue hold    ID...|SELECTION [--until TIME] [--dry-run]\n"
     "       smtpd queue release ID...|SELECTION [--dry-run]\n"
     "       smtpd queue bounce  ID...|SELECTION [--reason TEXT] [--dry-run]\n"
+    "       smtpd queue reroute ID...|SELECTION --to ROUTE|own [--dry-run]\n"
     "       smtpd queue remove  ID...|SELECTION [--dry-run]\n"
     "       smtpd queue export  DIRECTORY ID...|SELECTION [--dry-run]\n"
     "       smtpd queue import  DIRECTORY\n"
@@ -44,6 +45,9 @@ const char queue_usage[] =
     "  four weeks if none is given. What expires meanwhile goes back to its sender.\n"
     "release ends holds: each group is due when it would have been.\n"
     "bounce gives them back to their senders with a report.\n"
+    "reroute sends them by a [[route]] from now on, whatever their domains, and tries them "
+    "now;\n"
+    "  \"own\": by their own way again.\n"
     "remove deletes them without a report.\n"
     "export moves whole messages into files of DIRECTORY, each with all of its groups; a\n"
     "  running server does it, or nobody runs. import takes such files into the queue of "
@@ -143,6 +147,8 @@ static bool take_words(struct command *command, int argc, char **argv)
             is_taken = take_until(command, argv[++i]);
         else if (!is_taken && i + 1 < argc && strcmp(argv[i], "--reason") == 0)
             is_taken = (command->reason = argv[++i])[0] != '\0';
+        else if (!is_taken && i + 1 < argc && strcmp(argv[i], "--to") == 0)
+            is_taken = (command->route = argv[++i])[0] != '\0';
         else if (!is_taken && i + 1 < argc) {
             is_taken = add_selector(command, argv[i], argv[i + 1]);
             i += is_taken;
@@ -423,6 +429,8 @@ static bool fits_together(const struct command *command, const char *word)
         why = "--until goes with hold";
     else if (command->reason && strcmp(word, "bounce") != 0)
         why = "--reason goes with bounce";
+    else if (!command->route != (strcmp(word, "reroute") != 0))
+        why = "reroute needs --to, and nothing else takes it";
     else if (command->id_count > 0 && command->has_selection)
         why = "ids and a selection do not go together";
     else if (command->id_count > 0 && strcmp(word, "list") == 0)

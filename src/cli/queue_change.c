@@ -1,4 +1,4 @@
-/* smtpd queue retry|hold|release|bounce|remove: the count first, --dry-run, and changes in
+/* smtpd queue retry|hold|release|bounce|reroute|remove: the count first, --dry-run, and changes in
  * batches of a thousand groups. */
 #include "client.h"
 #include "print.h"
@@ -93,6 +93,10 @@ static int change_batch(const struct command *command, const char *change, json_
         (void)json_object_set_new(body, "until_ms", json_integer(command->until_ms));
     if (command->reason)
         (void)json_object_set_new(body, "reason", json_string(command->reason));
+    if (command->route)
+        (void)json_object_set_new(
+            body, "route",
+            strcmp(command->route, "own") == 0 ? json_null() : json_string(command->route));
     code = client_ask(command->context, "/v1/queue/change", body, &answer);
 
     counts->changed += get_number(answer, "changed");
@@ -145,6 +149,7 @@ static void print_counts(const char *change, const struct change_counts *counts)
         (void)printf("%" PRId64 " left as they were: %s\n", counts->skipped,
                      strcmp(change, "retry") == 0     ? "held (queue release ends that)"
                      : strcmp(change, "release") == 0 ? "not held"
+                     : strcmp(change, "reroute") == 0 ? "they go that way already"
                                                       : "the index is being rebuilt");
     if (counts->until_ms == 0)
         return;
@@ -154,7 +159,8 @@ static void print_counts(const char *change, const struct change_counts *counts)
 
 bool queue_is_change(const char *word)
 {
-    static const char *const words[] = {"retry", "hold", "release", "bounce", "remove"};
+    static const char *const words[] = {"retry",  "hold",    "release",
+                                        "bounce", "reroute", "remove"};
 
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strcmp(word, words[i]) == 0)

@@ -26,6 +26,7 @@ struct command {
     uint64_t limit;             /* 0: none given */
     int64_t until_ms;           /* wall; 0: none given */
     const char *reason;         /* or NULL */
+    const char *route;          /* of reroute, "own" for none; or NULL */
     const char *directory;      /* of verify, export, import; or NULL */
     struct selection selection; /* the same as `query`, for where no server runs */
 };
@@ -42,7 +43,7 @@ int pager_next(struct pager *pager, size_t limit, json_t **items, bool *has_more
 
 int64_t queue_now_ms(void); /* wall */
 
-/* queue_change.c: retry, hold, release, bounce, remove. */
+/* queue_change.c: retry, hold, release, bounce, reroute, remove. */
 bool queue_is_change(const char *word);
 int queue_change(struct command *command, const char *change);
 

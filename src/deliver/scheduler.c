@@ -43,6 +43,22 @@ void work_release(struct work *work)
 
 /* ---- lanes ---- */
 
+static void lane_of_route(const struct route *route, char lane[LANE_TEXT])
+{
+    (void)snprintf(lane, LANE_TEXT, "route:%.200s", route->name);
+}
+
+bool deliver_lane_of_route(const struct deliver *deliver, const char *name,
+                           char lane[LANE_TEXT])
+{
+    const struct route *route =
+        deliver->settings ? settings_route_by_name(deliver->settings, name) : NULL;
+
+    if (route)
+        lane_of_route(route, lane);
+    return route;
+}
+
 /* Pure: which lane an address belongs to. */
 static void lane_name(void *owner, const char *address, char name[LANE_TEXT])
 {
@@ -58,7 +74,7 @@ static void lane_name(void *owner, const char *address, char name[LANE_TEXT])
     else
         route = settings_find_route(deliver->settings, domain);
     if (route)
-        (void)snprintf(name, LANE_TEXT, "route:%.200s", route->name);
+        lane_of_route(route, name);
     else
         (void)snprintf(name, LANE_TEXT, "%s", domain);
 }

@@ -12,6 +12,7 @@
 struct change {
     struct operation operation;
     enum queue_change_kind kind;
+    char lane[LANE_TEXT]; /* QUEUE_REROUTE */
     struct store_target *targets;
     struct waiting_change *changes;
     size_t count; /* targets that are not done yet */
@@ -63,16 +64,19 @@ static void log_removed(const char *event, const struct store_target *target,
     }
 }
 
+static const char *const events[] = {[QUEUE_HOLD] = "queue.held",
+                                     [QUEUE_RELEASE] = "queue.released",
+                                     [QUEUE_REROUTE] = "queue.rerouted"};
+
 /* One line for the group. */
-static void log_hold(const struct change *change, const struct store_target *target,
-                     const struct group *group, const struct envelope *envelope)
+static void log_moved(const struct change *change, const struct store_target *target,
+                      const struct group *group, const struct envelope *envelope)
 {
     struct log_line line;
     char id[ID_TEXT];
 
     id_print(target->id, id);
-    log_start(&line, LOG_NOTICE,
-              change->kind == QUEUE_HOLD ? "queue.held" : "queue.released");
+    log_start(&line, LOG_NOTICE, events[change->kind]);
     log_text(&line, "id", id);
     log_text(&line, "sender", envelope->sender);
     log_text(&line, "recipient", group->recipients[0].address);
@@ -80,6 +84,10 @@ static void log_hold(const struct change *change, const struct store_target *tar
     if (change->kind == QUEUE_HOLD)
         log_seconds(&line, "seconds",
                     change->operation.op.until_ms - change->operation.op.now_ms);
+    if (change->kind == QUEUE_REROUTE) {
+        log_text(&line, "from", group->lane);
+        log_text(&line, "to", change->lane);
+    }
     log_end(&line);
 }
 
@@ -89,18 +97,22 @@ struct placed_change {
     enum waiting_change_end end;
 };
 
-static const enum waiting_change_end ends[] = {[QUEUE_RETRY] = WAITING_RETRIED,
-                                               [QUEUE_REMOVE] = WAITING_REMOVED,
-                                               [QUEUE_HOLD] = WAITING_MOVED,
-                                               [QUEUE_RELEASE] = WAITING_MOVED,
-                                               [QUEUE_EXPORTED] = WAITING_REMOVED};
+static const enum waiting_change_end ends[] = {
+    [QUEUE_RETRY] = WAITING_RETRIED,    [QUEUE_REMOVE] = WAITING_REMOVED,
+    [QUEUE_HOLD] = WAITING_MOVED,       [QUEUE_RELEASE] = WAITING_MOVED,
+    [QUEUE_EXPORTED] = WAITING_REMOVED, [QUEUE_REROUTE] = WAITING_MOVED};
 
 /* When it is due from now on; `group` is as it was before. */
 static void note_move(struct change *change, size_t at, struct group *group,
                       int64_t expiry_ms)
 {
-    group->is_held = change->kind == QUEUE_HOLD;
-    group->not_before_ms = change->operation.op.until_ms;
+    if (change->kind == QUEUE_REROUTE) {
+        group->next_attempt_ms = change->operation.op.now_ms;
+        group->is_held = group_is_held(group, change->operation.op.now_ms);
+    } else {
+        group->is_held = change->kind == QUEUE_HOLD;
+        group->not_before_ms = change->operation.op.until_ms;
+    }
     change->changes[at].moved_ms = record_due_ms(group, expiry_ms);
     change->changes[at].moves_held = group->is_held;
 }
@@ -132,8 +144,9 @@ static struct placed_change judge(struct change *change, size_t at, bool is_comm
             log_removed(change->kind == QUEUE_REMOVE ? "queue.removed" : "queue.exported",
                         target, &group, &envelope);
         else if (change->kind != QUEUE_RETRY)
-            log_hold(change, target, &group, &envelope);
+            log_moved(change, target, &group, &envelope);
         note_move(change, at, &group, envelope.arrival_ms + queue->expire_ms);
+        change->changes[at].arrival_s = (uint32_t)(envelope.arrival_ms / 1000);
     }
     return placed;
 }
@@ -150,6 +163,35 @@ static int by_place(const void *a, const void *b)
     return (int)left->end - (int)right->end;
 }
 
+/* Out of its domain queue and into that of the new lane. What the index does not know yet it will
+ * find there by itself. */
+static void tell_rerouted(struct change *change, const struct waiting_changes *changes)
+{
+    struct waiting *waiting = change->operation.queue->waiting;
+
+    if (!changes->domain_queue) {
+        waiting_change_end(waiting, changes, WAITING_UNCHANGED, 0);
+        return;
+    }
+    waiting_change_lease(waiting, changes);
+    for (size_t i = 0; i < changes->count; i++) {
+        const struct waiting_change *one = changes->list[i];
+        struct waiting_key key = waiting_key_of(changes->domain_queue);
+        const struct queue_entry entry = {.id = one->id,
+                                          .group = one->group,
+                                          .arrival_s = one->arrival_s,
+                                          .next_attempt_ms = one->moved_ms,
+                                          .is_held = one->moves_held};
+
+        if (!one->is_leased)
+            continue;
+        key.lane = change->lane;
+        waiting_add(waiting, &key, &entry, false);
+        /* Last: the domain queue may go with its last entry. */
+        waiting_end_lease(changes->domain_queue, one->id, one->group, NULL);
+    }
+}
+
 /* Told to the index by domain queue, so that each heap is walked once. */
 static void tell_index(struct change *change, struct placed_change *placed)
 {
@@ -163,8 +205,11 @@ static void tell_index(struct change *change, struct placed_change *placed)
 
         while (at < change->count && by_place(&placed[first], &placed[at]) == 0)
             list[changes.count++] = placed[at++].change;
-        waiting_change_end(change->operation.queue->waiting, &changes, placed[first].end,
-                           change->operation.op.now_ms);
+        if (change->kind == QUEUE_REROUTE && placed[first].end == WAITING_MOVED)
+            tell_rerouted(change, &changes);
+        else
+            waiting_change_end(change->operation.queue->waiting, &changes,
+                               placed[first].end, change->operation.op.now_ms);
     }
     memory_free(list);
 }
@@ -268,11 +313,10 @@ static void take_targets(struct change *change, const struct queue_target *targe
     }
 }
 
-static const enum store_change store_changes[] = {[QUEUE_RETRY] = STORE_RETRY,
-                                                  [QUEUE_REMOVE] = STORE_REMOVE,
-                                                  [QUEUE_HOLD] = STORE_HOLD,
-                                                  [QUEUE_RELEASE] = STORE_RELEASE,
-                                                  [QUEUE_EXPORTED] = STORE_REMOVE};
+static const enum store_change store_changes[] = {
+    [QUEUE_RETRY] = STORE_RETRY,     [QUEUE_REMOVE] = STORE_REMOVE,
+    [QUEUE_HOLD] = STORE_HOLD,       [QUEUE_RELEASE] = STORE_RELEASE,
+    [QUEUE_EXPORTED] = STORE_REMOVE, [QUEUE_REROUTE] = STORE_REROUTE};
 
 void queue_change_start(struct queue *queue, const struct queue_change *wanted)
 {
@@ -292,6 +336,9 @@ void queue_change_start(struct queue *queue, const struct queue_change *wanted)
     op->change = store_changes[wanted->kind];
     op->now_ms = loop_wall_ms(queue->loop);
     op->until_ms = wanted->until_ms;
+    if (wanted->lane)
+        (void)slice_copy_text(slice_of(wanted->lane), change->lane, LANE_TEXT);
+    op->lane = change->lane;
     op->on_end = on_changed;
     op->owner = change;
     if (change->count > 0) {

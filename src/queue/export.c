@@ -178,7 +178,7 @@ static void remove_written(struct exporting *exporting, const struct input *inpu
     if (count > 0)
         queue_change_start(exporting->queue,
                            &(struct queue_change){QUEUE_EXPORTED, targets, count,
-                                                  on_removed, exporting, 0, NULL});
+                                                  on_removed, exporting, 0, NULL, NULL});
     else
         start_batch(exporting);
     memory_free(targets);

@@ -51,10 +51,10 @@ enum store_target_end {
     STORE_TARGET_GONE,
     STORE_TARGET_CHANGED,
     STORE_TARGET_CORRUPT,
-    STORE_TARGET_SKIPPED, /* held, and to be tried; not held, and to be released */
-    STORE_TARGET_LEFT     /* the transaction was large enough; submit it again */
+    STORE_TARGET_SKIPPED, /* held, and to be tried; not held, and to be released; there already */
+    STORE_TARGET_LEFT /* the transaction was large enough; submit it again */
 };
-enum store_change { STORE_RETRY, STORE_REMOVE, STORE_HOLD, STORE_RELEASE };
+enum store_change { STORE_RETRY, STORE_REMOVE, STORE_HOLD, STORE_RELEASE, STORE_REROUTE };
 struct store_target {
     uint64_t id;
     uint32_t group;
@@ -86,6 +86,7 @@ struct store_op {
     enum store_change change;
     int64_t now_ms;   /* of STORE_CHANGE: wall */
     int64_t until_ms; /* of STORE_HOLD */
+    const char *lane; /* of STORE_REROUTE */
 };
 
 /* Blocking: opens, makes the tables, removes the drafts of a dead process, raises id_limit.

@@ -389,6 +389,12 @@ static bool edit(const struct store_op *op, struct group *group)
     case STORE_RETRY:
         group->next_attempt_ms = op->now_ms;
         return !is_held;
+    case STORE_REROUTE:
+        if (strcmp(group->lane, op->lane) == 0)
+            return false;
+        group->lane = op->lane;
+        group->next_attempt_ms = op->now_ms; /* what went wrong was on the old way */
+        return true;
     case STORE_REMOVE:
     default:
         return false;

@@ -526,6 +526,12 @@ const char *domain_queue_lane(const struct domain_queue *domain_queue)
     return domain_queue->key;
 }
 
+struct waiting_key waiting_key_of(const struct domain_queue *domain_queue)
+{
+    return (struct waiting_key){domain_queue_lane(domain_queue), domain_queue->tenant,
+                                domain_queue->priority};
+}
+
 struct domain_queue *domain_queue_lane_next(const struct domain_queue *domain_queue)
 {
     return domain_queue->lane_next;

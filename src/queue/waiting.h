@@ -33,6 +33,8 @@ struct queue *domain_queue_owner(const struct domain_queue *domain_queue);
  * process. Above the ceiling of domain queues it goes to the overflow. */
 void waiting_add(struct waiting *waiting, const struct waiting_key *key,
                  const struct queue_entry *entry, bool may_expire);
+/* Lives as long as the domain queue. */
+struct waiting_key waiting_key_of(const struct domain_queue *domain_queue);
 struct domain_queue *waiting_find(struct waiting *waiting, const struct waiting_key *key);
 /* Any tenant, any priority. */
 struct domain_queue *waiting_find_lane(struct waiting *waiting, const char *lane);

@@ -369,6 +369,20 @@ class Dane(unittest.TestCase):
         self.assertNotIn("policy", self.tls_of(relay, "b@one.sure.test"))
         books(self, relay, [hop], ["a@two.sure.test", "b@one.sure.test"])
 
+    def test_beside_a_server_that_is_believed_no_other_is_asked(self):
+        """It could not be reached either (TEST-NET-1): nothing is sent there."""
+        hop = self.hop(self.own)
+        relay = self.relay(self.own_record(), start=False)
+        self.dns.address = f'192.0.2.1:53", "{self.dns.address}'
+        relay.write_config()
+        relay.start()
+        event = relay.wait_event("net.dns_servers_left_out")
+        self.assertIn("1 of 2 DNS servers are not asked", event["message"])
+        send(relay, ["a@one.sure.test"])
+        relay.wait_empty()
+        self.assertEqual(self.tls_of(relay, "a@one.sure.test")["policy"], "dane")
+        books(self, relay, [hop], ["a@one.sure.test"])
+
 
 if __name__ == "__main__":
     world.main()

@@ -221,6 +221,9 @@ struct deliver_bounce {
     void *owner;
 };
 void deliver_bounce(struct deliver *deliver, const struct deliver_bounce *wanted);
+/* The lane of a [[route]]; false: there is none of that name. */
+bool deliver_lane_of_route(const struct deliver *deliver, const char *name,
+                           char lane[LANE_TEXT]);
 /* Forget back-offs that hold this lane ("queue retry"); NULL: of every lane. */
 void deliver_wake(struct deliver *deliver, const char *lane);
 

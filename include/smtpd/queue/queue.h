@@ -289,11 +289,13 @@ struct queue_counts {
     size_t changed; /* after a failure: how many were done before it */
     size_t busy;    /* leased now */
     size_t gone;
-    size_t skipped; /* a retry of what is held, a release of what is not */
+    size_t
+        skipped; /* a retry of what is held, a release of what is not, a way that is theirs
+                     * already */
 };
 /* At most 1,000 targets, in one commit, or in several where many bytes are removed. Each
- * removed recipient is one final log line "queue.removed"; a held or released group is one
- * line. */
+ * removed recipient is one final log line "queue.removed"; a held, released or rerouted group is
+ * one line. */
 typedef void queue_changed_fn(void *owner, enum result result,
                               const struct queue_counts *counts);
 /* QUEUE_EXPORTED: removed, because a file has it: see smtpd/queue/moving.h. */
@@ -302,8 +304,10 @@ enum queue_change_kind {
     QUEUE_REMOVE,
     QUEUE_HOLD,
     QUEUE_RELEASE,
-    QUEUE_EXPORTED
+    QUEUE_EXPORTED,
+    QUEUE_REROUTE
 };
+#define QUEUE_OWN_WAY "route:" /* the lane of no route */
 struct queue_change {
     enum queue_change_kind kind;
     const struct queue_target *targets; /* copied */
@@ -313,6 +317,9 @@ struct queue_change {
     int64_t until_ms; /* QUEUE_HOLD, wall; the expiry ends a hold too */
     /* Instead of on_end, when the queue is closed before it was told. NULL: nothing to do. */
     void (*drop)(void *owner);
+    /* QUEUE_REROUTE: where they go from now on, due at once (held ones stay held). The lane of a
+     * route that there is not makes them find their own way again: QUEUE_OWN_WAY. */
+    const char *lane; /* copied */
 };
 void queue_change_start(struct queue *queue, const struct queue_change *wanted);
 

@@ -86,6 +86,14 @@ void deliver_why_leased(const struct deliver *deliver, const char *lane,
     (void)snprintf(why->text, sizeof why->text, "an attempt is running");
 }
 
+bool deliver_lane_of_route(const struct deliver *deliver, const char *name,
+                           char lane[LANE_TEXT])
+{
+    (void)deliver;
+    (void)snprintf(lane, LANE_TEXT, "route:%s", name);
+    return strcmp(name, "known") == 0;
+}
+
 void deliver_wake(struct deliver *deliver, const char *lane)
 {
     (void)deliver;

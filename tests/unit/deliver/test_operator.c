@@ -138,7 +138,7 @@ static void hold(struct world *w, uint64_t id, int64_t ms)
 
     queue_change_start(w->queue,
                        &(struct queue_change){QUEUE_HOLD, &target, 1, on_held, &end,
-                                              loop_wall_ms(w->loop) + ms, NULL});
+                                              loop_wall_ms(w->loop) + ms, NULL, NULL});
     WORLD_UNTIL(w, end.calls == 1);
 }
 

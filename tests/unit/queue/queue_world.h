@@ -33,6 +33,7 @@ struct world {
     enum result last;
     struct lease *lease;
     size_t changed, busy, gone, skipped;
+    const char *lane; /* of a reroute */
     int64_t until_ms; /* of holds */
     unsigned rooms;   /* on_room was called so often */
 };

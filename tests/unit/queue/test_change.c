@@ -24,10 +24,15 @@ static enum result change(struct world *world, enum queue_change_kind kind,
         targets[i].id = ids[i];
     queue_change_start(world->queue,
                        &(struct queue_change){kind, targets, count, on_changed, world,
-                                              world->until_ms, NULL});
+                                              world->until_ms, NULL, world->lane});
     assert_int_equal(world->ends, before);
     world_wait_above(world, &world->ends, before);
     return world->last;
+}
+
+static int64_t wall(const struct world *world)
+{
+    return loop_wall_ms(world->loop);
 }
 
 static void drop(void *owner)
@@ -44,8 +49,9 @@ TEST(change, one_that_is_not_told_before_the_end_is_dropped)
 
     target.id = world_send(world, "r@a.test", "x\r\n");
     before = world->ends;
-    queue_change_start(world->queue, &(struct queue_change){QUEUE_REMOVE, &target, 1,
-                                                            on_changed, &drops, 0, drop});
+    queue_change_start(world->queue,
+                       &(struct queue_change){QUEUE_REMOVE, &target, 1, on_changed, &drops,
+                                              0, drop, NULL});
     world_reopen(world); /* the loop did not run */
     assert_int_equal(drops, 1);
     assert_int_equal(world->ends, before);
@@ -138,12 +144,69 @@ TEST(change, that_cannot_be_written_changes_nothing)
     assert_int_equal(world->changed, 1);
 }
 
-/* ---- holds ---- */
+/* ---- other ways ---- */
 
-static int64_t wall(const struct world *world)
+static size_t count_in(struct world *world, const char *lane)
 {
-    return loop_wall_ms(world->loop);
+    struct domain_queue *domain_queue = queue_find_domain_queue(world->queue, lane);
+
+    return domain_queue ? domain_queue_count(domain_queue) : 0;
 }
+
+TEST(change, a_rerouted_group_waits_in_its_new_lane_also_over_a_restart)
+{
+    struct world *world = *state;
+    uint64_t ids[2] = {world_send(world, "r@a.test", "x\r\n"),
+                       world_send(world, "r@a.test", "x\r\n")};
+
+    world->lane = "route:other";
+    assert_int_equal(change(world, QUEUE_REROUTE, ids, 1), RESULT_OK);
+    assert_int_equal(world->changed, 1);
+    for (int i = 0; i < 2; i++) {
+        struct domain_queue *there = world_lane(world, "route:other");
+        struct queue_entry entry;
+
+        assert_int_equal(count_in(world, "a.test"), 1);
+        assert_int_equal(domain_queue_count(there), 1);
+        assert_int_equal(world_numbers(world).groups_waiting, 2);
+        assert_true(domain_queue_take(there, &entry));
+        assert_int_equal(entry.id, ids[0]);
+        assert_true(entry.arrival_s > 0);
+        domain_queue_give_back(there, &entry);
+        world_reopen(world);
+        world_wait_rebuilt(world);
+    }
+    /* It goes that way already. */
+    assert_int_equal(change(world, QUEUE_REROUTE, ids, 1), RESULT_OK);
+    assert_int_equal(world->skipped, 1);
+    assert_int_equal(count_in(world, "route:other"), 1);
+}
+
+TEST(change, what_is_rerouted_is_due_at_once_but_held_it_stays_held)
+{
+    struct world *world = *state;
+    uint64_t ids[2] = {world_send(world, "r@a.test", "x\r\n"),
+                       world_send(world, "r@b.test", "x\r\n")};
+    struct queue_entry entry;
+
+    assert_int_equal(
+        world_settle(world, world_take(world, "a.test"),
+                     &(struct settlement){.is_settled = (const bool[]){false},
+                                          .next_attempt_ms = wall(world) + HOUR_MS}),
+        RESULT_OK);
+    world->until_ms = wall(world) + HOUR_MS;
+    assert_int_equal(change(world, QUEUE_HOLD, &ids[1], 1), RESULT_OK);
+    world->lane = "route:other";
+    assert_int_equal(change(world, QUEUE_REROUTE, ids, 2), RESULT_OK);
+    assert_int_equal(world->changed, 2);
+    assert_int_equal(world_numbers(world).groups_held, 1);
+    assert_true(domain_queue_take(world_lane(world, "route:other"), &entry));
+    assert_int_equal(entry.id, ids[0]);
+    assert_false(
+        domain_queue_take(queue_find_domain_queue(world->queue, "route:other"), &entry));
+}
+
+/* ---- holds ---- */
 
 TEST(change, a_held_group_waits_until_its_hold_ends_also_over_a_restart)
 {
@@ -249,6 +312,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CHANGE(one_that_is_not_told_before_the_end_is_dropped),
         CHANGE(removed_groups_are_gone_and_others_stay),
+        CHANGE(a_rerouted_group_waits_in_its_new_lane_also_over_a_restart),
+        CHANGE(what_is_rerouted_is_due_at_once_but_held_it_stays_held),
         CHANGE(a_held_group_waits_until_its_hold_ends_also_over_a_restart),
         CHANGE(a_release_leaves_the_schedule_as_it_was),
         CHANGE(a_hold_ends_at_the_expiry_at_the_latest),

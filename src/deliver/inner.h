@@ -76,6 +76,10 @@ typedef void route_search_fn(void *owner, struct plan *plan); /* the plan is the
 /* For a domain that no route and no mailbox takes. The completion rule (docs/architecture.md). */
 struct route_search *route_search_start(struct deliver *deliver, const char *domain,
                                         route_search_fn *on_end, void *owner);
+/* To the host of a route, whatever the domain. */
+struct route_search *route_search_start_route(struct deliver *deliver,
+                                              const struct route *route,
+                                              route_search_fn *on_end, void *owner);
 void route_search_cancel(struct route_search *search);
 /* What an answer of the DNS means: pure. False: more must be asked (the plan has host
  * names). */
@@ -127,7 +131,6 @@ struct lane {
     struct domain_queue *domain_queue;
     struct destination *destination; /* while it has due work there, or the last one */
     struct route_search *search;
-    struct lookup *lookup; /* of a route's host */
     struct plan plan;
     bool has_plan;
     bool is_held;   /* by us: on_due came, rest was not said yet */

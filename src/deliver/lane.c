@@ -95,8 +95,6 @@ static void lane_forget(struct lane *lane)
 
     if (lane->search)
         route_search_cancel(lane->search);
-    if (lane->lookup)
-        lookup_cancel(lane->lookup);
     lane_attach(lane, NULL);
     list_remove(&deliver->faulty, &lane->faulty);
     list_remove(&deliver->expiring, &lane->expiring);
@@ -257,68 +255,6 @@ static void on_route(void *owner, struct plan *plan)
     rest_for_dns(lane);
 }
 
-static void plan_for_route(struct lane *lane, const struct route *route)
-{
-    struct plan *plan = &lane->plan;
-
-    plan_fini(plan);
-    memset(plan, 0, sizeof *plan);
-    lane->has_plan = false; /* until there is an address */
-    plan->kind = PLAN_HOSTS;
-    plan->rule = -1;
-    plan->is_route = true;
-    plan->port = route->port;
-    (void)snprintf(plan->route_name, sizeof plan->route_name, "%s", route->name);
-    plan->hosts = NEW(struct plan_host);
-    plan->host_count = 1;
-    (void)snprintf(plan->hosts[0].name, sizeof plan->hosts[0].name, "%s", route->host);
-}
-
-/* The host of a route is looked up like any other, but may be private: the operator wrote
- * it. */
-static void on_route_address(void *owner, const struct dns_answer *answer)
-{
-    struct lane *lane = owner;
-    struct plan *plan = &lane->plan;
-
-    lane->lookup = NULL;
-    for (size_t i = 0; i < answer->address_count && i < LIMIT_HOST_ADDRESSES; i++)
-        plan->hosts[0].addresses[plan->hosts[0].address_count++] = answer->addresses[i];
-    plan->expires_ms =
-        deliver_now(lane->deliver) + (answer->ttl_ms > 30000 ? answer->ttl_ms : 30000);
-    plan->is_authentic = answer->is_authentic;
-    if (plan->hosts[0].address_count > 0) {
-        lane->has_plan = true;
-        lane->dns_failures = 0;
-        join(lane);
-        return;
-    }
-    (void)snprintf(plan->status, sizeof plan->status, "%s",
-                   answer->result == RESULT_DNS_FAILURE ? "4.4.3" : "4.4.4");
-    (void)snprintf(plan->text, sizeof plan->text,
-                   "the host of the route, %.120s, has no address: %.120s",
-                   plan->hosts[0].name,
-                   answer->text[0] ? answer->text : result_text(answer->result));
-    rest_for_dns(lane);
-}
-
-static void start_route(struct lane *lane, const struct route *route)
-{
-    struct ip ip;
-
-    plan_for_route(lane, route);
-    if (ip_parse(slice_of(route->host), &ip) != RESULT_OK) {
-        lane->lookup = lookup_start(lane->deliver->rooms.resolver, LOOKUP_ADDRESS,
-                                    route->host, on_route_address, lane);
-        return;
-    }
-    lane->plan.hosts[0].addresses[0] = ip;
-    lane->plan.hosts[0].address_count = 1;
-    lane->plan.expires_ms = INT64_MAX;
-    lane->has_plan = true;
-    join(lane);
-}
-
 static void start_simple(struct lane *lane, enum plan_kind kind)
 {
     plan_fini(&lane->plan);
@@ -339,13 +275,14 @@ static void find_way(struct lane *lane)
     if (strncmp(name, "route:", 6) == 0) {
         route = settings_route_by_name(settings, name + 6);
         if (route)
-            start_route(lane, route);
+            lane->search =
+                route_search_start_route(lane->deliver, route, on_route, lane);
         else
             start_simple(lane, PLAN_REGROUP);
     } else if (settings_is_local(settings, name)) {
         start_simple(lane, PLAN_LOCAL);
     } else if ((route = settings_find_route(settings, name))) {
-        start_route(lane, route);
+        lane->search = route_search_start_route(lane->deliver, route, on_route, lane);
     } else {
         lane->search = route_search_start(lane->deliver, name, on_route, lane);
     }
@@ -366,7 +303,7 @@ void lane_on_due(void *owner, struct domain_queue *domain_queue)
                   "the log, or the way to the disk, has no room");
         return;
     }
-    if (lane->search || lane->lookup)
+    if (lane->search)
         return;
     if (lane_policy_rests(lane))
         rest_for_policy(lane);
@@ -422,7 +359,7 @@ void lane_wake(struct lane *lane)
                 host->until_ms = 0;
         }
     }
-    if (!lane->search && !lane->lookup)
+    if (!lane->search)
         lane->has_plan = false; /* ask the DNS again too */
     lane->until_ms = 0;
     lane->policy_until_ms = 0;

@@ -3,6 +3,7 @@
  */
 #include "inner.h"
 
+#include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 
@@ -332,8 +333,46 @@ static void on_literal(void *owner)
     finish(search);
 }
 
-struct route_search *route_search_start(struct deliver *deliver, const char *domain,
-                                        route_search_fn *on_end, void *owner)
+/* ---- the host of a route: it may be private, or ourselves, for the operator wrote it ---- */
+
+static void on_route_address(void *owner, const struct dns_answer *answer)
+{
+    struct route_search *search = owner;
+    struct plan *plan = &search->plan;
+    struct plan_host *host = &plan->hosts[0];
+    char text[sizeof plan->text];
+
+    search->lookup = NULL;
+    plan->expires_ms = answer->ttl_ms;
+    plan->is_authentic = answer->is_authentic;
+    plan->kind = PLAN_HOSTS;
+    for (size_t i = 0; i < answer->address_count && i < LIMIT_HOST_ADDRESSES; i++)
+        host->addresses[host->address_count++] = answer->addresses[i];
+    if (host->address_count == 0) {
+        (void)snprintf(text, sizeof text,
+                       "the host of the route, %.120s, has no address: %.120s", host->name,
+                       answer->text[0] ? answer->text : result_text(answer->result));
+        plan_verdict(plan, PLAN_DEFER,
+                     answer->result == RESULT_DNS_FAILURE ? "4.4.3" : "4.4.4", text);
+    }
+    end(search);
+}
+
+static void on_route_literal(void *owner)
+{
+    struct route_search *search = owner;
+    struct plan *plan = &search->plan;
+
+    CHECK(ip_parse(slice_of(plan->hosts[0].name), &plan->hosts[0].addresses[0]) ==
+          RESULT_OK);
+    plan->hosts[0].address_count = 1;
+    plan->kind = PLAN_HOSTS;
+    plan->expires_ms = PLAN_MOST_MS;
+    end(search);
+}
+
+static struct route_search *search_new(struct deliver *deliver, route_search_fn *on_end,
+                                       void *owner)
 {
     struct route_search *search = NEW(struct route_search);
 
@@ -342,6 +381,34 @@ struct route_search *route_search_start(struct deliver *deliver, const char *dom
     search->on_end = on_end;
     search->owner = owner;
     search->plan.rule = -1;
+    return search;
+}
+
+struct route_search *route_search_start_route(struct deliver *deliver,
+                                              const struct route *route,
+                                              route_search_fn *on_end, void *owner)
+{
+    struct route_search *search = search_new(deliver, on_end, owner);
+    struct plan *plan = &search->plan;
+    struct ip ip;
+
+    plan->is_route = true;
+    plan->port = route->port;
+    (void)snprintf(plan->route_name, sizeof plan->route_name, "%s", route->name);
+    add_host(plan, route->host, 0);
+    if (ip_parse(slice_of(route->host), &ip) == RESULT_OK)
+        loop_defer(deliver->rooms.loop, &search->end, on_route_literal, search);
+    else
+        search->lookup = lookup_start(deliver->rooms.resolver, LOOKUP_ADDRESS, route->host,
+                                      on_route_address, search);
+    return search;
+}
+
+struct route_search *route_search_start(struct deliver *deliver, const char *domain,
+                                        route_search_fn *on_end, void *owner)
+{
+    struct route_search *search = search_new(deliver, on_end, owner);
+
     search->plan.port = search->settings->values.port;
     (void)snprintf(search->domain, sizeof search->domain, "%s", domain);
     if (domain[0] == '[')

@@ -243,14 +243,10 @@ void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         struct lane *lane = domain_queue_attachment(domain_queue);
 
-        if (!lane || (!lane->search && !lane->lookup))
+        if (!lane || !lane->search)
             continue;
-        if (lane->search)
-            route_search_cancel(lane->search);
-        if (lane->lookup)
-            lookup_cancel(lane->lookup);
+        route_search_cancel(lane->search);
         lane->search = NULL;
-        lane->lookup = NULL;
         lane_rest(lane, deliver_now(deliver) + 1, WHY_SCHEDULED, "");
     }
 }

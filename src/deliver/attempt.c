@@ -25,8 +25,17 @@ struct attempt *attempt_of_link(struct link *link)
 
 /* ---- ends ---- */
 
+static void end_judging(struct attempt *attempt)
+{
+    if (attempt->judged)
+        host_end(attempt->destination, attempt->judged);
+    attempt->judged = NULL;
+}
+
 static void attempt_free(struct attempt *attempt)
 {
+    end_judging(attempt);
+    host_await_cancel(&attempt->wait);
     transaction_close_body(attempt);
     deferred_cancel(attempt->deliver->rooms.loop, &attempt->again);
     list_remove(&attempt->deliver->attempts, &attempt->link);
@@ -42,6 +51,14 @@ void attempt_drop_connection(struct attempt *attempt, bool is_polite)
         connection_close(attempt->connection, is_polite);
     attempt->connection = NULL;
     attempt->is_ready = false;
+    end_judging(attempt);
+}
+
+void attempt_host_works(struct attempt *attempt)
+{
+    end_judging(attempt);
+    destination_works(attempt->destination);
+    host_works(attempt->destination, connection_host(attempt->connection));
 }
 
 /* Nothing was learned about the message: the lease goes back as it was. */
@@ -112,20 +129,6 @@ void attempt_finish(struct attempt *attempt)
 static const struct plan_host *current_host(const struct attempt *attempt)
 {
     return &attempt->destination->plan.hosts[attempt->order[attempt->host_at]];
-}
-
-/* A host that lacked something, or that rests. */
-static bool is_passed_over(struct attempt *attempt)
-{
-    const struct host_memory *memory =
-        host_find(attempt->destination, current_host(attempt)->name);
-
-    if (attempt->lacking & UINT32_C(1) << attempt->order[attempt->host_at])
-        return true;
-    if (!memory || memory->until_ms <= deliver_now(attempt->deliver))
-        return false;
-    attempt->missed_host = true;
-    return true;
 }
 
 static bool has_outcome(const struct attempt *attempt)
@@ -204,6 +207,43 @@ static void on_ready(void *owner)
 static const struct connection_events events = {on_ready, transaction_on_reply,
                                                 transaction_on_drained, attempt_broken};
 
+static void connect_host(struct attempt *attempt)
+{
+    attempt->judged = host_begin(attempt->destination, current_host(attempt)->name);
+    attempt->connection = connection_open(attempt->destination, current_host(attempt),
+                                          &attempt->policy, &events, attempt);
+}
+
+static void on_news(void *owner)
+{
+    connect_next(owner);
+}
+
+/* The next host that may be tried, when it may. */
+static void connect_chosen(struct attempt *attempt)
+{
+    struct host_choice choice = {.order = attempt->order,
+                                 .lacking = attempt->lacking,
+                                 .at = attempt->host_at,
+                                 .missed = attempt->missed_host};
+
+    if (!host_choose(attempt->destination, &choice) && choice.awaited) {
+        attempt->wait.turn = &attempt->again;
+        attempt->wait.on_turn = on_news;
+        attempt->wait.owner = attempt;
+        host_await(choice.awaited, &attempt->wait);
+        return;
+    }
+    attempt->host_at = choice.at;
+    attempt->missed_host = choice.missed;
+    if (attempt->host_at >= attempt->destination->plan.host_count) {
+        hosts_exhausted(attempt);
+        return;
+    }
+    attempt->hosts_tried++;
+    connect_host(attempt);
+}
+
 static void connect_next(struct attempt *attempt)
 {
     struct destination *destination = attempt->destination;
@@ -220,15 +260,7 @@ static void connect_next(struct attempt *attempt)
             return;
         }
     }
-    while (attempt->host_at < destination->plan.host_count && is_passed_over(attempt))
-        attempt->host_at++;
-    if (attempt->host_at >= destination->plan.host_count) {
-        hosts_exhausted(attempt);
-        return;
-    }
-    attempt->hosts_tried++;
-    attempt->connection = connection_open(destination, current_host(attempt),
-                                          &attempt->policy, &events, attempt);
+    connect_chosen(attempt);
 }
 
 static void on_lack(void *owner)
@@ -249,6 +281,7 @@ void attempt_lacks(struct attempt *attempt, const struct said *lack)
             attempt->lacking |= UINT32_C(1) << i;
     connection_rest(attempt->connection);
     attempt->connection = NULL;
+    end_judging(attempt);
     if (attempt->is_reused)
         attempt->hosts_tried = 1; /* no further idle one: it may be the same host */
     loop_defer(attempt->deliver->rooms.loop, &attempt->again, on_lack, attempt);
@@ -269,8 +302,7 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
     if (wants_clear && !attempt->goes_in_clear) {
         attempt->goes_in_clear = true;
         attempt_drop_connection(attempt, false);
-        attempt->connection = connection_open(attempt->destination, current_host(attempt),
-                                              &attempt->policy, &events, attempt);
+        connect_host(attempt);
         return;
     }
     if (connection_fails_policy(attempt->connection))

@@ -20,6 +20,8 @@ struct attempt {
     size_t host_at;
     size_t hosts_tried;
     struct connection *connection;
+    struct host_memory *judged; /* while it is on its way there; NULL: it is not */
+    struct host_wait wait;
     bool is_ready;
     bool is_reused;
     bool has_transacted; /* this connection, in this attempt: it has worked */
@@ -59,7 +61,8 @@ void attempt_set_open(struct attempt *attempt, enum verdict verdict,
                       const struct said *said);
 bool attempt_has_open(const struct attempt *attempt);
 void attempt_drop_connection(struct attempt *attempt, bool is_polite);
-void attempt_finish(struct attempt *attempt); /* outcomes to the settlement; frees */
+void attempt_finish(struct attempt *attempt);     /* outcomes to the settlement; frees */
+void attempt_host_works(struct attempt *attempt); /* it answers about a message */
 /* The host cannot take this message: another one, from the loop. */
 void attempt_lacks(struct attempt *attempt, const struct said *lack);
 void attempt_broken(void *owner, const struct fault *fault);

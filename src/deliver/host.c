@@ -7,7 +7,15 @@
 #include "smtpd/base/secure.h"
 #include "smtpd/queue/schedule.h"
 
-enum { HOST_FIRST_MS = 30000, HOST_MOST_MS = 900000, HOSTS_MAX = 100000, HOST_KEY = 640 };
+enum {
+    HOST_FIRST_MS = 30000,
+    HOST_MOST_MS = 900000,
+    HOSTS_MAX = 100000,
+    HOST_KEY = 640,
+    JUDGES = 2,       /* attempts at once at a host that is not known to work */
+    KNOWN_MS = 60000, /* so long it is known, once it worked */
+    FORGET_LOOK = 16
+};
 
 struct hosts {
     struct map *map;
@@ -57,17 +65,20 @@ struct host_memory *host_find(const struct destination *destination, const char 
     return map_get(destination->deliver->hosts->map, host_key(destination, name, text));
 }
 
-/* Full: the next in turn goes. */
+/* Full: the next in turn goes, but those that attempts look at. */
 static void forget_one(struct hosts *hosts)
 {
-    struct slice key;
+    for (int i = 0; i < FORGET_LOOK; i++) {
+        struct slice key;
+        struct host_memory *host = map_next(hosts->map, &hosts->hand, &key);
 
-    if (!map_next(hosts->map, &hosts->hand, &key)) {
-        hosts->hand = 0;
-        if (!map_next(hosts->map, &hosts->hand, &key))
+        if (!host) {
+            hosts->hand = 0;
+        } else if (host->opening == 0 && host->waiting.count == 0) {
+            memory_free(map_remove(hosts->map, key));
             return;
+        }
     }
-    memory_free(map_remove(hosts->map, key));
 }
 
 struct host_memory *host_memory(struct destination *destination, const char *name)
@@ -80,6 +91,7 @@ struct host_memory *host_memory(struct destination *destination, const char *nam
     if (host)
         return host;
     host = NEW(struct host_memory);
+    list_init(&host->waiting);
     if (map_set(hosts->map, mine, host) == RESULT_OK)
         return host;
     forget_one(hosts);
@@ -89,23 +101,129 @@ struct host_memory *host_memory(struct destination *destination, const char *nam
     return NULL;
 }
 
+/* ---- who goes there ---- */
+
+enum host_state host_state(const struct destination *destination,
+                           const struct host_memory *host)
+{
+    int64_t now_ms = deliver_now(destination->deliver);
+
+    if (!host)
+        return HOST_IS_FREE;
+    if (host->until_ms > now_ms)
+        return HOST_RESTS;
+    if (host->opening < JUDGES || now_ms - host->worked_ms < KNOWN_MS)
+        return HOST_IS_FREE;
+    return host->failures > 0 ? HOST_IS_TRIED : HOST_IS_NEW;
+}
+
+/* All of them: who is too many waits again. */
+static void tell_waiting(const struct destination *destination, struct host_memory *host)
+{
+    struct link *link;
+
+    while ((link = list_pop_front(&host->waiting))) {
+        struct host_wait *wait = CONTAINER_OF(link, struct host_wait, link);
+
+        wait->host = NULL;
+        loop_defer(destination->deliver->rooms.loop, wait->turn, wait->on_turn,
+                   wait->owner);
+    }
+}
+
+struct host_memory *host_begin(struct destination *destination, const char *name)
+{
+    struct host_memory *host = host_memory(destination, name);
+
+    if (host)
+        host->opening++;
+    return host;
+}
+
+void host_end(const struct destination *destination, struct host_memory *host)
+{
+    host->opening--;
+    tell_waiting(destination, host);
+}
+
+void host_await(struct host_memory *host, struct host_wait *wait)
+{
+    wait->host = host;
+    list_push_back(&host->waiting, &wait->link);
+}
+
+void host_await_cancel(struct host_wait *wait)
+{
+    if (wait->host)
+        list_remove(&wait->host->waiting, &wait->link);
+    wait->host = NULL;
+}
+
+static bool is_followed_by_its_equal(const struct plan *plan, const uint8_t *order,
+                                     size_t at)
+{
+    return at + 1 < plan->host_count &&
+           plan->hosts[order[at]].preference == plan->hosts[order[at + 1]].preference;
+}
+
+bool host_choose(const struct destination *destination, struct host_choice *choice)
+{
+    const struct plan *plan = &destination->plan;
+    bool missed = choice->missed;
+
+    choice->awaited = NULL;
+    for (size_t at = choice->at; at < plan->host_count; at++) {
+        unsigned index = choice->order[at];
+        struct host_memory *host = host_find(destination, plan->hosts[index].name);
+        enum host_state state = host_state(destination, host);
+
+        if (choice->lacking & UINT32_C(1) << index)
+            continue;
+        if (state == HOST_IS_FREE) {
+            choice->at = at;
+            choice->missed = missed;
+            return true;
+        }
+        missed = true;
+        if (state != HOST_RESTS)
+            choice->awaited = host;
+        /* While nothing is known of it, those behind it are not its substitutes. */
+        if (state == HOST_IS_NEW && !is_followed_by_its_equal(plan, choice->order, at))
+            return false;
+    }
+    if (choice->awaited)
+        return false;
+    choice->at = plan->host_count;
+    choice->missed = missed;
+    return false;
+}
+
+/* ---- what came of it ---- */
+
 void host_fault(struct destination *destination, const char *name)
 {
     struct host_memory *host = host_memory(destination, name);
+    int64_t now_ms = deliver_now(destination->deliver);
     uint32_t random;
 
-    if (!host)
+    if (!host || host->until_ms > now_ms)
         return;
     secure_random(&random, sizeof random);
     host->failures++;
-    host->until_ms = deliver_now(destination->deliver) +
-                     schedule_backoff(host->failures, HOST_FIRST_MS, HOST_MOST_MS, random);
+    host->worked_ms = 0;
+    host->until_ms =
+        now_ms + schedule_backoff(host->failures, HOST_FIRST_MS, HOST_MOST_MS, random);
+    tell_waiting(destination, host);
 }
 
 void host_works(struct destination *destination, const char *name)
 {
     struct host_memory *host = host_find(destination, name);
 
-    if (host)
-        host->failures = 0, host->until_ms = 0;
+    if (!host)
+        return;
+    host->failures = 0;
+    host->until_ms = 0;
+    host->worked_ms = deliver_now(destination->deliver);
+    tell_waiting(destination, host);
 }

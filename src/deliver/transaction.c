@@ -345,9 +345,7 @@ static void transaction_over(struct attempt *attempt)
 
 static void on_mail_reply(struct attempt *attempt, const struct reply *reply)
 {
-    /* It answers about a message: it works. */
-    destination_works(attempt->destination);
-    host_works(attempt->destination, connection_host(attempt->connection));
+    attempt_host_works(attempt);
     attempt->mail_is_ok = reply_is_positive(reply);
     if (!attempt->mail_is_ok)
         judge_batch(attempt, reply,

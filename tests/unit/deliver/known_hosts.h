@@ -17,4 +17,13 @@ static inline struct host_memory *world_host(const struct world *w, const char *
     return host_memory(&any, name);
 }
 
+/* It need not be judged by two first. */
+static inline void world_know_host(const struct world *w, const char *name)
+{
+    struct destination any = world_destination(w);
+
+    assert_non_null(host_memory(&any, name));
+    host_works(&any, name);
+}
+
 #endif

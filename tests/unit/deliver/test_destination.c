@@ -26,6 +26,7 @@ TEST(destination, no_more_connections_are_open_than_the_limit)
 
     w->settings.defaults.connections = 3;
     world_apply(w);
+    world_know_host(w, "mx1.test");
     for (int i = 0; i < 3; i++)
         smtp_peer_play(&w->peers[0],
                        "S: 220 mx\nC: EHLO *\nS: <hold>\nS: 250 mx\nS: <serve>\n");

@@ -51,6 +51,7 @@ static command_fn command_check;
 static command_fn command_user;
 static command_fn command_queue;
 static command_fn command_status;
+static command_fn command_explain;
 static command_fn command_dkim;
 static command_fn command_health;
 static command_fn command_document;
@@ -69,6 +70,8 @@ static const struct command commands[] = {
      "file. --json prints the errors, or the differences, as a list.\n"},
     {"user",     command_user,     "add|set|show|list|remove ...",        "Users who may log in, and what each may.", NULL},
     {"queue",    command_queue,    "list|show|why|retry|verify ...",      "Look at the queue, change it, check it, move it.", NULL},
+    {"explain",  command_explain,  "ADDRESS|DOMAIN",                      "Where mail for it would go, by which rules, and what would happen now.",
+     "Nothing is sent. The running server is asked, which looks the names up.\n"},
     {"dkim",     command_dkim,     "keygen DOMAIN SELECTOR, check ...",   "Keys that sign mail, and their records in the DNS.", NULL},
     {"status",   command_status,   "[--short]",                           "What the running server counts: a summary, and every metric.",
      "--short prints the summary alone. --json prints everything; docs/metrics.md and\n"
@@ -89,13 +92,13 @@ static void print_usage(FILE *to)
         (void)fprintf(to, "  %-9s %-32s %s\n", commands[i].name, commands[i].arguments,
                       commands[i].sentence);
     (void)fprintf(
-        to,
-        "\n"
-        "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
-        "  --socket PATH   control socket, where the configuration cannot be read\n"
-        "  --json          machine-readable answers (check, user, queue, status, dkim)\n\n"
-        "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
-        "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
+        to, "\n"
+            "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
+            "  --socket PATH   control socket, where the configuration cannot be read\n"
+            "  --json          machine-readable answers (check, user, queue, status, "
+            "explain, dkim)\n\n"
+            "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
+            "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
 }
 
 static int print_command_usage(const struct command *command)
@@ -387,6 +390,11 @@ static int command_queue(const struct words *words)
 static int command_status(const struct words *words)
 {
     return ask_server(words, cli_status);
+}
+
+static int command_explain(const struct words *words)
+{
+    return ask_server(words, cli_explain);
 }
 
 static int command_health(const struct words *words)

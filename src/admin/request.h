@@ -76,6 +76,7 @@ request_fn probe_handle_ready;
 request_fn probe_handle_startup;
 request_fn metrics_handle;
 request_fn config_handle_compare;
+request_fn explain_handle;
 
 /* NULL: ready. */
 const char *probe_not_ready(const struct admin_rooms *rooms);

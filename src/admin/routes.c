@@ -10,6 +10,7 @@ const struct request_route request_routes[] = {
     {"POST", "/v1/queue/change",  queue_handle_change},
     {"POST", "/v1/queue/export",  queue_handle_export},
     {"GET",  "/v1/message/",      message_handle},
+    {"GET",  "/v1/explain",       explain_handle},
     {"POST", "/v1/config/compare", config_handle_compare},
     {"GET",  "/livez",            probe_handle_live},
     {"GET",  "/readyz",           probe_handle_ready},

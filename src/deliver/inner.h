@@ -195,9 +195,10 @@ struct deliver {
     struct list settling;
     struct list regroups;
     struct list dismissals;
-    struct list stalled; /* destinations */
-    struct list danes;   /* that wait for an answer: see dane.c */
-    struct timer room;   /* for them */
+    struct list stalled;  /* destinations */
+    struct list danes;    /* that wait for an answer: see dane.c */
+    struct list explains; /* under way */
+    struct timer room;    /* for them */
     struct timer sweep;
     struct timer expiry; /* the next step of its round */
     size_t expiry_left;  /* lanes of that round; 0: none runs */
@@ -218,6 +219,7 @@ struct deliver {
 };
 
 /* scheduler.c */
+void deliver_lane_of(struct deliver *deliver, const char *address, char lane[LANE_TEXT]);
 int64_t deliver_now(const struct deliver *deliver); /* wall */
 void deliver_check_empty(struct deliver *deliver);
 void work_release(struct work *work); /* gives the lease back; frees */
@@ -321,6 +323,9 @@ void attempt_drain(struct attempt *attempt);
 bool attempt_abort(struct attempt *attempt); /* true: it stood behind the final dot */
 struct link *attempt_link(struct attempt *attempt);
 struct attempt *attempt_of_link(struct link *link);
+
+/* explain.c: what the old resolver was asked the new one is asked. */
+void explain_ask_again(struct deliver *deliver);
 
 /* local_attempt.c */
 void local_attempt_start(struct work *work);

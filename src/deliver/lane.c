@@ -275,8 +275,7 @@ static void find_way(struct lane *lane)
     if (strncmp(name, "route:", 6) == 0) {
         route = settings_route_by_name(settings, name + 6);
         if (route)
-            lane->search =
-                route_search_start_route(lane->deliver, route, on_route, lane);
+            lane->search = route_search_start_route(lane->deliver, route, on_route, lane);
         else
             start_simple(lane, PLAN_REGROUP);
     } else if (settings_is_local(settings, name)) {

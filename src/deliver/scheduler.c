@@ -79,6 +79,11 @@ static void lane_name(void *owner, const char *address, char name[LANE_TEXT])
         (void)snprintf(name, LANE_TEXT, "%s", domain);
 }
 
+void deliver_lane_of(struct deliver *deliver, const char *address, char lane[LANE_TEXT])
+{
+    lane_name(deliver, address, lane);
+}
+
 /* The next lane that a fault holds, from where the last look ended. */
 static struct lane *next_faulty(struct deliver *deliver)
 {
@@ -184,6 +189,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->dismissals);
     list_init(&deliver->stalled);
     list_init(&deliver->danes);
+    list_init(&deliver->explains);
     timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
     timer_init(&deliver->expiry, rooms->loop, on_expiry_step, deliver);
@@ -240,6 +246,7 @@ void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
     /* Searches of the old resolver are asked again of the new one. */
     deliver->rooms.resolver = resolver;
     dane_ask_again(deliver);
+    explain_ask_again(deliver);
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         struct lane *lane = domain_queue_attachment(domain_queue);
 

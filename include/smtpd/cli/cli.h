@@ -40,6 +40,7 @@ struct cli_dkim {
 /* Keys and their records: without a server. argv[0] is the word behind "smtpd dkim". */
 int cli_dkim(const struct cli_dkim *context, int argc, char **argv);
 int cli_queue(const struct cli_context *context, int argc, char **argv);
+int cli_explain(const struct cli_context *context, int argc, char **argv);
 /* Works on the users file; no server is asked. */
 struct cli_users {
     const char *path;

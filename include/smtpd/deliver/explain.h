@@ -1,0 +1,72 @@
+/* What would become of mail for an address, without sending any: `smtpd explain`.
+ *
+ * Promises  nothing is connected to and nothing is changed. The names are looked up as for a
+ *           delivery, through the same cache. The completion rule (docs/architecture.md).
+ * Ignores   messages: what waits for the same lane is in `smtpd queue why`.
+ */
+#ifndef SMTPD_DELIVER_EXPLAIN_H
+#define SMTPD_DELIVER_EXPLAIN_H
+
+#include "smtpd/base/limits.h"
+#include "smtpd/deliver/deliver.h"
+
+enum explain_kind {
+    EXPLAIN_HOSTS, /* by SMTP, to the mail exchangers of the domain or the host of a route */
+    EXPLAIN_LOCAL, /* into a mailbox here */
+    EXPLAIN_FAIL,  /* a report at once: `status`, `text` */
+    EXPLAIN_DEFER  /* the DNS cannot say now: `status`, `text` */
+};
+
+enum explain_dane {
+    EXPLAIN_DANE_OFF,      /* not asked for: the settings, or a way that is not authentic */
+    EXPLAIN_DANE_NONE,     /* no records */
+    EXPLAIN_DANE_UNUSABLE, /* TLS is a must, any certificate will do */
+    EXPLAIN_DANE_MATCH,    /* TLS is a must, and the certificate must fit the records */
+    EXPLAIN_DANE_UNKNOWN   /* the look-up failed: the host is passed over */
+};
+
+struct explain_host {
+    const char *name;
+    uint16_t preference;
+    const struct ip *addresses;
+    size_t address_count;
+    enum explain_dane dane;
+    char dane_text[160]; /* EXPLAIN_DANE_UNKNOWN: why */
+    int64_t until_ms;    /* wall: it backs off; 0: it does not */
+    int64_t
+        clear_until_ms; /* wall: TLS was broken there, opportunistic mail goes in clear */
+};
+
+/* Lives during the callback only. */
+struct explanation {
+    const char *lane;
+    enum explain_kind kind;
+    const char *status;
+    const char *text;
+    const char *route;       /* name of the [[route]], or NULL */
+    bool logs_in;            /* the route has a user */
+    const char *destination; /* its key; NULL: none */
+    uint16_t port;
+    const char *const *match; /* of the [[destination]] that matched; NULL: none did */
+    size_t match_count;
+    struct destination_settings settings;
+    bool is_authentic; /* the way from the domain to the hosts (DNSSEC) */
+    const struct explain_host *hosts;
+    size_t host_count;
+    bool is_known;         /* mail went there, or waits: the following are about it */
+    unsigned connections;  /* open */
+    unsigned running;      /* attempts */
+    size_t ready;          /* groups loaded, in their turn */
+    int64_t until_ms;      /* wall: it backs off; 0: it does not */
+    const char *fault;     /* "": none */
+    struct why lane_waits; /* what holds mail of this lane now; `until_ms` 0: nothing */
+};
+
+struct explain;
+typedef void explain_fn(void *owner, const struct explanation *explanation);
+/* `address` has a domain (an address literal too). */
+struct explain *explain_start(struct deliver *deliver, const char *address,
+                              explain_fn *on_end, void *owner);
+void explain_cancel(struct explain *explain); /* before on_end */
+
+#endif

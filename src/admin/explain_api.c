@@ -1,0 +1,135 @@
+/* GET /v1/explain?address=...: what would become of mail for it. */
+#include "request.h"
+#include "smtpd/deliver/explain.h"
+#include "smtpd/mail/address.h"
+#include "why.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const kinds[] = {[EXPLAIN_HOSTS] = "hosts",
+                                    [EXPLAIN_LOCAL] = "local",
+                                    [EXPLAIN_FAIL] = "fail",
+                                    [EXPLAIN_DEFER] = "defer"};
+static const char *const danes[] = {[EXPLAIN_DANE_OFF] = "off",
+                                    [EXPLAIN_DANE_NONE] = "none",
+                                    [EXPLAIN_DANE_UNUSABLE] = "unusable",
+                                    [EXPLAIN_DANE_MATCH] = "match",
+                                    [EXPLAIN_DANE_UNKNOWN] = "unknown"};
+static const char *const levels[] = {[TLS_NONE] = "off",
+                                     [TLS_OPPORTUNISTIC] = "opportunistic",
+                                     [TLS_REQUIRED] = "required",
+                                     [TLS_VERIFIED] = "verified"};
+
+static json_t *text_or_null(const char *text)
+{
+    return text && text[0] ? request_text(text) : json_null();
+}
+
+static json_t *host_json(const struct explain_host *host)
+{
+    json_t *addresses = json_array();
+
+    for (size_t i = 0; i < host->address_count; i++) {
+        char text[IP_TEXT];
+
+        ip_print(&host->addresses[i], text);
+        (void)json_array_append_new(addresses, json_string(text));
+    }
+    return json_pack("{s:o,s:i,s:o,s:s,s:o,s:I,s:I}", "name", request_text(host->name),
+                     "preference", (int)host->preference, "addresses", addresses, "dane",
+                     danes[host->dane], "dane_text", text_or_null(host->dane_text),
+                     "backs_off_until_ms", (json_int_t)host->until_ms, "in_clear_until_ms",
+                     (json_int_t)host->clear_until_ms);
+}
+
+static json_t *match_json(const struct explanation *explanation)
+{
+    json_t *match = json_array();
+
+    for (size_t i = 0; i < explanation->match_count; i++)
+        (void)json_array_append_new(match, request_text(explanation->match[i]));
+    return match;
+}
+
+static json_t *limits_json(const struct destination_settings *settings)
+{
+    return json_pack("{s:i,s:i,s:i}", "connections", (int)settings->connections,
+                     "messages_per_connection", (int)settings->messages_per_connection,
+                     "recipients_per_transaction",
+                     (int)settings->recipients_per_transaction);
+}
+
+static json_t *state_json(const struct explanation *explanation)
+{
+    if (!explanation->is_known)
+        return json_null();
+    return json_pack("{s:i,s:i,s:I,s:I,s:o}", "connections", (int)explanation->connections,
+                     "attempts", (int)explanation->running, "ready",
+                     (json_int_t)explanation->ready, "backs_off_until_ms",
+                     (json_int_t)explanation->until_ms, "fault",
+                     text_or_null(explanation->fault));
+}
+
+static void add_way(json_t *json, const struct explanation *explanation)
+{
+    json_t *hosts = json_array();
+
+    for (size_t i = 0; i < explanation->host_count; i++)
+        (void)json_array_append_new(hosts, host_json(&explanation->hosts[i]));
+    (void)json_object_set_new(json, "hosts", hosts);
+    (void)json_object_set_new(json, "destination", text_or_null(explanation->destination));
+    (void)json_object_set_new(json, "route", text_or_null(explanation->route));
+    (void)json_object_set_new(json, "logs_in", json_boolean(explanation->logs_in));
+    (void)json_object_set_new(json, "port", json_integer(explanation->port));
+    (void)json_object_set_new(json, "match", match_json(explanation));
+    (void)json_object_set_new(json, "tls", json_string(levels[explanation->settings.tls]));
+    (void)json_object_set_new(json, "is_authentic",
+                              json_boolean(explanation->is_authentic));
+    (void)json_object_set_new(json, "limits", limits_json(&explanation->settings));
+    (void)json_object_set_new(json, "state", state_json(explanation));
+}
+
+static void on_explained(void *owner, const struct explanation *explanation)
+{
+    struct request *request = owner;
+    const struct why *waits = &explanation->lane_waits;
+    json_t *json = json_pack(
+        "{s:o,s:s,s:o,s:o,s:{s:s,s:o,s:I}}", "lane", request_text(explanation->lane),
+        "kind", kinds[explanation->kind], "status", text_or_null(explanation->status),
+        "text", text_or_null(explanation->text), "waits", "kind", why_name(waits->kind),
+        "text", text_or_null(waits->text), "until_ms", (json_int_t)waits->until_ms);
+
+    request->on_gone = NULL;
+    request->work = NULL;
+    if (explanation->kind == EXPLAIN_HOSTS)
+        add_way(json, explanation);
+    request_answer(request, MHD_HTTP_OK, json);
+}
+
+static void explain_gone(struct request *request)
+{
+    explain_cancel(request->work);
+    request->work = NULL;
+}
+
+void explain_handle(struct request *request)
+{
+    const char *text = request_query(request, "address");
+    struct address address;
+    char at_domain[LIMIT_ADDRESS + 1];
+
+    /* A domain alone will do. */
+    if (text && !strchr(text, '@')) {
+        (void)snprintf(at_domain, sizeof at_domain, "postmaster@%s", text);
+        text = at_domain;
+    }
+    if (!text || address_parse_mailbox(slice_of(text), &address) != RESULT_OK) {
+        request_answer_error(request, MHD_HTTP_BAD_REQUEST,
+                             "address is a mail address, or a domain");
+        return;
+    }
+    request->on_gone = explain_gone;
+    request->work =
+        explain_start(request->rooms->deliver, address.text, on_explained, request);
+}

@@ -1,0 +1,208 @@
+/* smtpd explain: the way of an address, what is asked for on it, and what would happen now. */
+#include "client.h"
+#include "print.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { TITLE = 12 };
+
+static void title(const char *text)
+{
+    (void)printf("%s%-*s%s ", print_bold(), TITLE, text, print_plain());
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void print_way(const json_t *answer)
+{
+    const char *route = get_text(answer, "route");
+    const char *kind = get_text(answer, "kind");
+
+    title("goes to");
+    if (strcmp(kind, "local") == 0)
+        (void)printf("a mailbox of this server\n");
+    else if (strcmp(kind, "hosts") != 0)
+        (void)printf("nowhere: %s %s\n", get_text(answer, "status"),
+                     get_text(answer, "text"));
+    else if (route[0])
+        (void)printf("the host of [[route]] \"%s\", port %" PRId64 "%s\n", route,
+                     get_number(answer, "port"),
+                     json_is_true(json_object_get(answer, "logs_in")) ? ", and logs in"
+                                                                      : "");
+    else
+        (void)printf("the mail exchangers of %s, port %" PRId64 "\n",
+                     get_text(answer, "lane"), get_number(answer, "port"));
+}
+
+static void print_dane(const json_t *host)
+{
+    static const struct {
+        const char *name;
+        const char *words;
+    } danes[] = {{"none", ", no TLSA records"},
+                 {"unusable", ", TLSA records of no use: any TLS"},
+                 {"match", ", DANE: the certificate must fit"},
+                 {"unknown", ", TLSA records unknown: passed over"}};
+
+    for (size_t i = 0; i < sizeof danes / sizeof *danes; i++)
+        if (strcmp(danes[i].name, get_text(host, "dane")) == 0)
+            (void)printf("%s", danes[i].words);
+    if (get_text(host, "dane_text")[0])
+        (void)printf(" (%s)", get_text(host, "dane_text"));
+}
+
+static void print_host(const json_t *host, int64_t now)
+{
+    const json_t *addresses = json_object_get(host, "addresses");
+    int64_t until_ms = get_number(host, "backs_off_until_ms");
+    char until[PRINT_TEXT];
+
+    (void)printf("%5" PRId64 "  %s ", get_number(host, "preference"),
+                 get_text(host, "name"));
+    for (size_t i = 0; i < json_array_size(addresses); i++)
+        (void)printf("%s%s", i ? ", " : "",
+                     json_string_value(json_array_get(addresses, i)));
+    print_dane(host);
+    if (until_ms) {
+        print_until(until_ms, now, until);
+        (void)printf(", %sit failed: not tried again before %s%s", print_warn(), until,
+                     print_plain());
+    }
+    if (get_number(host, "in_clear_until_ms"))
+        (void)printf(", %sTLS was broken there%s", print_warn(), print_plain());
+    (void)printf("\n");
+}
+
+static void print_hosts(const json_t *answer, int64_t now)
+{
+    const json_t *hosts = json_object_get(answer, "hosts");
+
+    for (size_t i = 0; i < json_array_size(hosts); i++) {
+        title(i == 0 ? "hosts" : "");
+        print_host(json_array_get(hosts, i), now);
+    }
+}
+
+static void print_limits(const json_t *answer)
+{
+    const json_t *limits = json_object_get(answer, "limits");
+    const json_t *match = json_object_get(answer, "match");
+
+    title("settings");
+    if (get_text(answer, "route")[0])
+        (void)printf("of the [[route]]\n");
+    else if (json_array_size(match) == 0)
+        (void)printf("of [delivery]: no [[destination]] matches\n");
+    else
+        (void)printf("of the [[destination]] that matches \"%s\"%s\n",
+                     json_string_value(json_array_get(match, 0)),
+                     json_array_size(match) > 1 ? " and others" : "");
+    title("TLS");
+    (void)printf("%s; the way there is %sauthentic (DNSSEC)\n", get_text(answer, "tls"),
+                 json_is_true(json_object_get(answer, "is_authentic")) ? "" : "not ");
+    title("limits");
+    (void)printf("%" PRId64 " connections, %" PRId64 " messages for each, %" PRId64
+                 " recipients in a transaction\n",
+                 get_number(limits, "connections"),
+                 get_number(limits, "messages_per_connection"),
+                 get_number(limits, "recipients_per_transaction"));
+}
+
+static void print_state(const json_t *answer)
+{
+    const json_t *state = json_object_get(answer, "state");
+
+    title("now");
+    if (!json_is_object(state)) {
+        (void)printf("no mail went there since the start\n");
+        return;
+    }
+    (void)printf("%" PRId64 " connections, %" PRId64 " attempts, %" PRId64
+                 " groups ready\n",
+                 get_number(state, "connections"), get_number(state, "attempts"),
+                 get_number(state, "ready"));
+}
+
+static void print_wait(const char *what, int64_t until_ms, const char *fault, int64_t now)
+{
+    char until[PRINT_TEXT];
+
+    print_until(until_ms, now, until);
+    (void)printf("%s: tried %s%s%s\n", what, until, fault[0] ? ": " : "", fault);
+}
+
+static void print_next(const json_t *answer, int64_t now)
+{
+    const json_t *state = json_object_get(answer, "state");
+    const json_t *waits = json_object_get(answer, "waits");
+    const char *kind = get_text(answer, "kind");
+
+    title("next");
+    if (strcmp(kind, "fail") == 0)
+        (void)printf("a message is given back to its sender at once\n");
+    else if (strcmp(kind, "defer") == 0)
+        (void)printf("a message waits until the DNS can say\n");
+    else if (get_number(state, "backs_off_until_ms"))
+        print_wait("the destination backs off", get_number(state, "backs_off_until_ms"),
+                   get_text(state, "fault"), now);
+    else if (get_number(waits, "until_ms") > now && get_text(waits, "text")[0])
+        print_wait("the domain backs off", get_number(waits, "until_ms"),
+                   get_text(waits, "text"), now);
+    else
+        (void)printf("a message is %s at once\n",
+                     strcmp(kind, "local") == 0 ? "stored" : "tried");
+}
+
+static void print_answer(const char *address, const json_t *answer)
+{
+    int64_t now = now_ms();
+
+    title("address");
+    (void)printf("%s\n", address);
+    print_way(answer);
+    if (strcmp(get_text(answer, "kind"), "hosts") == 0) {
+        title("destination");
+        (void)printf("%s\n", get_text(answer, "destination"));
+        print_hosts(answer, now);
+        print_limits(answer);
+        print_state(answer);
+    }
+    print_next(answer, now);
+}
+
+int cli_explain(const struct cli_context *context, int argc, char **argv)
+{
+    struct bytes path;
+    json_t *answer = NULL;
+    int code;
+
+    if (argc != 1 || argv[0][0] == '-') {
+        (void)fprintf(stderr, "usage: smtpd explain ADDRESS|DOMAIN\n");
+        return CLI_USAGE;
+    }
+    bytes_init(&path, 4096);
+    if (bytes_add_text(&path, "/v1/explain?address=") != RESULT_OK ||
+        client_add_encoded(&path, argv[0]) != RESULT_OK ||
+        bytes_add(&path, (struct slice){"", 1}) != RESULT_OK) {
+        bytes_fini(&path);
+        (void)fprintf(stderr, "smtpd: the address is too long\n");
+        return CLI_USAGE;
+    }
+    code = client_ask(context, path.data, NULL, &answer);
+    if (code == CLI_DONE && context->wants_json)
+        code = print_json(answer);
+    else if (code == CLI_DONE)
+        print_answer(argv[0], answer);
+    json_decref(answer);
+    bytes_fini(&path);
+    return code;
+}

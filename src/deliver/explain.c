@@ -1,0 +1,269 @@
+/* lane -> plan (as lane.c finds it) -> TLSA records, a host at a time -> what is known of them now */
+#include "smtpd/deliver/explain.h"
+
+#include "dane.h"
+#include "host.h"
+#include "inner.h"
+#include "smtpd/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct explain {
+    struct link link; /* in deliver->explains */
+    struct deliver *deliver;
+    struct plan_settings *settings; /* the rule and the route are its */
+    char lane[LANE_TEXT];
+    char domain[LANE_TEXT]; /* of DANE: a route's host */
+    const struct route *route;
+    struct plan plan;
+    struct route_search *search;
+    struct dane *dane;
+    struct explain_host hosts[LIMIT_MX_HOSTS];
+    size_t at;
+    struct deferred now; /* nothing must be asked */
+    explain_fn *on_end;
+    void *owner;
+};
+
+static void explain_free(struct explain *explain)
+{
+    list_remove(&explain->deliver->explains, &explain->link);
+    plan_fini(&explain->plan);
+    settings_unref(explain->settings);
+    memory_free(explain);
+}
+
+static const struct destination_settings *settings_of(const struct explain *explain)
+{
+    const struct deliver_settings *values = &explain->settings->values;
+
+    if (explain->route)
+        return &explain->route->settings;
+    return explain->plan.rule >= 0 ? &values->rules[explain->plan.rule].settings
+                                   : &values->defaults;
+}
+
+/* ---- what is known now ---- */
+
+static const struct destination *find_destination(const struct explain *explain,
+                                                  struct bytes *key)
+{
+    plan_key(&explain->plan, explain->lane, key);
+    return map_get(explain->deliver->destinations, bytes_view(key));
+}
+
+static int64_t if_ahead(const struct explain *explain, int64_t until_ms)
+{
+    return until_ms > deliver_now(explain->deliver) ? until_ms : 0;
+}
+
+static void tell_hosts(struct explain *explain, const struct destination *destination)
+{
+    for (size_t i = 0; i < explain->plan.host_count; i++) {
+        const struct plan_host *from = &explain->plan.hosts[i];
+        struct explain_host *host = &explain->hosts[i];
+        const struct host_memory *memory =
+            destination ? host_find(destination, from->name) : NULL;
+
+        host->name = from->name;
+        host->preference = from->preference;
+        host->addresses = from->addresses;
+        host->address_count = from->address_count;
+        host->until_ms = memory ? if_ahead(explain, memory->until_ms) : 0;
+        host->clear_until_ms = memory ? if_ahead(explain, memory->clear_until_ms) : 0;
+    }
+}
+
+static void tell_destination(const struct explain *explain,
+                             const struct destination *destination,
+                             struct explanation *explanation)
+{
+    explanation->is_known = true;
+    explanation->connections = destination->connections;
+    explanation->running = destination->running;
+    explanation->ready = destination->ready.count;
+    explanation->until_ms = if_ahead(explain, destination->until_ms);
+    if (explanation->until_ms)
+        explanation->fault = destination->fault;
+}
+
+static void tell_rule(const struct explain *explain, struct explanation *explanation)
+{
+    const struct deliver_settings *values = &explain->settings->values;
+
+    if (explain->route || explain->plan.rule < 0)
+        return;
+    explanation->match = values->rules[explain->plan.rule].match;
+    explanation->match_count = values->rules[explain->plan.rule].match_count;
+}
+
+static enum explain_kind kind_of(const struct plan *plan)
+{
+    switch (plan->kind) {
+    case PLAN_LOCAL:
+        return EXPLAIN_LOCAL;
+    case PLAN_FAIL:
+        return EXPLAIN_FAIL;
+    case PLAN_DEFER:
+        return EXPLAIN_DEFER;
+    case PLAN_HOSTS:
+    case PLAN_REGROUP:
+        break;
+    }
+    return EXPLAIN_HOSTS;
+}
+
+static void tell(struct explain *explain)
+{
+    struct explanation explanation = {.lane = explain->lane,
+                                      .kind = kind_of(&explain->plan),
+                                      .status = explain->plan.status,
+                                      .text = explain->plan.text,
+                                      .fault = ""};
+    explain_fn *on_end = explain->on_end;
+    void *owner = explain->owner;
+    struct bytes key;
+
+    bytes_init(&key, 8192);
+    if (explanation.kind == EXPLAIN_HOSTS) {
+        const struct destination *destination = find_destination(explain, &key);
+
+        tell_hosts(explain, destination);
+        if (destination)
+            tell_destination(explain, destination, &explanation);
+        explanation.destination =
+            bytes_add(&key, (struct slice){"", 1}) == RESULT_OK ? key.data : NULL;
+        explanation.route = explain->route ? explain->route->name : NULL;
+        explanation.logs_in = explain->route && explain->route->user;
+        explanation.port = explain->plan.port;
+        explanation.settings = *settings_of(explain);
+        explanation.is_authentic = explain->plan.is_authentic;
+        explanation.hosts = explain->hosts;
+        explanation.host_count = explain->plan.host_count;
+        tell_rule(explain, &explanation);
+    }
+    deliver_why(explain->deliver, explain->lane, &explanation.lane_waits);
+    on_end(owner, &explanation);
+    bytes_fini(&key);
+    explain_free(explain);
+}
+
+/* ---- TLSA records ---- */
+
+static void ask_dane(struct explain *explain);
+
+static void on_dane(void *owner)
+{
+    static const enum explain_dane words[] = {[DANE_IS_UNKNOWN] = EXPLAIN_DANE_UNKNOWN,
+                                              [DANE_IS_SILENT] = EXPLAIN_DANE_NONE,
+                                              [DANE_WANTS_TLS] = EXPLAIN_DANE_UNUSABLE,
+                                              [DANE_WANTS_MATCH] = EXPLAIN_DANE_MATCH};
+    struct explain *explain = owner;
+    struct explain_host *host = &explain->hosts[explain->at++];
+
+    host->dane = words[dane_wish(explain->dane)];
+    (void)snprintf(host->dane_text, sizeof host->dane_text, "%s", dane_text(explain->dane));
+    dane_free(explain->dane);
+    explain->dane = NULL;
+    ask_dane(explain);
+}
+
+static bool wants_dane(const struct explain *explain)
+{
+    const struct destination_settings *settings = settings_of(explain);
+
+    return settings->dane &&
+           (settings->tls == TLS_OPPORTUNISTIC || settings->tls == TLS_REQUIRED) &&
+           explain->plan.is_authentic;
+}
+
+static void ask_dane(struct explain *explain)
+{
+    struct dane_request request = {.domain = explain->domain,
+                                   .port = explain->plan.port,
+                                   .is_route = explain->plan.is_route};
+
+    if (explain->at >= explain->plan.host_count || !wants_dane(explain)) {
+        tell(explain);
+        return;
+    }
+    request.host = explain->plan.hosts[explain->at].name;
+    explain->dane = dane_start(explain->deliver, &request, on_dane, explain);
+}
+
+/* ---- the way ---- */
+
+static void on_way(void *owner, struct plan *plan)
+{
+    struct explain *explain = owner;
+
+    explain->search = NULL;
+    explain->plan = *plan;
+    if (plan->kind == PLAN_HOSTS)
+        ask_dane(explain);
+    else
+        tell(explain);
+}
+
+static void on_now(void *owner)
+{
+    tell(owner);
+}
+
+static void find_way(struct explain *explain)
+{
+    struct deliver *deliver = explain->deliver;
+
+    if (explain->route) {
+        (void)snprintf(explain->domain, sizeof explain->domain, "%s", explain->route->host);
+        explain->search =
+            route_search_start_route(deliver, explain->route, on_way, explain);
+    } else if (settings_is_local(explain->settings, explain->domain)) {
+        explain->plan.kind = PLAN_LOCAL;
+        loop_defer(deliver->rooms.loop, &explain->now, on_now, explain);
+    } else {
+        explain->search = route_search_start(deliver, explain->domain, on_way, explain);
+    }
+}
+
+struct explain *explain_start(struct deliver *deliver, const char *address,
+                              explain_fn *on_end, void *owner)
+{
+    struct explain *explain = NEW(struct explain);
+
+    explain->deliver = deliver;
+    explain->settings = settings_ref(deliver->settings);
+    explain->on_end = on_end;
+    explain->owner = owner;
+    explain->plan.rule = -1;
+    list_push_back(&deliver->explains, &explain->link);
+    deliver_lane_of(deliver, address, explain->lane);
+    (void)snprintf(explain->domain, sizeof explain->domain, "%s", explain->lane);
+    if (strncmp(explain->lane, "route:", 6) == 0)
+        explain->route = settings_route_by_name(explain->settings, explain->lane + 6);
+    find_way(explain);
+    return explain;
+}
+
+void explain_ask_again(struct deliver *deliver)
+{
+    for (struct link *link = list_first(&deliver->explains); link;
+         link = list_next(&deliver->explains, link)) {
+        struct explain *explain = CONTAINER_OF(link, struct explain, link);
+
+        if (!explain->search)
+            continue; /* a look-up of DANE asks again by itself */
+        route_search_cancel(explain->search);
+        find_way(explain);
+    }
+}
+
+void explain_cancel(struct explain *explain)
+{
+    if (explain->search)
+        route_search_cancel(explain->search);
+    dane_free(explain->dane);
+    deferred_cancel(explain->deliver->rooms.loop, &explain->now);
+    explain_free(explain);
+}

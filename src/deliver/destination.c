@@ -1,4 +1,4 @@
-/* Destinations: limits, ready work, back-off. Everything here is in memory: the fault of a
+/* Destinations: limits and back-off. Everything here is in memory: the fault of a
  * host or a destination spends no attempt of a message and writes no record. */
 #include "inner.h"
 
@@ -40,8 +40,7 @@ static bool is_forgotten(const struct destination *destination)
 {
     const struct loop *loop = destination->deliver->rooms.loop;
 
-    return destination->lanes.count == 0 && destination->ready.count == 0 &&
-           destination->running == 0 && destination->loading == 0 &&
+    return ready_is_empty(&destination->ready) && destination->running == 0 &&
            destination->connections == 0 &&
            destination->until_ms <= deliver_now(destination->deliver) &&
            loop_now_ms(loop) - destination->used_ms > FORGET_MS;
@@ -75,9 +74,8 @@ struct destination *destination_get(struct deliver *deliver, const struct plan *
         destination = NEW(struct destination);
         destination->deliver = deliver;
         destination->key = slice_to_text(bytes_view(&key));
-        list_init(&destination->lanes);
+        ready_init(&destination->ready);
         list_init(&destination->attached);
-        list_init(&destination->ready);
         list_init(&destination->idle);
         if (map_set(deliver->destinations, bytes_view(&key), destination) != RESULT_OK) {
             memory_free(destination->key);
@@ -109,6 +107,7 @@ void destination_free(struct destination *destination)
     list_remove(&deliver->all_destinations, &destination->link);
     list_remove(&deliver->stalled, &destination->stalled);
     (void)map_remove(deliver->destinations, slice_of(destination->key));
+    ready_fini(&destination->ready);
     plan_fini(&destination->plan);
     memory_free(destination->key);
     memory_free(destination);
@@ -141,88 +140,15 @@ static unsigned limit(const struct destination *destination)
     return destination_settings(destination)->connections;
 }
 
-static bool is_backing_off(const struct destination *destination)
+bool destination_rests(const struct destination *destination)
 {
     return destination->until_ms > deliver_now(destination->deliver);
 }
 
-static void on_loaded(void *owner, struct lease *lease, enum result result)
-{
-    struct work *work = owner;
-    struct destination *destination = work->destination;
-    struct deliver *deliver = destination->deliver;
-
-    (void)result; /* logged by the queue; the entry is its own again */
-    work->load = NULL;
-    work->lease = lease;
-    list_remove(&deliver->loading, &work->link);
-    destination->loading--;
-    if (!lease) {
-        work_free(work);
-        destination_run_later(destination);
-        deliver_check_empty(deliver);
-        return;
-    }
-    if (deliver->is_draining ||
-        ((is_backing_off(destination) || lane_policy_rests(work->lane)) &&
-         !work->is_expiry)) {
-        work_release(work);
-        destination_run_later(destination); /* for its other lanes */
-        deliver_check_empty(deliver);
-        return;
-    }
-    if (operator_holds(deliver, lease)) {
-        work_free(work);
-        destination_run_later(destination);
-        return;
-    }
-    list_push_back(&destination->ready, &work->link);
-    destination_run_later(destination);
-}
-
-static void load(struct destination *destination, struct lane *lane,
-                 const struct queue_entry *entry)
-{
-    struct work *work = NEW(struct work);
-
-    work->destination = destination;
-    work->lane = lane;
-    work->entry = *entry;
-    work->is_authentic = lane->plan.is_authentic;
-    destination->loading++;
-    list_push_back(&destination->deliver->loading, &work->link);
-    work->load = queue_lease_load(lane->domain_queue, entry, on_loaded, work);
-}
-
-/* One entry of the next lane in turn; a lane without due work rests. */
-static bool take_one(struct destination *destination)
-{
-    while (destination->lanes.count > 0) {
-        struct link *link = list_pop_front(&destination->lanes);
-        struct lane *lane = CONTAINER_OF(link, struct lane, link);
-        struct queue_entry entry;
-
-        /* The TTL is over, or the settings are others: it asks for its way again. */
-        if (lane_has_way(lane) && domain_queue_take(lane->domain_queue, &entry)) {
-            list_push_back(&destination->lanes, &lane->link);
-            lane_set_why(lane, WHY_LEASED);
-            load(destination, lane, &entry);
-            return true;
-        }
-        lane_rest(lane, 0, WHY_SCHEDULED, "");
-    }
-    return false;
-}
-
+/* While it is judged nothing is read but what the probes need. */
 static void refill(struct destination *destination)
 {
-    /* While it is judged, only what the probes need is taken. */
-    size_t most = destination->failures > 0 ? limit(destination) : LIMIT_READY_GROUPS;
-    size_t have = destination->ready.count + destination->loading +
-                  (destination->failures > 0 ? destination->running : 0);
-
-    while (have < most && take_one(destination))
-        have++;
+    ready_fill(destination, destination->failures > 0 ? 0 : LIMIT_READY_GROUPS);
 }
 
 static void start_one(struct work *work)
@@ -267,17 +193,16 @@ static void run(void *owner)
     struct destination *destination = owner;
     struct deliver *deliver = destination->deliver;
 
-    if (deliver->is_draining || is_backing_off(destination) || is_stalled(destination))
+    if (deliver->is_draining || destination_rests(destination) || is_stalled(destination))
         return;
     refill(destination);
-    while (destination->ready.count > 0 && destination->running < limit(destination)) {
-        struct link *link;
+    while (destination->running < limit(destination) && !is_stalled(destination)) {
+        struct work *work =
+            ready_take(destination, limit(destination) - destination->running);
 
-        if (is_stalled(destination))
+        if (!work)
             return;
-        link = list_pop_front(&destination->ready);
-
-        start_one(CONTAINER_OF(link, struct work, link));
+        start_one(work);
         refill(destination);
     }
 }
@@ -306,7 +231,7 @@ static void log_backoff(const struct destination *destination)
     log_text(&line, "message", destination->fault);
     log_number(&line, "failures", destination->failures);
     log_seconds(&line, "wait", destination->until_ms - deliver_now(destination->deliver));
-    log_number(&line, "lanes", (int64_t)destination->lanes.count);
+    log_number(&line, "lanes", (int64_t)destination->ready.lanes.count);
     log_end(&line);
 }
 
@@ -314,12 +239,11 @@ static void release_all(struct destination *destination)
 {
     struct link *link;
 
-    while ((link = list_pop_front(&destination->ready)))
-        work_release(CONTAINER_OF(link, struct work, link));
-    while ((link = list_first(&destination->lanes))) {
+    ready_release(&destination->ready, NULL);
+    while ((link = list_first(&destination->ready.lanes))) {
         struct lane *lane = CONTAINER_OF(link, struct lane, link);
 
-        list_remove(&destination->lanes, link);
+        ready_leave(&destination->ready, lane);
         lane->was_tried = true;
         lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
     }
@@ -330,8 +254,7 @@ void destination_fault(struct destination *destination, const struct fault *faul
     uint32_t random;
 
     (void)snprintf(destination->fault, sizeof destination->fault, "%.299s", fault->text);
-    if (!is_backing_off(
-            destination)) { /* a second probe of the same round is no second fault */
+    if (!destination_rests(destination)) { /* a second probe of the same round is no second fault */
         secure_random(&random, sizeof random);
         destination->failures++;
         destination->until_ms = deliver_now(destination->deliver) +
@@ -356,7 +279,7 @@ void destination_wait_for_hosts(struct destination *destination)
     if (!destination->fault[0])
         (void)snprintf(destination->fault, sizeof destination->fault,
                        "all of its hosts failed a short while ago");
-    if (!is_backing_off(destination))
+    if (!destination_rests(destination))
         destination->until_ms = until_ms;
     /* It is judged by two attempts, like after a fault of its own. */
     if (destination->failures == 0)

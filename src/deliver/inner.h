@@ -8,6 +8,7 @@
 #define SMTPD_DELIVER_INNER_H
 
 #include "host.h"
+#include "ready.h"
 #include "smtpd/base/arena.h"
 #include "smtpd/base/list.h"
 #include "smtpd/base/map.h"
@@ -35,6 +36,8 @@ bool settings_is_local(const struct plan_settings *settings, const char *domain)
 /* The [[destination]] rule of a domain or of its mail exchangers; -1: the defaults. */
 int settings_find_rule(const struct plan_settings *settings, const char *domain,
                        const char *const *hosts, size_t host_count);
+/* Of a tenant, or of what has none (NULL). */
+unsigned settings_weight(const struct plan_settings *settings, const char *tenant);
 
 /* ---- where a lane's mail goes ---- */
 
@@ -123,7 +126,10 @@ enum deliver_class verdict_class(const struct outcome *outcome);
 /* ---- lanes, destinations ---- */
 
 struct lane {
-    struct link link;     /* in its destination, round robin */
+    struct link link;     /* in the ready queue of its destination; and its two turns there */
+    struct turn ahead;
+    struct turn starting;
+    struct list loaded; /* struct work: of it, in memory there */
     struct link faulty;   /* in deliver->faulty, while something holds it */
     struct link attached; /* in destination->attached, while it names one */
     struct link expiring; /* in deliver->expiring, while more of it may have expired */
@@ -152,11 +158,9 @@ struct destination {
     char *key;
     enum plan_kind kind;
     struct plan plan; /* copy of the hosts */
-    struct list lanes;
+    struct ready ready;
     struct list attached; /* lanes that name it: they may wait for hours */
-    struct list ready;    /* struct work */
     struct list idle;     /* struct connection */
-    unsigned loading;
     unsigned running;
     unsigned connections;
     unsigned failures;
@@ -178,7 +182,8 @@ struct work { /* a lease on its way */
     struct lease *lease;
     struct lease_load *load;
     struct queue_entry entry;
-    bool is_expiry;    /* taken because it is too old: settle without an attempt */
+    struct link of_lane; /* while it waits in memory */
+    bool is_chosen;    /* its turn came before it was in memory */
     bool is_authentic; /* the lane's plan, when it was taken */
 };
 
@@ -232,6 +237,7 @@ bool deliver_has_room(const struct deliver *deliver);
 struct destination *destination_get(struct deliver *deliver, const struct plan *plan,
                                     const char *lane);
 void destination_run_later(struct destination *destination);
+bool destination_rests(const struct destination *destination); /* it backs off */
 void destination_on_room(void *owner); /* of deliver->room: looks after the stalled ones */
 const struct destination_settings *
 destination_settings(const struct destination *destination);
@@ -247,6 +253,9 @@ void destination_free(struct destination *destination);
 /* lane.c; the first two are the queue's watchers */
 void lane_on_due(void *owner, struct domain_queue *domain_queue);
 void lane_on_gone(void *owner, struct domain_queue *domain_queue);
+/* Of the domain queues of a lane, whatever the tenant: one that waits for a reason, if there is any.
+ * NULL: none is known. */
+const struct lane *lane_find(const struct deliver *deliver, const char *name);
 void lane_set_why(struct lane *lane, enum why_kind why);
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault);
 /* No host of its destination is what its domain asks for (DANE): the lane backs off, those that it

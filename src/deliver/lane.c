@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { NO_ROOM_MS = 1000, POLICY_FIRST_MS = 30000, POLICY_MOST_MS = 900000 };
+enum { LOOKS = 1000 }; /* for a reason to tell */
 static const int64_t dns_backoff_ms[] = {60000, 300000, 900000};
 
 static struct lane *lane_of(struct deliver *deliver, struct domain_queue *domain_queue)
@@ -22,6 +23,7 @@ static struct lane *lane_of(struct deliver *deliver, struct domain_queue *domain
     lane = NEW(struct lane);
     lane->deliver = deliver;
     lane->domain_queue = domain_queue;
+    list_init(&lane->loaded);
     domain_queue_attach(domain_queue, lane);
     return lane;
 }
@@ -37,6 +39,26 @@ static void note_fault(struct lane *lane)
         return;
     list_remove(faulty, &lane->faulty);
     list_remove(&lane->deliver->expiring, &lane->expiring);
+}
+
+const struct lane *lane_find(const struct deliver *deliver, const char *name)
+{
+    struct domain_queue *first = queue_find_domain_queue(deliver->rooms.queue, name);
+    struct domain_queue *next = first;
+    const struct lane *found = NULL;
+
+    for (int looks = 0; next && looks < LOOKS; looks++) {
+        const struct lane *lane = domain_queue_attachment(next);
+
+        if (lane && lane->why != WHY_SCHEDULED && domain_queue_count(next) > 0)
+            return lane;
+        if (lane && (!found || (lane->destination && !found->destination)))
+            found = lane;
+        next = domain_queue_lane_next(next);
+        if (next == first)
+            break;
+    }
+    return found;
 }
 
 /* The queue counts what waits by it. */
@@ -81,7 +103,8 @@ void lane_attach(struct lane *lane, struct destination *destination)
     if (lane->destination == destination)
         return;
     if (lane->destination) {
-        list_remove(&lane->destination->lanes, &lane->link);
+        ready_leave(&lane->destination->ready, lane);
+        ready_release(&lane->destination->ready, lane);
         list_remove(&lane->destination->attached, &lane->attached);
     }
     lane->destination = destination;
@@ -139,22 +162,6 @@ static void rest_for_policy(struct lane *lane)
     lane_rest(lane, lane->policy_until_ms, WHY_DESTINATION, lane_fault(lane));
 }
 
-static void release_ready(struct lane *lane)
-{
-    struct list *ready = &lane->destination->ready;
-    struct link *next;
-
-    for (struct link *link = list_first(ready); link; link = next) {
-        struct work *work = CONTAINER_OF(link, struct work, link);
-
-        next = list_next(ready, link);
-        if (work->lane != lane || work->is_expiry)
-            continue;
-        list_remove(ready, link);
-        work_release(work);
-    }
-}
-
 void lane_policy_fault(struct lane *lane, const char *text)
 {
     bool is_new = !lane_policy_rests(lane);
@@ -169,8 +176,8 @@ void lane_policy_fault(struct lane *lane, const char *text)
     }
     lane->was_tried = true;
     if (lane->destination) {
-        list_remove(&lane->destination->lanes, &lane->link);
-        release_ready(lane);
+        ready_leave(&lane->destination->ready, lane);
+        ready_release(&lane->destination->ready, lane);
     }
     lane_rest(lane, lane->policy_until_ms, WHY_DESTINATION, text);
     if (is_new)
@@ -208,8 +215,7 @@ static void join(struct lane *lane)
     lane_set_why(lane, WHY_CONNECTIONS);
     lane->until_ms = 0;
     note_fault(lane);
-    if (!link_is_in_list(&lane->link))
-        list_push_back(&destination->lanes, &lane->link);
+    ready_join(destination, lane);
     destination_run_later(destination);
 }
 

@@ -204,10 +204,8 @@ static void release_ready(struct deliver *deliver)
     for (struct link *link = list_first(&deliver->all_destinations); link;
          link = list_next(&deliver->all_destinations, link)) {
         struct destination *destination = CONTAINER_OF(link, struct destination, link);
-        struct link *ready;
 
-        while ((ready = list_pop_front(&destination->ready)))
-            work_release(CONTAINER_OF(ready, struct work, link));
+        ready_release(&destination->ready, NULL);
     }
 }
 
@@ -234,8 +232,12 @@ void deliver_apply(struct deliver *deliver, const struct deliver_settings *setti
     /* What was taken for the old ways goes back; lanes with due work ask for theirs again. */
     release_ready(deliver);
     for (struct link *link = list_first(&deliver->all_destinations); link;
-         link = list_next(&deliver->all_destinations, link))
-        destination_run_later(CONTAINER_OF(link, struct destination, link));
+         link = list_next(&deliver->all_destinations, link)) {
+        struct destination *destination = CONTAINER_OF(link, struct destination, link);
+
+        ready_reweigh(&destination->ready, deliver->settings);
+        destination_run_later(destination);
+    }
 }
 
 void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
@@ -305,7 +307,7 @@ unsigned deliver_abort(struct deliver *deliver)
 
         list_remove(&deliver->loading, link);
         lease_load_cancel(work->load);
-        work->destination->loading--;
+        ready_forget_load(&work->destination->ready, work);
         work_free(work);
     }
     regroups_abort(deliver);
@@ -355,9 +357,7 @@ void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busi
 
 void deliver_why(const struct deliver *deliver, const char *lane_text, struct why *why)
 {
-    struct domain_queue *domain_queue =
-        queue_find_domain_queue(deliver->rooms.queue, lane_text);
-    const struct lane *lane = domain_queue ? domain_queue_attachment(domain_queue) : NULL;
+    const struct lane *lane = lane_find(deliver, lane_text);
 
     memset(why, 0, sizeof *why);
     why->kind = deliver->is_draining ? WHY_DRAINING : WHY_SCHEDULED;

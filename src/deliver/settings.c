@@ -4,6 +4,7 @@
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 enum { SETTINGS_MAX = 64 << 20 };
@@ -54,6 +55,40 @@ static void copy_routes(struct plan_settings *settings)
     values->routes = routes;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    const struct deliver_tenant *left = a;
+    const struct deliver_tenant *right = b;
+
+    return strcmp(left->name, right->name);
+}
+
+static void copy_tenants(struct plan_settings *settings)
+{
+    struct deliver_settings *values = &settings->values;
+    struct deliver_tenant *tenants =
+        arena_alloc(&settings->arena, (values->tenant_count + 1) * sizeof *tenants);
+
+    for (size_t i = 0; tenants && i < values->tenant_count; i++)
+        tenants[i] = (struct deliver_tenant){
+            copy_text(&settings->arena, values->tenants[i].name), values->tenants[i].weight};
+    if (tenants)
+        qsort(tenants, values->tenant_count, sizeof *tenants, by_name);
+    values->tenants = tenants;
+}
+
+unsigned settings_weight(const struct plan_settings *settings, const char *tenant)
+{
+    const struct deliver_settings *values = &settings->values;
+    struct deliver_tenant wanted = {tenant ? tenant : "*", 1};
+    const struct deliver_tenant *found = bsearch(
+        &wanted, values->tenants, values->tenant_count, sizeof wanted, by_name);
+
+    if (!found && tenant)
+        return settings_weight(settings, NULL);
+    return found ? found->weight : 1;
+}
+
 struct plan_settings *settings_new(const struct deliver_settings *values,
                                    struct tls_client *tls)
 {
@@ -74,6 +109,7 @@ struct plan_settings *settings_new(const struct deliver_settings *values,
     settings->values.own_addresses = own;
     copy_rules(settings);
     copy_routes(settings);
+    copy_tenants(settings);
     return settings;
 }
 

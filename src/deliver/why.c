@@ -9,20 +9,55 @@ static bool is_it(const struct queue_entry *entry, const struct queue_target *gr
     return entry->id == group->id && entry->group == group->group;
 }
 
-static bool find_ready(const struct destination *destination,
-                       const struct queue_target *group, size_t *place)
+static const struct work *find_work(const struct list *works,
+                                    const struct queue_target *group)
 {
-    size_t at = 0;
+    for (struct link *link = list_first(works); link; link = list_next(works, link)) {
+        const struct work *work = CONTAINER_OF(link, struct work, link);
 
-    for (struct link *link = list_first(&destination->ready); link;
-         link = list_next(&destination->ready, link)) {
-        at++;
-        if (!is_it(&CONTAINER_OF(link, struct work, link)->entry, group))
-            continue;
-        *place = at;
-        return true;
+        if (is_it(&work->entry, group))
+            return work;
     }
-    return false;
+    return NULL;
+}
+
+/* Among those of its tenant: when another tenant's turn comes depends on what the others get. */
+struct place {
+    const struct work *work;
+    size_t before;
+    size_t count;
+};
+
+static bool is_of_tenant(const struct work *work, const struct work *other)
+{
+    const char *mine = domain_queue_tenant(work->lane->domain_queue);
+    const char *others = domain_queue_tenant(other->lane->domain_queue);
+
+    return mine == others || (mine && others && strcmp(mine, others) == 0);
+}
+
+static bool find_place(const struct ready *ready, const struct queue_target *group,
+                       struct place *place)
+{
+    bool is_earlier = true;
+    int priority;
+
+    *place = (struct place){find_work(&ready->works, group), 0, 0};
+    if (!place->work)
+        return false;
+    priority = domain_queue_priority(place->work->lane->domain_queue);
+    for (struct link *link = list_first(&ready->works); link;
+         link = list_next(&ready->works, link)) {
+        const struct work *work = CONTAINER_OF(link, struct work, link);
+        int other = domain_queue_priority(work->lane->domain_queue);
+
+        if (!is_of_tenant(place->work, work))
+            continue;
+        place->count++;
+        is_earlier = is_earlier && work != place->work;
+        place->before += other > priority || (other == priority && is_earlier);
+    }
+    return true;
 }
 
 static const struct attempt *find_attempt(const struct deliver *deliver,
@@ -63,11 +98,9 @@ static void tell_attempt(const struct attempt *attempt, struct why *why)
 void deliver_why_leased(const struct deliver *deliver, const char *lane_text,
                         const struct queue_target *group, struct why *why)
 {
-    struct domain_queue *domain_queue =
-        queue_find_domain_queue(deliver->rooms.queue, lane_text);
-    const struct lane *lane = domain_queue ? domain_queue_attachment(domain_queue) : NULL;
+    const struct lane *lane = lane_find(deliver, lane_text);
     const struct attempt *attempt = find_attempt(deliver, group);
-    size_t place;
+    struct place place;
 
     why->kind = WHY_LEASED;
     why->until_ms = 0;
@@ -77,14 +110,15 @@ void deliver_why_leased(const struct deliver *deliver, const char *lane_text,
     } else if (settle_has(deliver, group)) {
         (void)snprintf(why->text, sizeof why->text,
                        "it is over: the outcome is being written to the disk");
-    } else if (lane && lane->destination && find_ready(lane->destination, group, &place)) {
+    } else if (lane && lane->destination &&
+               find_place(&lane->destination->ready, group, &place)) {
         why->kind = deliver_has_room(deliver) ? WHY_CONNECTIONS : WHY_NO_ROOM;
         (void)snprintf(why->text, sizeof why->text,
                        deliver_has_room(deliver)
                            ? "all %u connections to the destination are busy; place %zu of "
-                             "%zu"
+                             "%zu of its tenant"
                            : "the log, or the way to the disk, has no room (%u running; "
-                             "place %zu of %zu)",
-                       lane->destination->running, place, lane->destination->ready.count);
+                             "place %zu of %zu of its tenant)",
+                       lane->destination->running, place.before + 1, place.count);
     }
 }

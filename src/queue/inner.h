@@ -71,7 +71,7 @@ struct message {
     const char **lanes; /* by group */
     char *lane_texts;
     char *tenant;
-    uint8_t priority;
+    int8_t priority;
     int64_t arrival_ms;
     struct store_message store;
     uint64_t bytes; /* what it adds to the file */

@@ -23,7 +23,7 @@ struct found {
     char lane[LANE_TEXT];
     char tenant[LIMIT_USER_NAME + 1];
     bool has_tenant;
-    uint8_t priority;
+    int8_t priority;
 };
 
 struct rebuild {

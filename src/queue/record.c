@@ -118,7 +118,7 @@ enum result record_encode_envelope(const struct envelope *envelope, uint32_t gro
     put_number(&writer, ENVELOPE_VERSION, 1);
     put_number(&writer, KIND_ENVELOPE, 1);
     put_number(&writer, flags, 1);
-    put_number(&writer, envelope->priority, 1);
+    put_number(&writer, (uint8_t)envelope->priority, 1);
     put_number(&writer, envelope->longest_line, 4);
     put_number(&writer, group_count, 4);
     put_bounded(&writer, (uint64_t)envelope->arrival_ms, TIME_BITS);
@@ -269,7 +269,7 @@ enum result record_decode_envelope(struct slice record, uint64_t id,
     envelope->has_dot_line = flags & FLAG_DOT_LINE;
     envelope->is_streamed = flags & FLAG_STREAMED;
     envelope->body_type = flags & FLAG_BODY_8BIT ? BODY_8BITMIME : BODY_7BIT;
-    envelope->priority = (uint8_t)take_number(&reader, 1);
+    envelope->priority = (int8_t)take_number(&reader, 1);
     envelope->longest_line = (uint32_t)take_number(&reader, 4);
     *group_count = (uint32_t)take_number(&reader, 4);
     envelope->arrival_ms = take_time(&reader);

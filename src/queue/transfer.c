@@ -218,6 +218,17 @@ static int64_t take_number(struct reader *reader, const json_t *object, const ch
     return 0;
 }
 
+static int8_t take_priority(struct reader *reader, const json_t *object)
+{
+    const json_t *json = json_object_get(object, "priority");
+    int64_t number = json_integer_value(json);
+
+    if (json_is_integer(json) && number >= INT8_MIN && number <= INT8_MAX)
+        return (int8_t)number;
+    reader->wrong = reader->wrong ? reader->wrong : "priority";
+    return 0;
+}
+
 static bool take_bool(struct reader *reader, const json_t *object, const char *name)
 {
     const json_t *json = json_object_get(object, name);
@@ -274,7 +285,7 @@ static void take_envelope(struct reader *reader, const json_t *root,
     envelope->user = take_optional_text(reader, root, "user", LIMIT_USER_NAME);
     envelope->tenant = take_optional_text(reader, root, "tenant", LIMIT_USER_NAME);
     envelope->session = take_optional_text(reader, root, "session", 64);
-    envelope->priority = (uint8_t)take_number(reader, root, "priority", 255);
+    envelope->priority = take_priority(reader, root);
     envelope->arrival_ms = take_moment(reader, root, "arrival");
     envelope->header_bytes = (uint64_t)take_number(reader, root, "header_bytes", 1 << 30);
     envelope->body_bytes =

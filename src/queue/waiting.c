@@ -532,6 +532,16 @@ struct waiting_key waiting_key_of(const struct domain_queue *domain_queue)
                                 domain_queue->priority};
 }
 
+const char *domain_queue_tenant(const struct domain_queue *domain_queue)
+{
+    return domain_queue->tenant;
+}
+
+int domain_queue_priority(const struct domain_queue *domain_queue)
+{
+    return domain_queue->priority;
+}
+
 struct domain_queue *domain_queue_lane_next(const struct domain_queue *domain_queue)
 {
     return domain_queue->lane_next;

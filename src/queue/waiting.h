@@ -19,7 +19,7 @@ struct waiting;
 struct waiting_key {
     const char *lane;
     const char *tenant; /* or NULL */
-    uint8_t priority;
+    int8_t priority;
 };
 
 struct waiting *waiting_new(struct loop *loop, struct queue *queue, size_t most_queues);

@@ -20,7 +20,7 @@ struct domain_queue {
     bool is_oldest_exact;
     bool is_held;  /* by the watcher */
     uint32_t pins; /* leased or parked groups: it must stay */
-    uint8_t priority;
+    int8_t priority;
     uint8_t reason;     /* the watcher's */
     uint32_t held;      /* entries that an operator holds */
     const char *tenant; /* or NULL */

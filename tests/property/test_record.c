@@ -63,7 +63,7 @@ static struct envelope any_envelope(void)
         .dsn_return = (enum dsn_return)(any() % 3),
         .body_type = (enum body_type)(any() % 2),
         .smtputf8 = any() % 2,
-        .priority = (uint8_t)any(),
+        .priority = (int8_t)any(),
         .arrival_ms = (int64_t)any_number(53),
         .header_bytes = any_number(48),
         .body_bytes = any_number(48),

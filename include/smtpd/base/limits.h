@@ -45,7 +45,8 @@ enum house_limits {
     LIMIT_PINNED_BYTES = 1 << 30, /* growth of the file while a reader stands */
 
     /* deliver */
-    LIMIT_READY_GROUPS = 200,
+    LIMIT_READY_GROUPS = 200, /* of a destination, read ahead of their turn */
+    LIMIT_READY_TURNS = 32,   /* that are read because the turn came, at once */
     LIMIT_SETTLING_GROUPS =
         5000, /* outcomes that wait for their commit: then no new attempt */
     LIMIT_OUTBOUND_WINDOW_BYTES = 134217728,

@@ -44,6 +44,11 @@ struct route {        /* [[route]]: the first that matches the recipient domain 
     const char *password;
 };
 
+struct deliver_tenant { /* [[tenant]]: whose turn it is at a destination */
+    const char *name;   /* "*": all others, and what has none */
+    unsigned weight;    /* 1 to 1000; 1 where there is no such table */
+};
+
 /* RFC 5321 4.5.3.2, in ms. 0: the RFC's value; 30 s to connect; idle: no connection is kept. */
 struct deliver_timeouts {
     int64_t connect, greeting, ehlo, starttls, auth, mail, rcpt, data, block, final_dot,
@@ -58,6 +63,8 @@ struct deliver_settings {
     size_t rule_count;
     const struct route *routes;
     size_t route_count;
+    const struct deliver_tenant *tenants;
+    size_t tenant_count;
     const char *const *local_domains; /* normal */
     size_t local_count;
     uint16_t port; /* of MX hosts; 25 */

@@ -111,6 +111,8 @@ void queue_watch(struct queue *queue, queue_due_fn *on_due, queue_due_fn *on_gon
                  void *owner);
 
 const char *domain_queue_lane(const struct domain_queue *domain_queue);
+const char *domain_queue_tenant(const struct domain_queue *domain_queue); /* or NULL */
+int domain_queue_priority(const struct domain_queue *domain_queue);
 size_t
 domain_queue_count(const struct domain_queue *domain_queue); /* waiting, not leased */
 size_t domain_queue_due_count(const struct domain_queue *domain_queue,

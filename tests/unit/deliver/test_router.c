@@ -176,14 +176,14 @@ TEST(router, a_destination_with_work_goes_on_by_itself_when_there_is_room)
     for (size_t i = 0; i < LIMIT_SETTLING_GROUPS; i++)
         list_push_back(&deliver.settling, &settling[i]);
     destination = get(&deliver, 0);
-    list_push_back(&destination->ready, &work.link);
+    list_push_back(&destination->ready.chosen, &work.link);
     destination_run_later(destination);
     loop_run_for(deliver.rooms.loop, 5);
-    assert_int_equal(destination->ready.count, 1);
+    assert_int_equal(destination->ready.chosen.count, 1);
     assert_int_equal(destination->running, 0);
     assert_true(link_is_in_list(&destination->stalled));
     (void)list_pop_front(&deliver.settling);
-    (void)list_pop_front(&destination->ready);
+    (void)list_pop_front(&destination->ready.chosen);
     for (int ms = 0; ms < 10000 && link_is_in_list(&destination->stalled); ms++)
         loop_run_for(deliver.rooms.loop, 1);
     assert_false(link_is_in_list(&destination->stalled)); /* it was run again */

@@ -19,7 +19,7 @@ TEST(record, every_field_of_an_envelope_comes_back)
         .dsn_return = RETURN_HEADERS,
         .body_type = BODY_8BITMIME,
         .smtputf8 = true,
-        .priority = 200,
+        .priority = -9,
         .arrival_ms = 1760000000123,
         .header_bytes = 412,
         .body_bytes = (UINT64_C(1) << 40) + 3,
@@ -44,7 +44,7 @@ TEST(record, every_field_of_an_envelope_comes_back)
     assert_string_equal(read.origin, "00c0ffee00c0ffee/aaaaaaaaaaaab");
     assert_int_equal(read.dsn_return, RETURN_HEADERS);
     assert_int_equal(read.body_type, BODY_8BITMIME);
-    assert_int_equal(read.priority, 200);
+    assert_int_equal(read.priority, -9);
     assert_int_equal(read.arrival_ms, 1760000000123);
     assert_int_equal(read.header_bytes, 412);
     assert_true(read.body_bytes == (UINT64_C(1) << 40) + 3);

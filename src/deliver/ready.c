@@ -1,0 +1,253 @@
+/* See ready.h. Two rounds of turns over the same lanes: one for reading ahead, which keeps the
+ * connections fed, and one for starting, which is the one that is fair. */
+#include "ready.h"
+
+#include "inner.h"
+#include "smtpd/base/memory.h"
+
+void ready_init(struct ready *ready)
+{
+    list_init(&ready->lanes);
+    list_init(&ready->works);
+    list_init(&ready->chosen);
+    turns_init(&ready->ahead);
+    turns_init(&ready->starting);
+}
+
+void ready_fini(struct ready *ready)
+{
+    turns_fini(&ready->ahead);
+    turns_fini(&ready->starting);
+}
+
+bool ready_is_empty(const struct ready *ready)
+{
+    return ready->lanes.count == 0 && ready->works.count == 0 && ready->chosen.count == 0 &&
+           ready->loading == 0;
+}
+
+static void join(struct turns *turns, struct turn *turn, const struct lane *lane)
+{
+    const char *tenant = domain_queue_tenant(lane->domain_queue);
+    struct turns_key key = {tenant, settings_weight(lane->deliver->settings, tenant),
+                            domain_queue_priority(lane->domain_queue)};
+
+    if (!turn->level)
+        turns_join(turns, turn, &key);
+}
+
+/* A lane starts something as long as it has something, in memory or (as far as we know) on disk. */
+static void leave_if_done(struct ready *ready, struct lane *lane)
+{
+    if (lane->loaded.count == 0 && !link_is_in_list(&lane->link))
+        turns_leave(&ready->starting, &lane->starting);
+}
+
+void ready_join(struct destination *destination, struct lane *lane)
+{
+    struct ready *ready = &destination->ready;
+
+    if (link_is_in_list(&lane->link))
+        return;
+    list_push_back(&ready->lanes, &lane->link);
+    join(&ready->ahead, &lane->ahead, lane);
+    join(&ready->starting, &lane->starting, lane);
+}
+
+void ready_leave(struct ready *ready, struct lane *lane)
+{
+    list_remove(&ready->lanes, &lane->link);
+    turns_leave(&ready->ahead, &lane->ahead);
+    leave_if_done(ready, lane);
+}
+
+/* ---- reading ---- */
+
+static void end_load(struct work *work)
+{
+    list_remove(&work->destination->deliver->loading, &work->link);
+    ready_forget_load(&work->destination->ready, work);
+    work->load = NULL;
+}
+
+void ready_forget_load(struct ready *ready, const struct work *work)
+{
+    ready->loading--;
+    if (work->is_chosen)
+        ready->choosing--;
+}
+
+static bool is_wanted(const struct work *work)
+{
+    return !work->destination->deliver->is_draining &&
+           work->lane->destination == work->destination && /* not another way since */
+           !destination_rests(work->destination) && !lane_policy_rests(work->lane);
+}
+
+static void put(struct ready *ready, struct work *work)
+{
+    struct lane *lane = work->lane;
+
+    if (work->is_chosen) {
+        list_push_back(&ready->chosen, &work->link);
+        return;
+    }
+    list_push_back(&ready->works, &work->link);
+    list_push_back(&lane->loaded, &work->of_lane);
+    join(&ready->starting, &lane->starting, lane);
+}
+
+static void on_loaded(void *owner, struct lease *lease, enum result result)
+{
+    struct work *work = owner;
+    struct destination *destination = work->destination;
+    struct deliver *deliver = destination->deliver;
+
+    (void)result; /* logged by the queue; the entry is its own again */
+    end_load(work);
+    work->lease = lease;
+    if (!lease)
+        work_free(work);
+    else if (!is_wanted(work))
+        work_release(work);
+    else if (operator_holds(deliver, lease))
+        work_free(work);
+    else
+        put(&destination->ready, work);
+    destination_run_later(destination); /* for its other lanes too */
+    deliver_check_empty(deliver);
+}
+
+static void load(struct destination *destination, struct lane *lane,
+                 const struct queue_entry *entry, bool is_chosen)
+{
+    struct work *work = NEW(struct work);
+
+    work->destination = destination;
+    work->lane = lane;
+    work->entry = *entry;
+    work->is_authentic = lane->plan.is_authentic;
+    work->is_chosen = is_chosen;
+    destination->ready.loading++;
+    if (is_chosen)
+        destination->ready.choosing++;
+    list_push_back(&destination->deliver->loading, &work->link);
+    work->load = queue_lease_load(lane->domain_queue, entry, on_loaded, work);
+}
+
+/* False: the lane has nothing due, or must ask for its way again (the TTL is over, or the settings
+ * are others): it rests. */
+static bool load_of(struct destination *destination, struct lane *lane, bool is_chosen)
+{
+    struct queue_entry entry;
+
+    if (!lane_has_way(lane) || !domain_queue_take(lane->domain_queue, &entry)) {
+        ready_leave(&destination->ready, lane);
+        lane_rest(lane, 0, WHY_SCHEDULED, "");
+        return false;
+    }
+    lane_set_why(lane, WHY_LEASED);
+    load(destination, lane, &entry, is_chosen);
+    return true;
+}
+
+static bool read_one(struct destination *destination)
+{
+    struct turns *ahead = &destination->ready.ahead;
+    struct turn *turn;
+
+    while ((turn = turns_next(ahead))) {
+        struct lane *lane = CONTAINER_OF(turn, struct lane, ahead);
+
+        if (!load_of(destination, lane, false))
+            continue;
+        turns_pay(ahead, turn);
+        return true;
+    }
+    return false;
+}
+
+void ready_fill(struct destination *destination, size_t most)
+{
+    const struct ready *ready = &destination->ready;
+
+    while (ready->works.count + ready->loading - ready->choosing < most &&
+           read_one(destination))
+        ;
+}
+
+/* ---- choosing ---- */
+
+static void take_out(struct ready *ready, struct work *work)
+{
+    list_remove(&ready->works, &work->link);
+    list_remove(&work->lane->loaded, &work->of_lane);
+    leave_if_done(ready, work->lane);
+}
+
+static struct work *take_loaded(struct ready *ready, struct lane *lane)
+{
+    struct work *work = CONTAINER_OF(list_first(&lane->loaded), struct work, of_lane);
+
+    turns_pay(&ready->starting, &lane->starting);
+    take_out(ready, work);
+    return work;
+}
+
+struct work *ready_take(struct destination *destination, size_t slots)
+{
+    struct ready *ready = &destination->ready;
+    struct turns *starting = &ready->starting;
+    struct link *link = list_pop_front(&ready->chosen);
+    struct turn *turn;
+
+    if (link)
+        return CONTAINER_OF(link, struct work, link);
+    while (ready->choosing < slots && ready->choosing < LIMIT_READY_TURNS &&
+           (turn = turns_next(starting))) {
+        struct lane *lane = CONTAINER_OF(turn, struct lane, starting);
+
+        if (lane->loaded.count > 0)
+            return take_loaded(ready, lane);
+        if (load_of(destination, lane, true))
+            turns_pay(starting, turn);
+    }
+    return NULL;
+}
+
+/* ---- giving back ---- */
+
+void ready_release(struct ready *ready, const struct lane *lane)
+{
+    struct link *next;
+
+    for (struct link *link = list_first(&ready->works); link; link = next) {
+        struct work *work = CONTAINER_OF(link, struct work, link);
+
+        next = list_next(&ready->works, link);
+        if (lane && work->lane != lane)
+            continue;
+        take_out(ready, work);
+        work_release(work);
+    }
+    for (struct link *link = list_first(&ready->chosen); link; link = next) {
+        struct work *work = CONTAINER_OF(link, struct work, link);
+
+        next = list_next(&ready->chosen, link);
+        if (lane && work->lane != lane)
+            continue;
+        list_remove(&ready->chosen, link);
+        work_release(work);
+    }
+}
+
+static unsigned weight_of(const void *owner, const char *tenant)
+{
+    return settings_weight(owner, tenant);
+}
+
+void ready_reweigh(struct ready *ready, const struct plan_settings *settings)
+{
+    turns_reweigh(&ready->ahead, weight_of, settings);
+    turns_reweigh(&ready->starting, weight_of, settings);
+}

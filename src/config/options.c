@@ -180,6 +180,12 @@ const struct option config_options[] = {
      "Time limit for the answer to the final dot (RFC 5321 4.5.3.2.6). A short one makes duplicates."},
     {"delivery.idle_timeout", &type_duration, AT(connection_idle_ms), "10s", "0ms", "10m", LIVE, NULL,
      "How long a connection is kept open for the next message."},
+    {"delivery.tenant_header", &type_field_name, AT(tenant_header), NULL, NULL, NULL, LIVE, NULL,
+     "The header field that names the tenant of a message of delivery.tenant_users, as \"X-Tenant\". It is taken out of all mail of who logged in. Without it, or in a message without it, the tenant is the user who logged in."},
+    {"delivery.tenant_users", &type_text, AT(tenant_users), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Users whose messages may name their tenant; \"*\": whoever logged in. Each tenant has a share of its own, so who may name many may have many shares."},
+    {"delivery.priority_header", &type_field_name, AT(priority_header), NULL, NULL, NULL, LIVE, NULL,
+     "The header field that says how urgent a message of who logged in is, within its tenant: -9 to 9 (RFC 6710), or \"high\" (4), \"normal\" (0), \"low\" (-4). Anything else is 0. It stays in the mail."},
 
     {"admin.listen", &type_endpoint, AT(admin_listen), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Addresses for /livez, /readyz, /startupz and /metrics, as \"0.0.0.0:8587\", without a log-in: let only those reach them who may. At most 16."},
@@ -283,6 +289,13 @@ static const struct option dnsbl_rows[] = {
      "Answers that are a listing. 127.255.255.0/24 never is: so lists refuse to answer."},
 };
 
+static const struct option tenant_rows[] = {
+    {"name", &type_text, IN(config_tenant, name), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "The tenant: a user, or what delivery.tenant_header names. \"*\": every other one, and mail without any."},
+    {"weight", &type_count, IN(config_tenant, weight), "1", "1", "1000", LIVE, NULL,
+     "How many turns it gets while another one of the weight 1 gets one."},
+};
+
 #define ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
 const struct option_table config_tables[] = {
     {"listen", AT(listen), sizeof(struct config_listen), 64, ROWS(listen_rows),
@@ -306,6 +319,9 @@ const struct option_table config_tables[] = {
     {"header_rule", AT(header_rule), sizeof(struct config_header_rule), 100, ROWS(header_rule_rows),
      "Header fields removed and added, by listener and user.",
      "# [[header_rule]]\n# user = [\"newsletter\"]\n# remove = [\"X-Mailer\"]\n# add = [\"Precedence: bulk\"]\n"},
+    {"tenant", AT(tenant), sizeof(struct config_tenant), 1000, ROWS(tenant_rows),
+     "The share that a tenant has of each destination where several have mail waiting. A tenant without a table has the weight 1.",
+     "# [[tenant]]\n# name = \"shop\"\n# weight = 3\n"},
 };
 /* clang-format on */
 const size_t config_table_count = sizeof config_tables / sizeof *config_tables;

@@ -296,6 +296,40 @@ static bool rule_is_small(const struct config *config, const void *element)
            rule->remove.count + rule->add.count > 0;
 }
 
+/* One without the other does nothing, which nobody can want. */
+static bool tenant_users_have_header(const struct config *config, const void *element)
+{
+    (void)element;
+    return (config->tenant_header != NULL) == (config->tenant_users.count > 0);
+}
+
+static bool headers_are_two(const struct config *config, const void *element)
+{
+    (void)element;
+    return !config->tenant_header || !config->priority_header ||
+           !slice_equal_text_fold(slice_of(config->tenant_header), config->priority_header);
+}
+
+static bool tenant_is_alone(const struct config *config, const void *element)
+{
+    const struct config_tenant *mine = element;
+    const struct config_tenant *other = config->tenant.items;
+
+    for (; other < mine; other++)
+        if (!other->element.is_bad && strcmp(other->name, mine->name) == 0)
+            return false;
+    return true;
+}
+
+static bool tenant_is_name(const struct config *config, const void *element)
+{
+    const struct config_tenant *tenant = element;
+    size_t length = strlen(tenant->name);
+
+    (void)config;
+    return length > 0 && length <= LIMIT_USER_NAME;
+}
+
 #define RATES_FIT "at most 4 rates, each with another time"
 
 const struct option_rule config_rules[] = {
@@ -312,6 +346,10 @@ const struct option_rule config_rules[] = {
     {NULL, "limits.connection_rate", connection_rate_fits, RATES_FIT, NULL},
     {NULL, "auth.failures_per_address", address_failures_fit, RATES_FIT, NULL},
     {NULL, "auth.failures_per_user", user_failures_fit, RATES_FIT, NULL},
+    {NULL, "delivery.tenant_header", tenant_users_have_header, "delivery.tenant_header and delivery.tenant_users go together: the field that names a tenant, and the users who may", "delivery.tenant_users"},
+    {NULL, "delivery.priority_header", headers_are_two, "needs another field than delivery.tenant_header", "delivery.tenant_header"},
+    {"tenant", "name", tenant_is_alone, "another [[tenant]] table has this name", NULL},
+    {"tenant", "name", tenant_is_name, "a name of 1 to 128 bytes, as a user's", NULL},
     {NULL, "limits.memory", memory_is_enough, "less than 16MiB would refuse everything", NULL},
     {"listen", "address", listens_once, "an address stands here twice; each is listened on once, with one mode and one tls", NULL},
     {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\"", "tls.certificate"},

@@ -56,6 +56,8 @@ void config_receive(struct config *config, struct receive_settings *settings)
         .hide_client = config->hide_client,
         .auth_in_clear_on_loopback = config->auth_in_clear_on_loopback,
         .has_users = config->users_file != NULL,
+        .tenancy = {config->tenant_header, config->tenant_users.items,
+                    config->tenant_users.count, config->priority_header},
         .strangers =
             {
                 .greeting_delay_ms = config->greeting_delay_ms,
@@ -247,6 +249,18 @@ static void add_routes(struct config *config, struct deliver_settings *settings)
     settings->route_count = config->route.count;
 }
 
+static void add_tenants(struct config *config, struct deliver_settings *settings)
+{
+    const struct config_tenant *from = config->tenant.items;
+    struct deliver_tenant *tenants =
+        arena_alloc(&config->arena, (config->tenant.count + 1) * sizeof *tenants);
+
+    for (size_t i = 0; tenants && i < config->tenant.count; i++)
+        tenants[i] = (struct deliver_tenant){from[i].name, from[i].weight};
+    settings->tenants = tenants;
+    settings->tenant_count = tenants ? config->tenant.count : 0;
+}
+
 static void add_local_domains(struct config *config, struct deliver_settings *settings)
 {
     const struct config_local *from = config->local.items;
@@ -309,6 +323,7 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
     settings->retry_count = copy_retry(config, settings->retry_ms);
     add_rules(config, settings);
     add_routes(config, settings);
+    add_tenants(config, settings);
     add_local_domains(config, settings);
     add_own_addresses(config, settings);
 }

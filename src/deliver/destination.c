@@ -254,7 +254,8 @@ void destination_fault(struct destination *destination, const struct fault *faul
     uint32_t random;
 
     (void)snprintf(destination->fault, sizeof destination->fault, "%.299s", fault->text);
-    if (!destination_rests(destination)) { /* a second probe of the same round is no second fault */
+    if (!destination_rests(
+            destination)) { /* a second probe of the same round is no second fault */
         secure_random(&random, sizeof random);
         destination->failures++;
         destination->until_ms = deliver_now(destination->deliver) +

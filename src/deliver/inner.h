@@ -126,10 +126,10 @@ enum deliver_class verdict_class(const struct outcome *outcome);
 /* ---- lanes, destinations ---- */
 
 struct lane {
-    struct link link;     /* in the ready queue of its destination; and its two turns there */
+    struct link link; /* in the ready queue of its destination; and its two turns there */
     struct turn ahead;
     struct turn starting;
-    struct list loaded; /* struct work: of it, in memory there */
+    struct list loaded;   /* struct work: of it, in memory there */
     struct link faulty;   /* in deliver->faulty, while something holds it */
     struct link attached; /* in destination->attached, while it names one */
     struct link expiring; /* in deliver->expiring, while more of it may have expired */
@@ -183,8 +183,8 @@ struct work { /* a lease on its way */
     struct lease_load *load;
     struct queue_entry entry;
     struct link of_lane; /* while it waits in memory */
-    bool is_chosen;    /* its turn came before it was in memory */
-    bool is_authentic; /* the lane's plan, when it was taken */
+    bool is_chosen;      /* its turn came before it was in memory */
+    bool is_authentic;   /* the lane's plan, when it was taken */
 };
 
 struct deliver {

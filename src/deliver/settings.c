@@ -70,8 +70,9 @@ static void copy_tenants(struct plan_settings *settings)
         arena_alloc(&settings->arena, (values->tenant_count + 1) * sizeof *tenants);
 
     for (size_t i = 0; tenants && i < values->tenant_count; i++)
-        tenants[i] = (struct deliver_tenant){
-            copy_text(&settings->arena, values->tenants[i].name), values->tenants[i].weight};
+        tenants[i] =
+            (struct deliver_tenant){copy_text(&settings->arena, values->tenants[i].name),
+                                    values->tenants[i].weight};
     if (tenants)
         qsort(tenants, values->tenant_count, sizeof *tenants, by_name);
     values->tenants = tenants;
@@ -81,8 +82,8 @@ unsigned settings_weight(const struct plan_settings *settings, const char *tenan
 {
     const struct deliver_settings *values = &settings->values;
     struct deliver_tenant wanted = {tenant ? tenant : "*", 1};
-    const struct deliver_tenant *found = bsearch(
-        &wanted, values->tenants, values->tenant_count, sizeof wanted, by_name);
+    const struct deliver_tenant *found =
+        bsearch(&wanted, values->tenants, values->tenant_count, sizeof wanted, by_name);
 
     if (!found && tenant)
         return settings_weight(settings, NULL);

@@ -48,7 +48,8 @@ struct turns_key {
 void turns_init(struct turns *turns);
 void turns_fini(struct turns *turns); /* what waits is let go */
 void turns_join(struct turns *turns, struct turn *turn, const struct turns_key *key);
-void turns_leave(struct turns *turns, struct turn *turn); /* one that waits nowhere is fine */
+void turns_leave(struct turns *turns,
+                 struct turn *turn); /* one that waits nowhere is fine */
 /* Whose turn it is now, until turns_pay(); NULL: nothing waits. */
 struct turn *turns_next(struct turns *turns);
 /* It went: its tenant has one unit less, and it stands behind the others of its rank. */

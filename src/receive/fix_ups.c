@@ -4,11 +4,12 @@
 
 #include "header_rules.h"
 #include "smtpd/mail/header.h"
+#include "tenancy.h"
 #include "transaction.h"
 
 enum {
     MESSAGE_ID_LOGGED = 200,
-    FIX_UP_NAMES_MAX = 4 + HEADER_RULES_REMOVED_MAX /* with the NULL at the end */
+    FIX_UP_NAMES_MAX = 5 + HEADER_RULES_REMOVED_MAX /* with the NULL at the end */
 };
 
 static bool has_field(struct slice section, const char *const *names)
@@ -35,6 +36,8 @@ static size_t name_removed(const struct session *session,
     if (session->mode == MODE_SUBMISSION && session->profile->settings.remove_bcc)
         for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++)
             names[count++] = hidden[i];
+    if (session->user && tenancy_header(session->profile->tenancy))
+        names[count++] = tenancy_header(session->profile->tenancy);
     count += header_rules_removed(session->profile->header_rules, session, names + count,
                                   FIX_UP_NAMES_MAX - 1 - count);
     names[count] = NULL;

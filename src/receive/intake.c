@@ -9,6 +9,7 @@
 #include "grants.h"
 #include "smtpd/base/check.h"
 #include "smtpd/mail/header.h"
+#include "tenancy.h"
 #include "transaction.h"
 
 enum {
@@ -153,6 +154,11 @@ static void finish_header(struct session *session)
     if (!grants_header(session, transaction_section(transaction), why)) {
         transaction->failure_argument = arena_text(&transaction->arena, slice_of(why));
         fail(session, REPLY_HEADER_SENDER_DENIED);
+        return;
+    }
+    if (!tenancy_apply(session, transaction_section(transaction), why)) {
+        transaction->failure_argument = arena_text(&transaction->arena, slice_of(why));
+        fail(session, REPLY_BAD_TENANT);
         return;
     }
     if (fix_ups_apply(session) != RESULT_OK ||

@@ -181,6 +181,9 @@ void journal_accepted(const struct session *session)
         log_text(&line, "recipient", transaction->recipients[0].address);
     log_number(&line, "size", (int64_t)transaction->bytes);
     log_text(&line, "user", session->user);
+    log_text(&line, "tenant", transaction->envelope.tenant);
+    if (transaction->envelope.priority)
+        log_number(&line, "priority", transaction->envelope.priority);
     log_text(&line, "message_id", transaction->message_id);
     add_client_name(&line, session);
     if (transaction->signature_count > 0)

@@ -8,6 +8,7 @@
 #include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
+#include "tenancy.h"
 #include "transaction.h"
 
 /* One pass over the input of a session fills at most one read buffer's worth of replies. */
@@ -19,6 +20,7 @@ void profile_unref(struct profile *profile)
         return;
     access_unref(profile->access);
     header_rules_free(profile->header_rules);
+    tenancy_free(profile->tenancy);
     memory_free((char *)(uintptr_t)profile->settings.hostname); /* our copy */
     memory_free(profile);
 }
@@ -47,6 +49,8 @@ void receive_apply(struct receive *receive, const struct receive_settings *setti
     profile->access = access_ref(access);
     profile->header_rules =
         header_rules_new(settings->header_rules, settings->header_rule_count);
+    profile->tenancy = tenancy_new(&settings->tenancy);
+    profile->settings.tenancy = (struct tenancy_settings){0};
     profile->settings.header_rules = NULL; /* the settings' memory is not ours */
     profile_unref(receive->profile);
     receive->profile = profile;

@@ -16,6 +16,7 @@
 #include "smtpd/smtp/reply.h"
 
 struct header_rules;
+struct tenancy;
 
 /* Settings as they were when the session began. */
 struct profile {
@@ -23,6 +24,7 @@ struct profile {
     struct receive_settings settings; /* hostname is ours */
     struct access *access;
     struct header_rules *header_rules;
+    struct tenancy *tenancy;
 };
 void profile_unref(struct profile *profile);
 

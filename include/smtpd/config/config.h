@@ -101,6 +101,12 @@ struct config_header_rule {
     struct value_list add;
 };
 
+struct config_tenant {
+    struct config_element element;
+    const char *name;
+    unsigned weight;
+};
+
 struct config {
     /* [server] */
     const char *hostname;
@@ -164,6 +170,9 @@ struct config {
     struct config_transfer delivery;
     const char *ca_file;
     unsigned delivery_port;
+    const char *tenant_header;
+    struct value_list tenant_users; /* const char * */
+    const char *priority_header;
     int64_t connect_timeout_ms;
     int64_t greeting_timeout_ms;
     int64_t command_timeout_ms;
@@ -194,6 +203,7 @@ struct config {
     struct value_list header_rule; /* struct config_header_rule */
     struct value_list dnsbl;       /* struct config_dnsbl */
     struct value_list dkim;        /* struct config_dkim */
+    struct value_list tenant;      /* struct config_tenant */
 
     /* Where each value came from, by index of the option table; and the memory of it all.
      */

@@ -34,7 +34,7 @@ struct envelope {
     enum dsn_return dsn_return;
     enum body_type body_type;
     bool smtputf8;
-    int8_t priority; /* as in RFC 6710: -9 to 9; the higher goes first within a tenant */
+    int8_t priority;    /* as in RFC 6710: -9 to 9; the higher goes first within a tenant */
     int64_t arrival_ms; /* wall */
     /* The stored message: */
     uint64_t header_bytes; /* header section, its empty line included, our additions too */

@@ -46,6 +46,14 @@ struct stranger_settings {
     int64_t offenders_ms; /* who reached one of these may not come back before */
 };
 
+/* What a message says of its place among others (docs/delivery.md); only of who logged in. */
+struct tenancy_settings {
+    const char *tenant_header;       /* NULL: the tenant is the user */
+    const char *const *tenant_users; /* who may name one; "*": whoever logged in */
+    size_t tenant_user_count;
+    const char *priority_header; /* NULL: all are equal */
+};
+
 struct receive_settings {
     const char *hostname;
     uint64_t message_size_bytes;
@@ -57,6 +65,7 @@ struct receive_settings {
     bool hide_client;         /* no name and address in Received, for who logged in there */
     const struct header_rule *header_rules; /* copied */
     size_t header_rule_count;
+    struct tenancy_settings tenancy; /* copied */
     bool auth_in_clear_on_loopback;
     struct stranger_settings strangers;
     bool has_users; /* a users file is configured: AUTH is offered */

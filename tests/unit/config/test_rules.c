@@ -91,6 +91,20 @@ TEST(rules, a_route_keeps_its_password_safe)
     refused(GOOD TO "name = \"x\"\n" TO "name = \"x\"\n", 18, 1, "own name");
 }
 
+TEST(rules, tenants_have_names_of_their_own_and_a_field_has_its_users)
+{
+    refused(GOOD "[[tenant]]\nname = \"a\"\n[[tenant]]\nname = \"a\"\n", 14, 1,
+            "has this name");
+    refused(GOOD "[[tenant]]\nname = \"\"\n", 12, 1, "1 to 128");
+    refused(GOOD "[delivery]\ntenant_header = \"X-Tenant\"\n", 12, 1, "go together");
+    refused(GOOD "[delivery]\ntenant_users = \"a\"\n", 12, 1, "go together");
+    refused(GOOD "[delivery]\ntenant_header = \"X-T\"\ntenant_users = \"*\"\n"
+                 "priority_header = \"x-t\"\n",
+            14, 1, "another field");
+    config_free(load_good(GOOD "[delivery]\ntenant_header = \"X-T\"\ntenant_users = \"*\"\n"
+                               "priority_header = \"X-P\"\n[[tenant]]\nname = \"*\"\n"));
+}
+
 TEST(rules, every_rule_names_a_known_option)
 {
     for (size_t i = 0; i < config_rule_count; i++) {
@@ -122,6 +136,7 @@ int main(void)
         RUN(rules, relay_mode_and_local_domains_need_a_postmaster),
         RUN(rules, a_local_domain_stands_once_and_its_users_are_names),
         RUN(rules, a_route_keeps_its_password_safe),
+        RUN(rules, tenants_have_names_of_their_own_and_a_field_has_its_users),
         RUN(rules, every_rule_names_a_known_option),
     };
 

@@ -17,7 +17,9 @@ static const char all[] =
          "[tls]\nmin_version = \"1.3\"\ncertificate = \"c\"\nkey = \"k\"\n"
          "[dns]\nservers = [\"127.0.0.1:53\"]\ntimeout = \"9s\"\ntrust_ad = true\n"
          "[delivery]\nconnections = 4\nmessages_per_connection = 6\ntls = \"required\"\n"
-         "connect_timeout = \"3s\"\ndane = false\n"
+         "connect_timeout = \"3s\"\ndane = false\ntenant_header = \"X-T\"\n"
+         "tenant_users = [\"a\", \"b\"]\npriority_header = \"X-P\"\n"
+         "[[tenant]]\nname = \"shop\"\nweight = 5\n[[tenant]]\nname = \"bank\"\n"
          "[log]\noutput = \"stderr\"\nlevel = \"debug\"\nformat = \"text\"\n"
          "[[local]]\ndomain = \"l.test\"\nmaildir = \"/m/{user}\"\nusers = [\"bob\"]\n"
          "[[route]]\nname = \"r\"\nmatch = \"x.test\"\nhost = \"h.test\"\nport = 26\n"
@@ -39,6 +41,10 @@ TEST(settings, what_clients_see)
     assert_int_equal(receive.received_hops, 19);
     assert_int_equal(receive.idle_timeout_ms, 7000);
     assert_true(receive.has_users);
+    assert_string_equal(receive.tenancy.tenant_header, "X-T");
+    assert_int_equal(receive.tenancy.tenant_user_count, 2);
+    assert_string_equal(receive.tenancy.tenant_users[1], "b");
+    assert_string_equal(receive.tenancy.priority_header, "X-P");
     assert_int_equal(receive.strangers.greeting_delay_ms, 4000);
     assert_int_equal(receive.strangers.reverse_dns, STRANGERS_REJECT);
     assert_int_equal(receive.strangers.helo_checks, STRANGERS_LOG);
@@ -121,6 +127,10 @@ TEST(settings, where_mail_goes)
     assert_string_equal(deliver.routes[0].host, "h.test");
     assert_int_equal(deliver.routes[0].port, 26);
     assert_int_equal(deliver.rule_count, 1);
+    assert_int_equal(deliver.tenant_count, 2);
+    assert_string_equal(deliver.tenants[0].name, "shop");
+    assert_int_equal(deliver.tenants[0].weight, 5);
+    assert_int_equal(deliver.tenants[1].weight, 1);
     assert_int_equal(deliver.rules[0].settings.connections, 2);
     assert_int_equal(deliver.rules[0].settings.messages_per_connection, 6);
     config_local(config, &local);

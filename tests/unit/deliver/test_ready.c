@@ -24,6 +24,7 @@ static void start(struct world *w)
 {
     w->settings.defaults.connections = 1;
     w->settings.defaults.messages_per_connection = 10000;
+    w->peers[0].serves = true; /* after a reload there is another connection */
     world_apply(w);
     smtp_peer_play(&w->peers[0],
                    "S: 220 mx\nC: EHLO *\nS: <hold>\nS: 250 mx\nS: <serve>\n");

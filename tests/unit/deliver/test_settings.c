@@ -65,6 +65,25 @@ TEST(settings, a_rule_matches_the_domain_or_one_of_its_exchangers)
     settings_unref(settings);
 }
 
+TEST(settings, a_tenant_has_its_weight_or_that_of_all_others)
+{
+    static const struct deliver_tenant tenants[] = {{"shop", 7}, {"*", 3}, {"bank", 1000}};
+    struct deliver_settings mine = values(0);
+    struct plan_settings *settings = settings_new(&mine, NULL);
+
+    assert_int_equal(settings_weight(settings, "shop"), 1);
+    assert_int_equal(settings_weight(settings, NULL), 1);
+    settings_unref(settings);
+    mine.tenants = tenants;
+    mine.tenant_count = 3;
+    settings = settings_new(&mine, NULL);
+    assert_int_equal(settings_weight(settings, "shop"), 7);
+    assert_int_equal(settings_weight(settings, "bank"), 1000);
+    assert_int_equal(settings_weight(settings, "other"), 3);
+    assert_int_equal(settings_weight(settings, NULL), 3);
+    settings_unref(settings);
+}
+
 TEST(settings, are_a_copy_that_lives_until_the_last_user_lets_go)
 {
     char name[] = "relay.test";
@@ -88,6 +107,7 @@ int main(void)
         RUN(settings, the_first_route_that_matches_is_taken),
         RUN(settings, without_a_route_the_dns_decides),
         RUN(settings, a_rule_matches_the_domain_or_one_of_its_exchangers),
+        RUN(settings, a_tenant_has_its_weight_or_that_of_all_others),
         RUN(settings, are_a_copy_that_lives_until_the_last_user_lets_go),
     };
 

@@ -138,6 +138,7 @@ struct stored {
     char *sender;
     char *envid;
     char *user;
+    char *tenant;
     char *recipients; /* "a@b c@d " */
     char *orcpts;
     uint8_t notify; /* of the first */
@@ -255,6 +256,7 @@ static void world_store(struct queue *queue, const struct draft *draft,
     stored->sender = memory_text(submission->envelope->sender);
     stored->envid = memory_text(submission->envelope->envid);
     stored->user = memory_text(submission->envelope->user);
+    stored->tenant = memory_text(submission->envelope->tenant);
     stored->envelope = *submission->envelope;
     bytes_fini(&text);
     bytes_fini(&orcpts);
@@ -520,6 +522,7 @@ static UNUSED void world_end(struct world *w)
         memory_free(stored->sender);
         memory_free(stored->envid);
         memory_free(stored->user);
+        memory_free(stored->tenant);
     }
     log_close();
     (void)unlink(w->users_path);

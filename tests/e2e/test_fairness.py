@@ -1,0 +1,191 @@
+"""'Inside one destination the tenants share by deficit round-robin with weights, and a priority goes
+first within a tenant: a newsletter of a million does not delay another tenant's password reset.'
+
+SMTPD_FAIRNESS=1000000 runs the first test with a million messages; it takes about a quarter of an
+hour, and is run by hand: SMTPD_BINARY=... python3 -m unittest test_fairness."""
+import base64
+import contextlib
+import os
+import signal
+import threading
+import time
+import unittest
+
+import world
+from world import PASSWORD, Hop, Raw, Relay, wait_for
+
+NEWSLETTER = int(os.environ.get("SMTPD_FAIRNESS", "2000"))
+FEEDERS = 20
+READY = 200  # groups that a destination reads ahead
+
+
+class SlowHop(Hop):
+    """Takes a message each `gap` seconds; while `gate` is shut the first one waits at its dot."""
+
+    def __init__(self, case, gap):
+        self.gap = gap
+        self.gate = threading.Event()
+        self.gate.set()
+        super().__init__(case, self.be_slow)
+
+    def be_slow(self, stage, argument, session):
+        if stage == "dot":
+            self.gate.wait(world.PATIENCE)
+            time.sleep(self.gap)
+
+    def sent(self):
+        with self.lock:
+            return list(self.messages)
+
+
+class Submitter:
+    """A session of one user; the next transaction goes out with the end of the message."""
+
+    def __init__(self, relay, user):
+        self.raw = Raw(relay.submission, world.PATIENCE)
+        self.raw.say("EHLO client.test")
+        self.raw.starttls(relay.tls_context())
+        self.raw.say("EHLO client.test")
+        plain = base64.b64encode(f"\0{user}\0{PASSWORD}".encode()).decode()
+        assert self.raw.say(f"AUTH PLAIN {plain}").startswith(b"235")
+
+    def send(self, recipient, count=1, header=""):
+        open_it = f"MAIL FROM:<app@example.test>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n"
+        body = f"From: app@example.test\r\n{header}Subject: s\r\n\r\ntext\r\n.\r\n"
+        self.raw.send(open_it)
+        for left in range(count, 0, -1):
+            for code in (b"250", b"250", b"354"):
+                reply = self.raw.reply()
+                assert reply.startswith(code), reply
+            self.raw.send(body + (open_it if left > 1 else ""))
+            reply = self.raw.reply()
+            assert reply.startswith(b"250"), reply
+
+    def close(self):
+        self.raw.close()
+
+
+def letters(messages):
+    """The first letter of each recipient, in the order in which they left."""
+    return "".join(message["recipients"][0][0] for message in messages)
+
+
+class Fairness(unittest.TestCase):
+    def relay_to(self, hop, delivery="", extra=""):
+        relay = Relay(self, hop=hop.port, delivery="connections = 1\n" + delivery, extra=extra,
+                      log_level="info")
+        for user in ("anna", "bert"):
+            relay.command("user", "add", user, stdin=PASSWORD + "\n")
+        relay.signal(signal.SIGHUP)
+        wait_for(lambda: relay.event("server.reloaded"), "the users to be known")
+        return relay
+
+    def submit(self, relay, user, recipient, count=1, header=""):
+        with contextlib.closing(Submitter(relay, user)) as submitter:
+            submitter.send(recipient, count, header)
+
+    def fill(self, relay, count):
+        feeders = [threading.Thread(target=self.submit, args=(relay, "anna", "a@x.test",
+                                                              count // FEEDERS))
+                   for _ in range(FEEDERS)]
+        for feeder in feeders:
+            feeder.start()
+        for feeder in feeders:
+            feeder.join()
+
+    def waits(self, relay, count):
+        def is_so():
+            queue = relay.status()["queue"]
+            return queue["groups_waiting"] + queue["groups_leased"] >= count
+        wait_for(is_so, f"{count} groups in the queue")
+
+    def test_a_newsletter_does_not_delay_a_password_reset(self):
+        hop = SlowHop(self, 0.1)
+        relay = self.relay_to(hop)
+        submitter = Submitter(relay, "bert")
+        self.addCleanup(submitter.close)
+        self.fill(relay, NEWSLETTER)
+        queue = relay.status()["queue"]
+        # The ready queue has overflown, and most of it is on disk.
+        self.assertGreaterEqual(queue["groups_leased"], READY)
+        self.assertGreater(queue["groups_waiting"], NEWSLETTER // 2)
+        for _ in range(3):
+            submitter.send("b@x.test")
+            before, accepted = len(hop.sent()), time.monotonic()
+            wait_for(lambda: "b" in letters(hop.sent()[before:]), "the password reset to leave")
+            waited = time.monotonic() - accepted
+            between = letters(hop.sent()[before:]).index("b")
+            print(f"{NEWSLETTER} messages wait: {between} of them left before it, {waited:.2f} s")
+            # One is under way when the other comes.
+            self.assertLessEqual(between, 2)
+            time.sleep(0.5)
+
+    def shut(self, delivery="", extra=""):
+        """Everything waits behind one message of nobody who matters."""
+        hop = SlowHop(self, 0)
+        hop.gate.clear()
+        relay = self.relay_to(hop, delivery, extra)
+        client = relay.relay_client()
+        client.sendmail("app@example.test", ["u@x.test"], world.message("u@x.test"))
+        client.quit()
+        wait_for(lambda: any(line == "DATA" for _, line in hop.commands), "the first to be sent")
+        return hop, relay
+
+    def order(self, hop, relay, count):
+        hop.gate.set()
+        wait_for(lambda: len(hop.sent()) == count + 1, "all of it")
+        return letters(hop.sent())[1:]
+
+    def test_weights_are_shares_and_a_reload_changes_them(self):
+        three = '[[tenant]]\nname = "anna"\nweight = 3\n'
+        hop, relay = self.shut(extra=three)
+        self.submit(relay, "anna", "a@x.test", 300)
+        self.submit(relay, "bert", "b@x.test", 300)
+        self.waits(relay, 600)
+        hop.gap = 0.01
+        hop.gate.set()
+        wait_for(lambda: len(hop.sent()) > 120, "some of it")
+        self.assertAlmostEqual(letters(hop.sent()[1:101]).count("a"), 75, delta=3)
+        relay.write_config(extra=three.replace("anna", "bert"))
+        mark = relay.log_mark()
+        relay.signal(signal.SIGHUP)
+        relay.wait_event("server.reloaded", mark)
+        at = len(hop.sent()) + 2
+        wait_for(lambda: len(hop.sent()) > at + 100, "the rest of it")
+        self.assertAlmostEqual(letters(hop.sent()[at:at + 100]).count("b"), 75, delta=4)
+        hop.gap = 0
+        wait_for(lambda: len(hop.sent()) == 601, "all of it")
+
+    def test_a_priority_goes_first_within_its_tenant(self):
+        hop, relay = self.shut('priority_header = "X-Priority-Class"\n')
+        self.submit(relay, "anna", "l@x.test", 300, "X-Priority-Class: low\r\n")
+        self.submit(relay, "anna", "n@x.test", 20, "X-Priority-Class: whatever\r\n")
+        self.submit(relay, "anna", "h@x.test", 20, "x-priority-class: 9\r\n")
+        self.submit(relay, "bert", "b@x.test", 20, "X-Priority-Class: -9\r\n")
+        self.waits(relay, 361)
+        order = self.order(hop, relay, 360)
+        self.assertEqual(order.replace("b", ""), "h" * 20 + "n" * 20 + "l" * 300)
+        # The other tenant's have their share, however unimportant they are there.
+        self.assertAlmostEqual(order[:40].count("b"), 20, delta=2)
+        self.assertIn(b"X-Priority-Class: low", hop.sent()[-1]["data"])
+
+    def test_a_field_names_the_tenant_of_who_may(self):
+        hop, relay = self.shut('tenant_header = "X-Tenant"\ntenant_users = ["anna"]\n')
+        self.submit(relay, "anna", "a@x.test", 250, "X-Tenant: shop\r\n")
+        self.submit(relay, "anna", "b@x.test", 1, "x-tenant:  bank \r\nX-Tenant: shop\r\n")
+        self.submit(relay, "bert", "c@x.test", 1, "X-Tenant: shop\r\n")  # he may not
+        self.waits(relay, 253)
+        order = self.order(hop, relay, 252)
+        self.assertIn("b", order[:4])
+        self.assertIn("c", order[:4])
+        for message in hop.sent():
+            self.assertNotIn(b"tenant", message["data"].lower())
+        accepted = {e["recipient"]: e["tenant"] for e in relay.events("receive.accepted")
+                    if "tenant" in e}
+        self.assertEqual(accepted, {"a@x.test": "shop", "b@x.test": "bank", "c@x.test": "bert"})
+        with self.assertRaisesRegex(AssertionError, "554 5.6.0 X-Tenant: names no tenant"):
+            self.submit(relay, "anna", "a@x.test", 1, "X-Tenant: two words\r\n")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -82,7 +82,7 @@ static void tell_destination(const struct explain *explain,
     explanation->is_known = true;
     explanation->connections = destination->connections;
     explanation->running = destination->running;
-    explanation->ready = destination->ready.count;
+    explanation->ready = destination->ready.works.count + destination->ready.chosen.count;
     explanation->until_ms = if_ahead(explain, destination->until_ms);
     if (explanation->until_ms)
         explanation->fault = destination->fault;

@@ -50,6 +50,7 @@ static command_fn command_run;
 static command_fn command_check;
 static command_fn command_user;
 static command_fn command_queue;
+static command_fn command_suppression;
 static command_fn command_status;
 static command_fn command_explain;
 static command_fn command_dkim;
@@ -72,6 +73,7 @@ static const struct command commands[] = {
     {"queue",    command_queue,    "list|show|why|retry|verify ...",      "Look at the queue, change it, check it, move it.", NULL},
     {"explain",  command_explain,  "ADDRESS|DOMAIN",                      "Where mail for it would go, by which rules, and what would happen now.",
      "Nothing is sent. The running server is asked, which looks the names up.\n"},
+    {"suppression", command_suppression, "add|remove|list|show|import ...", "Addresses that get no mail.", NULL},
     {"dkim",     command_dkim,     "keygen DOMAIN SELECTOR, check ...",   "Keys that sign mail, and their records in the DNS.", NULL},
     {"status",   command_status,   "[--short]",                           "What the running server counts: a summary, and every metric.",
      "--short prints the summary alone. --json prints everything; docs/metrics.md and\n"
@@ -89,7 +91,7 @@ static void print_usage(FILE *to)
 {
     (void)fprintf(to, "usage: smtpd COMMAND [ARGUMENTS] [--config FILE] [--json]\n\n");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        (void)fprintf(to, "  %-9s %-32s %s\n", commands[i].name, commands[i].arguments,
+        (void)fprintf(to, "  %-11s %-32s %s\n", commands[i].name, commands[i].arguments,
                       commands[i].sentence);
     (void)fprintf(
         to, "\n"
@@ -387,6 +389,13 @@ static int command_queue(const struct words *words)
     return ask_server(words, cli_queue);
 }
 
+static int command_suppression(const struct words *words)
+{
+    if (words->count == 0 || wants_help(words))
+        return cli_suppression_help(words->count > 0);
+    return ask_server(words, cli_suppression);
+}
+
 static int command_status(const struct words *words)
 {
     return ask_server(words, cli_status);
@@ -489,7 +498,8 @@ static const struct command *find_command(const char *name)
 
 static int run_command(const struct command *command, const struct words *words)
 {
-    if (command->run != command_queue && command->run != command_user && wants_help(words))
+    if (command->run != command_queue && command->run != command_user &&
+        command->run != command_suppression && wants_help(words))
         return print_command_usage(command);
     return command->run(words);
 }

@@ -309,6 +309,17 @@ const struct metric metrics[] = {
     {SAME, "destination_connections", GAUGE, NULL, "destination", WALK, walk_destination_connections, "Connections to the busiest destinations now."},
     {SAME, "destination_backing_off", GAUGE, NULL, "destination", WALK, walk_destination_backing_off, "1: this destination rests after a fault of its own."},
 
+    {"Suppression", "suppression_entries", GAUGE, NULL, NULL, AT(suppression.entries), 1, NULL, "Entries of the suppression list."},
+    {SAME, "suppression_refused", COUNTER, NULL, "source=\"command\"", AT(suppression.refused[SUPPRESSION_COMMAND]), 1, NULL, "Recipients that were refused at RCPT, by where their entry came from."},
+    MORE("source=\"bounce\"", suppression.refused[SUPPRESSION_BOUNCE], 1),
+    {SAME, "suppression_dropped", COUNTER, NULL, NULL, AT(deliver.recipients_suppressed), 1, NULL, "Recipients that were ended before an attempt."},
+    {SAME, "suppression_added", COUNTER, NULL, "source=\"command\"", AT(suppression.added[SUPPRESSION_COMMAND]), 1, NULL, "New entries, by where they came from."},
+    MORE("source=\"bounce\"", suppression.added[SUPPRESSION_BOUNCE], 1),
+    {SAME, "suppression_ended", COUNTER, NULL, "how=\"removed\"", AT(suppression.removed), 1, NULL, "Entries that a command removed, and that expired."},
+    MORE("how=\"expired\"", suppression.expired, 1),
+    {SAME, "suppression_not_added", COUNTER, NULL, NULL, AT(suppression.not_added), 1, NULL, "Bounces that were not added: the list has the entries of suppression.entries, or the disk is behind."},
+    {SAME, "suppression_writes_failed", COUNTER, NULL, NULL, AT(suppression.writes_failed), 1, NULL, "Writings of data_dir/suppression that failed."},
+
     {"TLS", "tls_handshakes", COUNTER, NULL, "direction=\"in\",result=\"ok\"", AT(net.in.done), 1, NULL, "Handshakes with clients (in) and next hops (out)."},
     MORE("direction=\"in\",result=\"failed\"", net.in.failed, 1),
     MORE("direction=\"out\",result=\"ok\"", net.out.done, 1),

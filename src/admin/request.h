@@ -77,6 +77,8 @@ request_fn probe_handle_startup;
 request_fn metrics_handle;
 request_fn config_handle_compare;
 request_fn explain_handle;
+request_fn suppression_handle_list;
+request_fn suppression_handle_change;
 
 /* NULL: ready. */
 const char *probe_not_ready(const struct admin_rooms *rooms);

@@ -65,6 +65,7 @@ void snapshot_take(const struct admin_rooms *rooms, const struct sample *sample,
     receive_statistics(rooms->receive, &snapshot->receive);
     deliver_statistics(rooms->deliver, &snapshot->deliver);
     deliver_busiest(rooms->deliver, &snapshot->busiest);
+    suppression_statistics(rooms->suppression, &snapshot->suppression);
     net_statistics(rooms->net, &snapshot->net);
     resolver_statistics(rooms->resolver, &snapshot->dns);
     for (int i = 0; i < POOL_COUNT; i++)

@@ -26,6 +26,7 @@ struct snapshot {
     struct receive_statistics receive;
     struct deliver_statistics deliver;
     struct deliver_busiest busiest;
+    struct suppression_statistics suppression;
     struct net_statistics net;
     struct resolver_statistics dns;
     struct pool_statistics pools[POOL_COUNT];

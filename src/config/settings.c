@@ -125,6 +125,17 @@ void config_pressure(const struct config *config, struct pressure_settings *sett
     settings->memory_bytes = config->memory_bytes;
 }
 
+void config_suppression(const struct config *config, struct suppression_settings *settings)
+{
+    *settings = (struct suppression_settings){
+        .at = (enum suppression_at)config->suppression_at,
+        .wants_report = config->suppression_report,
+        .adds_hard_bounces = config->suppression_hard_bounces,
+        .expire_ms = config->suppression_expire_ms,
+        .entries = config->suppression_entries,
+    };
+}
+
 void config_access(struct config *config, struct access_settings *settings)
 {
     const struct config_local *local = config->local.items;

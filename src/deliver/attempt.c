@@ -134,7 +134,8 @@ static const struct plan_host *current_host(const struct attempt *attempt)
 static bool has_outcome(const struct attempt *attempt)
 {
     for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
-        if (attempt->outcomes[i].verdict != VERDICT_OPEN)
+        if (attempt->outcomes[i].verdict != VERDICT_OPEN &&
+            !attempt->outcomes[i].is_suppressed)
             return true;
     return false;
 }
@@ -370,6 +371,7 @@ static struct attempt *attempt_new(struct work *work)
     arena_init(&attempt->arena, ARENA_MAX);
     attempt->outcomes = arena_alloc(&attempt->arena, work->lease->group.recipient_count *
                                                          sizeof *attempt->outcomes);
+    suppress_recipients(attempt->deliver, work->lease, attempt->outcomes, &attempt->arena);
     learn_policy(attempt);
     plan_order(&destination->plan, attempt->order);
     list_push_back(&attempt->deliver->attempts, &attempt->link);
@@ -424,6 +426,10 @@ void attempt_start(struct work *work)
         return;
     }
     attempt = attempt_new(work);
+    if (!attempt_has_open(attempt)) { /* it came on the list while it was ready */
+        attempt_finish(attempt);
+        return;
+    }
     if (destination->kind == PLAN_FAIL) {
         attempt_set_open(attempt, VERDICT_FAILED,
                          said_words(&attempt->arena, 550, destination->plan.status,

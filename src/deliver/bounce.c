@@ -50,7 +50,7 @@ static bool belongs(const struct bounce *bounce, uint32_t at, enum dsn_action ac
 
     switch (action) {
     case DSN_FAILED:
-        return outcome->verdict == VERDICT_FAILED &&
+        return outcome->verdict == VERDICT_FAILED && !outcome->is_silent &&
                is_notified(recipient, NOTIFY_FAILURE, true);
     case DSN_DELAYED:
         return bounce->wants_delay_notice && outcome->verdict == VERDICT_DEFERRED &&

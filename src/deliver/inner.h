@@ -115,7 +115,9 @@ struct outcome {
     bool is_local;
     bool is_expired;
     bool is_operator; /* somebody decided it */
-    bool is_untried;  /* it waits behind a fault: this is no attempt */
+    bool is_suppressed;
+    bool is_silent;  /* no report */
+    bool is_untried; /* it waits behind a fault: this is no attempt */
 };
 struct said *said_reply(struct arena *arena, const struct reply *reply, const char *host);
 struct said *said_words(struct arena *arena, unsigned code, const char *status,
@@ -292,8 +294,9 @@ void settle_expired(struct lane *lane, struct destination *destination,
 /* One that is late there: the sender is told (once, and if anybody wants it), and it waits on
  * as it did. */
 void settle_late(struct lane *lane, const struct queue_entry *entry);
-/* The same for all recipients of a lease, without an attempt: they fail. Takes the lease. */
+/* The same for all recipients of a lease, without an attempt. Takes the lease. */
 struct decision {
+    const struct outcome *outcomes; /* of each recipient, copied; or NULL, and: */
     unsigned code;
     const char *status;
     const char *text;
@@ -313,6 +316,16 @@ unsigned settle_abort(struct deliver *deliver);
 void operator_abort(struct deliver *deliver);
 /* True: an operator holds it, and the lease is taken care of. */
 bool operator_holds(struct deliver *deliver, struct lease *lease);
+
+/* suppress.c */
+/* The outcomes of those recipients that get no mail; they are open before. */
+void suppress_recipients(const struct deliver *deliver, const struct lease *lease,
+                         struct outcome *outcomes, struct arena *arena);
+/* True: none of them gets it, and the lease is taken care of. */
+bool suppress_lease(struct deliver *deliver, struct lease *lease);
+/* Tells of the recipients whose mailbox does not exist. */
+void suppress_note(const struct deliver *deliver, const struct lease *lease,
+                   const struct outcome *outcomes);
 
 /* bounce.c */
 struct bounce;

@@ -45,6 +45,7 @@ static const char *const class_names[CLASS_COUNT] = {
     [CLASS_RELAYED] = "relayed",
     [CLASS_EXPIRED] = "message-expired",
     [CLASS_OPERATOR] = "operator",
+    [CLASS_SUPPRESSED] = "suppressed",
     [CLASS_ROUTING] = "routing-errors",
     [CLASS_BAD_MAILBOX] = "bad-mailbox",
     [CLASS_QUOTA] = "quota-issues",
@@ -86,6 +87,8 @@ enum deliver_class verdict_class(const struct outcome *outcome)
         return CLASS_EXPIRED;
     if (outcome->is_operator)
         return CLASS_OPERATOR;
+    if (outcome->is_suppressed)
+        return CLASS_SUPPRESSED;
     if (outcome->verdict == VERDICT_DELIVERED)
         return outcome->is_relayed ? CLASS_RELAYED : CLASS_DELIVERED;
     if (!outcome->said)

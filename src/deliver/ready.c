@@ -110,7 +110,8 @@ static void on_loaded(void *owner, struct lease *lease, enum result result)
         work_free(work);
     else if (!is_wanted(work))
         work_release(work);
-    else if (operator_holds(deliver, lease))
+    else if (operator_holds(deliver, lease) ||
+             (destination->kind != PLAN_LOCAL && suppress_lease(deliver, lease)))
         work_free(work);
     else
         put(&destination->ready, work);

@@ -128,6 +128,8 @@ static const char *event_of(const struct settle *settle, const struct outcome *o
 {
     if (outcome->verdict == VERDICT_DELIVERED)
         return "deliver.delivered";
+    if (outcome->is_suppressed)
+        return "deliver.suppressed";
     if (!settle->lease->envelope.sender[0])
         return "deliver.report_failed"; /* a report is never reported on */
     return outcome->is_expired ? "deliver.expired" : "deliver.bounced";
@@ -222,6 +224,7 @@ static void count_recipient(struct settle *settle, const struct outcome *outcome
     }
     statistics->recipients_failed += !outcome->is_expired;
     statistics->recipients_expired += outcome->is_expired;
+    statistics->recipients_suppressed += outcome->is_suppressed;
     statistics->failed_by_class[class]++;
     at_destination->failed++;
 }
@@ -269,6 +272,8 @@ static void tell(struct settle *settle)
     for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++)
         if (settle->is_settled[i])
             log_recipient(settle, i);
+    if (settle->was_tried)
+        suppress_note(settle->deliver, settle->lease, settle->outcomes);
     if (!settle->is_late)
         log_deferral(settle);
     log_reports(settle);
@@ -442,6 +447,11 @@ void settle_decided(struct deliver *deliver, struct lease *lease,
     settle->on_end = decision->on_end;
     settle->owner = decision->owner;
     take_lease(settle, lease);
+    if (decision->outcomes) {
+        copy_outcomes(settle, decision->outcomes, lease->group.recipient_count);
+        judge(settle);
+        return;
+    }
     said = said_words(&settle->arena, decision->code, decision->status, decision->text, "");
     for (uint32_t i = 0; i < lease->group.recipient_count; i++)
         settle->outcomes[i] = (struct outcome){.verdict = VERDICT_FAILED,

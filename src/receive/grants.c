@@ -114,6 +114,15 @@ bool grants_take_recipient(struct session *session, char why[LIMITS_TEXT])
                                  &session->transaction->claim, why);
 }
 
+bool grants_suppressed(const struct session *session, const struct address *address,
+                       char why[SUPPRESSION_TEXT])
+{
+    return session->receive->rooms.suppression &&
+           access_recipient(session->profile->access, address) == ACCESS_REMOTE &&
+           suppression_refuses(session->receive->rooms.suppression, session->user,
+                               address->text, why);
+}
+
 void grants_refuse(struct session *session, const char *why)
 {
     uint32_t delay_ms = session->limit_refusals * GRANTS_DELAY_STEP_MS;

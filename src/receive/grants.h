@@ -32,6 +32,10 @@ bool MUST_CHECK grants_header(const struct session *session, struct slice sectio
  * false: `why` names the limit and when it frees. */
 bool MUST_CHECK grants_take_message(struct session *session, char why[LIMITS_TEXT]);
 bool MUST_CHECK grants_take_recipient(struct session *session, char why[LIMITS_TEXT]);
+/* Gets no mail from this user (docs/suppression.md). `address` is a mailbox; those of our own
+ * domains are never looked up. */
+bool grants_suppressed(const struct session *session, const struct address *address,
+                       char why[SUPPRESSION_TEXT]);
 /* Says that a limit is reached: the first time at once, then later each time. Who tries again
  * and again as fast as he can must not take the loop's time from others. */
 void grants_refuse(struct session *session, const char *why);

@@ -237,6 +237,10 @@ static void verb_rcpt(struct session *session, struct slice rest)
     name = judge_recipient(session, &command, &stored, normal);
     if (name == REPLY_RECIPIENT_OK)
         name = strangers_judge(session, &command.recipient, why);
+    if (name == REPLY_RECIPIENT_OK && grants_suppressed(session, &stored, why)) {
+        name = REPLY_SUPPRESSED;
+        session->rule = "suppression";
+    }
     if (name == REPLY_RECIPIENT_OK)
         name = add_recipient(session, &stored, normal, &command, why);
     if (name == REPLY_RECIPIENT_OK)

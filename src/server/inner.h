@@ -31,6 +31,7 @@ struct server {
     struct auth *auth;
     struct rate *rate;
     struct limits *limits;
+    struct suppression *suppression;
     struct pressure *pressure;
     struct screen *screen;
     struct access *access;
@@ -102,6 +103,11 @@ void drain_on_signal(void *owner, int signal_number);
 /* Counts those that stood behind their final dot, for this process and the next. */
 void drain_abort_deliveries(struct server *server);
 void drain_stop(struct server *server); /* no more waiting: leave the loop */
+
+/* suppress.c */
+enum result MUST_CHECK suppress_open(struct server *server, struct fault *fault);
+/* What deliver asks, and tells. */
+struct deliver_policy suppress_policy(struct server *server);
 
 /* server.c */
 void server_apply_settings(struct server *server);

@@ -45,6 +45,7 @@ void server_apply_settings(struct server *server)
     struct auth_settings auth;
     struct pressure_settings pressure;
     struct screen_settings screen;
+    struct suppression_settings suppression;
 
     cut_queue(server, &queue);
     queue_apply(server->queue, &queue);
@@ -54,6 +55,8 @@ void server_apply_settings(struct server *server)
     pressure_apply(server->pressure, &pressure);
     config_screen(config, &screen);
     screen_apply(server->screen, &screen);
+    config_suppression(config, &suppression);
+    suppression_apply(server->suppression, &suppression);
     config_access(config, &access);
     access_unref(server->access);
     server->access = access_new(&access);
@@ -159,8 +162,10 @@ static enum result open_keepers(struct server *server, struct fault *fault)
     server->memory_limit = pressure_limit();
     cut_queue(server, &queue);
     result = queue_open(server->loop, server->offload, &queue, &server->queue, fault);
-    if (result == RESULT_OK) /* data_dir is ours from here on */
+    if (result == RESULT_OK) { /* data_dir is ours from here on */
         open_limits(server);
+        result = suppress_open(server, fault);
+    }
     return result;
 }
 
@@ -193,6 +198,7 @@ static enum result open_control(struct server *server, struct fault *fault)
         .signer = server->signer,
         .receive = server->receive,
         .deliver = server->deliver,
+        .suppression = server->suppression,
         .facts = tell_facts,
         .compare = compare_start,
         .compare_cancel = compare_cancel,
@@ -218,9 +224,11 @@ static enum result open_workers(struct server *server, struct fault *fault)
                                     .signer = server->signer,
                                     .limits = server->limits,
                                     .screen = server->screen,
-                                    .pressure = server->pressure};
-    struct deliver_rooms deliver = {server->loop,  server->net,   server->resolver,
-                                    server->queue, local_deliver, NULL};
+                                    .pressure = server->pressure,
+                                    .suppression = server->suppression};
+    struct deliver_rooms deliver = {server->loop,           server->net,   server->resolver,
+                                    server->queue,          local_deliver, NULL,
+                                    suppress_policy(server)};
 
     server->local = local_new(server->loop, server->offload);
     deliver.local = server->local;
@@ -337,6 +345,7 @@ static void close_keepers(struct server *server)
     if (server->rate)
         rate_free(server->rate);
     limits_stop(server->limits);
+    suppression_stop(server->suppression);
     pressure_free(server->pressure);
     screen_free(server->screen);
     if (server->auth)
@@ -398,6 +407,7 @@ static void stop(struct server *server)
     if (server->offload)
         offload_free(server->offload);
     limits_close(server->limits);
+    suppression_close(server->suppression);
     loop_free(server->loop);
 }
 

@@ -286,6 +286,7 @@ static const struct reply_row rows[REPLY_NAME_COUNT] = {
     [REPLY_SENDER_DENIED]          = {"sender-denied", 553, "5.7.1", "You may not send as this address"},
     [REPLY_HEADER_SENDER_DENIED]   = {"header-sender-denied", 550, "5.7.1", "%s"},
     [REPLY_BAD_TENANT]             = {"bad-tenant", 554, "5.6.0", "%s"},
+    [REPLY_SUPPRESSED]             = {"suppressed", 550, "5.7.1", "%s"},
     [REPLY_LIMIT_REACHED]          = {"limit-reached", 450, "4.7.1", "%s"},
     [REPLY_TOO_MANY_UNKNOWN]       = {"too-many-unknown", 421, "4.7.0", "Too many unknown recipients"},
     [REPLY_LISTED]                 = {"listed", 554, "5.7.1", "%s"},

@@ -10,6 +10,7 @@
 
 #include "smtpd/deliver/deliver.h"
 #include "smtpd/net/resolver.h"
+#include "smtpd/policy/suppression.h"
 #include "smtpd/queue/queue.h"
 #include "smtpd/receive/receive.h"
 #include "smtpd/sign/signer.h"
@@ -56,6 +57,7 @@ struct admin_rooms {
     struct signer *signer;
     struct receive *receive;
     struct deliver *deliver;
+    struct suppression *suppression;
     admin_facts_fn *facts;
     admin_listeners_fn *listeners;
     admin_compare_fn *compare;

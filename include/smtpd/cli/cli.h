@@ -41,6 +41,8 @@ struct cli_dkim {
 int cli_dkim(const struct cli_dkim *context, int argc, char **argv);
 int cli_queue(const struct cli_context *context, int argc, char **argv);
 int cli_explain(const struct cli_context *context, int argc, char **argv);
+int cli_suppression(const struct cli_context *context, int argc, char **argv);
+int cli_suppression_help(bool was_asked); /* else on standard error, exit code 2 */
 /* Works on the users file; no server is asked. */
 struct cli_users {
     const char *path;

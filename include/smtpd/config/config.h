@@ -14,6 +14,7 @@
 #include "smtpd/base/log.h"
 #include "smtpd/deliver/deliver.h"
 #include "smtpd/local/local.h"
+#include "smtpd/policy/suppression.h"
 #include "smtpd/receive/receive.h"
 #include "smtpd/sign/keys.h"
 
@@ -152,6 +153,10 @@ struct config {
     unsigned errors;
     int64_t tarpit_ms;    /* 0: off */
     int64_t offenders_ms; /* 0: off */
+    /* [suppression] */
+    int suppression_at;            /* enum suppression_at */
+    int64_t suppression_expire_ms; /* 0: never */
+    unsigned suppression_entries;
     /* [proxy] */
     struct value_list proxy_networks; /* struct network */
     /* [signing] */
@@ -194,6 +199,8 @@ struct config {
     bool allow_network_filesystem;
     bool allow_private_networks;
     bool dns_trust_ad;
+    bool suppression_report;
+    bool suppression_hard_bounces;
 
     /* Repeated tables */
     struct value_list listen;      /* struct config_listen */
@@ -262,6 +269,7 @@ void config_limits(const struct config *config, struct limits_settings *settings
 void config_auth(const struct config *config, struct auth_settings *settings);
 void config_screen(struct config *config, struct screen_settings *settings);
 void config_pressure(const struct config *config, struct pressure_settings *settings);
+void config_suppression(const struct config *config, struct suppression_settings *settings);
 void config_rate(const struct config *config, struct rate_settings *settings);
 void config_access(struct config *config, struct access_settings *settings);
 void config_queue(const struct config *config, struct queue_settings *settings);

@@ -14,7 +14,7 @@
 #include "smtpd/net/stream.h"
 #include "smtpd/queue/queue.h"
 
-enum { DELIVER_MATCHES_MAX = 64 };
+enum { DELIVER_MATCHES_MAX = 64, DELIVER_WHY_MAX = 512 };
 
 /* What may differ by destination. */
 struct destination_settings {
@@ -88,6 +88,17 @@ typedef void deliver_local_end_fn(void *owner, const enum result *results,
 typedef void deliver_local_fn(void *local, struct queue *queue, const struct lease *lease,
                               deliver_local_end_fn *on_end, void *owner);
 
+/* Who gets no mail: what a policy says before an attempt, and what it is told behind one. */
+struct deliver_policy {
+    /* A recipient that is not to be tried: `why` is for the report, if one is wanted. */
+    bool (*is_suppressed)(void *owner, const struct envelope *envelope, const char *address,
+                          char why[DELIVER_WHY_MAX], bool *wants_report);
+    /* The next hop says for good that there is no such mailbox. */
+    void (*on_hard_bounce)(void *owner, const struct envelope *envelope,
+                           const char *address, const char *said);
+    void *owner;
+};
+
 struct deliver;
 struct deliver_rooms {
     struct loop *loop;
@@ -96,6 +107,7 @@ struct deliver_rooms {
     struct queue *queue;
     deliver_local_fn *deliver_local;
     void *local;
+    struct deliver_policy policy; /* all NULL: none */
 };
 
 /* Registers itself as the queue's watcher and gives the queue its lanes. */
@@ -121,7 +133,8 @@ enum deliver_class {
     CLASS_DELIVERED,
     CLASS_RELAYED, /* to a hop that gives no reports */
     CLASS_EXPIRED,
-    CLASS_OPERATOR, /* bounced by one */
+    CLASS_OPERATOR,   /* bounced by one */
+    CLASS_SUPPRESSED, /* not tried: it is on the suppression list */
     CLASS_ROUTING,
     CLASS_BAD_MAILBOX,
     CLASS_QUOTA,
@@ -153,6 +166,7 @@ struct deliver_statistics {
     uint64_t recipients_deferred; /* answers, not waits */
     uint64_t recipients_failed;
     uint64_t recipients_expired;
+    uint64_t recipients_suppressed; /* of those that failed */
     uint64_t reports_queued;
     uint64_t connections; /* made since the start */
     uint64_t connections_failed;

@@ -16,6 +16,7 @@
 #include "smtpd/policy/pressure.h"
 #include "smtpd/policy/rate.h"
 #include "smtpd/policy/screen.h"
+#include "smtpd/policy/suppression.h"
 #include "smtpd/queue/queue.h"
 #include "smtpd/sign/signer.h"
 
@@ -105,8 +106,9 @@ struct receive_rooms {
     struct rate *rate;
     struct signer *signer;
     struct limits *limits;
-    struct screen *screen;     /* NULL: nobody is looked up */
-    struct pressure *pressure; /* NULL: memory is never short */
+    struct screen *screen;           /* NULL: nobody is looked up */
+    struct pressure *pressure;       /* NULL: memory is never short */
+    struct suppression *suppression; /* NULL: none */
 };
 
 struct receive *receive_new(const struct receive_rooms *rooms);

@@ -109,6 +109,7 @@ enum reply_name {
     REPLY_SENDER_DENIED,          /* 553 5.7.1 */
     REPLY_HEADER_SENDER_DENIED,   /* 550 5.7.1 %s */
     REPLY_BAD_TENANT,             /* 554 5.6.0 %s */
+    REPLY_SUPPRESSED,             /* 550 5.7.1 %s */
     REPLY_LIMIT_REACHED,          /* 450 4.7.1 %s */
     REPLY_TOO_MANY_UNKNOWN,       /* 421 4.7.0 */
     REPLY_LISTED,                 /* 554 5.7.1 %s */

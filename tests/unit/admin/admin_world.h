@@ -31,6 +31,7 @@ struct world {
     struct loop *loop;
     struct offload *offload;
     struct queue *queue;
+    struct suppression *suppression;
     struct admin *admin;
     struct queue_settings settings;
     struct admin_facts facts;
@@ -271,10 +272,25 @@ static enum result world_open_admin(struct world *world, const char *path,
     struct admin_rooms rooms = {.loop = world->loop,
                                 .offload = world->offload,
                                 .queue = world->queue,
+                                .suppression = world->suppression,
                                 .facts = world_tell_facts,
                                 .owner = world};
 
     return admin_open(&rooms, path, &world->admin, fault);
+}
+
+static enum result world_open_list(struct world *world, struct fault *fault)
+{
+    struct suppression_settings settings = {.entries = 10000};
+    char path[128];
+    enum result result;
+
+    (void)snprintf(path, sizeof path, "%s/suppression", world->folder);
+    result =
+        suppression_open(world->loop, world->offload, path, &world->suppression, fault);
+    if (result == RESULT_OK)
+        suppression_apply(world->suppression, &settings);
+    return result;
 }
 
 static UNUSED int set_up(void **state)
@@ -299,6 +315,7 @@ static UNUSED int set_up(void **state)
     world->offload = offload_new(world->loop);
     if (queue_open(world->loop, world->offload, &world->settings, &world->queue, &fault) !=
             RESULT_OK ||
+        world_open_list(world, &fault) != RESULT_OK ||
         world_open_admin(world, world->path, &fault) != RESULT_OK)
         fail_msg("%s", fault.text);
     queue_watch(world->queue, world_on_due, NULL, world);
@@ -320,7 +337,7 @@ static void world_reset(void)
 
 static UNUSED int tear_down(void **state)
 {
-    static const char *const names[] = {"data.mdb", "lock.mdb", "lock"};
+    static const char *const names[] = {"data.mdb", "lock.mdb", "lock", "suppression"};
     struct world *world = *state;
     char path[128];
     int result;
@@ -328,7 +345,9 @@ static UNUSED int tear_down(void **state)
     world_reset();
     admin_close(world->admin);
     queue_close(world->queue);
+    suppression_stop(world->suppression);
     offload_free(world->offload);
+    suppression_close(world->suppression);
     loop_free(world->loop);
     log_close();
     json_decref(world->json);

@@ -1,4 +1,6 @@
 /* The list as it is asked, walked, loaded and left. */
+#include "smtpd/policy/suppression.h"
+
 #include "suppression_inner.h"
 
 #include "smtpd/base/log.h"

@@ -29,6 +29,8 @@ TEST(routes, each_row_leads_to_its_handler)
         {"POST", "/v1/queue/export", queue_handle_export},
         {"GET", "/v1/message/", message_handle},
         {"GET", "/v1/explain", explain_handle},
+        {"GET", "/v1/suppression", suppression_handle_list},
+        {"POST", "/v1/suppression/change", suppression_handle_change},
         {"POST", "/v1/config/compare", config_handle_compare},
         {"GET", "/livez", probe_handle_live},
         {"GET", "/readyz", probe_handle_ready},

@@ -319,6 +319,7 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
         .timeouts =
             {
                 .connect = config->connect_timeout_ms,
+                .attempt_delay = config->attempt_delay_ms,
                 .greeting = config->greeting_timeout_ms,
                 .ehlo = config->command_timeout_ms,
                 .starttls = config->command_timeout_ms,

@@ -306,10 +306,12 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
         connect_host(attempt);
         return;
     }
-    if (connection_fails_policy(attempt->connection))
+    if (connection_fails_policy(attempt->connection)) {
         attempt->policy_fault = arena_text(&attempt->arena, slice_of(attempt->fault.text));
-    else
+    } else {
         host_fault(attempt->destination, current_host(attempt)->name);
+        connection_blame_address(attempt->connection);
+    }
     attempt_drop_connection(attempt, false);
     next_host(attempt);
 }

@@ -326,6 +326,13 @@ bool connection_wants_clear(const struct connection *connection)
     return connection->without_tls && connection->level == TLS_OPPORTUNISTIC;
 }
 
+void connection_blame_address(const struct connection *connection)
+{
+    if (connection->stream)
+        dialing_blame(connection->destination, &connection->host,
+                      stream_peer(connection->stream));
+}
+
 bool connection_fails_policy(const struct connection *connection)
 {
     return connection->fails_policy;

@@ -45,6 +45,8 @@ int64_t connection_connect_ms(const struct connection *connection);
 struct plan_settings *connection_settings(const struct connection *connection);
 /* TLS broke: a new connection to the same host goes on in clear. */
 bool connection_wants_clear(const struct connection *connection);
+/* Broken before it was ready, by a fault of the host: its next address comes first next time. */
+void connection_blame_address(const struct connection *connection);
 /* Broken before it was ready, and not by a fault of the host: it is not what the policy asks for.
  * Mail of other domains may still go there. */
 bool connection_fails_policy(const struct connection *connection);

@@ -5,6 +5,7 @@
 
 #include "connection.h"
 #include "dane.h"
+#include "dialing.h"
 #include "smtpd/smtp/framing.h"
 
 enum state {
@@ -41,6 +42,7 @@ struct connection {
     char peer[360];
     struct machine machine;
     struct dial *dial;
+    struct dialing dialing;
     struct stream *stream;
     struct framing framing;
     struct bytes input;

@@ -3,6 +3,7 @@
 #ifndef SMTPD_DELIVER_HOST_H
 #define SMTPD_DELIVER_HOST_H
 
+#include "family.h"
 #include "smtpd/base/list.h"
 #include "smtpd/loop/loop.h"
 
@@ -17,6 +18,7 @@ struct host_memory {
     int64_t clear_until_ms;  /* wall: TLS is broken there */
     unsigned recipients_max; /* learned; 0: none */
     struct list waiting;     /* struct host_wait */
+    struct family_memory families;
 };
 
 /* One that is not known to work is judged by two attempts, whatever else is ready: a dead one costs

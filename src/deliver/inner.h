@@ -195,6 +195,8 @@ struct deliver {
     struct map *destinations;
     struct list all_destinations;
     struct hosts *hosts; /* of host.c */
+    struct address_memory *addresses;
+    struct family_memory families; /* at all hosts together */
     struct list faulty;
     struct list expiring;
     struct list attempts;

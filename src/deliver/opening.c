@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { CLEAR_MEMORY_MS = 3600000, CONNECT_MS = 30000 };
+enum { CLEAR_MEMORY_MS = 3600000 };
 
 /* ---- helpers ---- */
 
@@ -104,16 +104,12 @@ static int dane_done(void *self)
 static void dial_enter(void *self)
 {
     struct connection *connection = self;
-    struct endpoint addresses[LIMIT_HOST_ADDRESSES];
-    int64_t patience_ms = timeouts(connection)->connect;
 
-    for (size_t i = 0; i < connection->host.address_count; i++)
-        addresses[i] = (struct endpoint){connection->host.addresses[i],
-                                         connection->destination->plan.port};
     connection->deliver->statistics.connections++;
-    connection->dial = dial_start(
-        connection->deliver->rooms.net, addresses, connection->host.address_count, NULL,
-        patience_ms ? patience_ms : CONNECT_MS, connection_on_dialed, connection);
+    connection->dialing.destination = connection->destination;
+    connection->dialing.host = &connection->host;
+    connection->dial = dialing_start(&connection->dialing, timeouts(connection),
+                                     connection_on_dialed, connection);
 }
 
 static int dial_done(void *self)

@@ -1,6 +1,7 @@
 /* The queue's watcher, and the door of the room. */
 #include "inner.h"
 
+#include "address_memory.h"
 #include "busiest.h"
 #include "dane.h"
 #include "resting.h"
@@ -179,6 +180,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     count_init(&deliver->statistics);
     deliver->destinations = map_new(LIMIT_DESTINATIONS);
     deliver->hosts = hosts_new();
+    deliver->addresses = address_memory_new();
     list_init(&deliver->all_destinations);
     list_init(&deliver->faulty);
     list_init(&deliver->expiring);
@@ -328,6 +330,7 @@ void deliver_free(struct deliver *deliver)
     while ((link = list_first(&deliver->all_destinations)))
         destination_free(CONTAINER_OF(link, struct destination, link));
     hosts_free(deliver->hosts);
+    address_memory_free(deliver->addresses);
     map_free(deliver->destinations);
     timer_cancel(&deliver->sweep);
     timer_cancel(&deliver->expiry);

@@ -33,6 +33,8 @@ void endpoint_to_sockaddr(const struct endpoint *endpoint,
 void endpoint_from_sockaddr(const struct sockaddr_storage *address,
                             struct endpoint *endpoint);
 enum result result_of_uv(int status);
+/* A descriptor for an outgoing connection from this address; below 0: the error, as libuv's. */
+int socket_bound_to(const struct ip *source);
 
 /* stream.c: a new stream around a connected or to be connected handle. */
 struct stream *stream_new(struct net *net);

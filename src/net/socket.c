@@ -1,8 +1,11 @@
 /* Endpoints as the system wants them, and libuv's errors in our words. */
 #include "inner.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 void endpoint_to_sockaddr(const struct endpoint *endpoint, struct sockaddr_storage *address)
 {
@@ -39,6 +42,28 @@ void endpoint_from_sockaddr(const struct sockaddr_storage *address,
         memcpy(endpoint->ip.bytes, &v6->sin6_addr, 16);
         endpoint->port = ntohs(v6->sin6_port);
     }
+}
+
+/* Without IP_BIND_ADDRESS_NO_PORT the port is chosen before the peer is known, and one port serves one
+ * connection only. */
+int socket_bound_to(const struct ip *source)
+{
+    struct endpoint endpoint = {*source, 0};
+    struct sockaddr_storage address;
+    int on = 1;
+    int fd;
+    int status;
+
+    endpoint_to_sockaddr(&endpoint, &address);
+    fd = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return uv_translate_sys_error(errno);
+    (void)setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+    if (bind(fd, (const struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    status = uv_translate_sys_error(errno);
+    (void)close(fd);
+    return status;
 }
 
 enum result result_of_uv(int status)

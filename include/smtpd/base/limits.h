@@ -52,6 +52,7 @@ enum house_limits {
     LIMIT_OUTBOUND_WINDOW_BYTES = 134217728,
     LIMIT_MX_HOSTS = 20,
     LIMIT_HOST_ADDRESSES = 10,
+    LIMIT_DEAD_ADDRESSES = 20000, /* remembered */
     LIMIT_DESTINATIONS = 100000,
 
     /* DNS */

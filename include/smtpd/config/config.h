@@ -179,6 +179,7 @@ struct config {
     struct value_list tenant_users; /* const char * */
     const char *priority_header;
     int64_t connect_timeout_ms;
+    int64_t attempt_delay_ms;
     int64_t greeting_timeout_ms;
     int64_t command_timeout_ms;
     int64_t data_timeout_ms;

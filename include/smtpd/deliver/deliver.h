@@ -49,10 +49,11 @@ struct deliver_tenant { /* [[tenant]]: whose turn it is at a destination */
     unsigned weight;    /* 1 to 1000; 1 where there is no such table */
 };
 
-/* RFC 5321 4.5.3.2, in ms. 0: the RFC's value; 30 s to connect; idle: no connection is kept. */
+/* RFC 5321 4.5.3.2, in ms. 0: the RFC's value; 30 s to connect to one of a host's addresses, with
+ * 250 ms from one attempt to the next; idle: no connection is kept. */
 struct deliver_timeouts {
-    int64_t connect, greeting, ehlo, starttls, auth, mail, rcpt, data, block, final_dot,
-        rset, quit, idle;
+    int64_t connect, attempt_delay, greeting, ehlo, starttls, auth, mail, rcpt, data, block,
+        final_dot, rset, quit, idle;
 };
 
 struct deliver_settings {

@@ -100,6 +100,8 @@ static const struct fake_dns_row world_rows[] = {
     {"unsure.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx2.test", 0, false},
     {"*.mx2.test", 52, FAKE_DNS_ANSWERS, 0, 300, world_tlsa, 0, true},
     {"mx3.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.3", 0, false},
+    {"many.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx5.test", 0, false},
+    {"mx5.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.9;A 127.0.0.2", 0, false},
     {"mx9.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.9", 0, false},
     {.name = "nx.test", .rcode = 3},
     {.name = "servfail.test", .rcode = 2},

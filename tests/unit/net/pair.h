@@ -119,8 +119,10 @@ static inline void pair_init(struct pair *pair, const struct tls_settings *tls)
 
 static inline void pair_connect(struct pair *pair)
 {
-    pair->dial = dial_start(pair->net, listener_endpoint(pair->listener), 1, NULL, 5000,
-                            pair_on_dialed, pair);
+    struct dial_request request = {
+        .addresses = listener_endpoint(pair->listener), .count = 1, .timeout_ms = 5000};
+
+    pair->dial = dial_start(pair->net, &request, pair_on_dialed, pair);
     assert_int_equal(pair->dial_ends, 0); /* never inside the call */
     PAIR_UNTIL(pair, pair->server.stream && pair->client.stream);
 }

@@ -27,6 +27,7 @@ TEST(listener, a_taken_port_is_a_fault_that_names_it)
 TEST(listener, nothing_is_accepted_before_the_start)
 {
     struct tls_settings tls = {0, 0};
+    struct dial_request request = {.count = 1, .timeout_ms = 2000};
     struct listener *second = NULL;
     struct endpoint endpoint;
     struct fault fault;
@@ -35,8 +36,8 @@ TEST(listener, nothing_is_accepted_before_the_start)
     pair_init(&pair, &tls);
     assert_int_equal(endpoint_parse(SLICE("127.0.0.1:0"), &endpoint), RESULT_OK);
     assert_int_equal(listener_open(pair.net, &endpoint, &second, &fault), RESULT_OK);
-    pair.dial = dial_start(pair.net, listener_endpoint(second), 1, NULL, 2000,
-                           pair_on_dialed, &pair);
+    request.addresses = listener_endpoint(second);
+    pair.dial = dial_start(pair.net, &request, pair_on_dialed, &pair);
     PAIR_UNTIL(&pair, pair.client.stream); /* the backlog took it */
     loop_run_for(pair.loop, 20);
     assert_null(pair.server.stream);

@@ -1,17 +1,16 @@
 /* The command line: which word goes to which room, and the exit codes 0 (done), 1 (failed),
  * 2 (usage), 3 (the server does not run). */
-#include "smtpd/admin/admin.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 #include "smtpd/cli/cli.h"
 #include "smtpd/config/config.h"
-#include "smtpd/receive/receive.h"
 #include "smtpd/server/server.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { DOCUMENT_MAX = 4 << 20 };
 
@@ -55,6 +54,7 @@ static command_fn command_status;
 static command_fn command_explain;
 static command_fn command_dkim;
 static command_fn command_health;
+static command_fn command_classify;
 static command_fn command_document;
 static command_fn command_help;
 static command_fn command_version;
@@ -81,6 +81,9 @@ static const struct command commands[] = {
     {"health",   command_health,   "[--ready]",                           "Exit code 0: the server answers (and takes mail). For containers.",
      "It asks the control socket; exit code 1 with the reason when it does not, or, with\n"
      "--ready, takes no mail.\n"},
+    {"classify", command_classify, "[--host HOST] [REPLY]",               "What kind of failure a reply tells, and which rule says so.",
+     "REPLY as \"550 5.1.1 No such user\", or replies on standard input, a line each.\n"
+     "--host is who gave it, for rules that ask. docs/classes.md has the classes.\n"},
     {"document", command_document, "example|manual|verbs|metrics",        "Print the example file or a page of the manual.", NULL},
     {"help",     command_help,     "",                                    "This page.", NULL},
     {"version",  command_version,  "",                                    "Print the version.", NULL},
@@ -94,13 +97,13 @@ static void print_usage(FILE *to)
         (void)fprintf(to, "  %-11s %-32s %s\n", commands[i].name, commands[i].arguments,
                       commands[i].sentence);
     (void)fprintf(
-        to, "\n"
-            "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
-            "  --socket PATH   control socket, where the configuration cannot be read\n"
-            "  --json          machine-readable answers (check, user, queue, status, "
-            "explain, dkim)\n\n"
-            "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
-            "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
+        to,
+        "\n"
+        "  --config FILE   default " CONFIG_DEFAULT_FILE "\n"
+        "  --socket PATH   control socket, where the configuration cannot be read\n"
+        "  --json          machine-readable answers (check, classify, user, queue, ...)\n\n"
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 the server does not run.\n"
+        "Signals: SIGHUP applies the configuration, SIGTERM leaves in good order.\n");
 }
 
 static int print_command_usage(const struct command *command)
@@ -136,12 +139,15 @@ static int command_version(const struct words *words)
 /* ---- run and check ---- */
 
 static void print_problems(const struct config_problems *problems, const char *path,
-                           FILE *to)
+                           bool wants_json, FILE *to)
 {
     struct bytes text;
 
     bytes_init(&text, DOCUMENT_MAX);
-    config_problems_print(problems, path, &text);
+    if (wants_json)
+        config_problems_print_json(problems, path, &text);
+    else
+        config_problems_print(problems, path, &text);
     (void)fwrite(text.data ? text.data : "", 1, text.length, to);
     bytes_fini(&text);
 }
@@ -152,7 +158,7 @@ static struct config *load(const char *path)
     struct config *config = config_load(path, problems);
 
     if (!config)
-        print_problems(problems, path, stderr);
+        print_problems(problems, path, false, stderr);
     memory_free(problems);
     return config;
 }
@@ -165,32 +171,6 @@ static int command_run(const struct words *words)
         return usage_error("smtpd: run takes no \"", words->items[0], "\"");
     config = load(words->config_path);
     return config ? server_run(config, words->config_path) : CLI_FAILED;
-}
-
-static void print_json_text(const char *text)
-{
-    (void)putchar('"');
-    for (; *text; text++) {
-        if (*text == '"' || *text == '\\')
-            (void)putchar('\\');
-        if ((unsigned char)*text >= 0x20)
-            (void)putchar(*text);
-    }
-    (void)putchar('"');
-}
-
-static void print_problems_json(const struct config_problems *problems, const char *path)
-{
-    (void)printf("[");
-    for (size_t i = 0; i < problems->count; i++) {
-        (void)printf("%s{\"file\":", i ? "," : "");
-        print_json_text(path);
-        (void)printf(",\"line\":%u,\"column\":%u,\"text\":", problems->items[i].line,
-                     problems->items[i].column);
-        print_json_text(problems->items[i].text);
-        (void)printf(",\"warning\":%s}", problems->items[i].is_warning ? "true" : "false");
-    }
-    (void)printf("]\n");
 }
 
 static int print_effective(const struct config *config, const char *path)
@@ -240,9 +220,9 @@ static int check_file(const struct words *words, const char *path, enum check_wi
     if (config)
         server_check(config, problems);
     if (words->wants_json && (wish != CHECK_DIFF || !config))
-        print_problems_json(problems, path);
+        print_problems(problems, path, true, stdout);
     else
-        print_problems(problems, path, stderr);
+        print_problems(problems, path, false, stderr);
     if (config_problems_errors(problems) > 0)
         code = CLI_FAILED;
     if (config && wish == CHECK_EFFECTIVE)
@@ -431,35 +411,38 @@ static int command_dkim(const struct words *words)
     }
     code = cli_dkim(&context, words->count, words->items);
     if (code == CLI_FAILED && !config)
-        print_problems(problems, words->config_path, stderr);
+        print_problems(problems, words->config_path, false, stderr);
     config_free(config);
     memory_free(problems);
     return code;
 }
 
-/* ---- generated pages ---- */
+/* ---- classes, generated pages ---- */
+
+/* The shipped rules can be asked on a machine that has no configuration. */
+static int command_classify(const struct words *words)
+{
+    bool has_none = strcmp(words->config_path, CONFIG_DEFAULT_FILE) == 0 &&
+                    access(words->config_path, F_OK) != 0;
+    struct config *config = has_none ? config_defaults() : load(words->config_path);
+    struct cli_context context = {.wants_json = words->wants_json};
+    int code = CLI_FAILED;
+
+    if (config)
+        code =
+            cli_classify(&context, config_classifier(config), words->count, words->items);
+    config_free(config);
+    return code;
+}
 
 static int command_document(const struct words *words)
 {
     const char *page = words->count == 1 ? words->items[0] : "";
-    enum result result = RESULT_NOT_FOUND;
-    struct bytes text;
+    enum result result = server_document(page);
 
-    bytes_init(&text, DOCUMENT_MAX);
-    if (strcmp(page, "example") == 0)
-        result = config_document_example(&text);
-    else if (strcmp(page, "manual") == 0)
-        result = config_document_manual(&text);
-    else if (strcmp(page, "verbs") == 0)
-        result = receive_document_verbs(&text);
-    else if (strcmp(page, "metrics") == 0)
-        result = admin_document_metrics(&text);
-    if (result == RESULT_OK)
-        (void)fwrite(text.data, 1, text.length, stdout);
-    bytes_fini(&text);
     if (result == RESULT_NOT_FOUND)
         return usage_error("usage: smtpd document example|manual|verbs|metrics", "", "");
-    return result == RESULT_OK && fflush(stdout) == 0 ? CLI_DONE : CLI_FAILED;
+    return result == RESULT_OK ? CLI_DONE : CLI_FAILED;
 }
 
 /* Takes the flags that go everywhere out of the words. False: a flag lacks its value. */

@@ -57,10 +57,20 @@ static void write_class(struct exposition *to, const char *result, int class,
 
 static void walk_classes(const struct snapshot *snapshot, struct exposition *to)
 {
-    for (int class = CLASS_ROUTING; class < CLASS_COUNT; class ++)
+    for (int class = CLASS_BAD_MAILBOX; class < CLASS_COUNT; class ++)
         write_class(to, "deferred", class, snapshot->deliver.deferred_by_class[class]);
     for (int class = CLASS_EXPIRED; class < CLASS_COUNT; class ++)
         write_class(to, "failed", class, snapshot->deliver.failed_by_class[class]);
+}
+
+/* Of a destination it is a reply at the start, or what became of the connection. */
+static void walk_backoffs(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (int class = CLASS_BAD_MAILBOX; class < CLASS_COUNT; class ++) {
+        exposition_start(to, "");
+        exposition_label(to, "class", deliver_class_name((enum deliver_class) class));
+        exposition_value(to, (int64_t)snapshot->deliver.backoffs_by_class[class], 1);
+    }
 }
 
 static void write_result(struct exposition *to, const char *destination,
@@ -291,7 +301,7 @@ const struct metric metrics[] = {
     {SAME, "recipients_delivered_over_tls", COUNTER, NULL, "policy=\"none\"", AT(deliver.delivered_by_policy[DELIVER_TLS_AS_SET]), 1, NULL, "Recipients that a next hop accepted over TLS, by what their domain asked for beside the settings. dane-unusable: it has TLSA records, and none that can be used."},
     MORE("policy=\"dane\"", deliver.delivered_by_policy[DELIVER_TLS_DANE], 1),
     MORE("policy=\"dane-unusable\"", deliver.delivered_by_policy[DELIVER_TLS_DANE_UNUSABLE], 1),
-    {SAME, "recipients_not_delivered", COUNTER, NULL, "result,class", WALK, walk_classes, "Answers that put a recipient off (deferred: once for each try) or ended it (failed: bounced; class message-expired: given up at queue.expire), by the class of the answer."},
+    {SAME, "recipients_not_delivered", COUNTER, NULL, "result,class", WALK, walk_classes, "Answers that put a recipient off (deferred: once for each try) or ended it (failed: bounced; class expired: given up at queue.expire), by class (docs/classes.md)."},
     {SAME, "reports", COUNTER, NULL, NULL, AT(deliver.reports_queued), 1, NULL, "Reports to senders: bounces, delays, deliveries."},
     {SAME, "possible_duplicates", COUNTER, NULL, NULL, AT(facts.possible_duplicates), 1, NULL, "Attempts that stood behind their final dot when the process had to leave: their mail may come twice. Goes on over restarts."},
     {SAME, "delay_seconds", HISTOGRAM, "seconds", "stage=\"receive\"", AT(receive.whole), 1000000, NULL, "Where time goes: receive (MAIL to our 250), queue (arrival to an attempt), connect (for attempts that made a connection), transfer (MAIL to the next hop's last answer)."},
@@ -305,6 +315,7 @@ const struct metric metrics[] = {
     {SAME, "delivery_attempts_running", GAUGE, NULL, NULL, AT(deliver.attempts_running), 1, NULL, "Attempts in progress."},
     {SAME, "destinations", GAUGE, NULL, NULL, AT(deliver.destinations), 1, NULL, "Destinations known: sets of mail exchangers, routes."},
     {SAME, "destinations_backing_off", GAUGE, NULL, NULL, AT(deliver.destinations_backing_off), 1, NULL, "Destinations that rest after a fault of theirs."},
+    {SAME, "destination_backoffs", COUNTER, NULL, "class", WALK, walk_backoffs, "Back-offs of destinations that were begun, by the class of the fault."},
     {SAME, "destination_recipients", COUNTER, NULL, "destination,result", WALK, walk_destinations, "Recipients by destination: the hundred busiest, and \"other\"."},
     {SAME, "destination_connections", GAUGE, NULL, "destination", WALK, walk_destination_connections, "Connections to the busiest destinations now."},
     {SAME, "destination_backing_off", GAUGE, NULL, "destination", WALK, walk_destination_backing_off, "1: this destination rests after a fault of its own."},

@@ -74,6 +74,20 @@ static json_t *group_json(const struct listing *listing, const struct envelope *
         (json_int_t)group->last_attempt_ms);
 }
 
+/* What the last answer tells, by the rules of today. Words of our own have no host. */
+static void add_class(const struct listing *listing, json_t *item,
+                      const struct group *group)
+{
+    struct class_reply reply = {group->last_code, group->last_status, group->last_text,
+                                group->last_host};
+    const struct deliver *deliver = listing->request->rooms->deliver;
+
+    if (group->last_host[0])
+        (void)json_object_set_new(
+            json_object_get(item, "last"), "class",
+            json_string(deliver_class_name(deliver_classify(deliver, &reply))));
+}
+
 /* ---- list and show ---- */
 
 static bool listing_visit(void *owner, const struct envelope *envelope,
@@ -95,9 +109,11 @@ static bool listing_visit(void *owner, const struct envelope *envelope,
         return false;
     }
     item = group_json(listing, envelope, group);
-    if (item && listing->is_one_message)
+    if (item && listing->is_one_message) {
+        add_class(listing, item, group);
         (void)json_object_set_new(item, "why",
                                   why_json(listing->request->rooms, envelope, group));
+    }
     (void)json_array_append_new(listing->items, item);
     return true;
 }

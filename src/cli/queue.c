@@ -354,16 +354,17 @@ static void print_group(const json_t *item, int64_t now)
 {
     const json_t *recipients = json_object_get(item, "recipients");
     const json_t *last = json_object_get(item, "last");
+    const char *class = get_text(last, "class");
 
     print_why(item, now);
     for (size_t i = 0; i < json_array_size(recipients); i++)
         (void)printf("    to %s\n", json_string_value(json_array_get(recipients, i)));
     if (get_number(item, "attempts") > 0)
-        (void)printf("    %" PRId64 " attempt%s; last answer%s%s: %s\n",
-                     get_number(item, "attempts"),
-                     get_number(item, "attempts") == 1 ? "" : "s",
-                     get_text(last, "host")[0] ? " of " : "", get_text(last, "host"),
-                     get_text(last, "text"));
+        (void)printf(
+            "    %" PRId64 " attempt%s; last answer%s%s%s%s%s: %s\n",
+            get_number(item, "attempts"), get_number(item, "attempts") == 1 ? "" : "s",
+            get_text(last, "host")[0] ? " of " : "", get_text(last, "host"),
+            class[0] ? " (" : "", class, class[0] ? ")" : "", get_text(last, "text"));
 }
 
 static void print_envelope(const json_t *item, int64_t now)

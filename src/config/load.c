@@ -2,6 +2,7 @@
  * toml++ (tomlc.cpp); after a syntax error there is no tree, so that one comes alone. */
 #include "smtpd/config/config.h"
 
+#include "classes.h"
 #include "options.h"
 #include "problems.h"
 #include "smtpd/base/memory.h"
@@ -195,6 +196,7 @@ void config_free(struct config *config)
         wipe(routes[i].password);
         wipe(routes[i].secret);
     }
+    classifier_unref(config->classifier);
     arena_clear(&config->arena);
     memory_free(config);
 }
@@ -207,8 +209,19 @@ static void finish(struct loader *loader)
     routes = loader->config->route.items;
     for (size_t i = 0; i < loader->config->route.count; i++)
         finish_route(loader, &routes[i]);
+    classes_read(loader);
     check_rules(loader);
     problems_sort(loader->problems);
+}
+
+struct config *config_defaults(void)
+{
+    struct config_problems *problems = NEW(struct config_problems);
+    struct loader loader = {.config = config_new(), .problems = problems};
+
+    tree_defaults(&loader);
+    memory_free(problems);
+    return loader.config;
 }
 
 /* What can be understood, with whatever problems; NULL: it is no TOML. */
@@ -237,9 +250,10 @@ struct config *config_load_text(struct slice text, const char *name,
 {
     struct config *config = read_text(text, problems);
 
-    (void)name;
-    if (problems->count == 0)
+    if (problems->count == 0) {
+        config->path = arena_text(&config->arena, slice_of(name));
         return config;
+    }
     config_free(config);
     return NULL;
 }
@@ -287,6 +301,7 @@ struct config *config_load(const char *path, struct config_problems *problems)
         problems->count = 1;
         problems->left_out = 0;
         problems->items[0].line = problems->items[0].column = 0;
+        problems->items[0].file[0] = '\0';
         (void)snprintf(problems->items[0].text, sizeof problems->items[0].text,
                        "cannot read the file: %s%s", strerror(error),
                        error == ENOENT ? "; \"smtpd document example\" prints one to begin "

@@ -176,6 +176,8 @@ const struct option config_options[] = {
      "Where the TLSA records of a host are authentic: TLS is a must there, and the certificate must fit them (DANE, RFC 7672). With tls \"opportunistic\" or \"required\" only; needs a name server that validates, on loopback or with dns.trust_ad."},
     {"delivery.ca_file", &type_path, AT(ca_file), "/etc/ssl/certs/ca-certificates.crt", NULL, NULL, LIVE, NULL,
      "Certification authorities that \"verified\" trusts (PEM)."},
+    {"delivery.classes_file", &type_path, AT(classes_file), NULL, NULL, NULL, LIVE, NULL,
+     "Rules that say what kind of failure a reply tells, in the place of the shipped ones: a file of [[class]] tables (docs/classes.md). Read again at SIGHUP."},
     {"delivery.allow_private_networks", &type_bool, AT(allow_private_networks), "false", NULL, NULL, LIVE, NULL,
      "Lets a mail exchanger found by DNS be on a loopback or private address. Routes always may."},
     {"delivery.port", &type_count, AT(delivery_port), "25", "1", "65535", LIVE, NULL,
@@ -294,6 +296,19 @@ static const struct option dkim_rows[] = {
      "Signs for what is below the domain too, where that has no key of its own."},
 };
 
+static const struct option class_rows[] = {
+    {"class", &type_choice, IN(config_class, class), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, CLASS_CHOICES,
+     "The kind of failure (docs/classes.md)."},
+    {"code", &type_reply_code, IN(config_class, code), NULL, NULL, NULL, LIVE, NULL,
+     "The code of the reply."},
+    {"status", &type_reply_status, IN(config_class, status), NULL, NULL, NULL, LIVE, NULL,
+     "Its enhanced code (RFC 3463); a reply without one has 4.0.0 or 5.0.0."},
+    {"text", &type_reply_text, IN(config_class, text), NULL, NULL, NULL, LIVE, NULL,
+     "What stands somewhere in its text, in capital or small letters."},
+    {"host", &type_pattern, IN(config_class, host), NULL, NULL, NULL, LIVE, NULL,
+     "The mail exchanger that gave it."},
+};
+
 static const struct option dnsbl_rows[] = {
     {"zone", &type_domain, IN(config_dnsbl, zone), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
      "Where the list stands in the DNS (RFC 5782)."},
@@ -321,6 +336,9 @@ const struct option_table config_tables[] = {
     {"route", AT(route), sizeof(struct config_route), 1000, ROWS(route_rows),
      "Next hops set by hand.",
      "# [[route]]\n# match = [\"*\"]\n# host = \"smarthost.example.net\"\n# port = 587\n# tls = \"verified\"\n# user = \"relay\"\n# password_file = \"/etc/smtpd/smarthost.password\"\n"},
+    {"class", AT(class), sizeof(struct config_class), CLASS_RULES_MAX, ROWS(class_rows),
+     "What kind of failure a reply tells. The first rule of which all parts fit holds; these stand before the shipped ones. smtpd classify shows which one fits.",
+     "# [[class]]\n# class = \"reputation\"\n# code = \"5xx\"\n# text = \"blocked by our list * see https://list.example\"\n"},
     {"dkim", AT(dkim), sizeof(struct config_dkim), 1000, ROWS(dkim_rows),
      "DKIM keys. Several of one domain make several signatures.",
      "# [[dkim]]\n# domain = \"example.com\"\n# selector = \"s1\"\n# key = \"/etc/smtpd/dkim/example.com/s1.key\"\n"},

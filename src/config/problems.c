@@ -20,6 +20,8 @@ void complain(struct loader *loader, struct toml_place place, const char *format
     problem->line = place.line;
     problem->column = place.column;
     problem->is_warning = false;
+    (void)snprintf(problem->file, sizeof problem->file, "%s",
+                   loader->file ? loader->file : "");
     va_start(arguments, format);
     (void)vsnprintf(problem->text, sizeof problem->text, format, arguments);
     va_end(arguments);
@@ -39,7 +41,9 @@ static int by_place(const void *a, const void *b)
     const struct config_problem *left = a;
     const struct config_problem *right = b;
 
-    /* What is missing has no place: it comes last. */
+    /* Its own complaints first; what is missing has no place: it comes last. */
+    if (strcmp(left->file, right->file) != 0)
+        return strcmp(left->file, right->file);
     if (left->line != right->line)
         return left->line - 1U < right->line - 1U ? -1 : 1;
     return (left->column > right->column) - (left->column < right->column);
@@ -57,16 +61,54 @@ void config_problems_print(const struct config_problems *problems, const char *p
 
     for (size_t i = 0; i < problems->count && added == RESULT_OK; i++) {
         const struct config_problem *problem = &problems->items[i];
+        const char *file = problem->file[0] ? problem->file : path;
 
         if (problem->line)
-            added = bytes_format(into, "%s:%u:%u: %s\n", path, problem->line,
+            added = bytes_format(into, "%s:%u:%u: %s\n", file, problem->line,
                                  problem->column, problem->text);
         else
-            added = bytes_format(into, "%s: %s%s\n", path,
+            added = bytes_format(into, "%s: %s%s\n", file,
                                  problem->is_warning ? "warning: " : "", problem->text);
     }
     if (problems->left_out && added == RESULT_OK)
         added = bytes_format(into, "%s: and %zu more\n", path, problems->left_out);
+    (void)added;
+}
+
+static enum result add_json_text(struct bytes *into, const char *text)
+{
+    enum result added = bytes_add_text(into, "\"");
+
+    for (; *text && added == RESULT_OK; text++)
+        if ((unsigned char)*text >= 0x20)
+            added = bytes_format(into, "%s%c", *text == '"' || *text == '\\' ? "\\" : "",
+                                 *text);
+    return added == RESULT_OK ? bytes_add_text(into, "\"") : added;
+}
+
+void config_problems_print_json(const struct config_problems *problems, const char *path,
+                                struct bytes *into)
+{
+    enum result added = bytes_add_text(into, "[");
+
+    for (size_t i = 0; i < problems->count && added == RESULT_OK; i++) {
+        const struct config_problem *problem = &problems->items[i];
+
+        added = bytes_format(into, "%s{\"file\":", i ? "," : "");
+        if (added == RESULT_OK)
+            added = add_json_text(into, problem->file[0] ? problem->file : path);
+        if (added == RESULT_OK)
+            added =
+                bytes_format(into, ",\"line\":%u,\"column\":%u,\"text\":", problem->line,
+                             problem->column);
+        if (added == RESULT_OK)
+            added = add_json_text(into, problem->text);
+        if (added == RESULT_OK)
+            added = bytes_format(into, ",\"warning\":%s}",
+                                 problem->is_warning ? "true" : "false");
+    }
+    if (added == RESULT_OK)
+        added = bytes_add_text(into, "]\n");
     (void)added;
 }
 

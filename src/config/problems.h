@@ -10,7 +10,8 @@
 struct loader {
     struct config *config;
     struct config_problems *problems;
-    bool *is_bad; /* per option of the sections: its value was complained about */
+    const char *file; /* that is being read; NULL: the file itself */
+    bool *is_bad;     /* per option of the sections: its value was complained about */
 };
 
 void complain(struct loader *loader, struct toml_place place, const char *format, ...)

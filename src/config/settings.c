@@ -333,6 +333,7 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
             },
     };
     settings->retry_count = copy_retry(config, settings->retry_ms);
+    settings->classifier = config_classifier(config);
     add_rules(config, settings);
     add_routes(config, settings);
     add_tenants(config, settings);

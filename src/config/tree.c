@@ -1,8 +1,6 @@
 /* Sections, repeated tables, lists and values, as the option tables have them. */
 #include "tree.h"
 
-#include "options.h"
-
 #include <stdio.h>
 #include <string.h>
 
@@ -325,8 +323,30 @@ static void read_root(struct loader *loader, const struct toml_node *root)
     }
 }
 
-void tree_read(struct loader *loader, const struct toml_node *root)
+void tree_read_table(struct loader *loader, const struct option_table *table,
+                     const struct toml_node *root)
+{
+    for (size_t i = 0; i < toml_node_count(root); i++) {
+        struct toml_place place = {0};
+        const char *key = NULL;
+        const struct toml_node *node = toml_node_item(root, i, &key, &place);
+        struct nearest nearest = {.wanted = key};
+
+        nearest_offer(&nearest, table->name);
+        if (strcmp(key, table->name) == 0)
+            read_table(loader, table, node, place);
+        else
+            complain_unknown(loader, place, NULL, key, &nearest);
+    }
+}
+
+void tree_defaults(struct loader *loader)
 {
     set_defaults(loader, config_options, config_option_count, loader->config);
+}
+
+void tree_read(struct loader *loader, const struct toml_node *root)
+{
+    tree_defaults(loader);
     read_root(loader, root);
 }

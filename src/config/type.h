@@ -45,6 +45,9 @@ extern const struct option_type type_choice; /* int: index into option->choices 
 extern const struct option_type type_endpoint;
 extern const struct option_type type_dns_server;
 extern const struct option_type type_network;
+extern const struct option_type type_reply_code; /* const char *, these three */
+extern const struct option_type type_reply_status;
+extern const struct option_type type_reply_text;
 extern const struct option_type type_rate; /* struct quota */
 
 #endif

@@ -102,7 +102,7 @@ void attempt_finish(struct attempt *attempt)
     struct settle_facts facts = {.started_ms = attempt->started_ms};
 
     attempt_set_open(attempt, VERDICT_DEFERRED,
-                     said_words(&attempt->arena, 451, "4.4.2",
+                     said_words(&attempt->arena, attempt->fault_class, 451, "4.4.2",
                                 attempt->fault.text[0] ? attempt->fault.text : "no answer",
                                 NULL));
     if (attempt->connection) {
@@ -153,8 +153,9 @@ static void judge_lack(struct attempt *attempt)
     }
     (void)snprintf(status, sizeof status, "4%s", lack->status + 1);
     (void)snprintf(text, sizeof text, "%s, and others could not be asked", lack->text);
-    attempt_set_open(attempt, VERDICT_DEFERRED,
-                     said_words(&attempt->arena, 451, status, text, lack->host));
+    attempt_set_open(
+        attempt, VERDICT_DEFERRED,
+        said_words(&attempt->arena, lack->class, 451, status, text, lack->host));
 }
 
 /* No host is left. What was said about the message stands; else the destination is at
@@ -164,6 +165,7 @@ static void hosts_exhausted(struct attempt *attempt)
     struct destination *destination = attempt->destination;
     struct lane *lane = attempt->work->lane;
     struct fault fault = attempt->fault;
+    enum deliver_class attempt_class = attempt->fault_class;
     bool fails_policy = attempt->policy_fault != NULL;
 
     if (fails_policy)
@@ -183,7 +185,7 @@ static void hosts_exhausted(struct attempt *attempt)
     if (fails_policy)
         lane_policy_fault(lane, fault.text);
     else if (fault.text[0])
-        destination_fault(destination, &fault);
+        destination_fault(destination, &fault, attempt_class);
     else
         destination_wait_for_hosts(destination); /* none was tried: no new fault */
 }
@@ -336,6 +338,7 @@ void attempt_broken(void *owner, const struct fault *fault)
     struct attempt *attempt = owner;
 
     attempt->fault = *fault;
+    attempt->fault_class = connection_fault_class(attempt->connection);
     if (transaction_is_under_way(attempt))
         broken_inside(attempt);
     else
@@ -370,6 +373,7 @@ static struct attempt *attempt_new(struct work *work)
     attempt->lease = work->lease;
     attempt->settings = settings_ref(destination->deliver->settings);
     attempt->started_ms = deliver_now(destination->deliver);
+    attempt->fault_class = CLASS_CONNECTION;
     arena_init(&attempt->arena, ARENA_MAX);
     attempt->outcomes = arena_alloc(&attempt->arena, work->lease->group.recipient_count *
                                                          sizeof *attempt->outcomes);
@@ -408,9 +412,15 @@ static void on_regrouped(void *owner, enum result result)
     } else { /* it is due again: not at once, or it would go round with a full disk */
         (void)fault_set(&fault, result, "the queue cannot be written: %s",
                         result_text(result));
-        destination_fault(destination, &fault);
+        destination_fault(destination, &fault, CLASS_OTHER);
     }
     destination_ended(destination);
+}
+
+/* What the DNS told (router.c): the domain takes no mail, or leads back to us. */
+static enum deliver_class class_of_plan(const struct plan *plan)
+{
+    return strcmp(plan->status, "5.4.6") == 0 ? CLASS_ROUTING : CLASS_BAD_DOMAIN;
 }
 
 void attempt_start(struct work *work)
@@ -434,8 +444,9 @@ void attempt_start(struct work *work)
     }
     if (destination->kind == PLAN_FAIL) {
         attempt_set_open(attempt, VERDICT_FAILED,
-                         said_words(&attempt->arena, 550, destination->plan.status,
-                                    destination->plan.text, NULL));
+                         said_words(&attempt->arena, class_of_plan(&destination->plan), 550,
+                                    destination->plan.status, destination->plan.text,
+                                    NULL));
         attempt_finish(attempt);
         return;
     }

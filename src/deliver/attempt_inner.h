@@ -32,6 +32,7 @@ struct attempt {
     const char
         *policy_fault;  /* of a host that was not what it asks for; NULL: there was none */
     struct fault fault; /* of the last host */
+    enum deliver_class fault_class;
     const struct said *lack; /* what a host lacked for this message */
     uint32_t lacking;        /* bit by bit the hosts of the plan that did */
     bool missed_host;        /* one that could not be asked */

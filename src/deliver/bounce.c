@@ -105,6 +105,7 @@ static struct dsn_recipient describe(const struct bounce *bounce, uint32_t at,
         .last_attempt_ms = bounce->outcomes[at].is_untried
                                ? bounce->lease->group.last_attempt_ms
                                : deliver_now(bounce->deliver),
+        .class = is_good ? NULL : deliver_class_name(verdict_class(&bounce->outcomes[at])),
     };
 }
 

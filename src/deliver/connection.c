@@ -45,8 +45,20 @@ void connection_broken(struct connection *connection, enum result code, const ch
                     &connection->tell); /* "ready" is over */
     timer_cancel(&connection->patience);
     (void)fault_set(&connection->fault, code, "%s: %s", connection->peer, text);
+    connection->fault_class = deliver_class_of_result(code);
     loop_defer(connection->deliver->rooms.loop, &connection->tell, connection_tell_broken,
                connection);
+}
+
+void connection_refused(struct connection *connection, const char *text)
+{
+    const struct classifier *classifier = connection->settings->values.classifier;
+
+    if (connection->is_told)
+        return;
+    connection_broken(connection, RESULT_REFUSED, text);
+    connection->fault_class =
+        classifier_match_reply(classifier, &connection->reply, connection->host.name).class;
 }
 
 /* ---- bytes ---- */
@@ -176,6 +188,7 @@ void connection_on_dialed(void *owner, struct stream *stream, const struct fault
         stream_start(stream, &stream_events, connection);
     } else {
         connection->fault = *fault;
+        connection->fault_class = deliver_class_of_result(fault->code);
     }
     machine_advance(&connection->machine);
 }
@@ -331,6 +344,11 @@ void connection_blame_address(const struct connection *connection)
     if (connection->stream)
         dialing_blame(connection->destination, &connection->host,
                       stream_peer(connection->stream));
+}
+
+enum deliver_class connection_fault_class(const struct connection *connection)
+{
+    return connection->fault_class;
 }
 
 bool connection_fails_policy(const struct connection *connection)

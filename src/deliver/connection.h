@@ -50,6 +50,8 @@ void connection_blame_address(const struct connection *connection);
 /* Broken before it was ready, and not by a fault of the host: it is not what the policy asks for.
  * Mail of other domains may still go there. */
 bool connection_fails_policy(const struct connection *connection);
+/* What kind of failure broke it. */
+enum deliver_class connection_fault_class(const struct connection *connection);
 /* A transaction was left half-way: RSET before the next one. */
 void connection_set_needs_reset(struct connection *connection, bool needs_reset);
 bool connection_needs_reset(const struct connection *connection);

@@ -55,6 +55,7 @@ struct connection {
     bool needs_reset; /* a transaction was left half-way */
     bool is_told;     /* on_broken was deferred or called */
     struct fault fault;
+    enum deliver_class fault_class;
     struct deferred tell;
     struct timer patience; /* once it is ready */
     const char *stage;
@@ -69,6 +70,7 @@ struct connection {
 void connection_say(struct connection *connection, struct slice line);
 /* Of no more use: the owner is told, once, from the loop. */
 void connection_broken(struct connection *connection, enum result code, const char *text);
+void connection_refused(struct connection *connection, const char *text); /* by its reply */
 void connection_tell_broken(void *owner); /* for loop_defer: the fault is set */
 void connection_on_dialed(void *owner, struct stream *stream, const struct fault *fault);
 

@@ -229,6 +229,7 @@ static void log_backoff(const struct destination *destination)
     log_start(&line, LOG_WARNING, "deliver.destination_backoff");
     log_text(&line, "destination", destination->key);
     log_text(&line, "message", destination->fault);
+    log_text(&line, "class", deliver_class_name(destination->fault_class));
     log_number(&line, "failures", destination->failures);
     log_seconds(&line, "wait", destination->until_ms - deliver_now(destination->deliver));
     log_number(&line, "lanes", (int64_t)destination->ready.lanes.count);
@@ -249,11 +250,13 @@ static void release_all(struct destination *destination)
     }
 }
 
-void destination_fault(struct destination *destination, const struct fault *fault)
+void destination_fault(struct destination *destination, const struct fault *fault,
+                       enum deliver_class class)
 {
     uint32_t random;
 
     (void)snprintf(destination->fault, sizeof destination->fault, "%.299s", fault->text);
+    destination->fault_class = class;
     if (!destination_rests(
             destination)) { /* a second probe of the same round is no second fault */
         secure_random(&random, sizeof random);
@@ -261,6 +264,7 @@ void destination_fault(struct destination *destination, const struct fault *faul
         destination->until_ms = deliver_now(destination->deliver) +
                                 schedule_backoff(destination->failures, BACKOFF_FIRST_MS,
                                                  BACKOFF_MOST_MS, random);
+        destination->deliver->statistics.backoffs_by_class[class]++;
         log_backoff(destination);
     }
     release_all(destination);
@@ -277,9 +281,11 @@ void destination_wait_for_hosts(struct destination *destination)
         if (!host || host->until_ms < until_ms)
             until_ms = host ? host->until_ms : 0;
     }
-    if (!destination->fault[0])
+    if (!destination->fault[0]) {
         (void)snprintf(destination->fault, sizeof destination->fault,
                        "all of its hosts failed a short while ago");
+        destination->fault_class = CLASS_CONNECTION;
+    }
     if (!destination_rests(destination))
         destination->until_ms = until_ms;
     /* It is judged by two attempts, like after a fault of its own. */

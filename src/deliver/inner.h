@@ -102,6 +102,7 @@ enum verdict { VERDICT_OPEN, VERDICT_DELIVERED, VERDICT_DEFERRED, VERDICT_FAILED
 
 struct said { /* a remote reply, or words of our own */
     bool is_remote;
+    enum deliver_class class; /* of a reply: once it is settled */
     uint16_t code;
     char status[16];
     char text[GROUP_REPLY_TEXT];
@@ -120,10 +121,12 @@ struct outcome {
     bool is_untried; /* it waits behind a fault: this is no attempt */
 };
 struct said *said_reply(struct arena *arena, const struct reply *reply, const char *host);
-struct said *said_words(struct arena *arena, unsigned code, const char *status,
-                        const char *text, const char *host);
+struct said *said_words(struct arena *arena, enum deliver_class class, unsigned code,
+                        const char *status, const char *text, const char *host);
 enum verdict verdict_of(const struct reply *reply);
 enum deliver_class verdict_class(const struct outcome *outcome);
+enum deliver_class settings_classify(const struct plan_settings *settings,
+                                     const struct class_reply *reply);
 
 /* ---- lanes, destinations ---- */
 
@@ -168,6 +171,7 @@ struct destination {
     unsigned failures;
     int64_t until_ms; /* wall */
     char fault[300];
+    enum deliver_class fault_class;
     struct deferred run;
     int64_t used_ms; /* monotonic */
     struct {
@@ -246,7 +250,8 @@ void destination_on_room(void *owner); /* of deliver->room: looks after the stal
 const struct destination_settings *
 destination_settings(const struct destination *destination);
 /* The whole destination is at fault: one back-off, nothing written. */
-void destination_fault(struct destination *destination, const struct fault *fault);
+void destination_fault(struct destination *destination, const struct fault *fault,
+                       enum deliver_class class);
 /* Every host of it is backing off: it waits for the first of them, without a fault of its
  * own. */
 void destination_wait_for_hosts(struct destination *destination);

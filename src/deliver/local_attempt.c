@@ -18,14 +18,16 @@ static void judge(struct outcome *outcome, enum result result, struct arena *are
     outcome->is_local = true;
     if (result == RESULT_OK) {
         outcome->verdict = VERDICT_DELIVERED;
-        outcome->said = said_words(arena, 250, "2.0.0", "stored", NULL);
+        outcome->said = said_words(arena, CLASS_DELIVERED, 250, "2.0.0", "stored", NULL);
     } else if (result == RESULT_NOT_FOUND) {
         outcome->verdict = VERDICT_FAILED;
-        outcome->said = said_words(arena, 550, "5.1.1", "there is no such user", NULL);
+        outcome->said = said_words(arena, CLASS_BAD_MAILBOX, 550, "5.1.1",
+                                   "there is no such user", NULL);
     } else {
         outcome->verdict = VERDICT_DEFERRED;
         outcome->said =
-            said_words(arena, 451, result == RESULT_NO_SPACE ? "4.2.2" : "4.3.0",
+            said_words(arena, result == RESULT_NO_SPACE ? CLASS_QUOTA : CLASS_OTHER, 451,
+                       result == RESULT_NO_SPACE ? "4.2.2" : "4.3.0",
                        text && text[0] ? text : result_text(result), NULL);
     }
 }

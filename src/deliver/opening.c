@@ -43,7 +43,7 @@ static void stage_fault(struct connection *connection, const char *stage)
     }
     reply_print(&connection->reply, words, sizeof words);
     (void)snprintf(text, sizeof text, "%s was answered %.400s", stage, words);
-    connection_broken(connection, RESULT_REFUSED, text);
+    connection_refused(connection, text);
 }
 
 static bool take_reply(struct connection *connection)

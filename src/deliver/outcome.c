@@ -11,13 +11,14 @@ enum verdict verdict_of(const struct reply *reply)
     return reply_is_permanent(reply) ? VERDICT_FAILED : VERDICT_DEFERRED;
 }
 
-struct said *said_words(struct arena *arena, unsigned code, const char *status,
-                        const char *text, const char *host)
+struct said *said_words(struct arena *arena, enum deliver_class class, unsigned code,
+                        const char *status, const char *text, const char *host)
 {
     struct said *said = arena_alloc(arena, sizeof *said);
 
     if (!said)
         return NULL;
+    said->class = class;
     said->code = (uint16_t)code;
     (void)slice_copy_text(slice_of(status), said->status, sizeof said->status);
     slice_copy_start(slice_of(text), said->text, sizeof said->text);
@@ -31,7 +32,7 @@ struct said *said_reply(struct arena *arena, const struct reply *reply, const ch
     struct said *said;
 
     reply_print(reply, text, sizeof text);
-    said = said_words(arena, reply->code, "", text, host);
+    said = said_words(arena, CLASS_OTHER, reply->code, "", text, host);
     if (!said)
         return NULL;
     reply_status(reply, said->status);
@@ -39,46 +40,16 @@ struct said *said_reply(struct arena *arena, const struct reply *reply, const ch
     return said;
 }
 
-/* clang-format off */
-static const char *const class_names[CLASS_COUNT] = {
-    [CLASS_DELIVERED] = "delivered",
-    [CLASS_RELAYED] = "relayed",
-    [CLASS_EXPIRED] = "message-expired",
-    [CLASS_OPERATOR] = "operator",
-    [CLASS_SUPPRESSED] = "suppressed",
-    [CLASS_ROUTING] = "routing-errors",
-    [CLASS_BAD_MAILBOX] = "bad-mailbox",
-    [CLASS_QUOTA] = "quota-issues",
-    [CLASS_INACTIVE_MAILBOX] = "inactive-mailbox",
-    [CLASS_PROTOCOL] = "protocol-errors",
-    [CLASS_CONTENT] = "content-related",
-    [CLASS_POLICY] = "policy-related",
-    [CLASS_OTHER] = "other",
-};
-/* clang-format on */
-
-const char *deliver_class_name(enum deliver_class class)
+enum deliver_class settings_classify(const struct plan_settings *settings,
+                                     const struct class_reply *reply)
 {
-    return class_names[class];
+    return classifier_match(settings->values.classifier, reply).class;
 }
 
-/* RFC 3463 3: the subject tells what it is about. */
-static enum deliver_class class_of_status(const char *status)
+enum deliver_class deliver_classify(const struct deliver *deliver,
+                                    const struct class_reply *reply)
 {
-    switch (status[0] ? status[2] : '\0') {
-    case '1':
-        return CLASS_BAD_MAILBOX;
-    case '2':
-        return status[4] == '2' ? CLASS_QUOTA : CLASS_INACTIVE_MAILBOX;
-    case '5':
-        return CLASS_PROTOCOL;
-    case '6':
-        return CLASS_CONTENT;
-    case '7':
-        return CLASS_POLICY;
-    default:
-        return CLASS_OTHER;
-    }
+    return settings_classify(deliver->settings, reply);
 }
 
 enum deliver_class verdict_class(const struct outcome *outcome)
@@ -91,8 +62,5 @@ enum deliver_class verdict_class(const struct outcome *outcome)
         return CLASS_SUPPRESSED;
     if (outcome->verdict == VERDICT_DELIVERED)
         return outcome->is_relayed ? CLASS_RELAYED : CLASS_DELIVERED;
-    if (!outcome->said)
-        return CLASS_OTHER;
-    return outcome->said->is_remote ? class_of_status(outcome->said->status)
-                                    : CLASS_ROUTING;
+    return outcome->said ? outcome->said->class : CLASS_OTHER;
 }

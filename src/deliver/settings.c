@@ -100,6 +100,7 @@ struct plan_settings *settings_new(const struct deliver_settings *values,
     arena_init(&settings->arena, SETTINGS_MAX);
     settings->values = *values;
     settings->tls = tls_client_ref(tls);
+    classifier_ref(values->classifier);
     settings->values.hostname = copy_text(&settings->arena, values->hostname);
     settings->values.postmaster = copy_text(&settings->arena, values->postmaster);
     settings->values.local_domains =
@@ -131,6 +132,7 @@ void settings_unref(struct plan_settings *settings)
             secure_wipe((char *)(uintptr_t)password, strlen(password)); /* our own copy */
     }
     tls_client_unref(settings->tls);
+    classifier_unref(settings->values.classifier);
     arena_clear(&settings->arena);
     memory_free(settings);
 }

@@ -31,6 +31,7 @@ struct settle {
     bool is_late;    /* it waits on: only its sender is told */
     bool is_decided; /* without an attempt */
     char fault[300]; /* of a swept entry */
+    enum deliver_class fault_class;
     struct bounce *bounce;
     const struct report *reports;
     size_t report_count;
@@ -364,7 +365,14 @@ static void judge(struct settle *settle)
                                   settle->wants_delay_notice, on_bounced, settle);
 }
 
-/* Outcomes share few replies: each is copied once. */
+static enum deliver_class class_of(const struct settle *settle, const struct said *said)
+{
+    struct class_reply reply = {said->code, said->status, said->text, said->host};
+
+    return settings_classify(settle->deliver->settings, &reply);
+}
+
+/* Outcomes share few replies: each is copied, and judged, once. */
 static void copy_outcomes(struct settle *settle, const struct outcome *outcomes,
                           uint32_t count_of)
 {
@@ -379,6 +387,8 @@ static void copy_outcomes(struct settle *settle, const struct outcome *outcomes,
             from = outcomes[i].said;
             if (said)
                 *said = *from;
+            if (said && said->is_remote)
+                said->class = class_of(settle, said);
             copy = said;
         }
         settle->outcomes[i].said = outcomes[i].said ? copy : NULL;
@@ -452,7 +462,8 @@ void settle_decided(struct deliver *deliver, struct lease *lease,
         judge(settle);
         return;
     }
-    said = said_words(&settle->arena, decision->code, decision->status, decision->text, "");
+    said = said_words(&settle->arena, CLASS_OPERATOR, decision->code, decision->status,
+                      decision->text, "");
     for (uint32_t i = 0; i < lease->group.recipient_count; i++)
         settle->outcomes[i] = (struct outcome){.verdict = VERDICT_FAILED,
                                                .said = said,
@@ -475,8 +486,9 @@ static void on_expired_loaded(void *owner, struct lease *lease, enum result resu
         return;
     }
     take_lease(settle, lease);
-    said = said_words(&settle->arena, lease->group.last_code, lease->group.last_status,
-                      lease->group.last_text, lease->group.last_host);
+    said = said_words(&settle->arena, CLASS_EXPIRED, lease->group.last_code,
+                      lease->group.last_status, lease->group.last_text,
+                      lease->group.last_host);
     if (said && !lease->group.last_text[0]) {
         said->code = 451;
         (void)snprintf(said->status, sizeof said->status, "4.4.7");
@@ -549,7 +561,8 @@ static bool wants_late_notice(const struct settle *settle, const struct lease *l
 static void plan_notice(struct settle *settle)
 {
     const struct group *group = &settle->lease->group;
-    struct said *said = said_words(&settle->arena, 451, "", settle->fault, "");
+    struct said *said =
+        said_words(&settle->arena, settle->fault_class, 451, "", settle->fault, "");
 
     if (said)
         fault_status(settle->fault, said->status);
@@ -592,6 +605,10 @@ void settle_late(struct lane *lane, const struct queue_entry *entry)
     struct settle *settle = settle_new(lane->deliver, NULL);
 
     settle->is_late = true;
+    settle->fault_class = lane->why == WHY_DNS        ? CLASS_DNS
+                          : lane->policy_failures > 0 ? CLASS_TLS
+                          : lane->destination         ? lane->destination->fault_class
+                                                      : CLASS_OTHER;
     (void)snprintf(settle->fault, sizeof settle->fault, "%s", lane_fault(lane));
     settle->load = queue_lease_load(lane->domain_queue, entry, on_late_loaded, settle);
 }

@@ -48,16 +48,16 @@ static const struct said *find_lack(struct attempt *attempt)
 
     if (needs_smtputf8(attempt) && !theirs->smtputf8)
         return said_words(
-            &attempt->arena, 553, "5.6.7",
+            &attempt->arena, CLASS_PROTOCOL, 553, "5.6.7",
             "the message needs SMTPUTF8 (RFC 6531), which the next hop does not offer",
             host);
     if (envelope->has_8bit && !theirs->eightbitmime)
         return said_words(
-            &attempt->arena, 554, "5.6.3",
+            &attempt->arena, CLASS_PROTOCOL, 554, "5.6.3",
             "the message has 8-bit content, and the next hop does not offer 8BITMIME",
             host);
     if (theirs->size && theirs->size_limit && size > theirs->size_limit)
-        return said_words(&attempt->arena, 552, "5.3.4",
+        return said_words(&attempt->arena, CLASS_SIZE, 552, "5.3.4",
                           "the message is larger than the next hop takes", host);
     return NULL;
 }
@@ -204,7 +204,7 @@ static void fail_reading(struct attempt *attempt)
     /* Half a message must not end with a dot: the connection is cut. */
     attempt_drop_connection(attempt, false);
     attempt_set_open(attempt, VERDICT_DEFERRED,
-                     said_words(&attempt->arena, 451, "4.3.0",
+                     said_words(&attempt->arena, CLASS_OTHER, 451, "4.3.0",
                                 "the message could not be read from the queue", NULL));
     attempt_finish(attempt);
 }

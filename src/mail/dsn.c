@@ -267,6 +267,11 @@ static void write_recipient(struct writer *writer, const struct dsn *dsn,
         add_time(writer, "Last-Attempt-Date", recipient->last_attempt_ms);
     if (dsn->action == DSN_DELAYED && dsn->expires_ms)
         add_time(writer, "Will-Retry-Until", dsn->expires_ms);
+    if (recipient->class) { /* RFC 3464 2.3, 2.4: an extension field */
+        add(writer, "X-Smtpd-Class: ");
+        add(writer, recipient->class);
+        add(writer, "\r\n");
+    }
 }
 
 static void write_status(struct writer *writer, const struct dsn *dsn)

@@ -162,7 +162,7 @@ class Expiring(Held):
         self.assertIn("until it expires: it will not be tried", said)
         event = world.wait_for(lambda: self.relay.event("deliver.expired"), "the expiry")
         self.assertEqual(event["recipient"], "a@x.test")
-        self.assertEqual(event["class"], "message-expired")
+        self.assertEqual(event["class"], "expired")
         report = world.wait_for(lambda: self.relay.maildir("alice"), "a report")[0]
         self.assertIn(b"expired while an operator held it", report)
         self.assertIn(b"Status: 4.4.7", report)

@@ -97,7 +97,7 @@ class Numbers(unittest.TestCase):
             self.assertTrue(raw.reply().startswith(b"550 5.5.2"))
             raw.say("QUIT")
         self.wait(lambda s: s("recipients_not_delivered_total", result="deferred",
-                              **{"class": "quota-issues"}) >= 1, "a deferral")
+                              **{"class": "quota"}) >= 1, "a deferral")
         answer.is_late = False
         relay.wait_empty()
         s = self.wait(lambda s: s.sum("sessions_total") == 3, "the end of the sessions")

@@ -1,5 +1,5 @@
 /* Commands to a running server, over its control socket (docs/control.md), those on the queue of
- * a stopped one, and those on DKIM keys.
+ * a stopped one, those on DKIM keys, and what rules make of replies.
  *
  * Promises  exit codes 0 done, 1 failed, 2 usage, 3 the server does not run. Columns and
  *           colour on a terminal, plain columns into a pipe, JSON with --json. Blocking:
@@ -8,6 +8,7 @@
 #ifndef SMTPD_CLI_CLI_H
 #define SMTPD_CLI_CLI_H
 
+#include "smtpd/deliver/classify.h"
 #include "smtpd/net/resolver.h"
 #include "smtpd/queue/queue.h"
 #include "smtpd/sign/keys.h"
@@ -43,6 +44,9 @@ int cli_queue(const struct cli_context *context, int argc, char **argv);
 int cli_explain(const struct cli_context *context, int argc, char **argv);
 int cli_suppression(const struct cli_context *context, int argc, char **argv);
 int cli_suppression_help(bool was_asked); /* else on standard error, exit code 2 */
+/* What the rules make of the replies in argv or on standard input; no server is asked. */
+int cli_classify(const struct cli_context *context, const struct classifier *classifier,
+                 int argc, char **argv);
 /* Works on the users file; no server is asked. */
 struct cli_users {
     const char *path;

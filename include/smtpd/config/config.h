@@ -87,6 +87,15 @@ struct config_dkim {
     bool subdomains;
 };
 
+struct config_class { /* [[class]] */
+    struct config_element element;
+    int class; /* from CLASS_BAD_MAILBOX on */
+    const char *code;
+    const char *status;
+    const char *text;
+    const char *host;
+};
+
 struct config_local {
     struct config_element element;
     const char *domain;
@@ -174,6 +183,7 @@ struct config {
     /* [delivery] */
     struct config_transfer delivery;
     const char *ca_file;
+    const char *classes_file;
     unsigned delivery_port;
     const char *tenant_header;
     struct value_list tenant_users; /* const char * */
@@ -212,6 +222,11 @@ struct config {
     struct value_list dnsbl;       /* struct config_dnsbl */
     struct value_list dkim;        /* struct config_dkim */
     struct value_list tenant;      /* struct config_tenant */
+    struct value_list class;       /* struct config_class */
+
+    struct value_list file_class;  /* struct config_class, of delivery.classes_file */
+    struct classifier *classifier; /* once somebody asked for it */
+    const char *path;
 
     /* Where each value came from, by index of the option table; and the memory of it all.
      */
@@ -227,6 +242,7 @@ struct config_problem {
     unsigned column;
     bool is_warning; /* the file can be used all the same */
     char text[400];
+    char file[256]; /* "": the one that was to be read; else one that it names */
 };
 
 struct config_problems {
@@ -249,6 +265,9 @@ enum result MUST_CHECK config_read_text(const char *path, struct bytes *text);
 /* "FILE:LINE:COLUMN: text\n" for each. */
 void config_problems_print(const struct config_problems *problems, const char *path,
                            struct bytes *into);
+/* The same as a list in JSON. */
+void config_problems_print_json(const struct config_problems *problems, const char *path,
+                                struct bytes *into);
 
 /* Every value with the line it comes from, secrets masked, as TOML with comments. */
 enum result MUST_CHECK config_print_effective(const struct config *config, const char *path,
@@ -278,6 +297,11 @@ void config_tls(const struct config *config, struct tls_settings *settings);
 void config_tls_server(const struct config *config, struct tls_server_settings *settings);
 void config_resolver(const struct config *config, struct resolver_settings *settings);
 void config_deliver(struct config *config, struct deliver_settings *settings);
+/* The rules of failures: [[class]], then those of delivery.classes_file or the shipped ones. The
+ * config's. */
+struct classifier *config_classifier(struct config *config);
+/* Of no file: the defaults alone, for what asks for no more. */
+struct config *config_defaults(void);
 void config_sign(struct config *config, struct sign_settings *settings);
 void config_local(struct config *config, struct local_settings *settings);
 void config_log(const struct config *config, struct log_settings *settings);

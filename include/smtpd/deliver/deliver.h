@@ -10,6 +10,7 @@
 #ifndef SMTPD_DELIVER_DELIVER_H
 #define SMTPD_DELIVER_DELIVER_H
 
+#include "smtpd/deliver/classify.h"
 #include "smtpd/net/resolver.h"
 #include "smtpd/net/stream.h"
 #include "smtpd/queue/queue.h"
@@ -78,6 +79,7 @@ struct deliver_settings {
     struct deliver_timeouts timeouts;
     const struct endpoint *own_addresses; /* our listeners: "ourselves in the MX set" */
     size_t own_count;
+    struct classifier *classifier; /* NULL: every failure that a peer tells is "other" */
 };
 
 /* How one group of a local domain is stored; implemented by the room `local`, wired by
@@ -129,25 +131,6 @@ void deliver_free(struct deliver *deliver);
 
 /* ---- operators ---- */
 
-/* What became of a recipient at an attempt: "class" of the log lines. */
-enum deliver_class {
-    CLASS_DELIVERED,
-    CLASS_RELAYED, /* to a hop that gives no reports */
-    CLASS_EXPIRED,
-    CLASS_OPERATOR,   /* bounced by one */
-    CLASS_SUPPRESSED, /* not tried: it is on the suppression list */
-    CLASS_ROUTING,
-    CLASS_BAD_MAILBOX,
-    CLASS_QUOTA,
-    CLASS_INACTIVE_MAILBOX,
-    CLASS_PROTOCOL,
-    CLASS_CONTENT,
-    CLASS_POLICY,
-    CLASS_OTHER,
-    CLASS_COUNT
-};
-const char *deliver_class_name(enum deliver_class class);
-
 /* Who said what TLS a delivery needs: "policy" of the log lines. */
 enum deliver_tls_policy {
     DELIVER_TLS_AS_SET,        /* the settings */
@@ -178,7 +161,8 @@ struct deliver_statistics {
     uint64_t messages_reused_connection;
     uint64_t deferred_by_class[CLASS_COUNT]; /* recipients */
     uint64_t failed_by_class[CLASS_COUNT];
-    uint64_t delivered_by_tls[3]; /* recipients: in clear, TLS 1.2, TLS 1.3 */
+    uint64_t backoffs_by_class[CLASS_COUNT]; /* of destinations */
+    uint64_t delivered_by_tls[3];            /* recipients: in clear, TLS 1.2, TLS 1.3 */
     uint64_t delivered_by_policy[DELIVER_TLS_POLICY_COUNT]; /* recipients, over TLS */
     uint64_t delivered_local;
     struct histogram delay_queue;    /* us, from arrival to the attempt */
@@ -246,6 +230,9 @@ void deliver_bounce(struct deliver *deliver, const struct deliver_bounce *wanted
 /* The lane of a [[route]]; false: there is none of that name. */
 bool deliver_lane_of_route(const struct deliver *deliver, const char *name,
                            char lane[LANE_TEXT]);
+/* What class the settings give to a reply. */
+enum deliver_class deliver_classify(const struct deliver *deliver,
+                                    const struct class_reply *reply);
 /* Forget back-offs that hold this lane ("queue retry"); NULL: of every lane. */
 void deliver_wake(struct deliver *deliver, const char *lane);
 

@@ -21,6 +21,7 @@ struct dsn_recipient {
     const char *explanation; /* our own words for people when there was no remote reply */
     const char *remote_mta;  /* host name, or NULL */
     int64_t last_attempt_ms; /* wall; 0: leave out */
+    const char *class;       /* what kind of failure it is, or NULL */
 };
 
 struct dsn {

@@ -19,5 +19,7 @@ int server_run(struct config *config, const char *config_path);
 /* What can be checked without starting: certificates, keys, CA file, users file. Problems
  * are added to the list. */
 void server_check(struct config *config, struct config_problems *problems);
+/* Prints a generated page: example, manual, verbs, metrics. RESULT_NOT_FOUND: no such page. */
+enum result MUST_CHECK server_document(const char *page);
 
 #endif

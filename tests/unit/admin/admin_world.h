@@ -171,6 +171,14 @@ void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busi
     memset(busiest, 0, sizeof *busiest);
 }
 
+enum deliver_class deliver_classify(const struct deliver *deliver,
+                                    const struct class_reply *reply)
+{
+    (void)deliver;
+    (void)reply;
+    return CLASS_OTHER;
+}
+
 const char *deliver_class_name(enum deliver_class name)
 {
     (void)name;

@@ -170,9 +170,9 @@ TEST(metrics, every_kind_of_row_shows_what_the_snapshot_has)
                      "result=\"failed\"} 2\n");
     expect_line(&to, "\nsmtpd_destination_backing_off{destination=\"mx1\"} 1\n");
     expect_line(&to, "\nsmtpd_recipients_not_delivered_total{result=\"failed\","
-                     "class=\"message-expired\"} 11\n");
+                     "class=\"expired\"} 11\n");
     expect_line(&to, "\nsmtpd_recipients_not_delivered_total{result=\"deferred\","
-                     "class=\"quota-issues\"} 12\n");
+                     "class=\"quota\"} 12\n");
     expect_line(&to,
                 "\nsmtpd_tls_certificate_expiry_timestamp_seconds{file=\"/a.crt\"} 2\n");
     exposition_fini(&to);

@@ -161,10 +161,11 @@ TEST(destination, back_off_grows_with_each_round_to_its_most)
         int64_t now_ms = deliver_now(w->deliver);
 
         destination->until_ms = 0; /* it has passed */
-        destination_fault(destination, &fault);
+        destination_fault(destination, &fault, CLASS_CONNECTION);
         waits[i] = destination->until_ms - now_ms;
         assert_int_equal(destination->failures, i + 1);
-        destination_fault(destination, &fault); /* the second probe of the round */
+        destination_fault(destination, &fault,
+                          CLASS_CONNECTION); /* the second probe of the round */
         assert_int_equal(destination->failures, i + 1);
     }
     /* 30 s doubling to 15 min, with up to a tenth either way. */

@@ -333,7 +333,8 @@ TEST(lane, nothing_expires_untried_after_a_start)
     w->deliver->is_draining = true; /* no attempt before the start */
     send_old(w, "x@a.test");
     world_restart(w);
-    destination_fault(destination_get(w->deliver, &plan, "b.test"), &fault);
+    destination_fault(destination_get(w->deliver, &plan, "b.test"), &fault,
+                      CLASS_CONNECTION);
     WORLD_UNTIL(w, queue_find_domain_queue(w->queue, "a.test") &&
                        world_why(w, "a.test").kind == WHY_DESTINATION);
     sweep(w);

@@ -60,8 +60,7 @@ static bool read_line(struct classify *classify, struct reply_reader *reader,
     enum reply_event event;
 
     classify->line++;
-    while (line.length > 0 &&
-           (line.data[line.length - 1] == '\r' || line.data[line.length - 1] == '\n'))
+    while (line.length > 0 && (unsigned char)line.data[line.length - 1] < ' ')
         line.length--;
     line = slice_trim(line);
     if (line.length == 0)

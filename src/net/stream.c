@@ -267,6 +267,7 @@ static void read_engine(struct stream *stream)
         if (result == RESULT_AGAIN)
             break;
         if (result == RESULT_CLOSED) {
+            stream->is_whole = true;
             end_input(stream);
             break;
         }
@@ -434,6 +435,11 @@ void stream_close(struct stream *stream)
 }
 
 /* ---- facts ---- */
+
+bool stream_is_whole(const struct stream *stream)
+{
+    return stream->is_whole;
+}
 
 const struct endpoint *stream_peer(const struct stream *stream)
 {

@@ -43,6 +43,7 @@ struct stream {
     bool is_counted; /* among the running handshakes */
     bool is_broken;  /* nothing can be sent or read any more */
     bool is_ended;   /* the peer says no more; it may still listen */
+    bool is_whole;   /* and said so inside of TLS */
     bool closed_was_told;
     bool wants_drained;
     bool is_closing; /* the owner is gone */

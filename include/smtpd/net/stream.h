@@ -90,6 +90,9 @@ enum result MUST_CHECK stream_secure_client_dane(struct stream *stream,
                                                  struct tlsa_set *set,
                                                  stream_secured_fn *on_end);
 
+/* TLS: the peer said itself that it has said its last (close_notify). An end without that may be
+ * anybody's doing. */
+bool stream_is_whole(const struct stream *stream);
 const struct endpoint *stream_peer(const struct stream *stream);
 /* The balancer that said who the peer is; NULL: nobody did. */
 const struct endpoint *stream_proxy(const struct stream *stream);

@@ -174,8 +174,12 @@ const struct option config_options[] = {
      "\"opportunistic\": TLS where offered, with any certificate. \"required\": never in clear. \"verified\": the certificate must be valid for the host too."},
     {"delivery.dane", &type_bool, AT(delivery.dane), "true", NULL, NULL, LIVE, NULL,
      "Where the TLSA records of a host are authentic: TLS is a must there, and the certificate must fit them (DANE, RFC 7672). With tls \"opportunistic\" or \"required\" only; needs a name server that validates, on loopback or with dns.trust_ad."},
+    {"delivery.mta_sts", &type_bool, AT(delivery.mta_sts), "true", NULL, NULL, LIVE, NULL,
+     "Asks domains for their MTA-STS policy (RFC 8461). Under \"enforce\" their mail goes to mail exchangers of the policy only, by TLS with a certificate valid for the host. With tls \"opportunistic\" or \"required\" only, and where DANE has no answer."},
+    {"delivery.mta_sts_port", &type_count, AT(mta_sts_port), "443", "1", "65535", LIVE, NULL,
+     "Port of the hosts that have MTA-STS policies; another than 443 is for labs."},
     {"delivery.ca_file", &type_path, AT(ca_file), "/etc/ssl/certs/ca-certificates.crt", NULL, NULL, LIVE, NULL,
-     "Certification authorities that \"verified\" trusts (PEM)."},
+     "Certification authorities that \"verified\" and MTA-STS trust (PEM)."},
     {"delivery.classes_file", &type_path, AT(classes_file), NULL, NULL, NULL, LIVE, NULL,
      "Rules that say what kind of failure a reply tells, in the place of the shipped ones: a file of [[class]] tables (docs/classes.md). Read again at SIGHUP."},
     {"delivery.allow_private_networks", &type_bool, AT(allow_private_networks), "false", NULL, NULL, LIVE, NULL,
@@ -241,6 +245,8 @@ static const struct option destination_rows[] = {
     {"match", &type_pattern, IN(config_destination, match), NULL, NULL, NULL, LIVE | OPTION_LIST | OPTION_REQUIRED, NULL,
      "Recipient domains, or names of mail exchangers. The first block that matches holds."},
     TRANSFER_ROWS(config_destination),
+    {"mta_sts", &type_bool, IN(config_destination, transfer.mta_sts), "@delivery.mta_sts", NULL, NULL, LIVE, NULL,
+     "As [delivery] mta_sts."},
 };
 
 static const struct option route_rows[] = {

@@ -218,6 +218,7 @@ static struct destination_settings transfer_settings(const struct config_transfe
         .recipients_per_transaction = transfer->recipients_per_transaction,
         .tls = (enum tls_level)transfer->tls,
         .dane = transfer->dane,
+        .mta_sts = transfer->mta_sts,
     };
 }
 
@@ -312,6 +313,7 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
         .postmaster = config->postmaster,
         .defaults = transfer_settings(&config->delivery),
         .port = (uint16_t)config->delivery_port,
+        .mta_sts_port = (uint16_t)config->mta_sts_port,
         .allow_private_networks = config->allow_private_networks,
         .expire_ms = config->expire_ms,
         .delay_notice_ms = config->delay_notice_ms,

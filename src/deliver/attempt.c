@@ -4,7 +4,9 @@
  * written; what is said about this message writes its group. */
 #include "attempt_inner.h"
 
+#include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
+#include "sts_policy.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,6 +43,7 @@ static void attempt_free(struct attempt *attempt)
     list_remove(&attempt->deliver->attempts, &attempt->link);
     attempt->deliver->statistics.attempts_running--;
     settings_unref(attempt->settings);
+    sts_policy_unref(attempt->policy.sts);
     arena_clear(&attempt->arena);
     memory_free(attempt);
 }
@@ -108,7 +111,7 @@ void attempt_finish(struct attempt *attempt)
     if (attempt->connection) {
         (void)snprintf(peer, sizeof peer, "%s", connection_peer(attempt->connection));
         tls = *connection_tls(attempt->connection);
-        facts.tls_policy = connection_tls_policy(attempt->connection);
+        facts.tls_policy = connection_tls_policy(attempt->connection, &attempt->policy);
         facts.connect_ms =
             attempt->is_reused ? 0 : connection_connect_ms(attempt->connection);
         connection_await(attempt->connection, 0, "");
@@ -198,12 +201,35 @@ static void next_host(struct attempt *attempt)
     connect_next(attempt);
 }
 
+/* RFC 8461 5: a policy that is only tested stops nothing, and says what it would stop. */
+static void note_testing(const struct attempt *attempt)
+{
+    const struct tls_policy *policy = &attempt->policy;
+    const char *failure;
+    struct log_line line;
+
+    if (connection_tls_policy(attempt->connection, policy) != DELIVER_TLS_STS_TESTING)
+        return;
+    failure = connection_sts_failure(attempt->connection, policy->sts);
+    if (!failure)
+        return;
+    attempt->deliver->statistics.sts_testing_failures++;
+    log_start(&line, LOG_WARNING, "deliver.sts_testing_failure");
+    log_text(&line, "domain", policy->domain);
+    log_text(&line, "host", connection_host(attempt->connection));
+    log_text(&line, "message",
+             attempt->goes_in_clear && attempt->fault.text[0] ? attempt->fault.text
+                                                              : failure);
+    log_end(&line);
+}
+
 static void on_ready(void *owner)
 {
     struct attempt *attempt = owner;
 
     attempt->is_ready = true;
     lane_policy_works(attempt->work->lane);
+    note_testing(attempt);
     transaction_begin(attempt);
 }
 
@@ -259,6 +285,7 @@ static void connect_next(struct attempt *attempt)
         if (attempt->connection) {
             attempt->is_reused = true;
             attempt->is_ready = true;
+            note_testing(attempt);
             transaction_begin(attempt);
             return;
         }
@@ -352,13 +379,17 @@ static void learn_policy(struct attempt *attempt)
     const struct destination_settings *settings =
         destination_settings(attempt->destination);
     const struct plan *plan = &attempt->destination->plan;
-    const char *domain = domain_queue_lane(attempt->work->lane->domain_queue);
+    const struct lane *lane = attempt->work->lane;
+    const char *domain = domain_queue_lane(lane->domain_queue);
+    bool may_raise = settings->tls == TLS_OPPORTUNISTIC || settings->tls == TLS_REQUIRED;
 
     if (plan->is_route && plan->host_count > 0)
         domain = plan->hosts[0].name;
-    attempt->policy.wants_dane =
-        settings->dane && attempt->work->is_authentic &&
-        (settings->tls == TLS_OPPORTUNISTIC || settings->tls == TLS_REQUIRED);
+    attempt->policy.wants_dane = settings->dane && attempt->work->is_authentic && may_raise;
+    attempt->policy.wants_sts =
+        settings->mta_sts && plan->kind == PLAN_HOSTS && !plan->is_route && may_raise;
+    attempt->policy.has_sts = lane->has_sts;
+    attempt->policy.sts = attempt->policy.wants_sts ? sts_policy_ref(lane->sts) : NULL;
     attempt->policy.domain = arena_text(&attempt->arena, slice_of(domain));
 }
 

@@ -5,6 +5,7 @@
 #include "connection_inner.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
+#include "sts_policy.h"
 
 #include <stdio.h>
 
@@ -234,6 +235,9 @@ struct connection *connection_open(struct destination *destination,
     connection->started_ms = loop_now_ms(deliver->rooms.loop);
     timer_init(&connection->patience, deliver->rooms.loop, on_patience, connection);
     destination->connections++;
+    connection->policy = *policy;
+    connection->policy.domain = NULL;
+    connection->policy.sts = sts_policy_ref(policy->sts);
     rows = opening_rows(&row_count);
     machine_init(&connection->machine, deliver->rooms.loop, rows, row_count, connection);
     connection->machine.patience = opening_patience;
@@ -241,7 +245,7 @@ struct connection *connection_open(struct destination *destination,
     if (policy->wants_dane &&
         (connection->level == TLS_OPPORTUNISTIC || connection->level == TLS_REQUIRED))
         opening_ask_dane(connection, policy->domain);
-    machine_begin(&connection->machine, connection->dane ? STATE_DANE : STATE_DIAL);
+    machine_begin(&connection->machine, connection->dane ? STATE_DANE : STATE_POLICY);
     return connection;
 }
 
@@ -252,6 +256,7 @@ void connection_close(struct connection *connection, bool is_polite)
     if (connection->is_resting)
         list_remove(&connection->destination->idle, &connection->link);
     dane_free(connection->dane);
+    sts_policy_unref(connection->policy.sts);
     if (connection->dial)
         dial_cancel(connection->dial);
     if (connection->stream) {
@@ -317,11 +322,6 @@ const char *connection_peer(const struct connection *connection)
 const struct tls_facts *connection_tls(const struct connection *connection)
 {
     return stream_tls(connection->stream);
-}
-
-enum deliver_tls_policy connection_tls_policy(const struct connection *connection)
-{
-    return connection->dane ? dane_policy(connection->dane) : DELIVER_TLS_AS_SET;
 }
 
 int64_t connection_connect_ms(const struct connection *connection)
@@ -414,14 +414,6 @@ void connection_rest(struct connection *connection)
     list_push_front(&connection->destination->idle, &connection->link);
 }
 
-/* One that DANE was never asked about may be in clear, or to anybody. */
-static bool satisfies(const struct connection *connection, const struct tls_policy *policy)
-{
-    return !policy->wants_dane ||
-           (connection->dane &&
-            dane_fits(connection->dane, connection_tls(connection), policy->domain));
-}
-
 static struct connection *find_idle(struct destination *destination,
                                     const struct tls_policy *policy)
 {
@@ -434,7 +426,7 @@ static struct connection *find_idle(struct destination *destination,
         /* One that was made under other settings may lead to another host, or be without TLS. */
         if (connection->settings != destination->deliver->settings)
             connection_close(connection, true);
-        else if (satisfies(connection, policy))
+        else if (connection_satisfies(connection, policy))
             return connection;
     }
     return NULL;

@@ -12,6 +12,7 @@
 #include "smtpd/smtp/capability.h"
 
 struct connection;
+struct sts_policy;
 
 struct connection_events {
     void (*on_ready)(void *owner);
@@ -40,7 +41,12 @@ const char *connection_host(const struct connection *connection);
 const char *
 connection_peer(const struct connection *connection); /* "host [address]:port" */
 const struct tls_facts *connection_tls(const struct connection *connection);
-enum deliver_tls_policy connection_tls_policy(const struct connection *connection);
+/* Of mail with this policy. */
+enum deliver_tls_policy connection_tls_policy(const struct connection *connection,
+                                              const struct tls_policy *policy);
+/* What an MTA-STS policy that is only tested would say against this connection; NULL: nothing. */
+const char *connection_sts_failure(const struct connection *connection,
+                                   const struct sts_policy *sts);
 int64_t connection_connect_ms(const struct connection *connection);
 struct plan_settings *connection_settings(const struct connection *connection);
 /* TLS broke: a new connection to the same host goes on in clear. */

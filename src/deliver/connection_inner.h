@@ -10,6 +10,7 @@
 
 enum state {
     STATE_DANE,
+    STATE_POLICY,
     STATE_DIAL,
     STATE_GREETING,
     STATE_EHLO,
@@ -35,8 +36,10 @@ struct connection {
     void *owner;
     struct plan_host host;
     enum tls_level level;
-    struct dane *dane; /* NULL: the policy did not ask */
-    bool is_raised;    /* the level, from opportunistic, by DANE */
+    struct dane *dane;        /* NULL: the policy did not ask */
+    struct tls_policy policy; /* who it was made for; the domain is not kept */
+    bool has_sts;             /* it was made as their MTA-STS policy asks */
+    bool is_raised;           /* the level, from opportunistic, by DANE or MTA-STS */
     bool fails_policy;
     bool without_tls; /* TLS broke here once: in clear, at once (opportunistic only) */
     char peer[360];
@@ -76,8 +79,17 @@ void connection_on_dialed(void *owner, struct stream *stream, const struct fault
 
 /* opening.c */
 const struct machine_row *opening_rows(int *count);
+int64_t opening_patience(void *self, int state, int64_t row_ms);
+
+/* connection_policy.c */
+/* May mail with this policy go over it? */
+bool connection_satisfies(const struct connection *connection,
+                          const struct tls_policy *policy);
 /* Before the machine begins, with STATE_DANE. */
 void opening_ask_dane(struct connection *connection, const char *domain);
-int64_t opening_patience(void *self, int state, int64_t row_ms);
+/* Rows of the table. */
+int opening_dane_done(void *self);
+void opening_policy_enter(void *self);
+int opening_policy_done(void *self);
 
 #endif

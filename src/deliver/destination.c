@@ -116,17 +116,7 @@ void destination_free(struct destination *destination)
 const struct destination_settings *
 destination_settings(const struct destination *destination)
 {
-    const struct plan_settings *settings = destination->deliver->settings;
-    const struct plan *plan = &destination->plan;
-    const struct route *route;
-
-    if (plan->is_route) {
-        route = settings_route_by_name(settings, plan->route_name);
-        return route ? &route->settings : &settings->values.defaults;
-    }
-    if (plan->rule >= 0 && (size_t)plan->rule < settings->values.rule_count)
-        return &settings->values.rules[plan->rule].settings;
-    return &settings->values.defaults;
+    return settings_of_plan(destination->deliver->settings, &destination->plan);
 }
 
 /* ---- work ---- */

@@ -38,6 +38,9 @@ int settings_find_rule(const struct plan_settings *settings, const char *domain,
                        const char *const *hosts, size_t host_count);
 /* Of a tenant, or of what has none (NULL). */
 unsigned settings_weight(const struct plan_settings *settings, const char *tenant);
+struct plan;
+const struct destination_settings *settings_of_plan(const struct plan_settings *settings,
+                                                    const struct plan *plan);
 
 /* ---- where a lane's mail goes ---- */
 
@@ -92,8 +95,11 @@ bool router_judge_mx(const struct dns_answer *answer, const char *domain,
 /* What a message asks of TLS beside the settings: it stays with its domain, whoever shares the
  * destination. */
 struct tls_policy {
-    bool wants_dane;    /* the way to the hosts is authentic: their TLSA records count */
-    const char *domain; /* of the mail; of a route its host */
+    bool wants_dane; /* the way to the hosts is authentic: their TLSA records count */
+    bool wants_sts;  /* where DANE has no answer, the MTA-STS policy counts */
+    bool has_sts;    /* it was asked for; else only DANE will do */
+    const struct sts_policy *sts; /* NULL: it has none; counted by who holds this */
+    const char *domain;           /* of the mail; of a route its host */
 };
 
 /* ---- what came of a recipient ---- */
@@ -142,6 +148,9 @@ struct lane {
     struct domain_queue *domain_queue;
     struct destination *destination; /* while it has due work there, or the last one */
     struct route_search *search;
+    struct sts_ask *ask;
+    struct sts_policy *sts; /* NULL: there is none */
+    bool has_sts;           /* it was asked for with the plan */
     struct plan plan;
     bool has_plan;
     bool is_held;   /* by us: on_due came, rest was not said yet */
@@ -211,6 +220,7 @@ struct deliver {
     struct list stalled;  /* destinations */
     struct list danes;    /* that wait for an answer: see dane.c */
     struct list explains; /* under way */
+    struct sts *sts;      /* what is known of MTA-STS: see sts.c */
     struct timer room;    /* for them */
     struct timer sweep;
     struct timer expiry; /* the next step of its round */

@@ -6,6 +6,8 @@
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 #include "smtpd/queue/schedule.h"
+#include "sts.h"
+#include "sts_policy.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -118,6 +120,8 @@ static void lane_forget(struct lane *lane)
 
     if (lane->search)
         route_search_cancel(lane->search);
+    sts_ask_cancel(lane->ask);
+    sts_policy_unref(lane->sts);
     lane_attach(lane, NULL);
     list_remove(&deliver->faulty, &lane->faulty);
     list_remove(&deliver->expiring, &lane->expiring);
@@ -175,6 +179,7 @@ void lane_policy_fault(struct lane *lane, const char *text)
                                                  POLICY_MOST_MS, random);
     }
     lane->was_tried = true;
+    lane->has_plan = false; /* it may ask for something else by then */
     if (lane->destination) {
         ready_leave(&lane->destination->ready, lane);
         ready_release(&lane->destination->ready, lane);
@@ -245,6 +250,46 @@ static void rest_for_dns(struct lane *lane)
     lane_rest(lane, deliver_now(lane->deliver) + dns_backoff_ms[at], WHY_DNS, fault);
 }
 
+static void take_sts(struct lane *lane, bool is_known, const struct sts_policy *policy)
+{
+    const struct sts_policy *old = lane->sts;
+
+    lane->sts = sts_policy_ref(policy);
+    lane->has_sts = is_known;
+    sts_policy_unref(old);
+}
+
+static void on_sts(void *owner, bool is_known, const struct sts_policy *policy)
+{
+    struct lane *lane = owner;
+
+    lane->ask = NULL;
+    take_sts(lane, is_known, policy);
+    lane->has_plan = true;
+    join(lane);
+}
+
+/* What the domain asks of its hosts belongs to the way there: it is asked for by the lane, so that
+ * whoever answers slowly holds this lane, and no connection. What was taken by the old way keeps the
+ * old policy until then. */
+static bool ask_sts(struct lane *lane)
+{
+    const struct plan *plan = &lane->plan;
+    const struct destination_settings *settings =
+        settings_of_plan(lane->deliver->settings, plan);
+
+    if (plan->kind != PLAN_HOSTS || plan->is_route || !settings->mta_sts ||
+        (settings->tls != TLS_OPPORTUNISTIC && settings->tls != TLS_REQUIRED)) {
+        take_sts(lane, false, NULL);
+        return false;
+    }
+    lane->has_plan = false; /* until that is known too */
+    lane->ask =
+        sts_ask_start(lane->deliver->sts, domain_queue_lane(lane->domain_queue),
+                      plan->is_authentic && settings->dane ? plan : NULL, on_sts, lane);
+    return true;
+}
+
 static void on_route(void *owner, struct plan *plan)
 {
     struct lane *lane = owner;
@@ -255,7 +300,8 @@ static void on_route(void *owner, struct plan *plan)
     lane->has_plan = true;
     if (plan->kind != PLAN_DEFER) {
         lane->dns_failures = 0;
-        join(lane);
+        if (!ask_sts(lane))
+            join(lane);
         return;
     }
     rest_for_dns(lane);
@@ -308,7 +354,7 @@ void lane_on_due(void *owner, struct domain_queue *domain_queue)
                   "the log, or the way to the disk, has no room");
         return;
     }
-    if (lane->search)
+    if (lane->search || lane->ask)
         return;
     if (lane_policy_rests(lane))
         rest_for_policy(lane);
@@ -364,7 +410,7 @@ void lane_wake(struct lane *lane)
                 host->until_ms = 0;
         }
     }
-    if (!lane->search)
+    if (!lane->search && !lane->ask)
         lane->has_plan = false; /* ask the DNS again too */
     lane->until_ms = 0;
     lane->policy_until_ms = 0;

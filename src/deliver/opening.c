@@ -1,6 +1,6 @@
 /* From the address to a session that takes mail:
  *
- *   [dane] -> dial -> [secure, where TLS is implicit] -> greeting -> ehlo, or helo
+ *   [dane] -> policy -> dial -> [secure, where TLS is implicit] -> greeting -> ehlo, or helo
  *   ehlo -> [starttls -> secure -> ehlo] -> [auth: plain in one step, login in three] -> ready
  *   any of them -> broken
  *
@@ -58,48 +58,13 @@ static bool take_reply(struct connection *connection)
 static int policy_failed(struct connection *connection, enum result code, const char *text)
 {
     connection->fails_policy =
-        connection->is_raised || (connection->dane && code == RESULT_UNTRUSTED);
+        connection->is_raised ||
+        ((connection->dane || connection->has_sts) && code == RESULT_UNTRUSTED);
     connection_broken(connection, code, text);
     return STATE_BROKEN;
 }
 
 /* ---- states ---- */
-
-static void on_dane(void *owner)
-{
-    struct connection *connection = owner;
-
-    machine_advance(&connection->machine);
-}
-
-void opening_ask_dane(struct connection *connection, const char *domain)
-{
-    struct dane_request request = {.domain = domain,
-                                   .host = connection->host.name,
-                                   .port = connection->destination->plan.port,
-                                   .is_route = connection->destination->plan.is_route};
-
-    connection->dane = dane_start(connection->deliver, &request, on_dane, connection);
-}
-
-/* RFC 7672 2.2: with records TLS is a must, and what is remembered of the host does not count. */
-static int dane_done(void *self)
-{
-    struct connection *connection = self;
-
-    if (dane_wish(connection->dane) == DANE_IS_UNKNOWN) {
-        connection->deliver->statistics.connections++; /* begun, and over */
-        connection->fails_policy = true;
-        connection_broken(connection, RESULT_DNS_FAILURE, dane_text(connection->dane));
-        return STATE_BROKEN;
-    }
-    if (dane_wish(connection->dane) != DANE_IS_SILENT) {
-        connection->is_raised = connection->level == TLS_OPPORTUNISTIC;
-        connection->level = TLS_REQUIRED;
-        connection->without_tls = false;
-    }
-    return STATE_DIAL;
-}
 
 static void dial_enter(void *self)
 {
@@ -178,10 +143,12 @@ static int ehlo_done(void *self)
         connection->capabilities.starttls && !connection->without_tls)
         return STATE_STARTTLS;
     if (!clear_is_allowed(connection) && !connection->is_secured)
-        return policy_failed(connection, RESULT_TLS,
-                             connection->is_raised
-                                 ? "it offers no STARTTLS, and has TLSA records (DANE)"
-                                 : "it offers no STARTTLS, which is required");
+        return policy_failed(
+            connection, RESULT_TLS,
+            connection->has_sts ? "it offers no STARTTLS, which the MTA-STS policy of the "
+                                  "domain requires"
+            : connection->is_raised ? "it offers no STARTTLS, and has TLSA records (DANE)"
+                                    : "it offers no STARTTLS, which is required");
     return after_ehlo(connection);
 }
 
@@ -228,7 +195,10 @@ static int tls_failed(struct connection *connection, const char *text)
     if (connection->fault.code == RESULT_UNTRUSTED)
         return policy_failed(connection, RESULT_UNTRUSTED, text);
     (void)snprintf(words, sizeof words, "%s%s",
-                   connection->is_raised ? "TLS is a must here (DANE): " : "", text);
+                   connection->has_sts     ? "TLS is a must here (MTA-STS): "
+                   : connection->is_raised ? "TLS is a must here (DANE): "
+                                           : "",
+                   text);
     return policy_failed(connection, RESULT_TLS, words);
 }
 
@@ -269,7 +239,8 @@ static enum result secure(struct connection *connection)
 
     if (!dane || dane_wish(dane) != DANE_WANTS_MATCH)
         return stream_secure_client(connection->stream, connection->settings->tls, level,
-                                    dane && dane_wish(dane) == DANE_WANTS_TLS
+                                    dane && dane_wish(dane) == DANE_WANTS_TLS &&
+                                            !connection->has_sts
                                         ? dane_base(dane)
                                         : connection->host.name,
                                     on_secured);
@@ -431,7 +402,8 @@ static void broken_enter(void *self)
 #define END (TO(STATE_BROKEN))
 /* clang-format off */
 static const struct machine_row rows[STATE_COUNT] = {
-    [STATE_DANE]          = {"dane",          NULL,                dane_done,          TO(STATE_DIAL) | END, 0},
+    [STATE_DANE]          = {"dane",          NULL,                opening_dane_done,  TO(STATE_POLICY) | END, 0},
+    [STATE_POLICY]        = {"policy",        opening_policy_enter, opening_policy_done, TO(STATE_DIAL) | END, 0},
     [STATE_DIAL]          = {"dial",          dial_enter,          dial_done,          TO(STATE_GREETING) | TO(STATE_SECURE) | END, 0},
     [STATE_GREETING]      = {"greeting",      NULL,                greeting_done,      TO(STATE_EHLO) | END, 300000},
     [STATE_EHLO]          = {"ehlo",          ehlo_enter,          ehlo_done,          TO(STATE_HELO) | TO(STATE_STARTTLS) | TO(STATE_AUTH) | TO(STATE_READY) | END, 300000},

@@ -7,6 +7,7 @@
 #include "resting.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
+#include "sts.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -196,6 +197,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
     timer_init(&deliver->expiry, rooms->loop, on_expiry_step, deliver);
     timer_start(&deliver->sweep, SWEEP_MS);
+    deliver->sts = sts_new(deliver);
     queue_set_lanes(rooms->queue, lane_name, deliver);
     queue_watch(rooms->queue, lane_on_due, lane_on_gone, deliver);
     return deliver;
@@ -251,6 +253,7 @@ void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
     deliver->rooms.resolver = resolver;
     dane_ask_again(deliver);
     explain_ask_again(deliver);
+    sts_ask_again(deliver->sts);
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         struct lane *lane = domain_queue_attachment(domain_queue);
 
@@ -337,6 +340,7 @@ void deliver_free(struct deliver *deliver)
     timer_cancel(&deliver->room);
     deferred_cancel(deliver->rooms.loop, &deliver->empty);
     queue_watch(deliver->rooms.queue, NULL, NULL, NULL);
+    sts_free(deliver->sts);
     settings_unref(deliver->settings);
     resting_stop(deliver);
     busiest_free(deliver->busiest);
@@ -349,6 +353,7 @@ void deliver_statistics(const struct deliver *deliver,
                         struct deliver_statistics *statistics)
 {
     *statistics = deliver->statistics;
+    statistics->sts_policies = sts_count(deliver->sts);
     statistics->destinations = deliver->all_destinations.count;
     statistics->destinations_backing_off = resting_count(deliver);
 }

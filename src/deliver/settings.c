@@ -166,6 +166,20 @@ const struct route *settings_route_by_name(const struct plan_settings *settings,
     return NULL;
 }
 
+const struct destination_settings *settings_of_plan(const struct plan_settings *settings,
+                                                    const struct plan *plan)
+{
+    const struct route *route;
+
+    if (plan->is_route) {
+        route = settings_route_by_name(settings, plan->route_name);
+        return route ? &route->settings : &settings->values.defaults;
+    }
+    if (plan->rule >= 0 && (size_t)plan->rule < settings->values.rule_count)
+        return &settings->values.rules[plan->rule].settings;
+    return &settings->values.defaults;
+}
+
 bool settings_is_local(const struct plan_settings *settings, const char *domain)
 {
     for (size_t i = 0; i < settings->values.local_count; i++)

@@ -92,7 +92,10 @@ static void log_reply(struct log_line *line, const struct said *said)
 
 /* Of the settings nothing is said: they are known. */
 static const char *const tls_policies[DELIVER_TLS_POLICY_COUNT] = {
-    [DELIVER_TLS_DANE] = "dane", [DELIVER_TLS_DANE_UNUSABLE] = "dane-unusable"};
+    [DELIVER_TLS_DANE] = "dane",
+    [DELIVER_TLS_DANE_UNUSABLE] = "dane-unusable",
+    [DELIVER_TLS_STS] = "sts",
+    [DELIVER_TLS_STS_TESTING] = "sts-testing"};
 
 static void log_common(struct log_line *line, const struct settle *settle)
 {

@@ -226,12 +226,17 @@ static enum result open_workers(struct server *server, struct fault *fault)
                                     .screen = server->screen,
                                     .pressure = server->pressure,
                                     .suppression = server->suppression};
-    struct deliver_rooms deliver = {server->loop,           server->net,   server->resolver,
-                                    server->queue,          local_deliver, NULL,
-                                    suppress_policy(server)};
+    struct deliver_rooms deliver = {.loop = server->loop,
+                                    .net = server->net,
+                                    .resolver = server->resolver,
+                                    .queue = server->queue,
+                                    .deliver_local = local_deliver,
+                                    .policy = suppress_policy(server)};
 
     server->local = local_new(server->loop, server->offload);
     deliver.local = server->local;
+    deliver.offload = server->offload;
+    deliver.data_dir = server->config->data_dir;
     server->deliver = deliver_new(&deliver);
     server->receive = receive_new(&receive);
     server_apply_settings(server);

@@ -159,6 +159,8 @@ class Relay:
         policy = f'[policy]\n{p["policy"]}' if p["policy"] else ""
         private = "" if "allow_private_networks" in p["delivery"] else \
             "allow_private_networks = true\n"
+        if "ca_file" not in p["delivery"]:
+            private += f'ca_file = "{self.certificate}"\n'
         text = f"""
 [server]
 hostname = "relay.test"
@@ -183,8 +185,7 @@ allow_network_filesystem = true
 [dns]
 {dns}
 [delivery]
-{private}ca_file = "{self.certificate}"
-{p["delivery"]}
+{private}{p["delivery"]}
 [log]
 output = "{self.log_path}"
 level = "{p["log_level"]}"

@@ -54,6 +54,10 @@ enum house_limits {
     LIMIT_HOST_ADDRESSES = 10,
     LIMIT_DEAD_ADDRESSES = 20000, /* remembered */
     LIMIT_DESTINATIONS = 100000,
+    LIMIT_STS_POLICIES = 10000, /* MTA-STS, in memory and on disk */
+    LIMIT_STS_FAILURES = 10000, /* domains whose policy could not be had */
+    LIMIT_STS_FETCHES = 100,  /* at once; what waits longer than a minute goes on without */
+    LIMIT_STS_REFRESHES = 10, /* of them in the background */
 
     /* DNS */
     LIMIT_DNS_CACHE = 200000,

@@ -41,6 +41,7 @@ struct config_transfer { /* [delivery], and what [[destination]] and [[route]] m
     unsigned recipients_per_transaction;
     int tls; /* enum tls_level */
     bool dane;
+    bool mta_sts;
 };
 
 struct config_listen {
@@ -188,6 +189,7 @@ struct config {
     const char *tenant_header;
     struct value_list tenant_users; /* const char * */
     const char *priority_header;
+    unsigned mta_sts_port;
     int64_t connect_timeout_ms;
     int64_t attempt_delay_ms;
     int64_t greeting_timeout_ms;

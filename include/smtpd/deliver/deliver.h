@@ -23,7 +23,8 @@ struct destination_settings {
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
     enum tls_level tls;
-    bool dane; /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
+    bool dane;    /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
+    bool mta_sts; /* RFC 8461, at the same; by MX only */
 };
 
 struct destination_rule {     /* [[destination]]: the first that matches the domain or an MX
@@ -69,7 +70,8 @@ struct deliver_settings {
     size_t tenant_count;
     const char *const *local_domains; /* normal */
     size_t local_count;
-    uint16_t port; /* of MX hosts; 25 */
+    uint16_t port;         /* of MX hosts; 25 */
+    uint16_t mta_sts_port; /* of hosts with MTA-STS policies; 443 */
     bool allow_private_networks;
     int64_t retry_ms[QUEUE_RETRY_MAX];
     size_t retry_count;
@@ -111,6 +113,9 @@ struct deliver_rooms {
     deliver_local_fn *deliver_local;
     void *local;
     struct deliver_policy policy; /* all NULL: none */
+    /* For what is kept over restarts, beside the queue; NULL: nothing is. */
+    struct offload *offload;
+    const char *data_dir; /* copied */
 };
 
 /* Registers itself as the queue's watcher and gives the queue its lanes. */
@@ -136,7 +141,20 @@ enum deliver_tls_policy {
     DELIVER_TLS_AS_SET,        /* the settings */
     DELIVER_TLS_DANE,          /* the certificate fits the TLSA records */
     DELIVER_TLS_DANE_UNUSABLE, /* none of the records can be used: only TLS was needed */
+    DELIVER_TLS_STS,           /* the certificate and the host fit the MTA-STS policy */
+    DELIVER_TLS_STS_TESTING,   /* there is one, which asks for nothing yet */
     DELIVER_TLS_POLICY_COUNT
+};
+
+/* What came of asking for an MTA-STS policy. */
+enum deliver_sts_fetch {
+    DELIVER_STS_FETCHED,
+    DELIVER_STS_NO_ADDRESS,
+    DELIVER_STS_NO_CONNECTION,
+    DELIVER_STS_NO_TLS,    /* or a certificate that is not valid */
+    DELIVER_STS_NO_ANSWER, /* no 200 with a text of a fitting size */
+    DELIVER_STS_INVALID,   /* a text that is no policy */
+    DELIVER_STS_FETCH_COUNT
 };
 
 struct deliver_result { /* recipients */
@@ -165,6 +183,9 @@ struct deliver_statistics {
     uint64_t delivered_by_tls[3];            /* recipients: in clear, TLS 1.2, TLS 1.3 */
     uint64_t delivered_by_policy[DELIVER_TLS_POLICY_COUNT]; /* recipients, over TLS */
     uint64_t delivered_local;
+    uint64_t sts_fetches[DELIVER_STS_FETCH_COUNT];
+    uint64_t sts_policies;           /* known now */
+    uint64_t sts_testing_failures;   /* transactions that would have had to wait */
     struct histogram delay_queue;    /* us, from arrival to the attempt */
     struct histogram delay_connect;  /* of attempts that made a connection */
     struct histogram delay_transfer; /* from MAIL to the last answer */

@@ -1,5 +1,6 @@
 /* A session that takes mail: bytes, answers, patience, and resting between messages. */
 #include "deliver_world.h"
+#include "sts_policy.h"
 
 #include "connection_inner.h"
 
@@ -268,7 +269,7 @@ TEST(connection, who_comes_first_takes_the_one_that_rested_last)
 /* E6: it may be in clear, or to anybody. */
 TEST(connection, one_that_dane_was_not_asked_about_is_not_taken_by_who_needs_it)
 {
-    static const struct tls_policy wants_dane = {true, "a.test"};
+    static const struct tls_policy wants_dane = {.wants_dane = true, .domain = "a.test"};
     struct world *w = *state;
     struct client first, second, taker = {.w = w};
 
@@ -282,6 +283,28 @@ TEST(connection, one_that_dane_was_not_asked_about_is_not_taken_by_who_needs_it)
     open_resting(&second, w, GREET);
     assert_null(connection_take_idle(second.destination, &wants_dane, &events, &taker));
     assert_int_equal(second.destination->connections, 0);
+}
+
+/* MTA-STS: what is in clear is for those with a policy that asks for nothing. */
+TEST(connection, one_in_clear_is_not_taken_by_who_has_a_policy)
+{
+    static const char text[] = "version: STSv1\nmode: enforce\nmx: mx1.test\nmax_age: 9\n";
+    struct tls_policy policy = {.wants_sts = true, .domain = "a.test"};
+    struct sts_policy *sts;
+    struct client client, taker = {.w = *state};
+    char why[160];
+
+    open_resting(&client, *state, GREET);
+    /* Not asked for yet; enforced; none. */
+    assert_null(connection_take_idle(client.destination, &policy, &events, &taker));
+    policy.has_sts = true;
+    policy.sts = sts = sts_policy_parse(SLICE(text), why);
+    assert_null(connection_take_idle(client.destination, &policy, &events, &taker));
+    sts_policy_unref(sts);
+    policy.sts = NULL;
+    assert_ptr_equal(connection_take_idle(client.destination, &policy, &events, &taker),
+                     client.connection);
+    connection_close(client.connection, true);
 }
 
 TEST(connection, a_taken_one_tells_its_new_owner)
@@ -425,6 +448,7 @@ int main(void)
         T(more_output_than_the_stream_takes_says_when_it_drained),
         T(who_comes_first_takes_the_one_that_rested_last),
         T(one_that_dane_was_not_asked_about_is_not_taken_by_who_needs_it),
+        T(one_in_clear_is_not_taken_by_who_has_a_policy),
         T(a_taken_one_tells_its_new_owner),
         T(one_that_is_closed_while_it_rests_is_gone_without_a_word),
         T(one_that_speaks_while_it_rests_is_closed),

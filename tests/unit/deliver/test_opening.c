@@ -2,6 +2,7 @@
 #include "deliver_world.h"
 
 #include "connection_inner.h"
+#include "sts_policy.h"
 
 struct client {
     struct world *w;
@@ -373,7 +374,7 @@ TEST(opening, a_broken_handshake_asks_for_a_connection_in_clear_and_is_remembere
 
 /* ---- DANE: the host is mx2.test, whose records are world_tlsa ---- */
 
-static const struct tls_policy wants_dane = {true, "sure.test"};
+static const struct tls_policy wants_dane = {.wants_dane = true, .domain = "sure.test"};
 #define NO_TLSA ""
 #define OTHER_TLSA                                                                         \
     "TLSA 3 1 1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
@@ -414,7 +415,8 @@ TEST(opening, without_tlsa_records_a_host_is_as_any_other)
     (void)strcpy(world_tlsa, NO_TLSA);
     open_dane(&client, w, GREET "C: QUIT\n");
     assert_int_equal(client.ready, 1);
-    assert_int_equal(connection_tls_policy(client.connection), DELIVER_TLS_AS_SET);
+    assert_int_equal(connection_tls_policy(client.connection, &wants_dane),
+                     DELIVER_TLS_AS_SET);
     close_dane(&client);
 }
 
@@ -429,7 +431,8 @@ TEST(opening, a_certificate_that_fits_its_tlsa_record_is_good)
     assert_int_equal(client.ready, 1);
     assert_int_equal(connection_tls(client.connection)->dane, TLS_DANE_EE);
     assert_string_equal(connection_tls(client.connection)->name, "mx2.test");
-    assert_int_equal(connection_tls_policy(client.connection), DELIVER_TLS_DANE);
+    assert_int_equal(connection_tls_policy(client.connection, &wants_dane),
+                     DELIVER_TLS_DANE);
     close_dane(&client);
 }
 
@@ -465,7 +468,8 @@ TEST(opening, with_unusable_tlsa_records_tls_is_a_must_and_any_certificate_will_
     (void)strcpy(world_tlsa, "TLSA 1 1 1 00;TLSA 3 1 9 00");
     open_dane(&client, w, OFFER "S: 220 go\nS: <tls>\nC: EHLO *\nS: 250 mx\nC: QUIT\n");
     assert_int_equal(client.ready, 1);
-    assert_int_equal(connection_tls_policy(client.connection), DELIVER_TLS_DANE_UNUSABLE);
+    assert_int_equal(connection_tls_policy(client.connection, &wants_dane),
+                     DELIVER_TLS_DANE_UNUSABLE);
     close_dane(&client);
     expect_failed(w, "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: <closed>\n", "no STARTTLS");
 }
@@ -597,6 +601,130 @@ TEST(opening, implicit_tls_comes_before_the_greeting)
            true, NULL);
 }
 
+/* ---- MTA-STS: the host is mx1.test ---- */
+
+static struct sts_policy *sts_of(const char *mode, const char *mx)
+{
+    char text[128];
+    char why[160];
+
+    (void)snprintf(text, sizeof text, "version: STSv1\nmode: %s\nmx: %s\nmax_age: 1000\n",
+                   mode, mx);
+    return sts_policy_parse(slice_of(text), why);
+}
+
+static void open_sts(struct client *client, struct world *w, const struct sts_policy *sts,
+                     const char *script)
+{
+    struct tls_policy policy = {
+        .wants_sts = true, .has_sts = true, .sts = sts, .domain = "a.test"};
+
+    if (script)
+        smtp_peer_play(&w->peers[0], script);
+    start_by(client, w, false, &policy);
+    WORLD_UNTIL(w, client->ready + client->broken == 1);
+}
+
+static void close_sts(struct client *client)
+{
+    connection_close(client->connection, true);
+    WORLD_UNTIL(client->w, client->w->peers[0].open == 0);
+}
+
+#define SECURED OFFER "S: 220 go\nS: <tls>\nC: EHLO *\nS: 250 mx\nC: QUIT\n"
+
+TEST(opening, an_enforced_policy_asks_for_a_valid_certificate)
+{
+    struct world *w = *state;
+    struct sts_policy *sts = sts_of("enforce", "mx1.test");
+    struct tls_policy policy = {.wants_sts = true, .has_sts = true, .sts = sts};
+    struct client client;
+
+    with_tls(w, "mx1.test", TLS_OPPORTUNISTIC);
+    open_sts(&client, w, sts, SECURED);
+    assert_int_equal(client.ready, 1);
+    assert_true(connection_tls(client.connection)->is_verified);
+    assert_int_equal(connection_tls_policy(client.connection, &policy), DELIVER_TLS_STS);
+    assert_null(connection_sts_failure(client.connection, sts));
+    close_sts(&client);
+    sts_policy_unref(sts);
+}
+
+static void expect_forbidden(struct world *w, const struct sts_policy *sts,
+                             const char *script, const char *words)
+{
+    struct client client;
+
+    open_sts(&client, w, sts, script);
+    assert_int_equal(client.broken, 1);
+    if (!strstr(client.fault.text, words) || !strstr(client.fault.text, "mx1.test"))
+        fail_msg("\"%s\" lacks \"%s\" or the host", client.fault.text, words);
+    assert_true(connection_fails_policy(client.connection));
+    assert_false(connection_wants_clear(client.connection));
+    close_sts(&client);
+}
+
+TEST(opening, an_enforced_policy_has_no_way_around_it)
+{
+    struct world *w = *state;
+    struct sts_policy *sts = sts_of("enforce", "*.test");
+    struct sts_policy *other = sts_of("enforce", "mx2.test");
+
+    with_tls(w, "other-name.test", TLS_OPPORTUNISTIC);
+    expect_forbidden(w, sts, OFFER "S: 220 go\nS: <tls>\nC: <closed>\n",
+                     "certificate is not valid for mx1.test");
+    w->settings.defaults.tls = TLS_REQUIRED;
+    world_apply(w);
+    expect_forbidden(w, sts, OFFER "S: 220 go\nS: <tls>\nC: <closed>\n",
+                     "certificate is not valid for mx1.test");
+    w->settings.defaults.tls = TLS_OPPORTUNISTIC;
+    world_apply(w);
+    expect_forbidden(w, sts, "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: <closed>\n",
+                     "no STARTTLS");
+    expect_forbidden(w, sts, OFFER "S: 454 4.7.0 no\nC: <closed>\n",
+                     "STARTTLS was answered 454");
+    expect_forbidden(w, sts, OFFER "S: 220 go\nS: this is no TLS\nS: <close>\n",
+                     "TLS is a must here (MTA-STS)");
+    expect_forbidden(w, sts, "S: 220 mx\nC: EHLO *\nS: 502 old\nC: <closed>\n", "EHLO");
+    expect_forbidden(w, other, NULL, "does not name it");
+    sts_policy_unref(sts);
+    sts_policy_unref(other);
+}
+
+TEST(opening, a_policy_that_was_not_asked_for_is_none_that_is_not_there)
+{
+    static const struct tls_policy policy = {.wants_sts = true, .domain = "a.test"};
+    struct client client;
+
+    start_by(&client, *state, false, &policy);
+    WORLD_UNTIL(client.w, client.ready + client.broken == 1);
+    assert_int_equal(client.broken, 1);
+    assert_true(connection_fails_policy(client.connection));
+    connection_close(client.connection, true);
+}
+
+TEST(opening, a_policy_in_testing_asks_for_nothing_and_has_words)
+{
+    struct world *w = *state;
+    struct sts_policy *sts = sts_of("testing", "mx1.test");
+    struct sts_policy *other = sts_of("testing", "mx2.test");
+    struct client client;
+
+    with_tls(w, "other-name.test", TLS_OPPORTUNISTIC);
+    open_sts(&client, w, sts, SECURED);
+    assert_int_equal(client.ready, 1);
+    assert_non_null(connection_sts_failure(client.connection, sts));
+    assert_string_equal(connection_sts_failure(client.connection, other),
+                        "the policy does not name it");
+    close_sts(&client);
+    open_sts(&client, w, sts, GREET "C: QUIT\n");
+    assert_int_equal(client.ready, 1);
+    assert_string_equal(connection_sts_failure(client.connection, sts), "no TLS");
+    close_sts(&client);
+    sts_policy_unref(sts);
+    sts_policy_unref(other);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -631,6 +759,10 @@ int main(void)
         T(with_unusable_tlsa_records_tls_is_a_must_and_any_certificate_will_do),
         T(a_remembered_broken_handshake_is_nothing_to_dane),
         T(closing_while_dane_is_asked_about_ends_everything),
+        T(an_enforced_policy_asks_for_a_valid_certificate),
+        T(an_enforced_policy_has_no_way_around_it),
+        T(a_policy_that_was_not_asked_for_is_none_that_is_not_there),
+        T(a_policy_in_testing_asks_for_nothing_and_has_words),
         T(a_route_logs_in_with_plain),
         T(a_route_logs_in_with_login_where_plain_is_not_offered),
         T(a_refused_log_in_is_a_fault_that_does_not_tell_the_password),

@@ -1,0 +1,32 @@
+/* What a domain asks of the way to it by MTA-STS (RFC 8461): who has asked the DNS and the web, and
+ * what they said, for all lanes together.
+ *
+ * Owns      the cache, one inquiry for each domain that is asked about, the fetches
+ *           (LIMIT_STS_FETCHES at once), the refreshing of what is known.
+ * Promises  `on_end` runs once, from the loop: never inside sts_ask_start(), never after
+ *           sts_ask_cancel(); within about two minutes, whatever servers do. A policy that is
+ *           known holds until its max_age, whoever blocks the DNS or the web; one that cannot be
+ *           had, and is not known, is none. Nothing is fetched for a domain all of whose hosts
+ *           DANE has an answer for.
+ * Ignores   what follows for a connection: see connection.c.
+ */
+#ifndef SMTPD_DELIVER_STS_H
+#define SMTPD_DELIVER_STS_H
+
+#include "inner.h"
+
+struct sts *sts_new(struct deliver *deliver);
+void sts_free(struct sts *sts);
+
+/* `is_known` false: nothing was fetched, for DANE's sake: only that counts. Else NULL is "none".
+ * The policy lives during the call: sts_policy_ref(). */
+typedef void sts_end_fn(void *owner, bool is_known, const struct sts_policy *policy);
+/* `plan`: the way to the domain, whose hosts' TLSA records count; copied. NULL: none do. */
+struct sts_ask *sts_ask_start(struct sts *sts, const char *domain, const struct plan *plan,
+                              sts_end_fn *on_end, void *owner);
+void sts_ask_cancel(struct sts_ask *ask); /* NULL is fine */
+/* What the old resolver was asked the new one is asked. */
+void sts_ask_again(struct sts *sts);
+size_t sts_count(const struct sts *sts); /* policies that are known */
+
+#endif

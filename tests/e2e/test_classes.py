@@ -89,9 +89,9 @@ class Classes(unittest.TestCase):
             file.write('class = [\n  { class = "greylisted", code = "pelican" },\n]\n')
         reload("server.reload_failed")
         self.assertEqual(next_class(), "greylisted")
-        self.assertIn(f"{rules}:2:35: ", relay.command("check", relay.config_path, code=1))
+        self.assertIn(f"{rules}:2:34: ", relay.command("check", relay.config_path, code=1))
         problem = json.loads(relay.command("check", relay.config_path, "--json", code=1))[0]
-        self.assertEqual((problem["file"], problem["line"], problem["column"]), (rules, 2, 35))
+        self.assertEqual((problem["file"], problem["line"], problem["column"]), (rules, 2, 34))
 
 
 class Command(unittest.TestCase):

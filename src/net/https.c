@@ -8,7 +8,7 @@
 
 #include <stdio.h>
 
-enum { DIAL_EACH_MS = 10000, HTTPS_PORT = 443, REQUEST_MAX = 1024 };
+enum { HTTPS_PORT = 443, REQUEST_MAX = 1024 };
 
 struct https_get {
     struct net *net;
@@ -169,7 +169,10 @@ struct https_get *https_get_start(struct net *net, const struct https_request *r
     write_request(get, request);
     timer_init(&get->deadline, net->loop, on_deadline, get);
     timer_start(&get->deadline, request->deadline_ms);
-    get->dial = dial_start(net, request->addresses, request->address_count, NULL,
-                           DIAL_EACH_MS, on_dialed, get);
+    get->dial = dial_start(net,
+                           &(struct dial_request){.addresses = request->addresses,
+                                                  .count = request->address_count,
+                                                  .timeout_ms = request->deadline_ms},
+                           on_dialed, get);
     return get;
 }

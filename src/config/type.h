@@ -45,6 +45,7 @@ extern const struct option_type type_choice; /* int: index into option->choices 
 extern const struct option_type type_endpoint;
 extern const struct option_type type_dns_server;
 extern const struct option_type type_network;
-extern const struct option_type type_rate; /* struct quota */
+extern const struct option_type type_rate;        /* struct quota */
+extern const struct option_type type_rate_or_off; /* count 0: "off" */
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "connection.h"
 #include "dane.h"
+#include "scope.h"
 #include "smtpd/smtp/framing.h"
 
 enum state {
@@ -25,7 +26,9 @@ enum state {
 };
 
 struct connection {
-    struct link link; /* in its destination, while it rests */
+    struct link link;    /* in its destination, while it rests */
+    struct link resting; /* in its scope, too */
+    struct scope *scope; /* NULL: no limit holds */
     struct destination *destination;
     struct deliver *deliver;
     struct plan_settings *settings;
@@ -37,6 +40,8 @@ struct connection {
     struct dane *dane; /* NULL: the policy did not ask */
     bool is_raised;    /* the level, from opportunistic, by DANE */
     bool fails_policy;
+    bool objects;
+    bool is_refused;  /* by `reply` */
     bool without_tls; /* TLS broke here once: in clear, at once (opportunistic only) */
     char peer[360];
     struct machine machine;

@@ -5,6 +5,7 @@
 #include "busiest.h"
 #include "connection.h"
 #include "resting.h"
+#include "scope.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
@@ -106,6 +107,7 @@ void destination_free(struct destination *destination)
     deferred_cancel(deliver->rooms.loop, &destination->run);
     busiest_forget(deliver->busiest, destination);
     resting_forget(destination);
+    scope_forget(destination);
     list_remove(&deliver->all_destinations, &destination->link);
     list_remove(&deliver->stalled, &destination->stalled);
     (void)map_remove(deliver->destinations, slice_of(destination->key));
@@ -117,17 +119,15 @@ void destination_free(struct destination *destination)
 const struct destination_settings *
 destination_settings(const struct destination *destination)
 {
-    const struct plan_settings *settings = destination->deliver->settings;
-    const struct plan *plan = &destination->plan;
-    const struct route *route;
+    return settings_for(destination->deliver->settings, &destination->plan);
+}
 
-    if (plan->is_route) {
-        route = settings_route_by_name(settings, plan->route_name);
-        return route ? &route->settings : &settings->values.defaults;
-    }
-    if (plan->rule >= 0 && (size_t)plan->rule < settings->values.rule_count)
-        return &settings->values.rules[plan->rule].settings;
-    return &settings->values.defaults;
+const struct deliver_timeouts *destination_timeouts(const struct destination *destination,
+                                                    const struct plan_settings *settings)
+{
+    const struct destination_settings *own = settings_for(settings, &destination->plan);
+
+    return own->timeouts ? own->timeouts : &settings->values.timeouts;
 }
 
 /* ---- work ---- */
@@ -138,7 +138,9 @@ static unsigned limit(const struct destination *destination)
         return OTHER_AT_ONCE;
     if (destination->failures > 0)
         return PROBES;
-    return destination_settings(destination)->connections;
+    if (!destination->scope) /* more scopes are known than can be */
+        return destination_settings(destination)->connections;
+    return destination->running + scope_slots(destination);
 }
 
 static bool is_backing_off(const struct destination *destination)
@@ -171,7 +173,7 @@ static void on_loaded(void *owner, struct lease *lease, enum result result)
         deliver_check_empty(deliver);
         return;
     }
-    if (operator_holds(deliver, lease)) {
+    if (operator_holds(deliver, lease) || scope_bounces(destination, lease)) {
         work_free(work);
         destination_run_later(destination);
         return;
@@ -237,6 +239,16 @@ static void start_one(struct work *work)
         attempt_start(work); /* PLAN_FAIL and PLAN_REGROUP are decided there */
 }
 
+/* Probes are counted apart, and are part of the pace. */
+static bool may_start(struct destination *destination)
+{
+    bool is_apart = destination->failures > 0 || !scope_of(destination);
+
+    if (is_apart && destination->running >= limit(destination))
+        return false;
+    return scope_admits(destination);
+}
+
 /* No room: it is run again when there is some, whoever else has work for it or not. */
 static bool is_stalled(struct destination *destination)
 {
@@ -262,15 +274,10 @@ void destination_on_room(void *owner)
         timer_start(&deliver->room, ROOM_LOOK_MS);
 }
 
-static void run(void *owner)
+static void start_some(struct destination *destination)
 {
-    struct destination *destination = owner;
-    struct deliver *deliver = destination->deliver;
-
-    if (deliver->is_draining || is_backing_off(destination) || is_stalled(destination))
-        return;
     refill(destination);
-    while (destination->ready.count > 0 && destination->running < limit(destination)) {
+    while (destination->ready.count > 0 && may_start(destination)) {
         struct link *link;
 
         if (is_stalled(destination))
@@ -280,6 +287,37 @@ static void run(void *owner)
         start_one(CONTAINER_OF(link, struct work, link));
         refill(destination);
     }
+}
+
+static void release_all(struct destination *destination, int64_t until_ms,
+                        enum why_kind why, const char *text)
+{
+    struct link *link;
+
+    while ((link = list_pop_front(&destination->ready)))
+        work_release(CONTAINER_OF(link, struct work, link));
+    while ((link = list_first(&destination->lanes))) {
+        struct lane *lane = CONTAINER_OF(link, struct lane, link);
+
+        list_remove(&destination->lanes, link);
+        lane->was_tried = true;
+        lane_rest(lane, until_ms, why, text);
+    }
+}
+
+static void run(void *owner)
+{
+    struct destination *destination = owner;
+    int64_t suspended_ms = scope_suspended_until(destination);
+
+    if (suspended_ms > 0 && !destination->deliver->is_draining)
+        release_all(destination, suspended_ms, WHY_SUSPENDED,
+                    destination->scope->pace.suspension);
+    else if (!destination->deliver->is_draining && !is_backing_off(destination) &&
+             !is_stalled(destination))
+        start_some(destination);
+    if (destination->scope)
+        scope_serve(destination->scope); /* its turn may be over */
 }
 
 void destination_run_later(struct destination *destination)
@@ -310,21 +348,6 @@ static void log_backoff(const struct destination *destination)
     log_end(&line);
 }
 
-static void release_all(struct destination *destination)
-{
-    struct link *link;
-
-    while ((link = list_pop_front(&destination->ready)))
-        work_release(CONTAINER_OF(link, struct work, link));
-    while ((link = list_first(&destination->lanes))) {
-        struct lane *lane = CONTAINER_OF(link, struct lane, link);
-
-        list_remove(&destination->lanes, link);
-        lane->was_tried = true;
-        lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
-    }
-}
-
 void destination_fault(struct destination *destination, const struct fault *fault)
 {
     uint32_t random;
@@ -339,7 +362,7 @@ void destination_fault(struct destination *destination, const struct fault *faul
                                                  BACKOFF_MOST_MS, random);
         log_backoff(destination);
     }
-    release_all(destination);
+    release_all(destination, destination->until_ms, WHY_DESTINATION, destination->fault);
 }
 
 void destination_wait_for_hosts(struct destination *destination)
@@ -361,7 +384,7 @@ void destination_wait_for_hosts(struct destination *destination)
     /* It is judged by two attempts, like after a fault of its own. */
     if (destination->failures == 0)
         destination->failures = 1;
-    release_all(destination);
+    release_all(destination, destination->until_ms, WHY_DESTINATION, destination->fault);
 }
 
 void destination_works(struct destination *destination)

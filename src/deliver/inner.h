@@ -93,6 +93,9 @@ struct tls_policy {
     const char *domain; /* of the mail; of a route its host */
 };
 
+const struct destination_settings *settings_for(const struct plan_settings *settings,
+                                                const struct plan *plan);
+
 /* ---- what came of a recipient ---- */
 
 enum verdict { VERDICT_OPEN, VERDICT_DELIVERED, VERDICT_DEFERRED, VERDICT_FAILED };
@@ -118,6 +121,8 @@ struct said *said_reply(struct arena *arena, const struct reply *reply, const ch
 struct said *said_words(struct arena *arena, unsigned code, const char *status,
                         const char *text, const char *host);
 enum verdict verdict_of(const struct reply *reply);
+/* Of a recipient behind accepted ones: no more in this transaction. */
+bool verdict_is_too_many(const struct reply *reply);
 enum deliver_class verdict_class(const struct outcome *outcome);
 
 /* ---- lanes, destinations ---- */
@@ -156,6 +161,9 @@ struct destination {
     struct list attached; /* lanes that name it: they may wait for hours */
     struct list ready;    /* struct work */
     struct list idle;     /* struct connection */
+    struct scope *scope;  /* whose limits hold; NULL: of none yet, or no limits */
+    struct link waiting;  /* in it, while it may not start more */
+    bool has_turn;        /* there: it was the next */
     unsigned loading;
     unsigned running;
     unsigned connections;
@@ -185,6 +193,8 @@ struct work { /* a lease on its way */
 struct deliver {
     struct deliver_rooms rooms;
     struct plan_settings *settings;
+    unsigned generation; /* of the settings */
+    struct scopes *scopes;
     struct map *destinations;
     struct list all_destinations;
     struct hosts *hosts; /* of host.c */
@@ -235,6 +245,9 @@ void destination_run_later(struct destination *destination);
 void destination_on_room(void *owner); /* of deliver->room: looks after the stalled ones */
 const struct destination_settings *
 destination_settings(const struct destination *destination);
+/* Of these settings, which may be older than those in force. */
+const struct deliver_timeouts *destination_timeouts(const struct destination *destination,
+                                                    const struct plan_settings *settings);
 /* The whole destination is at fault: one back-off, nothing written. */
 void destination_fault(struct destination *destination, const struct fault *fault);
 /* Every host of it is backing off: it waits for the first of them, without a fault of its

@@ -23,6 +23,24 @@ static const char *const *copy_texts(struct arena *arena, const char *const *tex
     return copies;
 }
 
+static const void *copy_bytes(struct arena *arena, const void *from, size_t bytes)
+{
+    void *copy = from && bytes > 0 ? arena_alloc(arena, bytes) : NULL;
+
+    if (copy)
+        memcpy(copy, from, bytes);
+    return copy;
+}
+
+static void copy_transfer(struct arena *arena, struct destination_settings *transfer)
+{
+    transfer->timeouts = copy_bytes(arena, transfer->timeouts, sizeof *transfer->timeouts);
+    transfer->retry_ms = copy_bytes(arena, transfer->retry_ms,
+                                    transfer->retry_count * sizeof *transfer->retry_ms);
+    if (!transfer->retry_ms)
+        transfer->retry_count = 0;
+}
+
 static void copy_rules(struct plan_settings *settings)
 {
     struct deliver_settings *values = &settings->values;
@@ -31,6 +49,10 @@ static void copy_rules(struct plan_settings *settings)
 
     for (size_t i = 0; rules && i < values->rule_count; i++) {
         rules[i] = values->rules[i];
+        if (!rules[i].name && rules[i].match_count > 0)
+            rules[i].name = rules[i].match[0];
+        rules[i].name = copy_text(&settings->arena, rules[i].name);
+        copy_transfer(&settings->arena, &rules[i].settings);
         rules[i].match = copy_texts(&settings->arena, rules[i].match, rules[i].match_count);
     }
     values->rules = rules;
@@ -44,6 +66,7 @@ static void copy_routes(struct plan_settings *settings)
 
     for (size_t i = 0; routes && i < values->route_count; i++) {
         routes[i] = values->routes[i];
+        copy_transfer(&settings->arena, &routes[i].settings);
         routes[i].name = copy_text(&settings->arena, routes[i].name);
         routes[i].match =
             copy_texts(&settings->arena, routes[i].match, routes[i].match_count);
@@ -52,6 +75,25 @@ static void copy_routes(struct plan_settings *settings)
         routes[i].password = copy_text(&settings->arena, routes[i].password);
     }
     values->routes = routes;
+}
+
+static void copy_reactions(struct plan_settings *settings)
+{
+    struct deliver_settings *values = &settings->values;
+    struct arena *arena = &settings->arena;
+    struct reaction *reactions =
+        arena_alloc(arena, (values->reaction_count + 1) * sizeof *reactions);
+
+    for (size_t i = 0; reactions && i < values->reaction_count; i++) {
+        struct reaction *one = &reactions[i];
+
+        *one = values->reactions[i];
+        one->code = copy_text(arena, one->code);
+        one->status = copy_text(arena, one->status);
+        one->text = copy_text(arena, one->text);
+        one->match = copy_texts(arena, one->match, one->match_count);
+    }
+    values->reactions = reactions;
 }
 
 struct plan_settings *settings_new(const struct deliver_settings *values,
@@ -74,6 +116,7 @@ struct plan_settings *settings_new(const struct deliver_settings *values,
     settings->values.own_addresses = own;
     copy_rules(settings);
     copy_routes(settings);
+    copy_reactions(settings);
     return settings;
 }
 
@@ -133,6 +176,20 @@ bool settings_is_local(const struct plan_settings *settings, const char *domain)
         if (strcmp(settings->values.local_domains[i], domain) == 0)
             return true;
     return false;
+}
+
+const struct destination_settings *settings_for(const struct plan_settings *settings,
+                                                const struct plan *plan)
+{
+    const struct route *route;
+
+    if (plan->is_route) {
+        route = settings_route_by_name(settings, plan->route_name);
+        return route ? &route->settings : &settings->values.defaults;
+    }
+    if (plan->rule >= 0 && (size_t)plan->rule < settings->values.rule_count)
+        return &settings->values.rules[plan->rule].settings;
+    return &settings->values.defaults;
 }
 
 int settings_find_rule(const struct plan_settings *settings, const char *domain,

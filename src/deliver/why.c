@@ -78,6 +78,8 @@ void deliver_why_leased(const struct deliver *deliver, const char *lane_text,
         (void)snprintf(why->text, sizeof why->text,
                        "it is over: the outcome is being written to the disk");
     } else if (lane && lane->destination && find_ready(lane->destination, group, &place)) {
+        if (deliver_has_room(deliver) && scope_why(lane->destination, why))
+            return;
         why->kind = deliver_has_room(deliver) ? WHY_CONNECTIONS : WHY_NO_ROOM;
         (void)snprintf(why->text, sizeof why->text,
                        deliver_has_room(deliver)

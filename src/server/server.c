@@ -220,11 +220,16 @@ static enum result open_workers(struct server *server, struct fault *fault)
                                     .screen = server->screen,
                                     .pressure = server->pressure};
     struct deliver_rooms deliver = {server->loop,  server->net,   server->resolver,
-                                    server->queue, local_deliver, NULL};
+                                    server->queue, local_deliver, NULL,
+                                    NULL,          NULL};
+    char *paces = memory_format("%s/paces", server->config->data_dir);
 
     server->local = local_new(server->loop, server->offload);
     deliver.local = server->local;
+    deliver.offload = server->offload;
+    deliver.paces_path = paces;
     server->deliver = deliver_new(&deliver);
+    memory_free(paces);
     server->receive = receive_new(&receive);
     server_apply_settings(server);
     return open_control(server, fault);

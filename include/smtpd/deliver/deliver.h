@@ -10,11 +10,18 @@
 #ifndef SMTPD_DELIVER_DELIVER_H
 #define SMTPD_DELIVER_DELIVER_H
 
+#include "smtpd/base/quota.h"
 #include "smtpd/net/resolver.h"
 #include "smtpd/net/stream.h"
 #include "smtpd/queue/queue.h"
 
 enum { DELIVER_MATCHES_MAX = 64 };
+
+/* RFC 5321 4.5.3.2, in ms. 0: the RFC's value; 30 s to connect; idle: no connection is kept. */
+struct deliver_timeouts {
+    int64_t connect, greeting, ehlo, starttls, auth, mail, rcpt, data, block, final_dot,
+        rset, quit, idle;
+};
 
 /* What may differ by destination. */
 struct destination_settings {
@@ -22,14 +29,41 @@ struct destination_settings {
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
     enum tls_level tls;
+    struct quota message_rate;               /* transactions; count 0: no limit */
+    struct quota connection_rate;            /* new ones */
+    const struct deliver_timeouts *timeouts; /* NULL: those of the settings */
+    const int64_t *retry_ms;                 /* retry_count 0: that of the settings */
+    size_t retry_count;
     bool dane; /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
 };
 
 struct destination_rule {     /* [[destination]]: the first that matches the domain or an MX
                                  host */
+    const char *name;         /* stable over reloads; NULL: the first of match */
     const char *const *match; /* domain patterns, normal */
     size_t match_count;
     struct destination_settings settings;
+};
+
+enum reaction_action {
+    REACTION_NONE,
+    REACTION_SLOW,     /* the rate, to `percent` of what it is */
+    REACTION_BACK_OFF, /* nothing for a time, twice as long when it comes again at once */
+    REACTION_SUSPEND,  /* nothing for a time */
+    REACTION_BOUNCE    /* what waits for the destination now, at most `limit` groups */
+};
+enum { REACTION_PATTERN_MAX = 200 }; /* bytes */
+
+struct reaction {             /* [[reaction]]: the first that fits; NULL: any */
+    const char *code;         /* "421", "4xx" */
+    const char *status;       /* "4.7.28", "4.7.*" */
+    const char *text;         /* somewhere in it; `*`: anything between */
+    const char *const *match; /* patterns: who said it, or the recipient's domain */
+    size_t match_count;
+    enum reaction_action action;
+    int64_t for_ms;
+    unsigned percent;
+    unsigned limit;
 };
 
 struct route {        /* [[route]]: the first that matches the recipient domain */
@@ -44,12 +78,6 @@ struct route {        /* [[route]]: the first that matches the recipient domain 
     const char *password;
 };
 
-/* RFC 5321 4.5.3.2, in ms. 0: the RFC's value; 30 s to connect; idle: no connection is kept. */
-struct deliver_timeouts {
-    int64_t connect, greeting, ehlo, starttls, auth, mail, rcpt, data, block, final_dot,
-        rset, quit, idle;
-};
-
 struct deliver_settings {
     const char *hostname;
     const char *postmaster; /* told when a report itself cannot be delivered; or NULL */
@@ -58,6 +86,9 @@ struct deliver_settings {
     size_t rule_count;
     const struct route *routes;
     size_t route_count;
+    const struct reaction *reactions;
+    size_t reaction_count;
+    bool shipped_reactions;           /* those too, behind */
     const char *const *local_domains; /* normal */
     size_t local_count;
     uint16_t port; /* of MX hosts; 25 */
@@ -82,6 +113,7 @@ typedef void deliver_local_fn(void *local, struct queue *queue, const struct lea
                               deliver_local_end_fn *on_end, void *owner);
 
 struct deliver;
+struct offload;
 struct deliver_rooms {
     struct loop *loop;
     struct net *net;
@@ -89,6 +121,8 @@ struct deliver_rooms {
     struct queue *queue;
     deliver_local_fn *deliver_local;
     void *local;
+    struct offload *offload; /* with paces_path */
+    const char *paces_path;  /* what paces have learned is kept there; NULL: nowhere */
 };
 
 /* Registers itself as the queue's watcher and gives the queue its lanes. */
@@ -141,6 +175,18 @@ struct deliver_result { /* recipients */
     uint64_t failed; /* expired ones too */
 };
 
+enum deliver_pace_what {
+    DELIVER_PACE_CONNECTIONS,
+    DELIVER_PACE_RATE,
+    DELIVER_PACE_SUSPENSION,
+    DELIVER_PACE_BOUNCE,
+    DELIVER_PACE_WHATS
+};
+struct deliver_pace_changes { /* of all paces, since the start */
+    uint64_t up[DELIVER_PACE_WHATS];
+    uint64_t down[DELIVER_PACE_WHATS];
+};
+
 struct deliver_statistics {
     uint64_t recipients_delivered;
     uint64_t recipients_deferred; /* answers, not waits */
@@ -153,6 +199,8 @@ struct deliver_statistics {
     uint64_t attempts_running;
     uint64_t destinations;
     uint64_t destinations_backing_off;
+    uint64_t paces;
+    struct deliver_pace_changes pace_changes;
     uint64_t messages_reused_connection;
     uint64_t deferred_by_class[CLASS_COUNT]; /* recipients */
     uint64_t failed_by_class[CLASS_COUNT];
@@ -194,8 +242,10 @@ enum why_kind {
     WHY_CONNECTIONS, /* all connections of the destination are busy */
     WHY_READY_FULL,
     WHY_DRAINING,
-    WHY_NO_ROOM, /* log or outbound windows */
-    WHY_HELD,    /* the following are no reasons of a lane */
+    WHY_NO_ROOM,   /* log or outbound windows */
+    WHY_RATE,      /* the destination's limit of messages or connections in a time */
+    WHY_SUSPENDED, /* by a reaction to what the destination said */
+    WHY_HELD,      /* the following are no reasons of a lane */
     WHY_REBUILDING,
     WHY_OVERFLOW, /* more domains wait than the index has room for */
     WHY_COUNT

@@ -139,6 +139,7 @@ static void walk_waiting(const struct snapshot *snapshot, struct exposition *to)
     write_reason(to, WHY_DNS, counts[WHY_DNS]);
     write_reason(to, WHY_DESTINATION, counts[WHY_DESTINATION]);
     write_reason(to, WHY_CONNECTIONS, counts[WHY_CONNECTIONS] + counts[WHY_LEASED]);
+    write_reason(to, WHY_SUSPENDED, counts[WHY_SUSPENDED]);
     write_reason(to, WHY_READY_FULL, counts[WHY_READY_FULL]);
     write_reason(to, WHY_NO_ROOM, counts[WHY_NO_ROOM]);
     write_reason(to, WHY_DRAINING, counts[WHY_DRAINING]);
@@ -272,7 +273,7 @@ const struct metric metrics[] = {
     {"Queue", "queue_groups", GAUGE, NULL, "state=\"waiting\"", AT(queue.groups_waiting), 1, NULL, "Groups (the recipients of one message at one domain or route) that wait for their time, that an operator holds, and that an attempt has."},
     MORE("state=\"held\"", queue.groups_held, 1),
     MORE("state=\"leased\"", queue.groups_leased, 1),
-    {SAME, "queue_waiting_groups", GAUGE, NULL, "reason", WALK, walk_waiting, "Waiting and held groups by what holds their domain or route now: scheduled (each its own next try), held, dns (a look-up failed), destination (it rests after a fault), connections (it is being served: all are busy), ready_full (too many destinations), no_room (log or disk), draining, overflow (more domains than the index has room for)."},
+    {SAME, "queue_waiting_groups", GAUGE, NULL, "reason", WALK, walk_waiting, "Waiting and held groups by what holds their domain or route now: scheduled (each its own next try), held, dns (a look-up failed), destination (it rests after a fault), connections (it is being served: all are busy, or its rate lets no more through), suspended (by a reaction to what its destination said), ready_full (too many destinations), no_room (log or disk), draining, overflow (more domains than the index has room for)."},
     {SAME, "queue_domains", GAUGE, NULL, NULL, AT(queue.domain_queues), 1, NULL, "Domains and routes that mail waits for."},
     {SAME, "queue_oldest_age_seconds", GAUGE, "seconds", NULL, AT(oldest_age_ms), 1000, NULL, "Age of the oldest message that waits; 0: none."},
     {SAME, "queue_drafts", GAUGE, NULL, NULL, AT(queue.drafts), 1, NULL, "Messages that are being received."},
@@ -324,6 +325,14 @@ const struct metric metrics[] = {
     {SAME, "delivery_connections_reused", COUNTER, NULL, NULL, AT(deliver.messages_reused_connection), 1, NULL, "Messages that went over a connection that was there."},
     {SAME, "delivery_attempts_running", GAUGE, NULL, NULL, AT(deliver.attempts_running), 1, NULL, "Attempts in progress."},
     {SAME, "destinations", GAUGE, NULL, NULL, AT(deliver.destinations), 1, NULL, "Destinations known: sets of mail exchangers, routes."},
+    {SAME, "paces", GAUGE, NULL, NULL, AT(deliver.paces), 1, NULL, "Paces known: what limits hold for, a destination or all that a [[destination]] block matches by mail exchangers."},
+    {SAME, "pace_changes", COUNTER, NULL, "what=\"connections\",direction=\"down\"", AT(deliver.pace_changes.down[DELIVER_PACE_CONNECTIONS]), 1, NULL, "Changes of paces: connections (learned), rate (slowed by a reaction), suspended, bounce (what waited is bounced). Each is one event, deliver.pace_changed."},
+    MORE("what=\"connections\",direction=\"up\"", deliver.pace_changes.up[DELIVER_PACE_CONNECTIONS], 1),
+    MORE("what=\"rate\",direction=\"down\"", deliver.pace_changes.down[DELIVER_PACE_RATE], 1),
+    MORE("what=\"rate\",direction=\"up\"", deliver.pace_changes.up[DELIVER_PACE_RATE], 1),
+    MORE("what=\"suspended\",direction=\"down\"", deliver.pace_changes.down[DELIVER_PACE_SUSPENSION], 1),
+    MORE("what=\"suspended\",direction=\"up\"", deliver.pace_changes.up[DELIVER_PACE_SUSPENSION], 1),
+    MORE("what=\"bounce\",direction=\"down\"", deliver.pace_changes.down[DELIVER_PACE_BOUNCE], 1),
     {SAME, "destinations_backing_off", GAUGE, NULL, NULL, AT(deliver.destinations_backing_off), 1, NULL, "Destinations that rest after a fault of theirs."},
     {SAME, "destination_backoffs", COUNTER, NULL, "class", WALK, walk_backoffs, "Back-offs of destinations that were begun, by the class of the fault."},
     {SAME, "destination_recipients", COUNTER, NULL, "destination,result", WALK, walk_destinations, "Recipients by destination: the hundred busiest, and \"other\"."},

@@ -165,11 +165,17 @@ const struct option config_options[] = {
      "Believes name servers that are not on loopback too when they call an answer authentic (DNSSEC, the AD bit). Only for servers that validate, on a network where nobody else can answer."},
 
     {"delivery.connections", &type_count, AT(delivery.connections), "20", "1", "10000", LIVE, NULL,
-     "Connections to one destination at once."},
+     "Connections to one destination at once, at most: fewer at first, and after it objected."},
     {"delivery.messages_per_connection", &type_count, AT(delivery.messages_per_connection), "1000", "1", "1000000", LIVE, NULL,
      "Messages sent over one connection before it is closed."},
     {"delivery.recipients_per_transaction", &type_count, AT(delivery.recipients_per_transaction), "100", "1", "100", LIVE, NULL,
      "Recipients of one transaction."},
+    {"delivery.message_rate", &type_rate_or_off, AT(delivery.message_rate), "off", NULL, NULL, LIVE, NULL,
+     "Messages (transactions) in a time to one destination, evenly; no span of that length has more, over reloads and restarts too."},
+    {"delivery.connection_rate", &type_rate_or_off, AT(delivery.connection_rate), "off", NULL, NULL, LIVE, NULL,
+     "New connections in a time to one destination, as message_rate."},
+    {"delivery.reactions", &type_bool, AT(shipped_reactions), "true", NULL, NULL, LIVE, NULL,
+     "Reacts to the replies of large providers that ask for less, as the table in docs/delivery.md says."},
     {"delivery.tls", &type_choice, AT(delivery.tls), "opportunistic", NULL, NULL, LIVE, TLS_LEVELS,
      "\"opportunistic\": TLS where offered, with any certificate. \"required\": never in clear. \"verified\": the certificate must be valid for the host too."},
     {"delivery.dane", &type_bool, AT(delivery.dane), "true", NULL, NULL, LIVE, NULL,
@@ -186,19 +192,19 @@ const struct option config_options[] = {
      "Lets a mail exchanger found by DNS be on a loopback or private address. Routes always may."},
     {"delivery.port", &type_count, AT(delivery_port), "25", "1", "65535", LIVE, NULL,
      "Port of mail exchangers found by DNS; another than 25 is for labs."},
-    {"delivery.connect_timeout", &type_duration, AT(connect_timeout_ms), "30s", "100ms", "10m", LIVE, NULL,
+    {"delivery.connect_timeout", &type_duration, AT(delivery.times.connect_ms), "30s", "100ms", "10m", LIVE, NULL,
      "Time limit for connecting to a host: to one of its addresses."},
     {"delivery.attempt_delay", &type_duration, AT(attempt_delay_ms), "250ms", "100ms", "2s", LIVE, NULL,
      "So long the answer of one address of a host is waited for before the next one is tried beside it (RFC 8305)."},
-    {"delivery.greeting_timeout", &type_duration, AT(greeting_timeout_ms), "5m", "100ms", "1h", LIVE, NULL,
+    {"delivery.greeting_timeout", &type_duration, AT(delivery.times.greeting_ms), "5m", "100ms", "1h", LIVE, NULL,
      "Time limit for the greeting (RFC 5321 4.5.3.2.1)."},
-    {"delivery.command_timeout", &type_duration, AT(command_timeout_ms), "5m", "100ms", "1h", LIVE, NULL,
+    {"delivery.command_timeout", &type_duration, AT(delivery.times.command_ms), "5m", "100ms", "1h", LIVE, NULL,
      "Time limit for the answers to EHLO, MAIL and RCPT (RFC 5321 4.5.3.2.2, 4.5.3.2.3)."},
-    {"delivery.data_timeout", &type_duration, AT(data_timeout_ms), "3m", "100ms", "1h", LIVE, NULL,
+    {"delivery.data_timeout", &type_duration, AT(delivery.times.data_ms), "3m", "100ms", "1h", LIVE, NULL,
      "Time limit for the answer to DATA and for each block of data (RFC 5321 4.5.3.2.4, 4.5.3.2.5)."},
-    {"delivery.final_dot_timeout", &type_duration, AT(final_dot_timeout_ms), "10m", "100ms", "1h", LIVE, NULL,
+    {"delivery.final_dot_timeout", &type_duration, AT(delivery.times.final_dot_ms), "10m", "100ms", "1h", LIVE, NULL,
      "Time limit for the answer to the final dot (RFC 5321 4.5.3.2.6). A short one makes duplicates."},
-    {"delivery.idle_timeout", &type_duration, AT(connection_idle_ms), "10s", "0ms", "10m", LIVE, NULL,
+    {"delivery.idle_timeout", &type_duration, AT(delivery.times.idle_ms), "10s", "0ms", "10m", LIVE, NULL,
      "How long a connection is kept open for the next message."},
     {"delivery.tenant_header", &type_field_name, AT(tenant_header), NULL, NULL, NULL, LIVE, NULL,
      "The header field that names the tenant of a message of delivery.tenant_users, as \"X-Tenant\". It is taken out of all mail of who logged in. Without it, or in a message without it, the tenant is the user who logged in."},
@@ -237,11 +243,31 @@ static const struct option listen_rows[] = {
      "@delivery.messages_per_connection", "1", "1000000", LIVE, NULL, "Messages sent over one connection."},             \
     {"recipients_per_transaction", &type_count, IN(type, transfer.recipients_per_transaction),                           \
      "@delivery.recipients_per_transaction", "1", "100", LIVE, NULL, "Recipients of one transaction."},                  \
+    {"message_rate", &type_rate_or_off, IN(type, transfer.message_rate), "@delivery.message_rate", NULL, NULL, LIVE, NULL, \
+     "Messages (transactions) in a time."},                                                                              \
+    {"connection_rate", &type_rate_or_off, IN(type, transfer.connection_rate), "@delivery.connection_rate", NULL, NULL,  \
+     LIVE, NULL, "New connections in a time."},                                                                          \
+    {"connect_timeout", &type_duration, IN(type, transfer.times.connect_ms), "@delivery.connect_timeout", "100ms", "10m", LIVE, NULL, \
+     "Time limit for connecting to one address."},                                                                       \
+    {"greeting_timeout", &type_duration, IN(type, transfer.times.greeting_ms), "@delivery.greeting_timeout", "100ms", "1h", LIVE, NULL, \
+     "Time limit for the greeting."},                                                                                    \
+    {"command_timeout", &type_duration, IN(type, transfer.times.command_ms), "@delivery.command_timeout", "100ms", "1h", LIVE, NULL, \
+     "Time limit for the answers to EHLO, MAIL and RCPT."},                                                              \
+    {"data_timeout", &type_duration, IN(type, transfer.times.data_ms), "@delivery.data_timeout", "100ms", "1h", LIVE, NULL, \
+     "Time limit for the answer to DATA and for each block of data."},                                                   \
+    {"final_dot_timeout", &type_duration, IN(type, transfer.times.final_dot_ms), "@delivery.final_dot_timeout", "100ms", "1h", LIVE, NULL, \
+     "Time limit for the answer to the final dot."},                                                                     \
+    {"idle_timeout", &type_duration, IN(type, transfer.times.idle_ms), "@delivery.idle_timeout", "0ms", "10m", LIVE, NULL, \
+     "How long a connection is kept open for the next message."},                                                        \
+    {"retry", &type_duration, IN(type, transfer.retry), "@queue.retry", "1s", "7d", LIVE | OPTION_LIST, NULL,            \
+     "Waits between attempts at one message that was answered with 4xx, at most 32."},                                   \
     {"tls", &type_choice, IN(type, transfer.tls), "@delivery.tls", NULL, NULL, LIVE, TLS_LEVELS,                         \
      "As [delivery] tls."},                                                                                              \
     {"dane", &type_bool, IN(type, transfer.dane), "@delivery.dane", NULL, NULL, LIVE, NULL, "As [delivery] dane."}
 
 static const struct option destination_rows[] = {
+    {"name", &type_text, IN(config_destination, name), NULL, NULL, NULL, LIVE, NULL,
+     "Name in logs and commands, which what was learned is kept under; without it the first of match."},
     {"match", &type_pattern, IN(config_destination, match), NULL, NULL, NULL, LIVE | OPTION_LIST | OPTION_REQUIRED, NULL,
      "Recipient domains, or names of mail exchangers. The first block that matches holds."},
     TRANSFER_ROWS(config_destination),
@@ -269,6 +295,25 @@ static const struct option route_rows[] = {
      "A file that holds the password (its first line)."},
     {"password_env", &type_text, IN(config_route, password_env), NULL, NULL, NULL, LIVE, NULL,
      "The environment variable that holds the password."},
+};
+
+static const struct option reaction_rows[] = {
+    {"code", &type_text, IN(config_reaction, code), NULL, NULL, NULL, LIVE, NULL,
+     "The code of the reply, as \"421\" or \"4xx\"; none: any."},
+    {"status", &type_text, IN(config_reaction, status), NULL, NULL, NULL, LIVE, NULL,
+     "Its enhanced code, as \"4.7.28\" or \"4.7.*\"; none: any."},
+    {"text", &type_text, IN(config_reaction, text), NULL, NULL, NULL, LIVE, NULL,
+     "What stands somewhere in it, in either case; * is anything between. At most 200 bytes."},
+    {"match", &type_pattern, IN(config_reaction, match), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Names of mail exchangers, or recipient domains; none: all."},
+    {"action", &type_choice, IN(config_reaction, action), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, "none|slow|back_off|suspend|bounce",
+     "\"slow\": the message rate, to percent of what it is, and back in ten steps. \"back_off\": nothing is sent there, twice as long when it comes again at once. \"suspend\": nothing is sent there. \"bounce\": what waits there now is bounced as it is due. \"none\": nothing, and no later block is asked."},
+    {"for", &type_duration, IN(config_reaction, for_ms), "15m", "1s", "7d", LIVE, NULL,
+     "How long."},
+    {"percent", &type_count, IN(config_reaction, percent), "50", "1", "99", LIVE, NULL,
+     "Of action \"slow\"."},
+    {"limit", &type_count, IN(config_reaction, limit), "0", "0", "1000000", LIVE, NULL,
+     "Of action \"bounce\", which needs it: the most groups that are bounced."},
 };
 
 static const struct option local_rows[] = {
@@ -345,6 +390,9 @@ const struct option_table config_tables[] = {
     {"class", AT(class), sizeof(struct config_class), CLASS_RULES_MAX, ROWS(class_rows),
      "What kind of failure a reply tells. The first rule of which all parts fit holds; these stand before the shipped ones. smtpd classify shows which one fits.",
      "# [[class]]\n# class = \"reputation\"\n# code = \"5xx\"\n# text = \"blocked by our list * see https://list.example\"\n"},
+    {"reaction", AT(reaction), sizeof(struct config_reaction), 200, ROWS(reaction_rows),
+     "What a reply does to the pace of its destination. The first that fits holds, these before the shipped ones.",
+     "# [[reaction]]\n# code = \"421\"\n# text = \"too fast\"\n# match = \"*.mx.example.net\"\n# action = \"slow\"\n# for = \"30m\"\n"},
     {"dkim", AT(dkim), sizeof(struct config_dkim), 1000, ROWS(dkim_rows),
      "DKIM keys. Several of one domain make several signatures.",
      "# [[dkim]]\n# domain = \"example.com\"\n# selector = \"s1\"\n# key = \"/etc/smtpd/dkim/example.com/s1.key\"\n"},

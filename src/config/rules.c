@@ -36,6 +36,29 @@ static bool has_listener(const struct config *config, const void *element)
     return config->listen.count > 0;
 }
 
+static const char *destination_name(const struct config_destination *destination)
+{
+    const char *const *match = destination->match.items;
+
+    if (destination->name)
+        return destination->name;
+    return destination->match.count > 0 ? match[0] : "";
+}
+
+/* Limits and what was learned are kept under it. */
+static bool destination_is_alone(const struct config *config, const void *element)
+{
+    const struct config_destination *mine = element;
+
+    if (mine->name && strlen(mine->name) > 100)
+        return false;
+    for (const struct config_destination *other = config->destination.items; other < mine;
+         other++)
+        if (strcmp(destination_name(other), destination_name(mine)) == 0)
+            return false;
+    return true;
+}
+
 static bool has_hostname(const struct config *config, const void *element)
 {
     (void)element;
@@ -180,6 +203,51 @@ static bool route_is_alone(const struct config *config, const void *element)
             strcmp(other[i].name, mine->name) == 0)
             return false;
     return true;
+}
+
+static bool destination_retries(const struct config *config, const void *element)
+{
+    const struct config_destination *destination = element;
+    size_t count = destination->transfer.retry.count;
+
+    (void)config;
+    return count > 0 && count <= QUEUE_RETRY_MAX;
+}
+
+static bool route_retries(const struct config *config, const void *element)
+{
+    const struct config_route *route = element;
+    size_t count = route->transfer.retry.count;
+
+    (void)config;
+    return count > 0 && count <= QUEUE_RETRY_MAX;
+}
+
+static bool reaction_has_reply(const struct config *config, const void *element)
+{
+    const struct config_reaction *reaction = element;
+
+    (void)config;
+    return (reaction->code || reaction->status || reaction->text) &&
+           (!reaction->text || strlen(reaction->text) <= REACTION_PATTERN_MAX) &&
+           (!reaction->status || strlen(reaction->status) <= REACTION_PATTERN_MAX);
+}
+
+static bool reaction_code_is_one(const struct config *config, const void *element)
+{
+    const char *code = ((const struct config_reaction *)element)->code;
+
+    (void)config;
+    return !code || (strspn(code, "45") > 0 && strspn(code, "0123456789x") == 3 &&
+                     strlen(code) == 3);
+}
+
+static bool bounce_is_meant(const struct config *config, const void *element)
+{
+    const struct config_reaction *reaction = element;
+
+    (void)config;
+    return reaction->action != REACTION_BOUNCE || reaction->limit > 0;
 }
 
 static bool retry_is_given(const struct config *config, const void *element)
@@ -362,6 +430,12 @@ const struct option_rule config_rules[] = {
     {"local", "users", postmaster_exists, "server.postmaster is in this domain and must be one of its users", "server.postmaster"},
     {"local", "maildir", maildir_names_user, "must contain {user}, as \"/var/mail/{domain}/{user}\"", NULL},
     {"local", "users", users_are_names, "a user is a local part: no blank, \"/\", \"@\" or leading dot", NULL},
+    {"destination", "name", destination_is_alone, "another block has this name (without one it is the first of match); give each its own, of at most 100 bytes", NULL},
+    {"destination", "retry", destination_retries, "needs between 1 and 32 durations", "queue.retry"},
+    {"route", "retry", route_retries, "needs between 1 and 32 durations", "queue.retry"},
+    {"reaction", "code", reaction_has_reply, "needs code, status or text (of at most 200 bytes), or it would react to every refusal", NULL},
+    {"reaction", "code", reaction_code_is_one, "is a code of a refusal: \"421\", \"45x\" or \"4xx\"", NULL},
+    {"reaction", "limit", bounce_is_meant, "action = \"bounce\" ends mail for good: say with limit how much at most", NULL},
     {"route", "user", route_has_one_password, "user needs exactly one of password_file, password_env and password, and none of them goes without user", NULL},
     {"route", "tls", route_password_is_safe, "a password must not travel in clear: set tls = \"required\" or \"verified\" (or implicit_tls = true)", NULL},
     {"route", "name", route_is_alone, "another route has this name; give each its own name", NULL},

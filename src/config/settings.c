@@ -210,12 +210,41 @@ void config_resolver(const struct config *config, struct resolver_settings *sett
     settings->wants_authentic = wants_authentic(config);
 }
 
-static struct destination_settings transfer_settings(const struct config_transfer *transfer)
+static struct deliver_timeouts transfer_times(const struct config *config,
+                                              const struct config_times *times)
 {
+    return (struct deliver_timeouts){
+        .connect = times->connect_ms,
+        .attempt_delay = config->attempt_delay_ms,
+        .greeting = times->greeting_ms,
+        .ehlo = times->command_ms,
+        .starttls = times->command_ms,
+        .auth = times->command_ms,
+        .mail = times->command_ms,
+        .rcpt = times->command_ms,
+        .data = times->data_ms,
+        .block = times->data_ms,
+        .final_dot = times->final_dot_ms,
+        .idle = times->idle_ms,
+    };
+}
+
+static struct destination_settings transfer_settings(struct config *config,
+                                                     const struct config_transfer *transfer)
+{
+    struct deliver_timeouts *times = arena_alloc(&config->arena, sizeof *times);
+
+    if (times)
+        *times = transfer_times(config, &transfer->times);
     return (struct destination_settings){
         .connections = transfer->connections,
         .messages_per_connection = transfer->messages_per_connection,
         .recipients_per_transaction = transfer->recipients_per_transaction,
+        .message_rate = transfer->message_rate,
+        .connection_rate = transfer->connection_rate,
+        .timeouts = times,
+        .retry_ms = transfer->retry.items,
+        .retry_count = transfer->retry.count,
         .tls = (enum tls_level)transfer->tls,
         .dane = transfer->dane,
         .mta_sts = transfer->mta_sts,
@@ -231,8 +260,11 @@ static void add_rules(struct config *config, struct deliver_settings *settings)
     if (!rules)
         return;
     for (size_t i = 0; i < config->destination.count; i++)
-        rules[i] = (struct destination_rule){from[i].match.items, from[i].match.count,
-                                             transfer_settings(&from[i].transfer)};
+        rules[i] = (struct destination_rule){
+            .name = from[i].name,
+            .match = from[i].match.items,
+            .match_count = from[i].match.count,
+            .settings = transfer_settings(config, &from[i].transfer)};
     settings->rules = rules;
     settings->rule_count = config->destination.count;
 }
@@ -252,7 +284,7 @@ static void add_routes(struct config *config, struct deliver_settings *settings)
             .match_count = from[i].match.count,
             .host = from[i].host,
             .port = (uint16_t)from[i].port,
-            .settings = transfer_settings(&from[i].transfer),
+            .settings = transfer_settings(config, &from[i].transfer),
             .tls_is_implicit = from[i].implicit_tls,
             .user = from[i].user,
             .password = from[i].secret,
@@ -271,6 +303,28 @@ static void add_tenants(struct config *config, struct deliver_settings *settings
         tenants[i] = (struct deliver_tenant){from[i].name, from[i].weight};
     settings->tenants = tenants;
     settings->tenant_count = tenants ? config->tenant.count : 0;
+}
+
+static void add_reactions(struct config *config, struct deliver_settings *settings)
+{
+    const struct config_reaction *from = config->reaction.items;
+    struct reaction *reactions =
+        arena_alloc(&config->arena, (config->reaction.count + 1) * sizeof *reactions);
+
+    if (!reactions)
+        return;
+    for (size_t i = 0; i < config->reaction.count; i++)
+        reactions[i] = (struct reaction){.code = from[i].code,
+                                         .status = from[i].status,
+                                         .text = from[i].text,
+                                         .match = from[i].match.items,
+                                         .match_count = from[i].match.count,
+                                         .action = (enum reaction_action)from[i].action,
+                                         .for_ms = from[i].for_ms,
+                                         .percent = from[i].percent,
+                                         .limit = from[i].limit};
+    settings->reactions = reactions;
+    settings->reaction_count = config->reaction.count;
 }
 
 static void add_local_domains(struct config *config, struct deliver_settings *settings)
@@ -311,34 +365,22 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
     *settings = (struct deliver_settings){
         .hostname = config->hostname,
         .postmaster = config->postmaster,
-        .defaults = transfer_settings(&config->delivery),
+        .defaults = transfer_settings(config, &config->delivery),
         .port = (uint16_t)config->delivery_port,
         .mta_sts_port = (uint16_t)config->mta_sts_port,
         .allow_private_networks = config->allow_private_networks,
+        .shipped_reactions = config->shipped_reactions,
         .expire_ms = config->expire_ms,
         .delay_notice_ms = config->delay_notice_ms,
         .report_body_bytes = config->report_body_bytes,
-        .timeouts =
-            {
-                .connect = config->connect_timeout_ms,
-                .attempt_delay = config->attempt_delay_ms,
-                .greeting = config->greeting_timeout_ms,
-                .ehlo = config->command_timeout_ms,
-                .starttls = config->command_timeout_ms,
-                .auth = config->command_timeout_ms,
-                .mail = config->command_timeout_ms,
-                .rcpt = config->command_timeout_ms,
-                .data = config->data_timeout_ms,
-                .block = config->data_timeout_ms,
-                .final_dot = config->final_dot_timeout_ms,
-                .idle = config->connection_idle_ms,
-            },
+        .timeouts = transfer_times(config, &config->delivery.times),
     };
     settings->retry_count = copy_retry(config, settings->retry_ms);
     settings->classifier = config_classifier(config);
     add_rules(config, settings);
     add_routes(config, settings);
     add_tenants(config, settings);
+    add_reactions(config, settings);
     add_local_domains(config, settings);
     add_own_addresses(config, settings);
 }

@@ -194,7 +194,9 @@ static void inherit(struct loader *loader, const struct option *option, void *el
 
     if (from)
         memcpy((char *)element + option->offset,
-               (const char *)loader->config + from->offset, option->type->value_bytes);
+               (const char *)loader->config + from->offset,
+               option->flags & OPTION_LIST ? sizeof(struct value_list)
+                                           : option->type->value_bytes);
 }
 
 static void set_defaults(struct loader *loader, const struct option *rows, size_t row_count,

@@ -470,6 +470,30 @@ static void rate_print(const struct option *option, const void *value, struct by
     add(into, text);
 }
 
+static enum result rate_or_off_parse(struct type_context *context, struct slice text,
+                                     void *value)
+{
+    if (slice_equal_text(text, "off")) {
+        *(struct quota *)value = (struct quota){0};
+        return RESULT_OK;
+    }
+    if (quota_parse(text, value) != RESULT_OK)
+        return wrong(context,
+                     "\"%.*s\" is neither \"off\" nor a rate; write a number (at least 1) "
+                     "and a time, as \"60/s\", \"500/m\", \"1000/h\" or \"20/10m\"",
+                     shown(text), text.data);
+    return RESULT_OK;
+}
+
+static void rate_or_off_print(const struct option *option, const void *value,
+                              struct bytes *into)
+{
+    if (((const struct quota *)value)->count == 0)
+        add(into, "off");
+    else
+        rate_print(option, value, into);
+}
+
 #define TEXT_BYTES sizeof(const char *)
 #define DURATIONS "a number and a unit: \"250ms\", \"30s\", \"5m\", \"2h\", \"4d\""
 
@@ -494,4 +518,5 @@ const struct option_type type_endpoint = {"address and port", "\"0.0.0.0:587\" o
 const struct option_type type_dns_server = {"address", "\"192.0.2.1\" or \"127.0.0.1:5353\"", sizeof(struct endpoint), true, dns_server_parse, endpoint_option_print, NULL};
 const struct option_type type_network = {"network", "\"192.0.2.0/24\", \"2001:db8::/32\" or one address", sizeof(struct network), true, network_option_parse, network_option_print, NULL};
 const struct option_type type_rate = {"rate", "a number and a time: \"10/m\", \"1000/h\", \"5000/d\", \"20/10m\"", sizeof(struct quota), true, rate_parse, rate_print, NULL};
+const struct option_type type_rate_or_off = {"rate or \"off\"", "a number and a time: \"60/s\", \"500/m\", \"1000/h\", \"20/10m\", or \"off\"", sizeof(struct quota), true, rate_or_off_parse, rate_or_off_print, NULL};
 /* clang-format on */

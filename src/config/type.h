@@ -48,6 +48,7 @@ extern const struct option_type type_network;
 extern const struct option_type type_reply_code; /* const char *, these three */
 extern const struct option_type type_reply_status;
 extern const struct option_type type_reply_text;
-extern const struct option_type type_rate; /* struct quota */
+extern const struct option_type type_rate;        /* struct quota */
+extern const struct option_type type_rate_or_off; /* count 0: "off" */
 
 #endif

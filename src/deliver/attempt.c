@@ -15,6 +15,11 @@ enum { ARENA_MAX = 4 << 20, STALE_MAX = 5 };
 
 static void connect_next(struct attempt *attempt);
 
+static void connect_again(void *owner)
+{
+    connect_next(owner);
+}
+
 struct link *attempt_link(struct attempt *attempt)
 {
     return &attempt->link;
@@ -41,6 +46,7 @@ static void attempt_free(struct attempt *attempt)
     transaction_close_body(attempt);
     deferred_cancel(attempt->deliver->rooms.loop, &attempt->again);
     list_remove(&attempt->deliver->attempts, &attempt->link);
+    pacing_end(attempt);
     attempt->deliver->statistics.attempts_running--;
     settings_unref(attempt->settings);
     sts_policy_unref(attempt->policy.sts);
@@ -52,6 +58,7 @@ void attempt_drop_connection(struct attempt *attempt, bool is_polite)
 {
     if (attempt->connection)
         connection_close(attempt->connection, is_polite);
+    timer_cancel(&attempt->pause);
     attempt->connection = NULL;
     attempt->is_ready = false;
     end_judging(attempt);
@@ -94,6 +101,15 @@ bool attempt_has_open(const struct attempt *attempt)
     return false;
 }
 
+static bool has_outcome(const struct attempt *attempt)
+{
+    for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
+        if (attempt->outcomes[i].verdict != VERDICT_OPEN &&
+            !attempt->outcomes[i].is_suppressed)
+            return true;
+    return false;
+}
+
 /* Every recipient has an outcome: the connection is free for the next, the rest is paper.
  */
 void attempt_finish(struct attempt *attempt)
@@ -127,20 +143,27 @@ void attempt_finish(struct attempt *attempt)
     destination_ended(destination);
 }
 
+void attempt_postpone(struct attempt *attempt, const char *text)
+{
+    if (attempt->is_ready)
+        connection_rest(attempt->connection);
+    else
+        attempt_drop_connection(attempt, false);
+    attempt->connection = NULL;
+    attempt->is_ready = false;
+    end_judging(attempt);
+    (void)fault_set(&attempt->fault, RESULT_AGAIN, "%s", text);
+    if (has_outcome(attempt))
+        attempt_finish(attempt);
+    else
+        give_up(attempt);
+}
+
 /* ---- hosts ---- */
 
 static const struct plan_host *current_host(const struct attempt *attempt)
 {
     return &attempt->destination->plan.hosts[attempt->order[attempt->host_at]];
-}
-
-static bool has_outcome(const struct attempt *attempt)
-{
-    for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
-        if (attempt->outcomes[i].verdict != VERDICT_OPEN &&
-            !attempt->outcomes[i].is_suppressed)
-            return true;
-    return false;
 }
 
 /* For good only when every host lacks it: one that could not be asked may have it. */
@@ -228,6 +251,7 @@ static void on_ready(void *owner)
     struct attempt *attempt = owner;
 
     attempt->is_ready = true;
+    pacing_opened(attempt);
     lane_policy_works(attempt->work->lane);
     note_testing(attempt);
     transaction_begin(attempt);
@@ -243,11 +267,6 @@ static void connect_host(struct attempt *attempt)
                                           &attempt->policy, &events, attempt);
 }
 
-static void on_news(void *owner)
-{
-    connect_next(owner);
-}
-
 /* The next host that may be tried, when it may. */
 static void connect_chosen(struct attempt *attempt)
 {
@@ -258,7 +277,7 @@ static void connect_chosen(struct attempt *attempt)
 
     if (!host_choose(attempt->destination, &choice) && choice.awaited) {
         attempt->wait.turn = &attempt->again;
-        attempt->wait.on_turn = on_news;
+        attempt->wait.on_turn = connect_again;
         attempt->wait.owner = attempt;
         host_await(choice.awaited, &attempt->wait);
         return;
@@ -269,6 +288,8 @@ static void connect_chosen(struct attempt *attempt)
         hosts_exhausted(attempt);
         return;
     }
+    if (!pacing_may_connect(attempt, connect_again))
+        return;
     attempt->hosts_tried++;
     connect_host(attempt);
 }
@@ -332,7 +353,14 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
     if (wants_clear && !attempt->goes_in_clear) {
         attempt->goes_in_clear = true;
         attempt_drop_connection(attempt, false);
-        connect_host(attempt);
+        if (pacing_may_connect(attempt, connect_again))
+            connect_host(attempt);
+        return;
+    }
+    /* It takes us, only not so many at once: no fault of the host. */
+    if (connection_objects(attempt->connection) &&
+        pacing_has_others(attempt, connection_host(attempt->connection))) {
+        attempt_postpone(attempt, attempt->fault.text);
         return;
     }
     if (connection_fails_policy(attempt->connection)) {
@@ -366,6 +394,11 @@ void attempt_broken(void *owner, const struct fault *fault)
 
     attempt->fault = *fault;
     attempt->fault_class = connection_fault_class(attempt->connection);
+    if (connection_refusal(attempt->connection))
+        pacing_reacts(attempt, connection_refusal(attempt->connection));
+    if (connection_objects(attempt->connection))
+        pacing_objects(attempt, fault->code == RESULT_TIMEOUT ? "silence" : "reply",
+                       fault->text);
     if (transaction_is_under_way(attempt))
         broken_inside(attempt);
     else
@@ -411,6 +444,7 @@ static struct attempt *attempt_new(struct work *work)
     suppress_recipients(attempt->deliver, work->lease, attempt->outcomes, &attempt->arena);
     learn_policy(attempt);
     plan_order(&destination->plan, attempt->order);
+    pacing_start(attempt);
     list_push_back(&attempt->deliver->attempts, &attempt->link);
     attempt->deliver->statistics.attempts_running++;
     return attempt;

@@ -5,6 +5,7 @@
 
 #include "connection.h"
 #include "inner.h"
+#include "scope.h"
 #include "smtpd/smtp/framing.h"
 
 struct attempt {
@@ -22,6 +23,9 @@ struct attempt {
     struct connection *connection;
     struct host_memory *judged; /* while it is on its way there; NULL: it is not */
     struct host_wait wait;
+    struct scope *scope;     /* NULL: nothing limits it */
+    struct pace_claim claim; /* on its pace */
+    struct timer pause;      /* until the pace lets it go on */
     bool is_ready;
     bool is_reused;
     bool has_transacted; /* this connection, in this attempt: it has worked */
@@ -67,6 +71,23 @@ void attempt_host_works(struct attempt *attempt); /* it answers about a message 
 /* The host cannot take this message: another one, from the loop. */
 void attempt_lacks(struct attempt *attempt, const struct said *lack);
 void attempt_broken(void *owner, const struct fault *fault);
+/* It cannot go on for long: back into the queue, or what is left of it (`text`) if something was
+ * said about the message. */
+void attempt_postpone(struct attempt *attempt, const char *text);
+
+/* pacing.c */
+void pacing_start(struct attempt *attempt);
+void pacing_end(struct attempt *attempt);
+/* False: `again` is called in a moment, or the attempt is over. */
+bool pacing_may_connect(struct attempt *attempt, loop_fn *again);
+/* False: transaction_begin() is called again in a moment, or the attempt is over. */
+bool pacing_may_send(struct attempt *attempt);
+void pacing_opened(struct attempt *attempt);
+void pacing_works(struct attempt *attempt);
+void pacing_objects(struct attempt *attempt, const char *kind, const char *text);
+void pacing_reacts(struct attempt *attempt, const struct reply *reply);
+/* Does another attempt have a session with this host, which so takes us, only not so many? */
+bool pacing_has_others(const struct attempt *attempt, const char *host);
 
 /* transaction.c */
 void transaction_begin(struct attempt *attempt); /* with the recipients that are open */

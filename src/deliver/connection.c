@@ -15,7 +15,7 @@ enum { INPUT_MAX = 65536 };
 
 static const struct deliver_timeouts *timeouts(const struct connection *connection)
 {
-    return &connection->settings->values.timeouts;
+    return destination_timeouts(connection->destination, connection->settings);
 }
 
 void connection_say(struct connection *connection, struct slice line)
@@ -203,6 +203,7 @@ static void on_patience(void *owner)
 
     (void)snprintf(text, sizeof text, "no answer to %s in time",
                    connection->stage ? connection->stage : "anything");
+    connection->objects = true;
     connection_broken(connection, RESULT_TIMEOUT, text);
 }
 
@@ -238,6 +239,10 @@ struct connection *connection_open(struct destination *destination,
     connection->policy = *policy;
     connection->policy.domain = NULL;
     connection->policy.sts = sts_policy_ref(policy->sts);
+    if (scope_of(destination)) {
+        connection->scope = scope_ref(destination->scope);
+        connection->scope->connections++;
+    }
     rows = opening_rows(&row_count);
     machine_init(&connection->machine, deliver->rooms.loop, rows, row_count, connection);
     connection->machine.patience = opening_patience;
@@ -249,12 +254,25 @@ struct connection *connection_open(struct destination *destination,
     return connection;
 }
 
+static void leave_scope(struct connection *connection)
+{
+    struct scope *scope = connection->scope;
+
+    if (!scope)
+        return;
+    list_remove(&scope->resting, &connection->resting);
+    scope->connections--;
+    connection->scope = NULL;
+    scope_unref(scope);
+}
+
 void connection_close(struct connection *connection, bool is_polite)
 {
     struct deliver *deliver = connection->deliver;
 
     if (connection->is_resting)
         list_remove(&connection->destination->idle, &connection->link);
+    leave_scope(connection);
     dane_free(connection->dane);
     sts_policy_unref(connection->policy.sts);
     if (connection->dial)
@@ -332,6 +350,16 @@ int64_t connection_connect_ms(const struct connection *connection)
 struct plan_settings *connection_settings(const struct connection *connection)
 {
     return connection->settings;
+}
+
+bool connection_objects(const struct connection *connection)
+{
+    return connection->objects;
+}
+
+const struct reply *connection_refusal(const struct connection *connection)
+{
+    return connection->is_refused ? &connection->reply : NULL;
 }
 
 bool connection_wants_clear(const struct connection *connection)
@@ -412,6 +440,8 @@ void connection_rest(struct connection *connection)
                connection);
     timer_start(&connection->patience, idle_ms);
     list_push_front(&connection->destination->idle, &connection->link);
+    if (connection->scope)
+        list_push_front(&connection->scope->resting, &connection->resting);
 }
 
 static struct connection *find_idle(struct destination *destination,
@@ -435,9 +465,10 @@ static struct connection *find_idle(struct destination *destination,
 /* A new one is made beside those that rest: they may not be too many together. */
 static void make_room(struct destination *destination)
 {
-    while (destination->idle.count > 0 &&
-           destination->connections >= destination_settings(destination)->connections)
-        connection_close(CONTAINER_OF(destination->idle.head.prev, struct connection, link),
+    struct scope *scope = scope_of(destination);
+
+    while (scope && scope->resting.count > 0 && scope->connections >= scope->pace.window)
+        connection_close(CONTAINER_OF(scope->resting.head.prev, struct connection, resting),
                          true);
 }
 
@@ -452,6 +483,8 @@ struct connection *connection_take_idle(struct destination *destination,
         return NULL;
     }
     list_remove(&destination->idle, &connection->link);
+    if (connection->scope)
+        list_remove(&connection->scope->resting, &connection->resting);
     connection->is_resting = false;
     connection->events = events;
     connection->owner = owner;

@@ -49,6 +49,10 @@ const char *connection_sts_failure(const struct connection *connection,
                                    const struct sts_policy *sts);
 int64_t connection_connect_ms(const struct connection *connection);
 struct plan_settings *connection_settings(const struct connection *connection);
+/* 421 or 4xx before it took mail, or silence once it was connected. */
+bool connection_objects(const struct connection *connection);
+/* What it said instead of letting us in; NULL: it did not end by a reply. */
+const struct reply *connection_refusal(const struct connection *connection);
 /* TLS broke: a new connection to the same host goes on in clear. */
 bool connection_wants_clear(const struct connection *connection);
 /* Broken before it was ready, by a fault of the host: its next address comes first next time. */

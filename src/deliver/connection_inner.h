@@ -6,6 +6,7 @@
 #include "connection.h"
 #include "dane.h"
 #include "dialing.h"
+#include "scope.h"
 #include "smtpd/smtp/framing.h"
 
 enum state {
@@ -27,7 +28,9 @@ enum state {
 };
 
 struct connection {
-    struct link link; /* in its destination, while it rests */
+    struct link link;    /* in its destination, while it rests */
+    struct link resting; /* in its scope, too */
+    struct scope *scope; /* NULL: no limit holds */
     struct destination *destination;
     struct deliver *deliver;
     struct plan_settings *settings;
@@ -41,6 +44,8 @@ struct connection {
     bool has_sts;             /* it was made as their MTA-STS policy asks */
     bool is_raised;           /* the level, from opportunistic, by DANE or MTA-STS */
     bool fails_policy;
+    bool objects;
+    bool is_refused;  /* by `reply` */
     bool without_tls; /* TLS broke here once: in clear, at once (opportunistic only) */
     char peer[360];
     struct machine machine;

@@ -5,6 +5,7 @@
 #include "busiest.h"
 #include "connection.h"
 #include "resting.h"
+#include "scope.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
@@ -104,6 +105,7 @@ void destination_free(struct destination *destination)
     deferred_cancel(deliver->rooms.loop, &destination->run);
     busiest_forget(deliver->busiest, destination);
     resting_forget(destination);
+    scope_forget(destination);
     list_remove(&deliver->all_destinations, &destination->link);
     list_remove(&deliver->stalled, &destination->stalled);
     (void)map_remove(deliver->destinations, slice_of(destination->key));
@@ -116,7 +118,15 @@ void destination_free(struct destination *destination)
 const struct destination_settings *
 destination_settings(const struct destination *destination)
 {
-    return settings_of_plan(destination->deliver->settings, &destination->plan);
+    return settings_for(destination->deliver->settings, &destination->plan);
+}
+
+const struct deliver_timeouts *destination_timeouts(const struct destination *destination,
+                                                    const struct plan_settings *settings)
+{
+    const struct destination_settings *own = settings_for(settings, &destination->plan);
+
+    return own->timeouts ? own->timeouts : &settings->values.timeouts;
 }
 
 /* ---- work ---- */
@@ -127,7 +137,9 @@ static unsigned limit(const struct destination *destination)
         return OTHER_AT_ONCE;
     if (destination->failures > 0)
         return PROBES;
-    return destination_settings(destination)->connections;
+    if (!destination->scope) /* more scopes are known than can be */
+        return destination_settings(destination)->connections;
+    return destination->running + scope_slots(destination);
 }
 
 bool destination_rests(const struct destination *destination)
@@ -151,6 +163,16 @@ static void start_one(struct work *work)
         local_attempt_start(work);
     else
         attempt_start(work); /* PLAN_FAIL and PLAN_REGROUP are decided there */
+}
+
+/* Probes are counted apart, and are part of the pace. */
+static bool may_start(struct destination *destination)
+{
+    bool is_apart = destination->failures > 0 || !scope_of(destination);
+
+    if (is_apart && destination->running >= limit(destination))
+        return false;
+    return scope_admits(destination);
 }
 
 /* No room: it is run again when there is some, whoever else has work for it or not. */
@@ -178,23 +200,62 @@ void destination_on_room(void *owner)
         timer_start(&deliver->room, ROOM_LOOK_MS);
 }
 
-static void run(void *owner)
+/* What may start now, this one and those that are being read for it. */
+static size_t slots(const struct destination *destination)
 {
-    struct destination *destination = owner;
-    struct deliver *deliver = destination->deliver;
+    unsigned most = limit(destination);
 
-    if (deliver->is_draining || destination_rests(destination) || is_stalled(destination))
-        return;
+    return most > destination->running ? most - destination->running : 1;
+}
+
+/* Something that could be asked for; what is being read comes by itself. */
+static bool has_work(const struct ready *ready)
+{
+    return ready->lanes.count > 0 || ready->works.count > 0 || ready->chosen.count > 0;
+}
+
+static void start_some(struct destination *destination)
+{
     refill(destination);
-    while (destination->running < limit(destination) && !is_stalled(destination)) {
-        struct work *work =
-            ready_take(destination, limit(destination) - destination->running);
+    while (has_work(&destination->ready) && !is_stalled(destination) &&
+           may_start(destination)) {
+        struct work *work = ready_take(destination, slots(destination));
 
         if (!work)
             return;
         start_one(work);
         refill(destination);
     }
+}
+
+static void release_all(struct destination *destination, int64_t until_ms,
+                        enum why_kind why, const char *text)
+{
+    struct link *link;
+
+    ready_release(&destination->ready, NULL);
+    while ((link = list_first(&destination->ready.lanes))) {
+        struct lane *lane = CONTAINER_OF(link, struct lane, link);
+
+        ready_leave(&destination->ready, lane);
+        lane->was_tried = true;
+        lane_rest(lane, until_ms, why, text);
+    }
+}
+
+static void run(void *owner)
+{
+    struct destination *destination = owner;
+    int64_t suspended_ms = scope_suspended_until(destination);
+
+    if (suspended_ms > 0 && !destination->deliver->is_draining)
+        release_all(destination, suspended_ms, WHY_SUSPENDED,
+                    destination->scope->pace.suspension);
+    else if (!destination->deliver->is_draining && !destination_rests(destination) &&
+             !is_stalled(destination))
+        start_some(destination);
+    if (destination->scope)
+        scope_serve(destination->scope); /* its turn may be over */
 }
 
 void destination_run_later(struct destination *destination)
@@ -226,20 +287,6 @@ static void log_backoff(const struct destination *destination)
     log_end(&line);
 }
 
-static void release_all(struct destination *destination)
-{
-    struct link *link;
-
-    ready_release(&destination->ready, NULL);
-    while ((link = list_first(&destination->ready.lanes))) {
-        struct lane *lane = CONTAINER_OF(link, struct lane, link);
-
-        ready_leave(&destination->ready, lane);
-        lane->was_tried = true;
-        lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
-    }
-}
-
 void destination_fault(struct destination *destination, const struct fault *fault,
                        enum deliver_class class)
 {
@@ -257,7 +304,7 @@ void destination_fault(struct destination *destination, const struct fault *faul
         destination->deliver->statistics.backoffs_by_class[class]++;
         log_backoff(destination);
     }
-    release_all(destination);
+    release_all(destination, destination->until_ms, WHY_DESTINATION, destination->fault);
 }
 
 void destination_wait_for_hosts(struct destination *destination)
@@ -281,7 +328,7 @@ void destination_wait_for_hosts(struct destination *destination)
     /* It is judged by two attempts, like after a fault of its own. */
     if (destination->failures == 0)
         destination->failures = 1;
-    release_all(destination);
+    release_all(destination, destination->until_ms, WHY_DESTINATION, destination->fault);
 }
 
 void destination_works(struct destination *destination)

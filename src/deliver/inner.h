@@ -38,9 +38,6 @@ int settings_find_rule(const struct plan_settings *settings, const char *domain,
                        const char *const *hosts, size_t host_count);
 /* Of a tenant, or of what has none (NULL). */
 unsigned settings_weight(const struct plan_settings *settings, const char *tenant);
-struct plan;
-const struct destination_settings *settings_of_plan(const struct plan_settings *settings,
-                                                    const struct plan *plan);
 
 /* ---- where a lane's mail goes ---- */
 
@@ -102,6 +99,9 @@ struct tls_policy {
     const char *domain;           /* of the mail; of a route its host */
 };
 
+const struct destination_settings *settings_for(const struct plan_settings *settings,
+                                                const struct plan *plan);
+
 /* ---- what came of a recipient ---- */
 
 enum verdict { VERDICT_OPEN, VERDICT_DELIVERED, VERDICT_DEFERRED, VERDICT_FAILED };
@@ -130,6 +130,8 @@ struct said *said_reply(struct arena *arena, const struct reply *reply, const ch
 struct said *said_words(struct arena *arena, enum deliver_class class, unsigned code,
                         const char *status, const char *text, const char *host);
 enum verdict verdict_of(const struct reply *reply);
+/* Of a recipient behind accepted ones: no more in this transaction. */
+bool verdict_is_too_many(const struct reply *reply);
 enum deliver_class verdict_class(const struct outcome *outcome);
 enum deliver_class settings_classify(const struct plan_settings *settings,
                                      const struct class_reply *reply);
@@ -175,6 +177,9 @@ struct destination {
     struct ready ready;
     struct list attached; /* lanes that name it: they may wait for hours */
     struct list idle;     /* struct connection */
+    struct scope *scope;  /* whose limits hold; NULL: of none yet, or no limits */
+    struct link waiting;  /* in it, while it may not start more */
+    bool has_turn;        /* there: it was the next */
     unsigned running;
     unsigned connections;
     unsigned failures;
@@ -205,6 +210,8 @@ struct work { /* a lease on its way */
 struct deliver {
     struct deliver_rooms rooms;
     struct plan_settings *settings;
+    unsigned generation; /* of the settings */
+    struct scopes *scopes;
     struct map *destinations;
     struct list all_destinations;
     struct hosts *hosts; /* of host.c */
@@ -259,6 +266,9 @@ bool destination_rests(const struct destination *destination); /* it backs off *
 void destination_on_room(void *owner); /* of deliver->room: looks after the stalled ones */
 const struct destination_settings *
 destination_settings(const struct destination *destination);
+/* Of these settings, which may be older than those in force. */
+const struct deliver_timeouts *destination_timeouts(const struct destination *destination,
+                                                    const struct plan_settings *settings);
 /* The whole destination is at fault: one back-off, nothing written. */
 void destination_fault(struct destination *destination, const struct fault *fault,
                        enum deliver_class class);

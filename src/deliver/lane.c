@@ -2,6 +2,7 @@
  * `smtpd queue why` can say it. */
 #include "inner.h"
 
+#include "scope.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
@@ -33,7 +34,8 @@ static struct lane *lane_of(struct deliver *deliver, struct domain_queue *domain
 static void note_fault(struct lane *lane)
 {
     struct list *faulty = &lane->deliver->faulty;
-    bool is_held_up = lane->why == WHY_DESTINATION || lane->why == WHY_DNS;
+    bool is_held_up =
+        lane->why == WHY_DESTINATION || lane->why == WHY_DNS || lane->why == WHY_SUSPENDED;
 
     if (is_held_up && !link_is_in_list(&lane->faulty))
         list_push_back(faulty, &lane->faulty);
@@ -201,6 +203,7 @@ static void join(struct lane *lane)
     struct deliver *deliver = lane->deliver;
     struct destination *destination =
         destination_get(deliver, &lane->plan, domain_queue_lane(lane->domain_queue));
+    int64_t suspended_ms;
 
     if (!destination) {
         lane_rest(lane, deliver_now(deliver) + 60000, WHY_READY_FULL,
@@ -215,6 +218,12 @@ static void join(struct lane *lane)
     if (destination->until_ms > deliver_now(deliver)) {
         lane->was_tried = true; /* others were, and it would have gone the same way */
         lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
+        return;
+    }
+    suspended_ms = scope_suspended_until(destination);
+    if (suspended_ms > 0) {
+        lane->was_tried = true;
+        lane_rest(lane, suspended_ms, WHY_SUSPENDED, destination->scope->pace.suspension);
         return;
     }
     lane_set_why(lane, WHY_CONNECTIONS);
@@ -276,7 +285,7 @@ static bool ask_sts(struct lane *lane)
 {
     const struct plan *plan = &lane->plan;
     const struct destination_settings *settings =
-        settings_of_plan(lane->deliver->settings, plan);
+        settings_for(lane->deliver->settings, plan);
 
     if (plan->kind != PLAN_HOSTS || plan->is_route || !settings->mta_sts ||
         (settings->tls != TLS_OPPORTUNISTIC && settings->tls != TLS_REQUIRED)) {
@@ -410,6 +419,8 @@ void lane_wake(struct lane *lane)
                 host->until_ms = 0;
         }
     }
+    if (destination && destination->scope)
+        scope_resume(destination->scope, &(struct pace_cause){"operator", NULL});
     if (!lane->search && !lane->ask)
         lane->has_plan = false; /* ask the DNS again too */
     lane->until_ms = 0;

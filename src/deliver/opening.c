@@ -19,7 +19,7 @@ enum { CLEAR_MEMORY_MS = 3600000 };
 
 static const struct deliver_timeouts *timeouts(const struct connection *connection)
 {
-    return &connection->settings->values.timeouts;
+    return destination_timeouts(connection->destination, connection->settings);
 }
 
 static void say_text(struct connection *connection, const char *format,
@@ -37,10 +37,13 @@ static void stage_fault(struct connection *connection, const char *stage)
     char words[LIMIT_REPLY_TEXT + 64];
 
     if (machine_timed_out(&connection->machine)) {
+        connection->objects = true;
         (void)snprintf(text, sizeof text, "no answer to %s in time", stage);
         connection_broken(connection, RESULT_TIMEOUT, text);
         return;
     }
+    connection->objects = reply_is_transient(&connection->reply);
+    connection->is_refused = true;
     reply_print(&connection->reply, words, sizeof words);
     (void)snprintf(text, sizeof text, "%s was answered %.400s", stage, words);
     connection_refused(connection, text);

@@ -11,6 +11,19 @@ enum verdict verdict_of(const struct reply *reply)
     return reply_is_permanent(reply) ? VERDICT_FAILED : VERDICT_DEFERRED;
 }
 
+/* RFC 5321 4.5.3.1.10: 452 (some say 552) behind accepted ones is "too many in this one", if
+ * its enhanced code does not say something else: 452 4.2.2 is a full mailbox. */
+bool verdict_is_too_many(const struct reply *reply)
+{
+    const struct enhanced_code *enhanced = &reply->enhanced;
+    bool is_protocol =
+        enhanced->subject == 5 && (enhanced->detail == 3 || !enhanced->detail);
+
+    if (reply->code == 552)
+        return is_protocol;
+    return reply->code == 452 && (enhanced->class_digit == 0 || is_protocol);
+}
+
 struct said *said_words(struct arena *arena, enum deliver_class class, unsigned code,
                         const char *status, const char *text, const char *host)
 {

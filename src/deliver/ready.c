@@ -3,6 +3,7 @@
 #include "ready.h"
 
 #include "inner.h"
+#include "scope.h"
 #include "smtpd/base/memory.h"
 
 void ready_init(struct ready *ready)
@@ -110,7 +111,7 @@ static void on_loaded(void *owner, struct lease *lease, enum result result)
         work_free(work);
     else if (!is_wanted(work))
         work_release(work);
-    else if (operator_holds(deliver, lease) ||
+    else if (operator_holds(deliver, lease) || scope_bounces(destination, lease) ||
              (destination->kind != PLAN_LOCAL && suppress_lease(deliver, lease)))
         work_free(work);
     else

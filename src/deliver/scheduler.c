@@ -5,6 +5,7 @@
 #include "busiest.h"
 #include "dane.h"
 #include "resting.h"
+#include "scope.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "sts.h"
@@ -193,6 +194,8 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->stalled);
     list_init(&deliver->danes);
     list_init(&deliver->explains);
+    deliver->scopes = scopes_new(deliver);
+    deliver->rooms.paces_path = NULL; /* the caller's */
     timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
     timer_init(&deliver->expiry, rooms->loop, on_expiry_step, deliver);
@@ -232,6 +235,7 @@ void deliver_apply(struct deliver *deliver, const struct deliver_settings *setti
 {
     settings_unref(deliver->settings);
     deliver->settings = settings_new(settings, tls);
+    deliver->generation++;
     forget_plans(deliver);
     /* What was taken for the old ways goes back; lanes with due work ask for theirs again. */
     release_ready(deliver);
@@ -332,6 +336,7 @@ void deliver_free(struct deliver *deliver)
         lane_on_gone(deliver, domain_queue);
     while ((link = list_first(&deliver->all_destinations)))
         destination_free(CONTAINER_OF(link, struct destination, link));
+    scopes_free(deliver->scopes);
     hosts_free(deliver->hosts);
     address_memory_free(deliver->addresses);
     map_free(deliver->destinations);
@@ -356,6 +361,8 @@ void deliver_statistics(const struct deliver *deliver,
     statistics->sts_policies = sts_count(deliver->sts);
     statistics->destinations = deliver->all_destinations.count;
     statistics->destinations_backing_off = resting_count(deliver);
+    statistics->paces = scopes_count(deliver->scopes);
+    statistics->pace_changes = *scopes_counts(deliver->scopes);
 }
 
 void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busiest)
@@ -376,6 +383,9 @@ void deliver_why(const struct deliver *deliver, const char *lane_text, struct wh
                        lane->destination->key);
     if (lane->why == WHY_SCHEDULED ||
         (lane->until_ms && lane->until_ms <= deliver_now(deliver)))
+        return;
+    if ((lane->why == WHY_CONNECTIONS || lane->why == WHY_LEASED) && lane->destination &&
+        scope_why(lane->destination, why))
         return;
     why->kind = lane->why;
     why->until_ms = lane->until_ms;

@@ -24,6 +24,24 @@ static const char *const *copy_texts(struct arena *arena, const char *const *tex
     return copies;
 }
 
+static const void *copy_bytes(struct arena *arena, const void *from, size_t bytes)
+{
+    void *copy = from && bytes > 0 ? arena_alloc(arena, bytes) : NULL;
+
+    if (copy)
+        memcpy(copy, from, bytes);
+    return copy;
+}
+
+static void copy_transfer(struct arena *arena, struct destination_settings *transfer)
+{
+    transfer->timeouts = copy_bytes(arena, transfer->timeouts, sizeof *transfer->timeouts);
+    transfer->retry_ms = copy_bytes(arena, transfer->retry_ms,
+                                    transfer->retry_count * sizeof *transfer->retry_ms);
+    if (!transfer->retry_ms)
+        transfer->retry_count = 0;
+}
+
 static void copy_rules(struct plan_settings *settings)
 {
     struct deliver_settings *values = &settings->values;
@@ -32,6 +50,10 @@ static void copy_rules(struct plan_settings *settings)
 
     for (size_t i = 0; rules && i < values->rule_count; i++) {
         rules[i] = values->rules[i];
+        if (!rules[i].name && rules[i].match_count > 0)
+            rules[i].name = rules[i].match[0];
+        rules[i].name = copy_text(&settings->arena, rules[i].name);
+        copy_transfer(&settings->arena, &rules[i].settings);
         rules[i].match = copy_texts(&settings->arena, rules[i].match, rules[i].match_count);
     }
     values->rules = rules;
@@ -45,6 +67,7 @@ static void copy_routes(struct plan_settings *settings)
 
     for (size_t i = 0; routes && i < values->route_count; i++) {
         routes[i] = values->routes[i];
+        copy_transfer(&settings->arena, &routes[i].settings);
         routes[i].name = copy_text(&settings->arena, routes[i].name);
         routes[i].match =
             copy_texts(&settings->arena, routes[i].match, routes[i].match_count);
@@ -90,6 +113,25 @@ unsigned settings_weight(const struct plan_settings *settings, const char *tenan
     return found ? found->weight : 1;
 }
 
+static void copy_reactions(struct plan_settings *settings)
+{
+    struct deliver_settings *values = &settings->values;
+    struct arena *arena = &settings->arena;
+    struct reaction *reactions =
+        arena_alloc(arena, (values->reaction_count + 1) * sizeof *reactions);
+
+    for (size_t i = 0; reactions && i < values->reaction_count; i++) {
+        struct reaction *one = &reactions[i];
+
+        *one = values->reactions[i];
+        one->code = copy_text(arena, one->code);
+        one->status = copy_text(arena, one->status);
+        one->text = copy_text(arena, one->text);
+        one->match = copy_texts(arena, one->match, one->match_count);
+    }
+    values->reactions = reactions;
+}
+
 struct plan_settings *settings_new(const struct deliver_settings *values,
                                    struct tls_client *tls)
 {
@@ -112,6 +154,7 @@ struct plan_settings *settings_new(const struct deliver_settings *values,
     copy_rules(settings);
     copy_routes(settings);
     copy_tenants(settings);
+    copy_reactions(settings);
     return settings;
 }
 
@@ -166,8 +209,16 @@ const struct route *settings_route_by_name(const struct plan_settings *settings,
     return NULL;
 }
 
-const struct destination_settings *settings_of_plan(const struct plan_settings *settings,
-                                                    const struct plan *plan)
+bool settings_is_local(const struct plan_settings *settings, const char *domain)
+{
+    for (size_t i = 0; i < settings->values.local_count; i++)
+        if (strcmp(settings->values.local_domains[i], domain) == 0)
+            return true;
+    return false;
+}
+
+const struct destination_settings *settings_for(const struct plan_settings *settings,
+                                                const struct plan *plan)
 {
     const struct route *route;
 
@@ -178,14 +229,6 @@ const struct destination_settings *settings_of_plan(const struct plan_settings *
     if (plan->rule >= 0 && (size_t)plan->rule < settings->values.rule_count)
         return &settings->values.rules[plan->rule].settings;
     return &settings->values.defaults;
-}
-
-bool settings_is_local(const struct plan_settings *settings, const char *domain)
-{
-    for (size_t i = 0; i < settings->values.local_count; i++)
-        if (strcmp(settings->values.local_domains[i], domain) == 0)
-            return true;
-    return false;
 }
 
 int settings_find_rule(const struct plan_settings *settings, const char *domain,

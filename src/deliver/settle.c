@@ -35,6 +35,7 @@ struct settle {
     struct bounce *bounce;
     const struct report *reports;
     size_t report_count;
+    const struct destination_settings *own; /* while it is judged */
     struct settlement settlement;
     bool wants_delay_notice;
     bool is_submitted;
@@ -330,7 +331,11 @@ static void expire_deferred(struct settle *settle)
 static void plan_next(struct settle *settle)
 {
     const struct deliver_settings *values = &settle->deliver->settings->values;
-    struct schedule schedule = {values->retry_ms, values->retry_count, values->expire_ms};
+    const struct destination_settings *own = settle->own;
+    bool has_own = own && own->retry_count > 0;
+    struct schedule schedule = {has_own ? own->retry_ms : values->retry_ms,
+                                has_own ? own->retry_count : values->retry_count,
+                                values->expire_ms};
     const struct group *group = &settle->lease->group;
     int64_t now_ms = deliver_now(settle->deliver);
     const struct said *said = NULL;
@@ -445,7 +450,9 @@ void settle_start(struct work *work, const struct outcome *outcomes,
     settle->transfer_ms = facts->transfer_ms;
     settle->started_ms = facts->started_ms;
     settle->was_tried = true;
+    settle->own = destination_settings(work->destination);
     judge(settle);
+    settle->own = NULL; /* the next reload frees it */
 }
 
 /* ---- without an attempt ---- */

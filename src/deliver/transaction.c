@@ -105,7 +105,8 @@ static enum result add_step(struct attempt *attempt, uint32_t at, struct bytes *
 
 static void await_reply(struct attempt *attempt)
 {
-    const struct deliver_timeouts *t = &attempt->settings->values.timeouts;
+    const struct deliver_timeouts *t =
+        destination_timeouts(attempt->destination, attempt->settings);
     uint32_t recipient;
 
     switch (step_at(attempt, attempt->got, &recipient)) {
@@ -177,13 +178,16 @@ void transaction_begin(struct attempt *attempt)
         attempt_lacks(attempt, lack);
         return;
     }
+    attempt->is_in_body = attempt->dot_was_sent = false;
+    attempt->sent = attempt->got = 0;
+    if (!pacing_may_send(attempt))
+        return;
     choose_batch(attempt);
     memset(attempt->accepted, 0, sizeof attempt->accepted);
     attempt->accepted_count = 0;
     attempt->has_reset = connection_needs_reset(attempt->connection);
-    attempt->mail_is_ok = attempt->is_in_body = attempt->dot_was_sent = false;
-    attempt->is_lone_dot = attempt->rest_waits = attempt->waits_for_drain = false;
-    attempt->sent = attempt->got = 0;
+    attempt->mail_is_ok = attempt->is_lone_dot = false;
+    attempt->rest_waits = attempt->waits_for_drain = false;
     if (!attempt->transfer_from_ms)
         attempt->transfer_from_ms = loop_now_ms(attempt->deliver->rooms.loop);
     connection_set_needs_reset(attempt->connection, true);
@@ -211,7 +215,7 @@ static void fail_reading(struct attempt *attempt)
 
 static void await_block(struct attempt *attempt)
 {
-    int64_t block = attempt->settings->values.timeouts.block;
+    int64_t block = destination_timeouts(attempt->destination, attempt->settings)->block;
 
     connection_await(attempt->connection, block ? block : 180000, "the data");
 }
@@ -352,19 +356,6 @@ static void on_mail_reply(struct attempt *attempt, const struct reply *reply)
                     false); /* RFC 5321 3.3: the answer for every recipient */
 }
 
-/* RFC 5321 4.5.3.1.10: 452 (some say 552) behind accepted ones is "too many in this one", if
- * its enhanced code does not say something else: 452 4.2.2 is a full mailbox. */
-static bool is_too_many(const struct reply *reply)
-{
-    const struct enhanced_code *enhanced = &reply->enhanced;
-    bool is_protocol =
-        enhanced->subject == 5 && (enhanced->detail == 3 || !enhanced->detail);
-
-    if (reply->code == 552)
-        return is_protocol;
-    return reply->code == 452 && (enhanced->class_digit == 0 || is_protocol);
-}
-
 static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
                           uint32_t recipient)
 {
@@ -378,7 +369,7 @@ static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
         attempt->accepted_count++;
         return;
     }
-    if (attempt->accepted_count > 0 && is_too_many(reply)) {
+    if (attempt->accepted_count > 0 && verdict_is_too_many(reply)) {
         attempt->rest_waits = true;
         memory = host_memory(attempt->destination, connection_host(attempt->connection));
         if (memory)
@@ -415,6 +406,8 @@ static void on_dot_reply(struct attempt *attempt, const struct reply *reply)
     if (!attempt->is_lone_dot) {
         judge_batch(attempt, reply, true);
         connection_count_message(attempt->connection);
+        if (reply_is_positive(reply))
+            pacing_works(attempt);
     }
     transaction_over(attempt);
 }
@@ -463,30 +456,34 @@ static bool is_out_of_turn(const struct attempt *attempt, const struct reply *re
     return attempt->got >= attempt->sent;
 }
 
+static void break_off(struct attempt *attempt, enum result code, const char *did,
+                      const struct reply *reply)
+{
+    struct fault fault;
+    char words[LIMIT_REPLY_TEXT + 64];
+
+    reply_print(reply, words, sizeof words);
+    (void)fault_set(&fault, code, "%s %s%.300s", connection_peer(attempt->connection), did,
+                    words);
+    if (code == RESULT_CLOSED)
+        pacing_objects(attempt, "reply", fault.text);
+    attempt_broken(attempt, &fault);
+}
+
 void transaction_on_reply(void *owner, const struct reply *reply)
 {
     struct attempt *attempt = owner;
     uint32_t recipient;
     enum step step = step_at(attempt, attempt->got, &recipient);
-    struct fault fault;
-    char words[LIMIT_REPLY_TEXT + 64];
 
+    pacing_reacts(attempt, reply);
     /* It closes: RFC 5321 3.8. In the middle of the data too. */
-    if (reply->code == 421 && (step != STEP_DOT || !attempt->dot_was_sent)) {
-        reply_print(reply, words, sizeof words);
-        (void)fault_set(&fault, RESULT_CLOSED, "%s said %.300s",
-                        connection_peer(attempt->connection), words);
-        attempt_broken(attempt, &fault);
-        return;
-    }
-    if (is_out_of_turn(attempt, reply)) {
-        reply_print(reply, words, sizeof words);
-        (void)fault_set(&fault, RESULT_INVALID, "%s spoke out of turn: %.300s",
-                        connection_peer(attempt->connection), words);
-        attempt_broken(attempt, &fault);
-        return;
-    }
-    on_step_reply(attempt, reply);
+    if (reply->code == 421 && (step != STEP_DOT || !attempt->dot_was_sent))
+        break_off(attempt, RESULT_CLOSED, "said ", reply);
+    else if (is_out_of_turn(attempt, reply))
+        break_off(attempt, RESULT_INVALID, "spoke out of turn: ", reply);
+    else
+        on_step_reply(attempt, reply);
 }
 
 bool transaction_is_under_way(const struct attempt *attempt)

@@ -112,6 +112,8 @@ void deliver_why_leased(const struct deliver *deliver, const char *lane_text,
                        "it is over: the outcome is being written to the disk");
     } else if (lane && lane->destination &&
                find_place(&lane->destination->ready, group, &place)) {
+        if (deliver_has_room(deliver) && scope_why(lane->destination, why))
+            return;
         why->kind = deliver_has_room(deliver) ? WHY_CONNECTIONS : WHY_NO_ROOM;
         (void)snprintf(why->text, sizeof why->text,
                        deliver_has_room(deliver)

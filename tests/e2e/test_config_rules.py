@@ -141,6 +141,7 @@ class Check(unittest.TestCase):
                          '[[local]]\ndomain = "c.test"\nmaildir = "/m/{user}"\nusers = ["u"]\n'
                          '[[header_rule]]\nremove = "X-A"\n'
                          '[[dnsbl]]\nzone = "bl.test"\n'
+                         '[[reaction]]\ncode = "421"\naction = "slow"\n'
                          f'[[dkim]]\ndomain = "d.test"\nselector = "s"\nkey = "{key}"\n',
                          'postmaster = "u@c.test"')
         code, out, err = self.check(text, "--effective")

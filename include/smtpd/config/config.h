@@ -35,11 +35,24 @@ struct config_element {
     bool is_bad; /* something in it was complained about: its values may be missing */
 };
 
+struct config_times {
+    int64_t connect_ms;
+    int64_t greeting_ms;
+    int64_t command_ms;
+    int64_t data_ms;
+    int64_t final_dot_ms;
+    int64_t idle_ms;
+};
+
 struct config_transfer { /* [delivery], and what [[destination]] and [[route]] may change */
     unsigned connections;
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
-    int tls; /* enum tls_level */
+    struct quota message_rate;    /* count 0: off */
+    struct quota connection_rate; /* count 0: off */
+    struct config_times times;
+    struct value_list retry; /* int64_t, ms; of [delivery] it is [queue]'s */
+    int tls;                 /* enum tls_level */
     bool dane;
     bool mta_sts;
 };
@@ -54,6 +67,7 @@ struct config_listen {
 
 struct config_destination {
     struct config_element element;
+    const char *name;        /* NULL: the first of match */
     struct value_list match; /* const char * */
     struct config_transfer transfer;
 };
@@ -71,6 +85,18 @@ struct config_route {
     const char *password_file;
     const char *password_env;
     const char *secret; /* the password, from wherever; NULL: none */
+};
+
+struct config_reaction {
+    struct config_element element;
+    const char *code;
+    const char *status;
+    const char *text;
+    struct value_list match; /* const char * */
+    int action;              /* enum reaction_action */
+    int64_t for_ms;
+    unsigned percent;
+    unsigned limit;
 };
 
 struct config_dnsbl {
@@ -190,13 +216,7 @@ struct config {
     struct value_list tenant_users; /* const char * */
     const char *priority_header;
     unsigned mta_sts_port;
-    int64_t connect_timeout_ms;
     int64_t attempt_delay_ms;
-    int64_t greeting_timeout_ms;
-    int64_t command_timeout_ms;
-    int64_t data_timeout_ms;
-    int64_t final_dot_timeout_ms;
-    int64_t connection_idle_ms;
     /* [admin] */
     struct value_list admin_listen; /* struct endpoint */
     /* [log] */
@@ -211,6 +231,7 @@ struct config {
     bool hide_client;
     bool allow_network_filesystem;
     bool allow_private_networks;
+    bool shipped_reactions;
     bool dns_trust_ad;
     bool suppression_report;
     bool suppression_hard_bounces;
@@ -219,6 +240,7 @@ struct config {
     struct value_list listen;      /* struct config_listen */
     struct value_list destination; /* struct config_destination */
     struct value_list route;       /* struct config_route */
+    struct value_list reaction;    /* struct config_reaction */
     struct value_list local;       /* struct config_local */
     struct value_list header_rule; /* struct config_header_rule */
     struct value_list dnsbl;       /* struct config_dnsbl */

@@ -10,6 +10,7 @@
 #ifndef SMTPD_DELIVER_DELIVER_H
 #define SMTPD_DELIVER_DELIVER_H
 
+#include "smtpd/base/quota.h"
 #include "smtpd/deliver/classify.h"
 #include "smtpd/net/resolver.h"
 #include "smtpd/net/stream.h"
@@ -17,21 +18,55 @@
 
 enum { DELIVER_MATCHES_MAX = 64, DELIVER_WHY_MAX = 512 };
 
+/* RFC 5321 4.5.3.2, in ms. 0: the RFC's value; 30 s to connect to one of a host's addresses, with
+ * 250 ms from one attempt to the next; idle: no connection is kept. */
+struct deliver_timeouts {
+    int64_t connect, attempt_delay, greeting, ehlo, starttls, auth, mail, rcpt, data, block,
+        final_dot, rset, quit, idle;
+};
+
 /* What may differ by destination. */
 struct destination_settings {
     unsigned connections;
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
     enum tls_level tls;
+    struct quota message_rate;               /* transactions; count 0: no limit */
+    struct quota connection_rate;            /* new ones */
+    const struct deliver_timeouts *timeouts; /* NULL: those of the settings */
+    const int64_t *retry_ms;                 /* retry_count 0: that of the settings */
+    size_t retry_count;
     bool dane;    /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
     bool mta_sts; /* RFC 8461, at the same; by MX only */
 };
 
 struct destination_rule {     /* [[destination]]: the first that matches the domain or an MX
                                  host */
+    const char *name;         /* stable over reloads; NULL: the first of match */
     const char *const *match; /* domain patterns, normal */
     size_t match_count;
     struct destination_settings settings;
+};
+
+enum reaction_action {
+    REACTION_NONE,
+    REACTION_SLOW,     /* the rate, to `percent` of what it is */
+    REACTION_BACK_OFF, /* nothing for a time, twice as long when it comes again at once */
+    REACTION_SUSPEND,  /* nothing for a time */
+    REACTION_BOUNCE    /* what waits for the destination now, at most `limit` groups */
+};
+enum { REACTION_PATTERN_MAX = 200 }; /* bytes */
+
+struct reaction {             /* [[reaction]]: the first that fits; NULL: any */
+    const char *code;         /* "421", "4xx" */
+    const char *status;       /* "4.7.28", "4.7.*" */
+    const char *text;         /* somewhere in it; `*`: anything between */
+    const char *const *match; /* patterns: who said it, or the recipient's domain */
+    size_t match_count;
+    enum reaction_action action;
+    int64_t for_ms;
+    unsigned percent;
+    unsigned limit;
 };
 
 struct route {        /* [[route]]: the first that matches the recipient domain */
@@ -51,13 +86,6 @@ struct deliver_tenant { /* [[tenant]]: whose turn it is at a destination */
     unsigned weight;    /* 1 to 1000; 1 where there is no such table */
 };
 
-/* RFC 5321 4.5.3.2, in ms. 0: the RFC's value; 30 s to connect to one of a host's addresses, with
- * 250 ms from one attempt to the next; idle: no connection is kept. */
-struct deliver_timeouts {
-    int64_t connect, attempt_delay, greeting, ehlo, starttls, auth, mail, rcpt, data, block,
-        final_dot, rset, quit, idle;
-};
-
 struct deliver_settings {
     const char *hostname;
     const char *postmaster; /* told when a report itself cannot be delivered; or NULL */
@@ -68,6 +96,9 @@ struct deliver_settings {
     size_t route_count;
     const struct deliver_tenant *tenants;
     size_t tenant_count;
+    const struct reaction *reactions;
+    size_t reaction_count;
+    bool shipped_reactions;           /* those too, behind */
     const char *const *local_domains; /* normal */
     size_t local_count;
     uint16_t port;         /* of MX hosts; 25 */
@@ -105,6 +136,7 @@ struct deliver_policy {
 };
 
 struct deliver;
+struct offload;
 struct deliver_rooms {
     struct loop *loop;
     struct net *net;
@@ -115,7 +147,8 @@ struct deliver_rooms {
     struct deliver_policy policy; /* all NULL: none */
     /* For what is kept over restarts, beside the queue; NULL: nothing is. */
     struct offload *offload;
-    const char *data_dir; /* copied */
+    const char *data_dir;   /* copied */
+    const char *paces_path; /* what paces have learned is kept there; NULL: nowhere */
 };
 
 /* Registers itself as the queue's watcher and gives the queue its lanes. */
@@ -163,6 +196,18 @@ struct deliver_result { /* recipients */
     uint64_t failed; /* expired ones too */
 };
 
+enum deliver_pace_what {
+    DELIVER_PACE_CONNECTIONS,
+    DELIVER_PACE_RATE,
+    DELIVER_PACE_SUSPENSION,
+    DELIVER_PACE_BOUNCE,
+    DELIVER_PACE_WHATS
+};
+struct deliver_pace_changes { /* of all paces, since the start */
+    uint64_t up[DELIVER_PACE_WHATS];
+    uint64_t down[DELIVER_PACE_WHATS];
+};
+
 struct deliver_statistics {
     uint64_t recipients_delivered;
     uint64_t recipients_deferred; /* answers, not waits */
@@ -176,6 +221,8 @@ struct deliver_statistics {
     uint64_t attempts_running;
     uint64_t destinations;
     uint64_t destinations_backing_off;
+    uint64_t paces;
+    struct deliver_pace_changes pace_changes;
     uint64_t messages_reused_connection;
     uint64_t deferred_by_class[CLASS_COUNT]; /* recipients */
     uint64_t failed_by_class[CLASS_COUNT];
@@ -221,8 +268,10 @@ enum why_kind {
     WHY_CONNECTIONS, /* all connections of the destination are busy */
     WHY_READY_FULL,
     WHY_DRAINING,
-    WHY_NO_ROOM, /* log or outbound windows */
-    WHY_HELD,    /* the following are no reasons of a lane */
+    WHY_NO_ROOM,   /* log or outbound windows */
+    WHY_RATE,      /* the destination's limit of messages or connections in a time */
+    WHY_SUSPENDED, /* by a reaction to what the destination said */
+    WHY_HELD,      /* the following are no reasons of a lane */
     WHY_REBUILDING,
     WHY_OVERFLOW, /* more domains wait than the index has room for */
     WHY_COUNT

@@ -57,7 +57,7 @@ TEST(options, defaults_are_in_the_language_of_the_file_and_in_range)
     assert_int_equal(config->grace_period_ms, 25000);
     assert_int_equal(config->delivery.connections, 20);
     assert_int_equal(config->delivery.messages_per_connection, 1000);
-    assert_int_equal(config->final_dot_timeout_ms, 600000);
+    assert_int_equal(config->delivery.times.final_dot_ms, 600000);
     config_free(config);
 }
 

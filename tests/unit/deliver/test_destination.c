@@ -44,12 +44,12 @@ TEST(destination, no_more_connections_are_open_than_the_limit)
 TEST(destination, its_own_rule_sets_the_limit)
 {
     static const char *const match[] = {"mx1.test"};
-    static const struct destination_rule rule = {match,
-                                                 1,
-                                                 {.connections = 1,
-                                                  .messages_per_connection = 100,
-                                                  .recipients_per_transaction = 100,
-                                                  .tls = TLS_NONE}};
+    static const struct destination_rule rule = {
+        .match = match,
+        .match_count = 1,
+        .settings = {.connections = 1,
+                     .messages_per_connection = 100,
+                     .recipients_per_transaction = 100}};
     struct world *w = *state;
 
     w->settings.rules = &rule;

@@ -74,7 +74,9 @@ static const char *const match[] = {"*.routed.test", "routed.test"};
 static struct route route = {.name = "r",
                              .match = match,
                              .match_count = 2,
-                             .settings = {5, 100, 100, TLS_NONE, false}};
+                             .settings = {.connections = 5,
+                                          .messages_per_connection = 100,
+                                          .recipients_per_transaction = 100}};
 
 static void with_route(struct world *w, const char *host)
 {

@@ -529,7 +529,9 @@ static struct route route = {.name = "r",
                              .host = "mx1.test",
                              .user = "me",
                              .password = "secret",
-                             .settings = {5, 100, 100, TLS_NONE, false}};
+                             .settings = {.connections = 5,
+                                          .messages_per_connection = 100,
+                                          .recipients_per_transaction = 100}};
 
 static void with_route(struct world *w, bool tls_is_implicit)
 {

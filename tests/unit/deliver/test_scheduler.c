@@ -7,7 +7,9 @@ static const struct route route = {.name = "r",
                                    .match_count = 2,
                                    .host = "127.0.0.9",
                                    .port = 25,
-                                   .settings = {1, 1, 1, TLS_NONE, false}};
+                                   .settings = {.connections = 1,
+                                                .messages_per_connection = 1,
+                                                .recipients_per_transaction = 1}};
 
 static void expect_lanes(struct world *w, const char *recipients, const char *const *lanes,
                          size_t count)

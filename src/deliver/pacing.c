@@ -1,0 +1,163 @@
+/* An attempt asks its pace: before it connects, and before each MAIL. It starts when both can be
+ * had; what is left to wait here is short (a connection was quicker than its forerunners), or comes
+ * of further connections and transactions that nobody could foresee. */
+#include "attempt_inner.h"
+#include "reaction.h"
+
+#include <string.h>
+
+enum { PAUSE_MOST_MS = 10000 }; /* a next hop grows tired of silence */
+
+void pacing_start(struct attempt *attempt)
+{
+    struct destination *destination = attempt->destination;
+
+    struct pace_time time;
+
+    if (!scope_of(destination))
+        return;
+    time = scope_time(destination->scope);
+    attempt->scope = scope_ref(destination->scope);
+    pace_start(&attempt->scope->pace, destination->idle.count > 0, &attempt->claim, &time);
+}
+
+void pacing_end(struct attempt *attempt)
+{
+    struct scope *scope = attempt->scope;
+
+    timer_cancel(&attempt->pause);
+    if (!scope)
+        return;
+    attempt->scope = NULL;
+    pace_end(&scope->pace, &attempt->claim);
+    scope_serve(scope);
+    scope_unref(scope);
+}
+
+/* False: it comes again, or has ended. */
+static bool goes_on(struct attempt *attempt, int64_t wait_ms, loop_fn *again)
+{
+    if (wait_ms == 0)
+        return true;
+    if (wait_ms > PAUSE_MOST_MS) {
+        attempt_postpone(attempt, "the destination takes no more for now: its limit");
+        return false;
+    }
+    timer_init(&attempt->pause, attempt->deliver->rooms.loop, again, attempt);
+    timer_start(&attempt->pause, wait_ms);
+    return false;
+}
+
+bool pacing_may_connect(struct attempt *attempt, loop_fn *again)
+{
+    struct pace_time time;
+
+    if (!attempt->scope)
+        return true;
+    time = scope_time(attempt->scope);
+    return goes_on(attempt,
+                   pace_take_connection(&attempt->scope->pace, &attempt->claim, &time),
+                   again);
+}
+
+static void begin_again(void *owner)
+{
+    transaction_begin(owner);
+}
+
+bool pacing_may_send(struct attempt *attempt)
+{
+    struct pace_time time;
+
+    if (!attempt->scope)
+        return true;
+    time = scope_time(attempt->scope);
+    return goes_on(attempt,
+                   pace_take_message(&attempt->scope->pace, &attempt->claim, &time),
+                   begin_again);
+}
+
+void pacing_opened(struct attempt *attempt)
+{
+    if (attempt->scope)
+        pace_opened(&attempt->scope->pace, connection_connect_ms(attempt->connection));
+}
+
+void pacing_works(struct attempt *attempt)
+{
+    struct pace_time time;
+
+    if (!attempt->scope)
+        return;
+    time = scope_time(attempt->scope);
+    pace_works(&attempt->scope->pace, &time);
+}
+
+void pacing_objects(struct attempt *attempt, const char *kind, const char *text)
+{
+    struct pace_time time;
+
+    if (!attempt->scope)
+        return;
+    time = scope_time(attempt->scope);
+    pace_objects(&attempt->scope->pace, &(struct pace_cause){kind, text}, &time);
+}
+
+static void react(struct attempt *attempt, const struct reaction *reaction,
+                  const char *said)
+{
+    struct scope *scope = attempt->scope;
+    struct pace_time time = scope_time(scope);
+    struct pace_cause cause = {"reaction", said};
+    bool was_suspended = scope->pace.suspended_until_ms > 0;
+
+    switch (reaction->action) {
+    case REACTION_SLOW:
+        pace_slow(&scope->pace, 10 * reaction->percent, reaction->for_ms, &cause, &time);
+        break;
+    case REACTION_BACK_OFF:
+        pace_back_off(&scope->pace, reaction->for_ms, &cause, &time);
+        break;
+    case REACTION_SUSPEND:
+        pace_suspend(&scope->pace, time.wall_ms + reaction->for_ms, &cause, &time);
+        break;
+    case REACTION_BOUNCE:
+        scope_bounce(scope, reaction->for_ms, reaction->limit, said);
+        break;
+    case REACTION_NONE:
+    default:
+        break;
+    }
+    if (!was_suspended && scope->pace.suspended_until_ms > 0)
+        scope_wake(scope); /* what is ready there goes back */
+}
+
+void pacing_reacts(struct attempt *attempt, const struct reply *reply)
+{
+    const struct reaction *reaction =
+        attempt->scope
+            ? reaction_find(attempt->deliver->settings, reply,
+                            connection_host(attempt->connection), attempt->policy.domain)
+            : NULL;
+    char said[PACE_TEXT];
+
+    if (!reaction)
+        return;
+    reply_print(reply, said, sizeof said);
+    react(attempt, reaction, said);
+}
+
+bool pacing_has_others(const struct attempt *attempt, const char *host)
+{
+    const struct destination *destination = attempt->destination;
+
+    for (struct link *link = list_first(&attempt->deliver->attempts); link;
+         link = list_next(&attempt->deliver->attempts, link)) {
+        const struct attempt *other = attempt_of_link(link);
+
+        if (other != attempt && other->destination == destination && other->is_ready &&
+            other->connection && strcmp(connection_host(other->connection), host) == 0)
+            return true;
+    }
+    return false;
+}

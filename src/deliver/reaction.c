@@ -1,0 +1,141 @@
+/* Replies of providers who say that they want less, and what is done about it. */
+#include "reaction.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* clang-format off */
+#define GOOGLE "*.google.com", "*.googlemail.com"
+#define MICROSOFT "*.outlook.com", "*.hotmail.com"
+static const char *const google[] = {GOOGLE};
+static const char *const microsoft[] = {MICROSOFT};
+static const char *const yahoo[] = {"*.yahoodns.net"};
+static const char *const apple[] = {"*.icloud.com"};
+static const char *const comcast[] = {"*.comcast.net"};
+static const char *const gmx[] = {"*.gmx.net", "*.gmx.com", "*.web.de", "*.1and1.com", "*.kundenserver.de"};
+#define AT(hosts) hosts, sizeof(hosts) / sizeof *(hosts)
+#define MINUTES(n) ((int64_t)(n) * 60000)
+
+static const struct reaction shipped[] = {
+    /* Google: an unusual rate of unsolicited mail, from the address, its network or the domain. */
+    {"4xx", "4.7.28", NULL, AT(google), REACTION_SLOW, MINUTES(60), 50, 0},
+    {"421", "4.7.0", "unusual rate", AT(google), REACTION_SLOW, MINUTES(60), 50, 0},
+    {"421", "4.7.0", "Try again later, closing connection", AT(google), REACTION_BACK_OFF, MINUTES(5), 0, 0},
+    /* Yahoo, AOL: TSS04 unexpected volume or complaints; the others are its harder brothers. */
+    {"4xx", NULL, "[TSS04]", AT(yahoo), REACTION_BACK_OFF, MINUTES(30), 0, 0},
+    {"4xx", NULL, "[TSS0*]", AT(yahoo), REACTION_BACK_OFF, MINUTES(60), 0, 0},
+    {NULL, NULL, "[TSS1*]", AT(yahoo), REACTION_SUSPEND, MINUTES(240), 0, 0},
+    /* Microsoft: 4.7.500 to 4.7.699 are throttles of Exchange Online; RP-001 to 003 of Outlook.com. */
+    {"451", "4.7.650", NULL, AT(microsoft), REACTION_BACK_OFF, MINUTES(15), 0, 0},
+    {"451", "4.7.5*", NULL, AT(microsoft), REACTION_SLOW, MINUTES(60), 50, 0},
+    {"4xx", NULL, "RP-00", AT(microsoft), REACTION_SLOW, MINUTES(60), 50, 0},
+    /* Apple, Comcast (RL: rate limit), GMX and web.de. */
+    {"4xx", "4.7.*", "rate", AT(apple), REACTION_SLOW, MINUTES(60), 50, 0},
+    {"4xx", NULL, "too many messages", AT(apple), REACTION_SLOW, MINUTES(60), 50, 0},
+    {"4xx", NULL, "RL0000", AT(comcast), REACTION_SLOW, MINUTES(60), 50, 0},
+    {"4xx", NULL, "too many messages", AT(gmx), REACTION_BACK_OFF, MINUTES(15), 0, 0},
+    /* Whoever says it in words. */
+    {"4xx", NULL, "rate limit", NULL, 0, REACTION_SLOW, MINUTES(30), 50, 0},
+    {"4xx", NULL, "ratelimit", NULL, 0, REACTION_SLOW, MINUTES(30), 50, 0},
+    {"4xx", NULL, "throttl", NULL, 0, REACTION_SLOW, MINUTES(30), 50, 0},
+    {"4xx", NULL, "sending too fast", NULL, 0, REACTION_SLOW, MINUTES(30), 50, 0},
+    {"4xx", NULL, "temporarily deferred due to", NULL, 0, REACTION_BACK_OFF, MINUTES(15), 0, 0},
+};
+/* clang-format on */
+
+const struct reaction *reaction_shipped(size_t *count)
+{
+    *count = sizeof shipped / sizeof *shipped;
+    return shipped;
+}
+
+bool reaction_code_matches(const char *pattern, unsigned code)
+{
+    char text[8];
+
+    (void)snprintf(text, sizeof text, "%03u", code % 1000);
+    for (int i = 0; i < 3; i++)
+        if (pattern[i] != text[i] && pattern[i] != 'x')
+            return false;
+    return pattern[3] == '\0';
+}
+
+static char lower(char byte)
+{
+    return byte >= 'A' && byte <= 'Z' ? (char)(byte - 'A' + 'a') : byte;
+}
+
+/* Goes back to the last star only, which is enough: at most pattern x text steps. */
+static bool glob(const char *pattern, const char *text)
+{
+    const char *star = NULL;
+    const char *behind = NULL;
+
+    while (*text) {
+        if (*pattern == '*') {
+            star = pattern++;
+            behind = text;
+        } else if (lower(*pattern) == lower(*text)) {
+            pattern++;
+            text++;
+        } else if (star) {
+            pattern = star + 1;
+            text = ++behind;
+        } else {
+            return false;
+        }
+    }
+    while (*pattern == '*')
+        pattern++;
+    return *pattern == '\0';
+}
+
+bool reaction_text_matches(const char *pattern, const char *text)
+{
+    char anywhere[REACTION_PATTERN_MAX + 3];
+
+    (void)snprintf(anywhere, sizeof anywhere, "*%.*s*", REACTION_PATTERN_MAX, pattern);
+    return glob(anywhere, text);
+}
+
+static bool is_at(const struct reaction *reaction, const char *host, const char *domain)
+{
+    for (size_t i = 0; i < reaction->match_count; i++)
+        if (domain_matches(reaction->match[i], host) ||
+            domain_matches(reaction->match[i], domain))
+            return true;
+    return reaction->match_count == 0;
+}
+
+static const struct reaction *first(const struct reaction *table, size_t count,
+                                    const struct reply *reply, const char *host,
+                                    const char *domain)
+{
+    char status[16];
+
+    reply_status(reply, status);
+    for (size_t i = 0; i < count; i++) {
+        const struct reaction *one = &table[i];
+
+        if ((!one->code || reaction_code_matches(one->code, reply->code)) &&
+            (!one->status || glob(one->status, status)) && is_at(one, host, domain) &&
+            (!one->text || reaction_text_matches(one->text, reply->text)))
+            return one;
+    }
+    return NULL;
+}
+
+const struct reaction *reaction_find(const struct plan_settings *settings,
+                                     const struct reply *reply, const char *host,
+                                     const char *domain)
+{
+    const struct deliver_settings *values = &settings->values;
+    const struct reaction *found;
+
+    if (!reply_is_transient(reply) && !reply_is_permanent(reply))
+        return NULL;
+    found = first(values->reactions, values->reaction_count, reply, host, domain);
+    if (!found && values->shipped_reactions)
+        found = first(shipped, sizeof shipped / sizeof *shipped, reply, host, domain);
+    return found && found->action != REACTION_NONE ? found : NULL;
+}

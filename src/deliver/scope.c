@@ -1,0 +1,427 @@
+/* Whose limits: one pace for all destinations of a scope, and the queue in front of it. */
+#include "scope.h"
+
+#include "smtpd/base/check.h"
+#include "smtpd/base/memory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    KEY_MAX = 9000,
+    SCOPES_MAX = 2 * LIMIT_DESTINATIONS, /* those in use are fewer */
+    UNUSED_MAX = LIMIT_DESTINATIONS / 2,
+    FORGET_MS = 3600000,
+    FORGET_LOOK = 4
+};
+
+struct scopes {
+    struct deliver *deliver;
+    struct map *map;
+    struct list unused;   /* the longest unused first */
+    int64_t forgotten_ms; /* since when it is known who sent what: see scope_new */
+    struct deliver_pace_changes counts;
+    struct keeper *keeper; /* NULL: nothing is kept */
+};
+
+/* ---- names ---- */
+
+/* "*" matches all hosts, so it says nothing about who they belong to. */
+static bool matches_host(const struct destination_rule *rule, const struct plan *plan)
+{
+    for (size_t i = 0; i < rule->match_count; i++)
+        for (size_t k = 0; k < plan->host_count; k++)
+            if (strcmp(rule->match[i], "*") != 0 &&
+                domain_matches(rule->match[i], plan->hosts[k].name))
+                return true;
+    return false;
+}
+
+void scope_key(const struct plan_settings *settings, const struct plan *plan,
+               const char *destination_key, struct bytes *key)
+{
+    const struct destination_rule *rule =
+        plan->rule >= 0 && (size_t)plan->rule < settings->values.rule_count
+            ? &settings->values.rules[plan->rule]
+            : NULL;
+    struct slice hosts = slice_of(destination_key);
+    enum result added;
+
+    if (rule && !plan->is_route && matches_host(rule, plan)) {
+        added = bytes_format(key, "rule:%s", rule->name);
+    } else {
+        /* The number of the block moves when the file is edited; its name does not. */
+        if (rule)
+            hosts = slice_part(hosts, 0, slice_find(hosts, '#'));
+        added = bytes_add(key, hosts);
+        if (added == RESULT_OK && rule)
+            added = bytes_format(key, "#%s", rule->name);
+    }
+    CHECK(added == RESULT_OK);
+}
+
+/* ---- life ---- */
+
+static void scope_free(struct scope *scope)
+{
+    struct scopes *scopes = scope->deliver->scopes;
+
+    list_remove(&scopes->unused, &scope->unused);
+    timer_cancel(&scope->timer);
+    if (scopes->keeper)
+        keeper_forget(scopes->keeper, &scope->kept);
+    (void)map_remove(scopes->map, slice_of(scope->key));
+    memory_free(scope->key);
+    memory_free(scope);
+}
+
+void scopes_free(struct scopes *scopes)
+{
+    struct link *link;
+
+    keeper_free(scopes->keeper);
+    scopes->keeper = NULL;
+    while ((link = list_first(&scopes->unused)))
+        scope_free(CONTAINER_OF(link, struct scope, unused));
+    CHECK(map_count(scopes->map) == 0);
+    map_free(scopes->map);
+    memory_free(scopes);
+}
+
+const struct deliver_pace_changes *scopes_counts(const struct scopes *scopes)
+{
+    return &scopes->counts;
+}
+
+size_t scopes_count(const struct scopes *scopes)
+{
+    return map_count(scopes->map);
+}
+
+struct pace_time scope_time(const struct scope *scope)
+{
+    return (struct pace_time){loop_now_ms(scope->deliver->rooms.loop),
+                              deliver_now(scope->deliver)};
+}
+
+static bool is_forgettable(const struct scopes *scopes, const struct scope *scope)
+{
+    if (scopes->unused.count > UNUSED_MAX)
+        return true;
+    return pace_is_plain(&scope->pace) &&
+           loop_now_ms(scopes->deliver->rooms.loop) - scope->used_ms > FORGET_MS;
+}
+
+/* What a forgotten one had sent is not known any more. */
+static void forget_some(struct scopes *scopes)
+{
+    struct link *link;
+
+    for (int i = 0; i < FORGET_LOOK && (link = list_first(&scopes->unused)); i++) {
+        struct scope *scope = CONTAINER_OF(link, struct scope, unused);
+
+        if (!is_forgettable(scopes, scope))
+            return;
+        if (bucket_is_limited(&scope->pace.messages) ||
+            bucket_is_limited(&scope->pace.new_connections))
+            scopes->forgotten_ms = loop_now_ms(scopes->deliver->rooms.loop);
+        scope_free(scope);
+    }
+}
+
+struct scope *scope_ref(struct scope *scope)
+{
+    if (scope->references++ == 0)
+        list_remove(&scope->deliver->scopes->unused, &scope->unused);
+    return scope;
+}
+
+void scope_unref(struct scope *scope)
+{
+    if (!scope || --scope->references > 0)
+        return;
+    scope->used_ms = loop_now_ms(scope->deliver->rooms.loop);
+    timer_cancel(&scope->timer);
+    list_push_back(&scope->deliver->scopes->unused, &scope->unused);
+}
+
+static void on_time(void *owner)
+{
+    scope_serve(owner);
+}
+
+static void on_changed(void *owner)
+{
+    struct scope *scope = owner;
+
+    if (scope->deliver->scopes->keeper)
+        keeper_note(scope->deliver->scopes->keeper, &scope->kept);
+}
+
+static struct scope *scope_new(struct scopes *scopes, struct slice key)
+{
+    struct deliver *deliver = scopes->deliver;
+    struct scope *scope = NEW(struct scope);
+    struct pace_time time;
+
+    scope->deliver = deliver;
+    if (map_set(scopes->map, key, scope) != RESULT_OK) {
+        memory_free(scope);
+        return NULL;
+    }
+    scope->key = slice_to_text(key);
+    list_init(&scope->waiting);
+    list_init(&scope->resting);
+    timer_init(&scope->timer, deliver->rooms.loop, on_time, scope);
+    time = scope_time(scope);
+    pace_init(&scope->pace, scope->key, "", &scopes->counts, &time);
+    scope->kept.pace = &scope->pace;
+    scope->pace.on_changed = on_changed;
+    scope->pace.owner = scope;
+    list_push_back(&scopes->unused, &scope->unused);
+    return scope;
+}
+
+/* Of another source, when there are some: those stand for themselves. */
+static void restore(void *owner, const struct pace *kept)
+{
+    struct scopes *scopes = owner;
+    struct slice key = slice_of(kept->scope);
+    struct scope *scope =
+        kept->source[0] || map_get(scopes->map, key) ? NULL : scope_new(scopes, key);
+
+    if (!scope)
+        return;
+    pace_restore(&scope->pace, kept);
+    keeper_add(scopes->keeper, &scope->kept);
+}
+
+struct scopes *scopes_new(struct deliver *deliver)
+{
+    struct scopes *scopes = NEW(struct scopes);
+
+    scopes->deliver = deliver;
+    scopes->map = map_new(SCOPES_MAX);
+    list_init(&scopes->unused);
+    scopes->forgotten_ms = loop_now_ms(deliver->rooms.loop);
+    deliver->scopes = scopes;
+    if (deliver->rooms.paces_path) {
+        scopes->keeper = keeper_new(deliver->rooms.loop, deliver->rooms.offload,
+                                    deliver->rooms.paces_path);
+        keeper_load(scopes->keeper, restore, scopes);
+    }
+    return scopes;
+}
+
+static void apply(struct scope *scope, const struct destination *destination)
+{
+    const struct destination_settings *settings = destination_settings(destination);
+    struct pace_limits limits = {settings->connections, settings->message_rate,
+                                 settings->connection_rate};
+    struct pace_time time = scope_time(scope);
+    /* Nothing of this scope was sent since then; without settings before, nothing at all. */
+    int64_t since_ms =
+        scope->generation > 0 ? time.now_ms : scope->deliver->scopes->forgotten_ms;
+
+    pace_set_limits(&scope->pace, &limits, since_ms, &time);
+    scope->generation = destination->deliver->generation;
+}
+
+static struct scope *find(struct destination *destination)
+{
+    struct deliver *deliver = destination->deliver;
+    struct scopes *scopes = deliver->scopes;
+    struct scope *scope;
+    struct bytes key;
+
+    bytes_init(&key, KEY_MAX);
+    scope_key(deliver->settings, &destination->plan, destination->key, &key);
+    scope = map_get(scopes->map, bytes_view(&key));
+    if (!scope) {
+        forget_some(scopes);
+        scope = scope_new(scopes, bytes_view(&key));
+    }
+    bytes_fini(&key);
+    return scope;
+}
+
+struct scope *scope_of(struct destination *destination)
+{
+    struct scope *scope = destination->scope;
+
+    if (destination->kind != PLAN_HOSTS)
+        return NULL;
+    if (scope && scope->generation == destination->deliver->generation)
+        return scope;
+    scope = find(destination);
+    if (scope && scope != destination->scope) {
+        (void)scope_ref(scope);
+        scope_forget(destination);
+        destination->scope = scope;
+    }
+    if (scope && scope->generation != destination->deliver->generation)
+        apply(scope, destination);
+    return scope;
+}
+
+void scope_forget(struct destination *destination)
+{
+    struct scope *scope = destination->scope;
+
+    if (!scope)
+        return;
+    list_remove(&scope->waiting, &destination->waiting);
+    destination->has_turn = false;
+    destination->scope = NULL;
+    scope_serve(scope);
+    scope_unref(scope);
+}
+
+/* ---- turns ---- */
+
+static enum pace_hold look(struct scope *scope, const struct destination *destination,
+                           int64_t *until_ms)
+{
+    struct pace_time time = scope_time(scope);
+
+    return pace_look(&scope->pace, destination->idle.count > 0, &time, until_ms);
+}
+
+unsigned scope_slots(const struct destination *destination)
+{
+    const struct pace *pace = destination->scope ? &destination->scope->pace : NULL;
+
+    if (!pace)
+        return UINT32_MAX;
+    return pace->window > pace->running ? pace->window - pace->running : 0;
+}
+
+static void stand(struct scope *scope, struct destination *destination)
+{
+    if (!link_is_in_list(&destination->waiting))
+        list_push_back(&scope->waiting, &destination->waiting);
+}
+
+bool scope_admits(struct destination *destination)
+{
+    struct scope *scope = scope_of(destination);
+    int64_t until_ms;
+
+    if (!scope)
+        return true;
+    if (scope->waiting.count > 0 && !destination->has_turn) {
+        stand(scope, destination);
+        return false;
+    }
+    destination->has_turn = false;
+    if (look(scope, destination, &until_ms) == PACE_GOES)
+        return true;
+    stand(scope, destination);
+    return false;
+}
+
+void scope_serve(struct scope *scope)
+{
+    struct link *link = list_first(&scope->waiting);
+    struct destination *destination;
+    int64_t until_ms;
+
+    if (!link)
+        return;
+    destination = CONTAINER_OF(link, struct destination, waiting);
+    if (look(scope, destination, &until_ms) == PACE_GOES) {
+        list_remove(&scope->waiting, link);
+        destination->has_turn = true;
+        destination_run_later(destination);
+    } else if (until_ms > 0) {
+        timer_start(&scope->timer, until_ms - loop_now_ms(scope->deliver->rooms.loop));
+    }
+}
+
+void scope_wake(struct scope *scope)
+{
+    struct link *link;
+
+    while ((link = list_pop_front(&scope->waiting)))
+        destination_run_later(CONTAINER_OF(link, struct destination, waiting));
+}
+
+int64_t scope_suspended_until(struct destination *destination)
+{
+    struct scope *scope = scope_of(destination);
+    int64_t until_ms;
+
+    if (!scope || scope->pace.suspended_until_ms == 0)
+        return 0;
+    return look(scope, destination, &until_ms) == PACE_SUSPENDED
+               ? scope->pace.suspended_until_ms
+               : 0;
+}
+
+void scope_resume(struct scope *scope, const struct pace_cause *cause)
+{
+    struct pace_time time = scope_time(scope);
+
+    pace_resume(&scope->pace, cause, &time);
+}
+
+/* ---- a queue that is bounced ---- */
+
+void scope_bounce(struct scope *scope, int64_t for_ms, unsigned most, const char *text)
+{
+    struct pace_time time = scope_time(scope);
+
+    if (scope->bounce.until_ms > time.wall_ms)
+        return; /* it goes on */
+    scope->bounce.until_ms = time.wall_ms + for_ms;
+    scope->bounce.before_ms = time.wall_ms;
+    scope->bounce.left = most;
+    (void)snprintf(scope->bounce.text, sizeof scope->bounce.text, "%s", text);
+    pace_bounces(&scope->pace, most, &(struct pace_cause){"reaction", text}, &time);
+}
+
+bool scope_bounces(struct destination *destination, struct lease *lease)
+{
+    struct scope *scope = destination->scope;
+
+    if (!scope || scope->bounce.left == 0 ||
+        scope->bounce.until_ms <= deliver_now(destination->deliver) ||
+        lease->envelope.arrival_ms >= scope->bounce.before_ms)
+        return false;
+    scope->bounce.left--;
+    settle_decided(
+        destination->deliver, lease,
+        &(struct decision){.code = 550, .status = "5.7.1", .text = scope->bounce.text});
+    return true;
+}
+
+/* ---- why ---- */
+
+bool scope_why(const struct destination *destination, struct why *why)
+{
+    struct scope *scope = destination->scope;
+    struct pace *pace = scope ? &scope->pace : NULL;
+    int64_t until_ms = 0;
+    enum pace_hold hold = scope ? look(scope, destination, &until_ms) : PACE_GOES;
+    struct pace_time time;
+    char rate[QUOTA_TEXT] = "";
+
+    if (hold == PACE_GOES || hold == PACE_CONNECTIONS)
+        return false;
+    time = scope_time(scope);
+    why->until_ms = time.wall_ms + until_ms - time.now_ms;
+    if (hold == PACE_SUSPENDED) {
+        why->kind = WHY_SUSPENDED;
+        (void)snprintf(why->text, sizeof why->text, "suspended: %s", pace->suspension);
+        return true;
+    }
+    why->kind = WHY_RATE;
+    quota_print(
+        hold == PACE_MESSAGES ? &pace->messages.quota : &pace->new_connections.quota, rate);
+    (void)snprintf(why->text, sizeof why->text,
+                   hold == PACE_MESSAGES ? "the destination takes %s messages%s%s"
+                                         : "the destination takes %s connections%s%s",
+                   rate, pace->permille < BUCKET_FULL_RATE ? ", slowed: " : "",
+                   pace->permille < BUCKET_FULL_RATE ? pace->slowness : "");
+    return true;
+}

@@ -1,0 +1,75 @@
+/* What one limit holds for: a destination, or all destinations that a [[destination]] block matches
+ * by their mail exchangers. A provider with one MX name for each customer is one provider.
+ *
+ * Owns      the paces (one for each scope and source), who waits for them, the connections that rest
+ *           in them.
+ * Promises  destinations that wait are served in turn, O(1) each, by ends and by one timer; nothing
+ *           polls. A scope that nobody uses is forgotten after an hour if it has learned nothing,
+ *           and before others when there are too many.
+ * Ignores   what is sent.
+ */
+#ifndef SMTPD_DELIVER_SCOPE_H
+#define SMTPD_DELIVER_SCOPE_H
+
+#include "inner.h"
+#include "keeper.h"
+#include "pace.h"
+
+struct scope {          /* of one source */
+    struct link unused; /* in scopes->unused, while nothing refers to it */
+    struct deliver *deliver;
+    char *key;
+    struct pace pace;
+    struct kept kept;
+    unsigned generation;  /* of the settings whose limits are in force; 0: none yet */
+    struct list waiting;  /* destinations, in turn */
+    struct list resting;  /* connections, the last used first */
+    unsigned connections; /* all, resting ones too */
+    unsigned references;
+    int64_t used_ms; /* monotonic */
+    struct timer timer;
+    struct {               /* what waits is bounced: since a reaction, for a while */
+        int64_t until_ms;  /* wall */
+        int64_t before_ms; /* wall: what arrived earlier */
+        unsigned left;
+        char text[PACE_TEXT];
+    } bounce;
+};
+
+struct scopes *scopes_new(struct deliver *deliver);
+void scopes_free(struct scopes *scopes); /* no references are left */
+const struct deliver_pace_changes *scopes_counts(const struct scopes *scopes);
+size_t scopes_count(const struct scopes *scopes);
+
+/* Pure: the name of the scope of a plan with this destination key. */
+void scope_key(const struct plan_settings *settings, const struct plan *plan,
+               const char *destination_key, struct bytes *key);
+
+/* Finds or makes it, and brings its limits up to date. NULL: nothing limits this kind, or there
+ * are too many. */
+struct scope *scope_of(struct destination *destination);
+void scope_forget(struct destination *destination);
+struct scope *scope_ref(struct scope *scope);
+void scope_unref(struct scope *scope);
+struct pace_time scope_time(const struct scope *scope);
+
+/* How many more attempts it might start now. */
+unsigned scope_slots(const struct destination *destination);
+/* May this destination start one more attempt now? If not it stands in the queue, and is run again
+ * in its turn. */
+bool scope_admits(struct destination *destination);
+/* The next in turn, if one may start. Call it when something ended. */
+void scope_serve(struct scope *scope);
+/* Until when (wall) the whole scope is suspended; 0: it is not. */
+int64_t scope_suspended_until(struct destination *destination);
+/* All that wait there look again: something that holds them changed. */
+void scope_wake(struct scope *scope);
+void scope_resume(struct scope *scope, const struct pace_cause *cause);
+/* What arrived before now is bounced when it is due, for so long, at most so many groups. */
+void scope_bounce(struct scope *scope, int64_t for_ms, unsigned most, const char *text);
+/* True: it is, and the lease is taken care of. */
+bool scope_bounces(struct destination *destination, struct lease *lease);
+/* What holds it now: words for `smtpd queue why`. False: nothing. */
+bool scope_why(const struct destination *destination, struct why *why);
+
+#endif

@@ -1,0 +1,259 @@
+"""The pace of a destination: limits that hold over reloads and restarts, one limit for what belongs
+together, connections that learn. Judged by what the next hop saw, and when."""
+import os
+import signal
+import time
+import unittest
+
+import world
+from world import Dns, Hop, Relay, message, wait_for
+
+FULL = os.environ.get("SMTPD_PACE") == "full"
+
+
+class Clock:
+    """When each MAIL came, and from whom."""
+
+    def __init__(self):
+        self.mails = []
+
+    def __call__(self, stage, argument, session):
+        if stage == "mail":
+            self.mails.append((time.monotonic(), argument.split("<")[1].split(">")[0]))
+        return None
+
+    def most_within(self, seconds):
+        """The most that came in any span of that length."""
+        times = sorted(at for at, _ in self.mails)
+        first = most = 0
+        for i, at in enumerate(times):
+            while at - times[first] >= seconds:
+                first += 1
+            most = max(most, i - first + 1)
+        return most
+
+
+def submit(relay, count, domain, sender):
+    with relay.relay_client() as client:
+        for i in range(count):
+            client.sendmail(sender, [f"r{i}@{domain}"], message(subject=f"{sender} {i}"))
+
+
+class Limits(unittest.TestCase):
+    def setUp(self):
+        # Scaled: the same arithmetic in a twentieth of the time.
+        self.rate, self.count, self.window, self.span = \
+            ('"60/m"', 60, 60, 300) if FULL else ('"200/20s"', 200, 20, 26)
+        self.clock = Clock()
+        self.hop = Hop(self, self.clock)
+
+    def relay(self, **parts):
+        extra = f'[[route]]\nname = "provider"\nmatch = ["*"]\nhost = "127.0.0.1"\nport = {self.hop.port}\n' \
+                f'tls = "off"\nmessage_rate = {self.rate}\n'
+        return Relay(self, extra=extra, log_level="info", **parts)
+
+    def test_a_rate_holds_for_three_tenants_over_a_restart_and_a_reload(self):
+        relay = self.relay()
+        per_second = self.count / self.window
+        enough = int(per_second * self.span / 3) + 10
+        for tenant in ("a", "b", "c"):
+            submit(relay, enough, "dest.test", f"{tenant}@{tenant}.test")
+        begun = time.monotonic()
+        time.sleep(self.span / 3)
+        relay.kill()
+        killed = time.monotonic()
+        relay.start()
+        gap = time.monotonic() - killed
+        time.sleep(self.span / 3)
+        relay.write_config(queue='delay_notice = "3h"')
+        mark = relay.log_mark()
+        relay.signal(signal.SIGHUP)
+        relay.wait_event("server.reloaded", mark)
+        time.sleep(max(0, begun + gap + self.span - time.monotonic()))
+        came = len(self.clock.mails)
+        self.assertLessEqual(self.clock.most_within(self.window), self.count * 1.02)
+        # The machine may be slow, a limit is no excuse.
+        self.assertGreaterEqual(came, (self.span - 3) * per_second * (0.97 if FULL else 0.7))
+        senders = {sender[0] for _, sender in self.clock.mails}
+        self.assertEqual(senders, {"a", "b", "c"})
+
+    def test_a_new_limit_holds_from_the_reload_on(self):
+        relay = self.relay()
+        submit(relay, 60, "dest.test", "a@a.test")
+        wait_for(lambda: len(self.clock.mails) > 5, "some mail")
+        relay.write_config(extra=relay.parts["extra"].replace(self.rate, '"1/h"'))
+        mark = relay.log_mark()
+        relay.signal(signal.SIGHUP)
+        relay.wait_event("server.reloaded", mark)
+        came = len(self.clock.mails)
+        time.sleep(2)
+        self.assertLessEqual(len(self.clock.mails), came + 1)  # one was on its way
+        waiting = relay.queue()
+        self.assertGreater(len(waiting), 40)
+        why = wait_for(lambda: next((line for line in (
+            relay.command("queue", "why", group["id"]) for group in waiting[:3])
+            if "1/h messages" in line), None), "the reason")
+        self.assertRegex(why, r"in \d+[mh]")
+
+    def test_connections_have_a_rate(self):
+        relay = self.relay(delivery='connection_rate = "20/10s"\nmessages_per_connection = 1\n')
+        relay.write_config(extra=relay.parts["extra"].replace(f"message_rate = {self.rate}\n", ""))
+        mark = relay.log_mark()
+        relay.signal(signal.SIGHUP)
+        relay.wait_event("server.reloaded", mark)
+        submit(relay, 30, "dest.test", "a@a.test")
+        wait_for(lambda: len(self.clock.mails) >= 15, "some mail")
+        self.assertLessEqual(self.clock.most_within(10), 21)
+
+
+class Scopes(unittest.TestCase):
+    ZONES = {"test": "a MX 10 customer-a.prov\nb MX 10 customer-b.prov\n"
+                     "customer-a.prov A 127.0.0.21\ncustomer-b.prov A 127.0.0.21\n"}
+
+    def test_domains_whose_hosts_match_one_pattern_share_its_limits(self):
+        clock = Clock()
+        hop = Hop(self, clock, host="127.0.0.21")
+        relay = Relay(self, dns=Dns(self, self.ZONES), delivery=f'port = {hop.port}\n', extra="""
+[[destination]]
+name = "provider"
+match = "*.prov.test"
+message_rate = "50/10s"
+connections = 2
+""")
+        submit(relay, 60, "a.test", "a@a.test")
+        submit(relay, 60, "b.test", "b@b.test")
+        wait_for(lambda: len(clock.mails) >= 60, "sixty messages")
+        self.assertLessEqual(clock.most_within(10), 51)
+        # Both take turns from when both are there.
+        late = [sender[0] for _, sender in clock.mails[-20:]]
+        self.assertGreaterEqual(min(late.count("a"), late.count("b")), 5, late)
+
+
+class Learning(unittest.TestCase):
+    def test_421_halves_the_connections_and_success_brings_them_back(self):
+        most = 3
+        inside, seen = set(), []
+
+        def answer(stage, argument, session):
+            if stage == "connect":
+                with hop.lock:
+                    inside.intersection_update(live())
+                    if len(inside) >= most:
+                        return "421 4.7.0 too many connections from you"
+                    inside.add(session.number)
+                    seen.append(len(inside))
+            if stage == "dot":
+                time.sleep(0.1)
+            return None
+
+        def live():
+            return {s.number for s in sessions if s.connection.fileno() >= 0}
+        sessions = []
+        hop = Hop(self, answer)
+        original = world.HopSession.__init__
+
+        def remember(session, *arguments):
+            original(session, *arguments)
+            sessions.append(session)
+        world.HopSession.__init__ = remember
+        self.addCleanup(setattr, world.HopSession, "__init__", original)
+        relay = Relay(self, hop=hop.port)
+        submit(relay, 80, "dest.test", "a@a.test")
+        relay.wait_empty()
+        self.assertEqual(len(hop.messages), 80)
+        changes = [e for e in relay.events("deliver.pace_changed") if e["what"] == "connections"]
+        down = [e for e in changes if e["cause"] == "reply"]
+        self.assertTrue(down, changes)
+        self.assertIn("421 4.7.0 too many connections", down[0]["message"])
+        self.assertEqual(int(down[0]["new"]), int(down[0]["old"]) // 2)
+        self.assertTrue([e for e in changes if e["cause"] == "success"], changes)
+        for before, after in zip(changes, changes[1:]):
+            self.assertEqual(before["new"], after["old"])
+        # Others were let in: nothing rested for it.
+        self.assertEqual(relay.events("deliver.destination_backoff"), [])
+
+
+class Reactions(unittest.TestCase):
+    def relay(self, hop, reaction):
+        return Relay(self, hop=hop.port, queue='retry = ["1s"]\n', extra=f"[[reaction]]\n{reaction}\n")
+
+    def refuse(self, stage, argument, session):
+        if stage == "mail" and self.refuses:
+            self.clock("mail", argument, session)
+            return self.words
+        return None
+
+    def setUp(self):
+        self.refuses, self.words = True, "450 4.7.1 slow down, please"
+        self.clock = Clock()
+        self.hop = Hop(self, self.refuse)
+
+    def test_a_suspension_outlives_a_restart_and_retry_ends_it(self):
+        relay = self.relay(self.hop, 'text = "slow down"\naction = "suspend"\nfor = "1h"')
+        submit(relay, 1, "dest.test", "a@a.test")
+        change = relay.wait_event("deliver.pace_changed")
+        self.assertEqual((change["what"], change["cause"]), ("suspended", "reaction"))
+        self.assertIn("450 4.7.1 slow down", change["message"])
+        wait_for(lambda: os.path.exists(os.path.join(relay.data, "paces")), "the file of paces")
+        relay.kill()
+        came = len(self.clock.mails)
+        relay.start()
+        submit(relay, 3, "dest.test", "b@b.test")
+        why = wait_for(lambda: next((line for line in (
+            relay.command("queue", "why", group["id"]) for group in relay.queue())
+            if "slow down, please" in line), None), "the reason")
+        self.assertRegex(why, r"in \d+m")
+        time.sleep(2)
+        self.assertEqual(len(self.clock.mails), came)
+        self.assertEqual(self.hop.messages, [])
+        self.refuses = False
+        relay.command("queue", "retry", "--all")
+        relay.wait_empty()
+        self.assertEqual(len(self.hop.messages), 4)
+        last = [e for e in relay.events("deliver.pace_changed") if e["what"] == "suspended"][-1]
+        self.assertEqual((last["new"], last["cause"]), ("no", "operator"))
+
+    def test_what_waits_is_bounced_up_to_the_limit(self):
+        self.words = "450 4.2.0 later"
+        relay = self.relay(self.hop, 'text = "slow down"\naction = "bounce"\nfor = "1h"\nlimit = 4')
+        submit(relay, 10, "dest.test", "a@local.test")
+        wait_for(lambda: len({e["recipient"] for e in relay.events("deliver.deferred")}) == 10, "a first round")
+        self.assertEqual(relay.events("deliver.bounced"), [])
+        self.words = "450 4.7.1 slow down, please"
+        wait_for(lambda: len(relay.events("deliver.bounced")) >= 4, "the bounces")
+        self.refuses = False
+        relay.wait_empty()
+        self.assertEqual(len(relay.events("deliver.bounced")), 4)
+        self.assertEqual(len(self.hop.messages), 6)
+        changes = relay.events("deliver.pace_changed")
+        self.assertEqual([e["new"] for e in changes if e["what"] == "bounce"], ["at most 4"])
+
+
+class Kept(unittest.TestCase):
+    """data_dir/paces: damaged, and not to be written."""
+
+    def test_a_damaged_file_is_named_and_one_that_cannot_be_written_is_tried_again(self):
+        hop = Hop(self, lambda stage, *_: "421 4.7.0 not you" if stage == "connect" else None)
+        relay = Relay(self, hop=hop.port)
+        path = os.path.join(relay.data, "paces")
+        submit(relay, 1, "dest.test", "a@a.test")
+        wait_for(lambda: os.path.exists(path), "the file")
+        relay.stop()
+        with open(path, "r+b") as file:  # one byte is not as it was
+            file.seek(20)
+            byte = file.read(1)
+            file.seek(20)
+            file.write(bytes([byte[0] ^ 1]))
+        relay.start()
+        relay.wait_event("deliver.paces_unreadable")
+        os.unlink(path)
+        os.mkdir(path + ".new")
+        relay.command("queue", "retry", "--all")
+        relay.wait_event("deliver.paces_unwritable")
+        os.rmdir(path + ".new")
+        wait_for(lambda: os.path.exists(path), "the file again")
+        self.assertEqual(len(relay.events("deliver.paces_unwritable")), 1)
+
+
+if __name__ == "__main__":
+    world.main()

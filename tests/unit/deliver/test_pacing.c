@@ -1,0 +1,95 @@
+/* How one attempt waits for its pace. */
+#include "deliver_world.h"
+#include "known_hosts.h"
+#include "scope.h"
+
+static const struct pace *pace_of(const struct world *w)
+{
+    return &CONTAINER_OF(list_first(&w->deliver->all_destinations), struct destination,
+                         link)
+                ->scope->pace;
+}
+
+TEST(pacing, each_transaction_of_an_attempt_is_a_message)
+{
+    struct world *w = *state;
+    int64_t begun_ms;
+
+    w->settings.defaults.recipients_per_transaction = 1;
+    w->settings.defaults.message_rate = (struct quota){10, 1000};
+    world_apply(w);
+    w->peers[0].serves = true;
+    begun_ms = loop_now_ms(w->loop);
+    for (int i = 0; i < 5; i++)
+        (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_true(loop_now_ms(w->loop) - begun_ms >= 400);
+    assert_int_equal(w->peers[0].messages, 5);
+    assert_int_equal(pace_of(w)->promised_messages, 0);
+}
+
+TEST(pacing, where_others_are_let_in_421_is_no_fault_of_the_host)
+{
+    struct world *w = *state;
+
+    smtp_peer_play(
+        &w->peers[0],
+        "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: MAIL *\nS: <hold>\nS: 250 ok\nS: <serve>\n");
+    smtp_peer_play(&w->peers[0], "S: 421 4.7.0 too many of you\nC: <closed>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    (void)world_send(w, "y@a.test");
+    WORLD_UNTIL(w, world_logged(w, "deliver.pace_changed", "too many of you") == 1);
+    assert_int_equal(pace_of(w)->window, 2);
+    assert_int_equal(world_logged(w, "deliver.destination_backoff", ""), 0);
+    assert_true(!host_find(CONTAINER_OF(list_first(&w->deliver->all_destinations),
+                                        struct destination, link),
+                           "mx1.test") ||
+                world_host(w, "mx1.test")->until_ms == 0);
+    w->peers[0].serves = true;
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[0].messages, 2);
+    assert_int_equal(pace_of(w)->running, 0);
+}
+
+TEST(pacing, alone_421_backs_off_the_destination_as_ever)
+{
+    struct world *w = *state;
+
+    smtp_peer_play(&w->peers[0], "S: 421 4.7.0 go away\nC: <closed>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION);
+    assert_int_equal(pace_of(w)->window, 2);
+    assert_int_equal(world_logged(w, "deliver.pace_changed", "go away"), 1);
+    assert_int_equal(pace_of(w)->running, 0);
+    assert_int_equal(pace_of(w)->promised_messages, 0);
+    assert_int_equal(pace_of(w)->promised_connections, 0);
+}
+
+TEST(pacing, an_attempt_that_waits_can_be_dropped)
+{
+    struct world *w = *state;
+
+    w->settings.defaults.recipients_per_transaction = 1;
+    w->settings.defaults.message_rate = (struct quota){1, 3000};
+    world_apply(w);
+    w->peers[0].serves = true;
+    (void)world_send(w, "x@a.test");
+    loop_run_for(w->loop, 1);
+    deliver_drain(w->deliver, world_on_empty, w);
+    WORLD_UNTIL(w, w->empties == 1);
+    assert_int_equal(w->peers[0].messages, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_WORLD(pacing, each_transaction_of_an_attempt_is_a_message),
+        WITH_WORLD(pacing, where_others_are_let_in_421_is_no_fault_of_the_host),
+        WITH_WORLD(pacing, alone_421_backs_off_the_destination_as_ever),
+        WITH_WORLD(pacing, an_attempt_that_waits_can_be_dropped),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -365,10 +365,16 @@ static bool rule_is_small(const struct config *config, const void *element)
 }
 
 /* One without the other does nothing, which nobody can want. */
+static bool tenant_header_has_users(const struct config *config, const void *element)
+{
+    (void)element;
+    return !config->tenant_header || config->tenant_users.count > 0;
+}
+
 static bool tenant_users_have_header(const struct config *config, const void *element)
 {
     (void)element;
-    return (config->tenant_header != NULL) == (config->tenant_users.count > 0);
+    return config->tenant_users.count == 0 || config->tenant_header;
 }
 
 static bool headers_are_two(const struct config *config, const void *element)
@@ -414,7 +420,8 @@ const struct option_rule config_rules[] = {
     {NULL, "limits.connection_rate", connection_rate_fits, RATES_FIT, NULL},
     {NULL, "auth.failures_per_address", address_failures_fit, RATES_FIT, NULL},
     {NULL, "auth.failures_per_user", user_failures_fit, RATES_FIT, NULL},
-    {NULL, "delivery.tenant_header", tenant_users_have_header, "delivery.tenant_header and delivery.tenant_users go together: the field that names a tenant, and the users who may", "delivery.tenant_users"},
+    {NULL, "delivery.tenant_header", tenant_header_has_users, "needs delivery.tenant_users, the users who may name a tenant; \"*\": whoever logged in", "delivery.tenant_users"},
+    {NULL, "delivery.tenant_users", tenant_users_have_header, "needs delivery.tenant_header, the field that names a tenant", "delivery.tenant_header"},
     {NULL, "delivery.priority_header", headers_are_two, "needs another field than delivery.tenant_header", "delivery.tenant_header"},
     {"tenant", "name", tenant_is_alone, "another [[tenant]] table has this name", NULL},
     {"tenant", "name", tenant_is_name, "a name of 1 to 128 bytes, as a user's", NULL},

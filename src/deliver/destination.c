@@ -200,30 +200,24 @@ void destination_on_room(void *owner)
         timer_start(&deliver->room, ROOM_LOOK_MS);
 }
 
-/* What may start now, this one and those that are being read for it. */
-static size_t slots(const struct destination *destination)
+/* Groups whose turn may come before they are in memory. Of a scope that holds it one is enough, so
+ * that it stands in the queue there. */
+static size_t free_slots(struct destination *destination)
 {
-    unsigned most = limit(destination);
+    bool is_apart = destination->failures > 0 || !scope_of(destination);
+    size_t most = limit(destination);
 
-    return most > destination->running ? most - destination->running : 1;
-}
-
-/* Something that could be asked for; what is being read comes by itself. */
-static bool has_work(const struct ready *ready)
-{
-    return ready->lanes.count > 0 || ready->works.count > 0 || ready->chosen.count > 0;
+    if (destination->running < most && !link_is_in_list(&destination->waiting))
+        return most - destination->running;
+    return is_apart ? 0 : 1;
 }
 
 static void start_some(struct destination *destination)
 {
     refill(destination);
-    while (has_work(&destination->ready) && !is_stalled(destination) &&
-           may_start(destination)) {
-        struct work *work = ready_take(destination, slots(destination));
-
-        if (!work)
-            return;
-        start_one(work);
+    while (!is_stalled(destination) &&
+           ready_prepare(destination, free_slots(destination)) && may_start(destination)) {
+        start_one(ready_take(&destination->ready));
         refill(destination);
     }
 }

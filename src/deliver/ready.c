@@ -107,11 +107,10 @@ static void on_loaded(void *owner, struct lease *lease, enum result result)
     (void)result; /* logged by the queue; the entry is its own again */
     end_load(work);
     work->lease = lease;
-    if (!lease)
-        work_free(work);
-    else if (!is_wanted(work))
+    if (lease && !is_wanted(work))
         work_release(work);
-    else if (operator_holds(deliver, lease) || scope_bounces(destination, lease) ||
+    else if (!lease || operator_holds(deliver, lease) ||
+             scope_bounces(destination, lease) ||
              (destination->kind != PLAN_LOCAL && suppress_lease(deliver, lease)))
         work_free(work);
     else
@@ -196,25 +195,39 @@ static struct work *take_loaded(struct ready *ready, struct lane *lane)
     return work;
 }
 
-struct work *ready_take(struct destination *destination, size_t slots)
+bool ready_prepare(struct destination *destination, size_t slots)
 {
     struct ready *ready = &destination->ready;
-    struct turns *starting = &ready->starting;
-    struct link *link = list_pop_front(&ready->chosen);
     struct turn *turn;
+
+    if (slots > LIMIT_READY_TURNS)
+        slots = LIMIT_READY_TURNS;
+    while (ready->chosen.count == 0) {
+        struct lane *lane;
+
+        /* What is in memory does not take the slot of one whose turn came first. */
+        if ((ready->choosing > 0 && ready->choosing >= slots) ||
+            !(turn = turns_next(&ready->starting)))
+            return false;
+        lane = CONTAINER_OF(turn, struct lane, starting);
+        if (lane->loaded.count > 0)
+            return true;
+        if (slots == 0)
+            return false;
+        if (load_of(destination, lane, true))
+            turns_pay(&ready->starting, turn);
+    }
+    return true;
+}
+
+struct work *ready_take(struct ready *ready)
+{
+    struct link *link = list_pop_front(&ready->chosen);
 
     if (link)
         return CONTAINER_OF(link, struct work, link);
-    while (ready->choosing < slots && ready->choosing < LIMIT_READY_TURNS &&
-           (turn = turns_next(starting))) {
-        struct lane *lane = CONTAINER_OF(turn, struct lane, starting);
-
-        if (lane->loaded.count > 0)
-            return take_loaded(ready, lane);
-        if (load_of(destination, lane, true))
-            turns_pay(starting, turn);
-    }
-    return NULL;
+    return take_loaded(ready,
+                       CONTAINER_OF(turns_next(&ready->starting), struct lane, starting));
 }
 
 /* ---- giving back ---- */

@@ -38,9 +38,11 @@ void ready_leave(struct ready *ready, struct lane *lane);
 
 /* Reads ahead until so many are in memory or on their way. */
 void ready_fill(struct destination *destination, size_t most);
-/* The next to start, which is the caller's. NULL: there is none, or it is being read, and takes one
- * of the `slots` that are free: then the destination is run again. */
-struct work *ready_take(struct destination *destination, size_t slots);
+/* True: the next to start is in memory. False: there is none, or it is being read, one for each of
+ * the `slots` that are free: then the destination is run again. */
+bool ready_prepare(struct destination *destination, size_t slots);
+/* That one: the caller's. */
+struct work *ready_take(struct ready *ready);
 
 /* Leases in memory go back, of this lane only or (NULL) of all. */
 void ready_release(struct ready *ready, const struct lane *lane);

@@ -168,6 +168,8 @@ class Fairness(unittest.TestCase):
         # The other tenant's have their share, however unimportant they are there.
         self.assertAlmostEqual(order[:40].count("b"), 20, delta=2)
         self.assertIn(b"X-Priority-Class: low", hop.sent()[-1]["data"])
+        accepted = {e["recipient"][0]: e.get("priority") for e in relay.events("receive.accepted")}
+        self.assertEqual(accepted, {"u": None, "l": -4, "n": None, "h": 9, "b": -9})
 
     def test_a_field_names_the_tenant_of_who_may(self):
         hop, relay = self.shut('tenant_header = "X-Tenant"\ntenant_users = ["anna"]\n')

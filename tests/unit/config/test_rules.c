@@ -96,8 +96,8 @@ TEST(rules, tenants_have_names_of_their_own_and_a_field_has_its_users)
     refused(GOOD "[[tenant]]\nname = \"a\"\n[[tenant]]\nname = \"a\"\n", 14, 1,
             "has this name");
     refused(GOOD "[[tenant]]\nname = \"\"\n", 12, 1, "1 to 128");
-    refused(GOOD "[delivery]\ntenant_header = \"X-Tenant\"\n", 12, 1, "go together");
-    refused(GOOD "[delivery]\ntenant_users = \"a\"\n", 12, 1, "go together");
+    refused(GOOD "[delivery]\ntenant_header = \"X-Tenant\"\n", 12, 1, "who may name");
+    refused(GOOD "[delivery]\ntenant_users = \"a\"\n", 12, 1, "field that names");
     refused(GOOD "[delivery]\ntenant_header = \"X-T\"\ntenant_users = \"*\"\n"
                  "priority_header = \"x-t\"\n",
             14, 1, "another field");

@@ -55,7 +55,8 @@ TEST(journal, tells_a_message_from_log_in_to_goodbye)
     assert_true(
         dialogue_matches("*\"event\":\"receive.accepted\"*\"id\":\"*\","
                          "\"sender\":\"a@b.test\",\"recipients\":1,"
-                         "\"recipient\":\"bob@home.test\",\"size\":*,\"user\":\"alice\",\"tenant\":\"alice\","
+                         "\"recipient\":\"bob@home.test\",\"size\":*,\"user\":\"alice\","
+                         "\"tenant\":\"alice\","
                          "\"message_id\":\"<m1@b.test>\",\"tls\":{\"version\":\"TLSv1.3\"*"
                          "\"delays\":{\"receive\":*",
                          text));

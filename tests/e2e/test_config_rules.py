@@ -142,6 +142,8 @@ class Check(unittest.TestCase):
                          '[[header_rule]]\nremove = "X-A"\n'
                          '[[dnsbl]]\nzone = "bl.test"\n'
                          '[[reaction]]\ncode = "421"\naction = "slow"\n'
+                         '[[tenant]]\nname = "shop"\nweight = 3\n'
+                         '[[class]]\nclass = "rate"\ntext = "slow down"\n'
                          f'[[dkim]]\ndomain = "d.test"\nselector = "s"\nkey = "{key}"\n',
                          'postmaster = "u@c.test"')
         code, out, err = self.check(text, "--effective")

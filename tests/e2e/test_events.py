@@ -52,6 +52,10 @@ SEEN_ELSEWHERE = {
     "policy.suppression_full": "test_suppression.py",
     "policy.suppression_unwritable": "test_suppression.py",
     "deliver.policy_backoff": "test_dane.py",
+    "deliver.sts_fetched": "test_mta_sts.py",
+    "deliver.sts_fetch_failed": "test_mta_sts.py",
+    "deliver.sts_testing_failure": "test_mta_sts.py",
+    "deliver.sts_write_failed": "test_mta_sts.py",
     "deliver.address_failed": "test_dialing.py",
     "deliver.family_demoted": "test_dialing.py",
     "deliver.family_restored": "test_dialing.py",
@@ -74,6 +78,7 @@ SEEN_ELSEWHERE = {
 FIELDS_SEEN_ELSEWHERE = {
     ("receive.connected", "proxy"): "test_proxy.py",
     ("receive.accepted", "signatures"): "test_signing.py",
+    ("receive.accepted", "priority"): "test_fairness.py",
     ("receive.rejected", "rule"): "test_pressure.py",
     ("receive.rejected", "client_name"): "test_dnsbl.py",
     ("receive.accepted", "client_name"): "test_dnsbl.py",

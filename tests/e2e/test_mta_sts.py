@@ -334,6 +334,20 @@ class MtaSts(unittest.TestCase):
             world.wait_for(self.dns._answers, "knotd to answer")
         relay.start()
 
+    def test_a_policy_that_cannot_be_written_is_kept_in_memory(self):
+        relay = self.relay({"ok": ["good"]}, {"ok": policy("enforce", "good.sts.test")})
+        folder = os.path.join(relay.data, "mta-sts")
+        if os.path.isdir(folder):
+            os.rmdir(folder)
+        with open(folder, "w"):  # a file stands in the way
+            pass
+        send(relay, ["a@ok.sts.test"])
+        self.assertEqual(self.policy_of(relay, "a@ok.sts.test"), "sts")
+        event = relay.wait_event("deliver.sts_fetched")
+        self.assertEqual((event["domain"], event["mode"], event["mx"]), ("ok.sts.test", "enforce", 1))
+        event = relay.wait_event("deliver.sts_write_failed")
+        self.assertIn("of ok.sts.test is kept in memory", event["message"])
+
     def test_what_is_known_holds_over_restarts_until_the_id_changes(self):
         pages = {"ok": policy("enforce", "good.sts.test")}
         relay = self.relay({"ok": ["good"]}, pages)

@@ -26,6 +26,8 @@ SHOWS = {
     "smtpd queue list --state held": r"(?s)held +in 47h.*2 groups",
     "smtpd queue release --sender news@example.com": r"2 groups to release\n2 done",
     'smtpd queue bounce --tenant red --older-than 2h --reason "mailing stopped by its owner"': r"0 groups to bounce\n0 done",
+    "smtpd queue reroute --domain slow.example --to backup": r"0 groups to reroute\n0 done",
+    "smtpd queue reroute --domain backup --to own": r"0 groups to reroute\n0 done",
 }
 
 
@@ -38,7 +40,8 @@ def commands():
 
 class Queue(unittest.TestCase):
     def test_the_commands_on_the_queue_run_as_they_are_written(self):
-        relay = Relay(self, hop=world.free_port(), queue='retry = ["1h"]\n')
+        relay = Relay(self, hop=world.free_port(), queue='retry = ["1h"]\n', extra=(
+            '[[route]]\nname = "backup"\nmatch = "never.test"\nhost = "127.0.0.1"\n'))
         id = send(relay, ["a@example.com"])
         send(relay, ["b@x.test"], sender="news@example.com")
         send(relay, ["c@x.test"], sender="news@example.com")

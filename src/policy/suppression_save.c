@@ -35,9 +35,9 @@ static void tell(struct taking *taking, const struct suppression_record *record)
         return;
     taking->is_told = true;
     if (record->is_removal)
-        log_start(&line, LOG_NOTICE, "suppression.removed");
+        log_start(&line, LOG_NOTICE, "policy.suppression_removed");
     else
-        log_start(&line, LOG_NOTICE, "suppression.added");
+        log_start(&line, LOG_NOTICE, "policy.suppression_added");
     log_number(&line, "entries", (int64_t)task->records);
     log_text(&line, "recipient", entry->address);
     log_text(&line, "tenant", entry->tenant[0] ? entry->tenant : NULL);

@@ -55,7 +55,7 @@ class AtRcpt(unittest.TestCase):
         self.assertIn("smtpd_suppression_entries 1\n", exposition(self.relay))
         self.assertIn("is suppressed no more", self.relay.command("suppression", "remove", "bob@example.test"))
         self.assertEqual(self.rcpt("bob@example.test")[0], 250)
-        added, removed = self.relay.event("suppression.added"), self.relay.wait_event("suppression.removed")
+        added, removed = self.relay.event("policy.suppression_added"), self.relay.wait_event("policy.suppression_removed")
         self.assertEqual((added["recipient"], added["reason"], added["source"]),
                          ("bob@example.test", "asked by mail", "command"))
         self.assertEqual(removed["recipient"], "bob@example.test")

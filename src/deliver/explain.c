@@ -13,6 +13,7 @@ struct explain {
     struct link link; /* in deliver->explains */
     struct deliver *deliver;
     struct plan_settings *settings; /* the rule and the route are its */
+    char address[LIMIT_ADDRESS + 1];
     char lane[LANE_TEXT];
     char domain[LANE_TEXT]; /* of DANE: a route's host */
     const struct route *route;
@@ -36,12 +37,7 @@ static void explain_free(struct explain *explain)
 
 static const struct destination_settings *settings_of(const struct explain *explain)
 {
-    const struct deliver_settings *values = &explain->settings->values;
-
-    if (explain->route)
-        return &explain->route->settings;
-    return explain->plan.rule >= 0 ? &values->rules[explain->plan.rule].settings
-                                   : &values->defaults;
+    return settings_for(explain->settings, &explain->plan);
 }
 
 /* ---- what is known now ---- */
@@ -92,7 +88,8 @@ static void tell_rule(const struct explain *explain, struct explanation *explana
 {
     const struct deliver_settings *values = &explain->settings->values;
 
-    if (explain->route || explain->plan.rule < 0)
+    if (explain->route || explain->plan.rule < 0 ||
+        (size_t)explain->plan.rule >= values->rule_count)
         return;
     explanation->match = values->rules[explain->plan.rule].match;
     explanation->match_count = values->rules[explain->plan.rule].match_count;
@@ -227,21 +224,30 @@ static void find_way(struct explain *explain)
     }
 }
 
+/* The lane, by the settings in force: those that its search goes by. */
+static void find_lane(struct explain *explain)
+{
+    settings_unref(explain->settings);
+    explain->settings = settings_ref(explain->deliver->settings);
+    explain->route = NULL;
+    deliver_lane_of(explain->deliver, explain->address, explain->lane);
+    (void)snprintf(explain->domain, sizeof explain->domain, "%s", explain->lane);
+    if (strncmp(explain->lane, "route:", 6) == 0)
+        explain->route = settings_route_by_name(explain->settings, explain->lane + 6);
+}
+
 struct explain *explain_start(struct deliver *deliver, const char *address,
                               explain_fn *on_end, void *owner)
 {
     struct explain *explain = NEW(struct explain);
 
     explain->deliver = deliver;
-    explain->settings = settings_ref(deliver->settings);
     explain->on_end = on_end;
     explain->owner = owner;
     explain->plan.rule = -1;
+    (void)snprintf(explain->address, sizeof explain->address, "%s", address);
     list_push_back(&deliver->explains, &explain->link);
-    deliver_lane_of(deliver, address, explain->lane);
-    (void)snprintf(explain->domain, sizeof explain->domain, "%s", explain->lane);
-    if (strncmp(explain->lane, "route:", 6) == 0)
-        explain->route = settings_route_by_name(explain->settings, explain->lane + 6);
+    find_lane(explain);
     find_way(explain);
     return explain;
 }
@@ -255,6 +261,8 @@ void explain_ask_again(struct deliver *deliver)
         if (!explain->search)
             continue; /* a look-up of DANE asks again by itself */
         route_search_cancel(explain->search);
+        explain->search = NULL;
+        find_lane(explain);
         find_way(explain);
     }
 }

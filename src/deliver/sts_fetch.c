@@ -14,7 +14,7 @@ struct sts_fetch {
     struct https_get *get;
     struct timer deadline; /* of the look-up: HTTPS has its own */
     int64_t until_ms;      /* monotonic */
-    char host[256];
+    char host[300]; /* one that is too long for the DNS does not exist there */
     sts_fetch_end_fn *on_end;
     void *owner;
 };
@@ -133,7 +133,7 @@ struct sts_fetch *sts_fetch_start(struct deliver *deliver, const char *domain,
     fetch->until_ms = loop_now_ms(deliver->rooms.loop) + deadline_ms;
     fetch->on_end = on_end;
     fetch->owner = owner;
-    (void)snprintf(fetch->host, sizeof fetch->host, "mta-sts.%.240s", domain);
+    (void)snprintf(fetch->host, sizeof fetch->host, "mta-sts.%s", domain);
     timer_init(&fetch->deadline, deliver->rooms.loop, on_deadline, fetch);
     timer_start(&fetch->deadline, deadline_ms);
     ask(fetch);

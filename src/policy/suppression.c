@@ -100,13 +100,16 @@ bool suppression_refuses(struct suppression *suppression, const char *tenant,
     return true;
 }
 
-bool suppression_drops(const struct suppression *suppression, const char *tenant,
-                       const char *address, char why[SUPPRESSION_TEXT])
+bool suppression_drops(const struct suppression *suppression,
+                       const struct suppression_message *message, const char *address,
+                       char why[SUPPRESSION_TEXT])
 {
+    enum suppression_at at = suppression->settings.at;
     struct suppression_entry entry;
 
-    if (suppression->settings.at != SUPPRESSION_AT_DELIVERY ||
-        !suppression_find(suppression, tenant, address, &entry))
+    if ((at != SUPPRESSION_AT_DELIVERY &&
+         !(at == SUPPRESSION_AT_RCPT && message->is_named_late)) ||
+        !suppression_find(suppression, message->tenant, address, &entry))
         return false;
     say_why(&entry, why);
     return true;

@@ -107,7 +107,12 @@ static void keep_fixed(struct config *config, const struct config *before)
 
 static bool same_dns(const struct config *a, const struct config *b)
 {
-    return a->dns_deadline_ms == b->dns_deadline_ms && a->dns_trust_ad == b->dns_trust_ad &&
+    struct resolver_settings left;
+    struct resolver_settings right;
+
+    config_resolver(a, &left);
+    config_resolver(b, &right);
+    return left.wants_authentic == right.wants_authentic && a->dns_deadline_ms == b->dns_deadline_ms && a->dns_trust_ad == b->dns_trust_ad &&
            a->dns_servers.count == b->dns_servers.count &&
            (a->dns_servers.count == 0 ||
             memcmp(a->dns_servers.items, b->dns_servers.items,

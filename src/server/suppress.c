@@ -5,6 +5,8 @@
 
 #include "smtpd/base/memory.h"
 
+#include <string.h>
+
 _Static_assert((int)SUPPRESSION_TEXT <= (int)DELIVER_WHY_MAX, "one is copied to the other");
 
 enum result suppress_open(struct server *server, struct fault *fault)
@@ -26,9 +28,13 @@ static bool is_suppressed(void *owner, const struct envelope *envelope, const ch
                           char why[DELIVER_WHY_MAX], bool *wants_report)
 {
     const struct server *server = owner;
+    const struct suppression_message message = {
+        .tenant = tenant_of(envelope),
+        .is_named_late = envelope->tenant && envelope->user &&
+                         strcmp(envelope->tenant, envelope->user) != 0};
 
     *wants_report = suppression_wants_report(server->suppression);
-    return suppression_drops(server->suppression, tenant_of(envelope), address, why);
+    return suppression_drops(server->suppression, &message, address, why);
 }
 
 static void on_hard_bounce(void *owner, const struct envelope *envelope,

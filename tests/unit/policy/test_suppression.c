@@ -174,6 +174,8 @@ static void holds_for_whom_it_is(void **state)
 
 static void is_asked_where_the_settings_say(void **state)
 {
+    const struct suppression_message red = {.tenant = "red"};
+    const struct suppression_message late = {.tenant = "red", .is_named_late = true};
     struct suppression_statistics statistics;
     char why[SUPPRESSION_TEXT];
     struct world w;
@@ -183,15 +185,17 @@ static void is_asked_where_the_settings_say(void **state)
     add(&w, NULL, "ann@example.com");
     assert_true(suppression_refuses(w.list, "red", "ann@example.com", why));
     assert_non_null(strstr(why, "This address is on the suppression list since 20"));
-    assert_false(suppression_drops(w.list, "red", "ann@example.com", why));
+    assert_false(suppression_drops(w.list, &red, "ann@example.com", why));
+    assert_true(suppression_drops(w.list, &late, "ann@example.com", why));
     w.settings.at = SUPPRESSION_AT_DELIVERY;
     suppression_apply(w.list, &w.settings);
     assert_false(suppression_refuses(w.list, "red", "ann@example.com", why));
-    assert_true(suppression_drops(w.list, "red", "ann@example.com", why));
+    assert_true(suppression_drops(w.list, &red, "ann@example.com", why));
     w.settings.at = SUPPRESSION_OFF;
     suppression_apply(w.list, &w.settings);
+    assert_false(suppression_drops(w.list, &late, "ann@example.com", why));
     assert_false(suppression_refuses(w.list, "red", "ann@example.com", why));
-    assert_false(suppression_drops(w.list, "red", "ann@example.com", why));
+    assert_false(suppression_drops(w.list, &red, "ann@example.com", why));
     suppression_statistics(w.list, &statistics);
     assert_int_equal(statistics.refused[SUPPRESSION_COMMAND], 1);
     close_world(&w);

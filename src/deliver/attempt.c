@@ -143,8 +143,13 @@ void attempt_finish(struct attempt *attempt)
     destination_ended(destination);
 }
 
-void attempt_postpone(struct attempt *attempt, const char *text)
+void attempt_postpone(struct attempt *attempt, int64_t wait_ms, const char *text)
 {
+    struct lane *lane = attempt->work->lane;
+    int64_t until_ms = deliver_now(attempt->deliver) + wait_ms;
+    char words[sizeof attempt->fault.text];
+
+    (void)snprintf(words, sizeof words, "%s", text); /* it may be the fault's own */
     if (attempt->is_ready)
         connection_rest(attempt->connection);
     else
@@ -152,11 +157,14 @@ void attempt_postpone(struct attempt *attempt, const char *text)
     attempt->connection = NULL;
     attempt->is_ready = false;
     end_judging(attempt);
-    (void)fault_set(&attempt->fault, RESULT_AGAIN, "%s", text);
-    if (has_outcome(attempt))
+    (void)fault_set(&attempt->fault, RESULT_AGAIN, "%s", words);
+    if (has_outcome(attempt)) {
         attempt_finish(attempt);
-    else
-        give_up(attempt);
+        return;
+    }
+    give_up(attempt);
+    if (wait_ms > 0) /* or it would be taken again at once, and go round */
+        lane_wait_for_rate(lane, until_ms, words);
 }
 
 /* ---- hosts ---- */
@@ -267,6 +275,16 @@ static void connect_host(struct attempt *attempt)
                                           &attempt->policy, &events, attempt);
 }
 
+/* What a connection is asked for goes by the settings in force, and a plan by those that it was made
+ * by: the lane asks for its way again. */
+static bool is_outdated(struct attempt *attempt)
+{
+    if (attempt->settings == attempt->deliver->settings)
+        return false;
+    attempt_postpone(attempt, 0, "the settings have changed");
+    return true;
+}
+
 /* The next host that may be tried, when it may. */
 static void connect_chosen(struct attempt *attempt)
 {
@@ -275,6 +293,8 @@ static void connect_chosen(struct attempt *attempt)
                                  .at = attempt->host_at,
                                  .missed = attempt->missed_host};
 
+    if (is_outdated(attempt))
+        return;
     if (!host_choose(attempt->destination, &choice) && choice.awaited) {
         attempt->wait.turn = &attempt->again;
         attempt->wait.on_turn = connect_again;
@@ -353,14 +373,15 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
     if (wants_clear && !attempt->goes_in_clear) {
         attempt->goes_in_clear = true;
         attempt_drop_connection(attempt, false);
-        if (pacing_may_connect(attempt, connect_again))
+        if (!is_outdated(attempt) && pacing_may_connect(attempt, connect_again))
             connect_host(attempt);
         return;
     }
     /* It takes us, only not so many at once: no fault of the host. */
     if (connection_objects(attempt->connection) &&
         pacing_has_others(attempt, connection_host(attempt->connection))) {
-        attempt_postpone(attempt, attempt->fault.text);
+        attempt_drop_connection(attempt, false); /* it has more to say, or is closing */
+        attempt_postpone(attempt, 0, attempt->fault.text);
         return;
     }
     if (connection_fails_policy(attempt->connection)) {

@@ -73,7 +73,7 @@ void attempt_lacks(struct attempt *attempt, const struct said *lack);
 void attempt_broken(void *owner, const struct fault *fault);
 /* It cannot go on for long: back into the queue, or what is left of it (`text`) if something was
  * said about the message. */
-void attempt_postpone(struct attempt *attempt, const char *text);
+void attempt_postpone(struct attempt *attempt, int64_t wait_ms, const char *text);
 
 /* pacing.c */
 void pacing_start(struct attempt *attempt);

@@ -62,6 +62,16 @@ void connection_refused(struct connection *connection, const char *text)
         classifier_match_reply(classifier, &connection->reply, connection->host.name).class;
 }
 
+void connection_broken_off(struct connection *connection, const struct reply *reply,
+                           bool objects)
+{
+    const struct classifier *classifier = connection->settings->values.classifier;
+
+    connection->objects = objects;
+    connection->fault_class =
+        classifier_match_reply(classifier, reply, connection->host.name).class;
+}
+
 /* ---- bytes ---- */
 
 static void on_whole_reply(struct connection *connection)
@@ -207,6 +217,16 @@ static void on_patience(void *owner)
     connection_broken(connection, RESULT_TIMEOUT, text);
 }
 
+/* A new one is made beside those that rest: they may not be too many together. */
+static void make_room(struct destination *destination)
+{
+    struct scope *scope = scope_of(destination);
+
+    while (scope && scope->resting.count > 0 && scope->connections >= scope->pace.window)
+        connection_close(CONTAINER_OF(scope->resting.head.prev, struct connection, resting),
+                         true);
+}
+
 struct connection *connection_open(struct destination *destination,
                                    const struct plan_host *host,
                                    const struct tls_policy *policy,
@@ -218,6 +238,7 @@ struct connection *connection_open(struct destination *destination,
     const struct machine_row *rows;
     int row_count;
 
+    make_room(destination);
     connection->destination = destination;
     connection->deliver = deliver;
     connection->settings = settings_ref(deliver->settings);
@@ -462,16 +483,6 @@ static struct connection *find_idle(struct destination *destination,
     return NULL;
 }
 
-/* A new one is made beside those that rest: they may not be too many together. */
-static void make_room(struct destination *destination)
-{
-    struct scope *scope = scope_of(destination);
-
-    while (scope && scope->resting.count > 0 && scope->connections >= scope->pace.window)
-        connection_close(CONTAINER_OF(scope->resting.head.prev, struct connection, resting),
-                         true);
-}
-
 struct connection *connection_take_idle(struct destination *destination,
                                         const struct tls_policy *policy,
                                         const struct connection_events *events, void *owner)
@@ -479,7 +490,7 @@ struct connection *connection_take_idle(struct destination *destination,
     struct connection *connection = find_idle(destination, policy);
 
     if (!connection) {
-        make_room(destination);
+        make_room(destination); /* now: its going takes a moment */
         return NULL;
     }
     list_remove(&destination->idle, &connection->link);

@@ -51,6 +51,10 @@ int64_t connection_connect_ms(const struct connection *connection);
 struct plan_settings *connection_settings(const struct connection *connection);
 /* 421 or 4xx before it took mail, or silence once it was connected. */
 bool connection_objects(const struct connection *connection);
+/* Behind this reply its owner goes: what kind of fault that is, and whether it objects to how many we
+ * are. */
+void connection_broken_off(struct connection *connection, const struct reply *reply,
+                           bool objects);
 /* What it said instead of letting us in; NULL: it did not end by a reply. */
 const struct reply *connection_refusal(const struct connection *connection);
 /* TLS broke: a new connection to the same host goes on in clear. */

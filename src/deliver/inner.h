@@ -292,6 +292,10 @@ void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const cha
 void lane_policy_fault(struct lane *lane, const char *text);
 void lane_policy_works(struct lane *lane);
 bool lane_policy_rests(const struct lane *lane);
+/* What its mail needs (another connection than those that rest) is not to be had before. */
+void lane_wait_for_rate(struct lane *lane, int64_t until_ms, const char *text);
+/* What it asks for now it asks for anew, by the settings and the resolver in force. */
+void lane_ask_again(struct lane *lane);
 bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 /* What waits behind a fault expires too (G6): some of it; called again and again. */

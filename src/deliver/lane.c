@@ -163,6 +163,27 @@ bool lane_policy_rests(const struct lane *lane)
     return lane->policy_until_ms > deliver_now(lane->deliver);
 }
 
+void lane_wait_for_rate(struct lane *lane, int64_t until_ms, const char *text)
+{
+    if (lane->destination) {
+        ready_leave(&lane->destination->ready, lane);
+        ready_release(&lane->destination->ready, lane);
+    }
+    lane_rest(lane, until_ms, WHY_RATE, text);
+}
+
+void lane_ask_again(struct lane *lane)
+{
+    if (!lane->search && !lane->ask)
+        return;
+    if (lane->search)
+        route_search_cancel(lane->search);
+    sts_ask_cancel(lane->ask);
+    lane->search = NULL;
+    lane->ask = NULL;
+    lane_rest(lane, deliver_now(lane->deliver) + 1, WHY_SCHEDULED, "");
+}
+
 static void rest_for_policy(struct lane *lane)
 {
     lane_rest(lane, lane->policy_until_ms, WHY_DESTINATION, lane_fault(lane));

@@ -82,7 +82,8 @@ static bool is_wanted(const struct work *work)
 {
     return !work->destination->deliver->is_draining &&
            work->lane->destination == work->destination && /* not another way since */
-           !destination_rests(work->destination) && !lane_policy_rests(work->lane);
+           lane_has_way(work->lane) && !destination_rests(work->destination) &&
+           !lane_policy_rests(work->lane);
 }
 
 static void put(struct ready *ready, struct work *work)

@@ -225,8 +225,10 @@ static void forget_plans(struct deliver *deliver)
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         struct lane *lane = domain_queue_attachment(domain_queue);
 
-        if (lane)
-            lane->has_plan = false;
+        if (!lane)
+            continue;
+        lane->has_plan = false;
+        lane_ask_again(lane);
     }
 }
 
@@ -261,11 +263,8 @@ void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         struct lane *lane = domain_queue_attachment(domain_queue);
 
-        if (!lane || !lane->search)
-            continue;
-        route_search_cancel(lane->search);
-        lane->search = NULL;
-        lane_rest(lane, deliver_now(deliver) + 1, WHY_SCHEDULED, "");
+        if (lane)
+            lane_ask_again(lane);
     }
 }
 

@@ -465,8 +465,7 @@ static void break_off(struct attempt *attempt, enum result code, const char *did
     reply_print(reply, words, sizeof words);
     (void)fault_set(&fault, code, "%s %s%.300s", connection_peer(attempt->connection), did,
                     words);
-    if (code == RESULT_CLOSED)
-        pacing_objects(attempt, "reply", fault.text);
+    connection_broken_off(attempt->connection, reply, code == RESULT_CLOSED);
     attempt_broken(attempt, &fault);
 }
 

@@ -178,7 +178,8 @@ class Faults(unittest.TestCase):
             return set(recipients) <= done
         world.wait_for(settled, "all to settle", 3 * world.PATIENCE)
         relay.wait_empty()
-        self.assertEqual(bounced(relay), permanent)
+        self.assertEqual(bounced(relay), permanent, [e for e in relay.events("deliver.bounced")
+                                                     if e["recipient"] not in permanent])
         books(self, relay, [hop], recipients, bounced(relay))
 
     def test_faults_before_mail_spend_no_attempt_and_write_nothing(self):

@@ -69,8 +69,9 @@ bool suppression_find(const struct suppression *suppression, const char *tenant,
 bool suppression_refuses(struct suppression *suppression, const char *tenant,
                          const char *address, char why[SUPPRESSION_TEXT]);
 struct suppression_message {
-    const char *tenant;  /* or NULL */
-    bool is_named_late;  /* the message named it: at RCPT another one, or none, was asked about */
+    const char *tenant; /* or NULL */
+    bool
+        is_named_late; /* the message named it: at RCPT another one, or none, was asked about */
 };
 bool suppression_drops(const struct suppression *suppression,
                        const struct suppression_message *message, const char *address,

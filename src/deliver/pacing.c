@@ -40,7 +40,8 @@ static bool goes_on(struct attempt *attempt, int64_t wait_ms, loop_fn *again)
     if (wait_ms == 0)
         return true;
     if (wait_ms > PAUSE_MOST_MS) {
-        attempt_postpone(attempt, wait_ms, "the destination takes no more for now: its limit");
+        attempt_postpone(attempt, wait_ms,
+                         "the destination takes no more for now: its limit");
         return false;
     }
     timer_init(&attempt->pause, attempt->deliver->rooms.loop, again, attempt);

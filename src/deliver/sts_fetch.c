@@ -14,7 +14,7 @@ struct sts_fetch {
     struct https_get *get;
     struct timer deadline; /* of the look-up: HTTPS has its own */
     int64_t until_ms;      /* monotonic */
-    char host[300]; /* one that is too long for the DNS does not exist there */
+    char host[300];        /* one that is too long for the DNS does not exist there */
     sts_fetch_end_fn *on_end;
     void *owner;
 };

@@ -6,7 +6,7 @@
 
 #define CLASSES_SHIPPED "classes.toml"
 
-/* etc/classes.toml, as CMake wrote it into a file of C. */
+/* src/config/classes.toml, as CMake wrote it into a file of C. */
 extern const unsigned char classes_shipped[];
 extern const size_t classes_shipped_bytes;
 

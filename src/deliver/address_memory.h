@@ -10,12 +10,12 @@ struct address_memory; /* bounded: full, others give way */
 struct address_memory *address_memory_new(void);
 void address_memory_free(struct address_memory *memory);
 /* When its time is over, the first who asks is the probe, and the others hear "dead" for a while. */
-bool address_is_dead(struct address_memory *memory, const struct endpoint *address,
+bool address_is_dead(struct address_memory *memory, const struct endpoint *endpoint,
                      int64_t now_ms);
 /* How long it comes last from now on, in ms; 0: it does already. */
-int64_t address_failed(struct address_memory *memory, const struct endpoint *address,
+int64_t address_failed(struct address_memory *memory, const struct endpoint *endpoint,
                        int64_t now_ms);
-void address_works(struct address_memory *memory, const struct endpoint *address);
+void address_works(struct address_memory *memory, const struct endpoint *endpoint);
 size_t address_memory_count(const struct address_memory *memory);
 
 #endif

@@ -24,6 +24,7 @@ bool verdict_is_too_many(const struct reply *reply)
     return reply->code == 452 && (enhanced->class_digit == 0 || is_protocol);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a reply has so many parts */
 struct said *said_words(struct arena *arena, enum deliver_class class, unsigned code,
                         const char *status, const char *text, const char *host)
 {

@@ -101,15 +101,21 @@ static void copy_tenants(struct plan_settings *settings)
     values->tenants = tenants;
 }
 
+static const struct deliver_tenant *find_tenant(const struct plan_settings *settings,
+                                                const char *name)
+{
+    const struct deliver_tenant wanted = {name, 1};
+
+    return bsearch(&wanted, settings->values.tenants, settings->values.tenant_count,
+                   sizeof wanted, by_name);
+}
+
 unsigned settings_weight(const struct plan_settings *settings, const char *tenant)
 {
-    const struct deliver_settings *values = &settings->values;
-    struct deliver_tenant wanted = {tenant ? tenant : "*", 1};
-    const struct deliver_tenant *found =
-        bsearch(&wanted, values->tenants, values->tenant_count, sizeof wanted, by_name);
+    const struct deliver_tenant *found = tenant ? find_tenant(settings, tenant) : NULL;
 
-    if (!found && tenant)
-        return settings_weight(settings, NULL);
+    if (!found)
+        found = find_tenant(settings, "*");
     return found ? found->weight : 1;
 }
 

@@ -147,6 +147,7 @@ static void visit_fitting(void *owner, const struct suppression_entry *entry)
     walk->visit(walk->owner, entry);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): where, how much, and who is told */
 bool suppression_walk(const struct suppression *suppression,
                       const struct suppression_filter *filter, uint32_t *position,
                       size_t most, suppression_visit_fn *visit, void *owner)

@@ -25,11 +25,10 @@ bool suppression_table_set(struct suppression_table *table,
                            const struct suppression_entry *entry);
 bool suppression_table_remove(struct suppression_table *table, const char *tenant,
                               const char *address);
-/* All of a shard; nothing may be changed meanwhile. How many. */
-size_t suppression_table_visit(const struct suppression_table *table, size_t shard,
+/* All of the shard `at`; nothing may be changed meanwhile. How many. */
+size_t suppression_table_visit(const struct suppression_table *table, size_t at,
                                suppression_visit_fn *visit, void *owner);
 /* Removes what has expired from a shard. How many. */
-size_t suppression_table_purge(struct suppression_table *table, size_t shard,
-                               int64_t now_ms);
+size_t suppression_table_purge(struct suppression_table *table, size_t at, int64_t now_ms);
 
 #endif

@@ -51,8 +51,8 @@ static struct key key_of(const char *tenant, const char *address)
         tenant_bytes = LIMIT_USER_NAME + 1;
     if (address_bytes > SUPPRESSION_ADDRESS)
         address_bytes = SUPPRESSION_ADDRESS;
-    /* Hashed, and never a string. */
-    memcpy(text, tenant, tenant_bytes); /* NOLINT(bugprone-not-null-terminated-result) */
+    memcpy(text, tenant, tenant_bytes);
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): hashed, and never a string */
     memcpy(text + tenant_bytes, address, address_bytes);
     return (struct key){
         tenant, address,

@@ -112,7 +112,8 @@ static bool same_dns(const struct config *a, const struct config *b)
 
     config_resolver(a, &left);
     config_resolver(b, &right);
-    return left.wants_authentic == right.wants_authentic && a->dns_deadline_ms == b->dns_deadline_ms && a->dns_trust_ad == b->dns_trust_ad &&
+    return left.wants_authentic == right.wants_authentic &&
+           a->dns_deadline_ms == b->dns_deadline_ms && a->dns_trust_ad == b->dns_trust_ad &&
            a->dns_servers.count == b->dns_servers.count &&
            (a->dns_servers.count == 0 ||
             memcmp(a->dns_servers.items, b->dns_servers.items,

@@ -200,24 +200,21 @@ void destination_on_room(void *owner)
         timer_start(&deliver->room, ROOM_LOOK_MS);
 }
 
-/* Groups whose turn may come before they are in memory. Of a scope that holds it one is enough, so
- * that it stands in the queue there. */
-static size_t free_slots(struct destination *destination)
-{
-    bool is_apart = destination->failures > 0 || !scope_of(destination);
-    size_t most = limit(destination);
-
-    if (destination->running < most && !link_is_in_list(&destination->waiting))
-        return most - destination->running;
-    return is_apart ? 0 : 1;
-}
-
 static void start_some(struct destination *destination)
 {
+    struct ready *ready = &destination->ready;
+
     refill(destination);
-    while (!is_stalled(destination) &&
-           ready_prepare(destination, free_slots(destination)) && may_start(destination)) {
-        start_one(ready_take(&destination->ready));
+    while (!is_stalled(destination) && ready_waits(ready) && may_start(destination)) {
+        struct work *work =
+            ready_take(destination, limit(destination) - destination->running);
+
+        if (!work) {
+            /* It is the next in its scope all the same, once the group is read. */
+            destination->has_turn = destination->scope && ready->choosing > 0;
+            return;
+        }
+        start_one(work);
         refill(destination);
     }
 }

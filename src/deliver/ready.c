@@ -196,39 +196,31 @@ static struct work *take_loaded(struct ready *ready, struct lane *lane)
     return work;
 }
 
-bool ready_prepare(struct destination *destination, size_t slots)
+bool ready_waits(struct ready *ready)
 {
-    struct ready *ready = &destination->ready;
-    struct turn *turn;
-
-    if (slots > LIMIT_READY_TURNS)
-        slots = LIMIT_READY_TURNS;
-    while (ready->chosen.count == 0) {
-        struct lane *lane;
-
-        /* What is in memory does not take the slot of one whose turn came first. */
-        if ((ready->choosing > 0 && ready->choosing >= slots) ||
-            !(turn = turns_next(&ready->starting)))
-            return false;
-        lane = CONTAINER_OF(turn, struct lane, starting);
-        if (lane->loaded.count > 0)
-            return true;
-        if (slots == 0)
-            return false;
-        if (load_of(destination, lane, true))
-            turns_pay(&ready->starting, turn);
-    }
-    return true;
+    return ready->chosen.count > 0 || turns_next(&ready->starting);
 }
 
-struct work *ready_take(struct ready *ready)
+/* What is in memory does not take the slot of one whose turn came first and that is being read. */
+struct work *ready_take(struct destination *destination, size_t slots)
 {
+    struct ready *ready = &destination->ready;
+    struct turns *starting = &ready->starting;
     struct link *link = list_pop_front(&ready->chosen);
+    struct turn *turn;
 
     if (link)
         return CONTAINER_OF(link, struct work, link);
-    return take_loaded(ready,
-                       CONTAINER_OF(turns_next(&ready->starting), struct lane, starting));
+    while (ready->choosing < slots && ready->choosing < LIMIT_READY_TURNS &&
+           (turn = turns_next(starting))) {
+        struct lane *lane = CONTAINER_OF(turn, struct lane, starting);
+
+        if (lane->loaded.count > 0)
+            return take_loaded(ready, lane);
+        if (load_of(destination, lane, true))
+            turns_pay(starting, turn);
+    }
+    return NULL;
 }
 
 /* ---- giving back ---- */

@@ -38,11 +38,11 @@ void ready_leave(struct ready *ready, struct lane *lane);
 
 /* Reads ahead until so many are in memory or on their way. */
 void ready_fill(struct destination *destination, size_t most);
-/* True: the next to start is in memory. False: there is none, or it is being read, one for each of
+/* Is there anything to choose from? */
+bool ready_waits(struct ready *ready);
+/* The next to start, which is the caller's. NULL: there is none, or it is being read, one for each of
  * the `slots` that are free: then the destination is run again. */
-bool ready_prepare(struct destination *destination, size_t slots);
-/* That one: the caller's. */
-struct work *ready_take(struct ready *ready);
+struct work *ready_take(struct destination *destination, size_t slots);
 
 /* Leases in memory go back, of this lane only or (NULL) of all. */
 void ready_release(struct ready *ready, const struct lane *lane);

@@ -76,6 +76,7 @@ SEEN_ELSEWHERE = {
 
 # The same for a field: named in the file of its subject.
 FIELDS_SEEN_ELSEWHERE = {
+    ("receive.accepted", "priority"): "test_fairness.py",
     ("receive.connected", "proxy"): "test_proxy.py",
     ("receive.accepted", "signatures"): "test_signing.py",
     ("receive.accepted", "priority"): "test_fairness.py",
@@ -403,8 +404,7 @@ class Events(unittest.TestCase):
             self.assertIn(event["reply"]["code"], range(200, 600))
 
     def test_the_fields_that_are_not_always_there_were_seen_too(self):
-        """'Events ... list[ed]': every field of the page is one that a line can have. A tenant
-        cannot be configured yet."""
+        """'Events ... list[ed]': every field of the page is one that a line can have. """
         missing = {name: row.fields - {field for e in self.seen if e["event"] == name for field in e}
                    for name, row in self.page.items()
                    if name not in NOT_SEEN and name not in SEEN_ELSEWHERE}

@@ -39,6 +39,7 @@ class SlowHop:
         self.changed = threading.Condition()
         self.round = 0
         self.is_stuck = True
+        self.passes = 0             # answers that are let through all the same
         self.behind_dot = 0         # taken, and not answered yet
         self.copies = {}            # recipient -> rounds of its copies
         self.hop = Hop(case, self.answer)
@@ -54,16 +55,24 @@ class SlowHop:
             self.changed.notify_all()
         time.sleep(0.01)
         with self.changed:  # one that is stuck waits for the end of its round
-            self.changed.wait_for(lambda: not self.is_stuck or self.round != number or not self.hop.is_open)
+            self.changed.wait_for(lambda: not self.is_stuck or self.passes > 0 or self.round != number or
+                                  not self.hop.is_open)
+            if self.is_stuck and self.passes > 0:
+                self.passes -= 1
             self.behind_dot -= 1
             self.changed.notify_all()
         return None
 
     def stick(self):
-        """Until every connection stands behind a final dot: no answer is on its way then."""
+        """Until every connection stands behind a final dot: no answer is on its way then. The sender opens as
+        many connections as it has learned; each answer that is let through teaches it one more."""
+        end = time.monotonic() + 4 * world.PATIENCE
         with self.changed:
             self.is_stuck = True
-            assert self.changed.wait_for(lambda: self.behind_dot == CONNECTIONS, world.PATIENCE), self.behind_dot
+            while not self.changed.wait_for(lambda: self.passes == 0 and self.behind_dot == CONNECTIONS, 0.2):
+                assert time.monotonic() < end, self.behind_dot
+                self.passes = self.passes or min(self.behind_dot, 8)
+                self.changed.notify_all()
             return self.behind_dot
 
     def let_go(self):
@@ -75,6 +84,7 @@ class SlowHop:
         """Whatever was not answered belongs to a process that is gone."""
         with self.changed:
             self.round += 1
+            self.passes = 0
             self.is_stuck = False
             self.changed.notify_all()
             assert self.changed.wait_for(lambda: self.behind_dot == 0, world.PATIENCE), self.behind_dot

@@ -1,5 +1,6 @@
 /* The command line: which word goes to which room, and the exit codes 0 (done), 1 (failed),
  * 2 (usage), 3 (the server does not run). */
+#include "smtpd/base/file.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
@@ -198,7 +199,7 @@ static int compare_file(const struct words *words, const char *path,
     if (!context.socket_path)
         context.socket_path = socket_path;
     bytes_init(&text, DOCUMENT_MAX);
-    if (config_read_text(path, &text) == RESULT_OK)
+    if (file_read(path, &text, NULL) == RESULT_OK)
         code = cli_compare(&context, text.data ? text.data : "", text.length);
     else
         (void)fprintf(stderr, "%s: cannot be read\n", path);

@@ -4,6 +4,7 @@
 
 #include "options.h"
 #include "smtpd/base/check.h"
+#include "smtpd/base/file.h"
 #include "smtpd/base/memory.h"
 #include "tree.h"
 
@@ -66,18 +67,19 @@ void classes_read(struct loader *loader)
 {
     const char *path = loader->config->classes_file;
     struct bytes text;
+    struct fault fault;
 
     check_parts(loader, &loader->config->class);
     if (!path)
         return;
     bytes_init(&text, FILE_MAX);
-    if (config_read_text(path, &text) == RESULT_OK) {
+    if (file_read(path, &text, &fault) == RESULT_OK) {
         loader->file = path;
         read_rules(loader, bytes_view(&text));
         loader->file = NULL;
     } else {
         complain(loader, place_of_option(loader->config),
-                 "delivery.classes_file: cannot read %s: %s", path, strerror(errno));
+                 "delivery.classes_file: cannot read %s: %s", path, fault.text);
     }
     bytes_fini(&text);
 }

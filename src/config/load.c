@@ -5,6 +5,7 @@
 #include "classes.h"
 #include "options.h"
 #include "problems.h"
+#include "smtpd/base/file.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 #include "tomlc.h"
@@ -258,44 +259,16 @@ struct config *config_load_text(struct slice text, const char *name,
     return NULL;
 }
 
-static bool read_file(const char *path, struct bytes *text, int *error)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    bool is_read = fd >= 0;
-
-    while (is_read) {
-        char *room = bytes_reserve(text, 65536);
-        ssize_t got = room ? read(fd, room, 65536) : -1;
-
-        if (!room)
-            errno = EFBIG;
-        if (got <= 0) {
-            is_read = got == 0;
-            break;
-        }
-        text->length += (size_t)got;
-    }
-    *error = errno;
-    if (fd >= 0)
-        (void)close(fd);
-    return is_read;
-}
-
-enum result config_read_text(const char *path, struct bytes *text)
-{
-    int error;
-
-    return read_file(path, text, &error) ? RESULT_OK : RESULT_IO;
-}
-
 struct config *config_load(const char *path, struct config_problems *problems)
 {
     struct config *config = NULL;
     struct bytes text;
-    int error = 0;
+    struct fault fault;
+    enum result result;
 
     bytes_init(&text, FILE_MAX);
-    if (read_file(path, &text, &error)) {
+    result = file_read(path, &text, &fault);
+    if (result == RESULT_OK) {
         config = config_load_text(bytes_view(&text), path, problems);
     } else {
         problems->count = 1;
@@ -303,10 +276,11 @@ struct config *config_load(const char *path, struct config_problems *problems)
         problems->items[0].line = problems->items[0].column = 0;
         problems->items[0].file[0] = '\0';
         (void)snprintf(problems->items[0].text, sizeof problems->items[0].text,
-                       "cannot read the file: %s%s", strerror(error),
-                       error == ENOENT ? "; \"smtpd document example\" prints one to begin "
-                                         "with, a container wants it mounted there"
-                                       : "");
+                       "cannot read the file: %.200s%s", fault.text,
+                       result == RESULT_NOT_FOUND
+                           ? "; \"smtpd document example\" prints one to begin "
+                             "with, a container wants it mounted there"
+                           : "");
     }
     if (text.length)
         secure_wipe(text.data, text.length);
@@ -320,10 +294,9 @@ char *config_data_dir(const char *path)
     struct config *config = NULL;
     struct bytes text;
     char *folder = NULL;
-    int error;
 
     bytes_init(&text, FILE_MAX);
-    if (read_file(path, &text, &error))
+    if (file_read(path, &text, NULL) == RESULT_OK)
         config = read_text(bytes_view(&text), problems);
     if (config && config->data_dir)
         folder = memory_text(config->data_dir);

@@ -1,14 +1,14 @@
 /* A round goes over the list a portion each turn, and gives the whole text to one job. */
 #include "keeper.h"
 
+#include "smtpd/base/file.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { WRITE_MS = 5000, PORTION = 200, PATH_BYTES = 4096 };
 static const int64_t KEEP_MS = INT64_C(7) * 86400000;
@@ -17,7 +17,11 @@ struct writing { /* the input of a job */
     char path[PATH_BYTES];
     char beside[PATH_BYTES + 8];
     struct bytes text;
-    int error;
+    struct sealed sealed;
+    pthread_mutex_t lock;
+    bool is_outdated; /* under the lock: a newer one takes the place */
+    bool has_failed;
+    struct fault fault;
 };
 
 struct keeper {
@@ -27,7 +31,7 @@ struct keeper {
     struct list kept;    /* the longest unchanged first */
     struct link *cursor; /* of the round: the next one */
     struct writing *writing;
-    struct paces_sum sum;
+    unsigned round; /* what was written in it is not written twice */
     struct job *job;
     struct timer timer;
     bool is_changed;
@@ -36,31 +40,20 @@ struct keeper {
 
 /* ---- the job ---- */
 
-static bool write_all(int fd, struct slice text)
-{
-    while (text.length > 0) {
-        ssize_t count = write(fd, text.data, text.length);
-
-        if (count < 0 && errno != EINTR)
-            return false;
-        if (count > 0)
-            text = slice_from(text, (size_t)count);
-    }
-    return true;
-}
-
 static void write_file(void *input)
 {
     struct writing *writing = input;
-    int fd = open(writing->beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool is_written =
-        fd >= 0 && write_all(fd, bytes_view(&writing->text)) && fsync(fd) == 0;
+    enum result result =
+        file_write(writing->beside, bytes_view(&writing->text), &writing->fault);
 
-    writing->error = is_written ? 0 : errno;
-    if (fd >= 0)
-        (void)close(fd);
-    if (is_written && rename(writing->beside, writing->path) != 0)
-        writing->error = errno;
+    (void)pthread_mutex_lock(&writing->lock);
+    if (result == RESULT_OK && !writing->is_outdated &&
+        rename(writing->beside, writing->path) != 0)
+        result = fault_set(&writing->fault, RESULT_IO, "%s", strerror(errno));
+    (void)pthread_mutex_unlock(&writing->lock);
+    if (result == RESULT_OK)
+        result = file_sync_parent(writing->path, &writing->fault);
+    writing->has_failed = result != RESULT_OK;
 }
 
 static void writing_free(void *input)
@@ -68,6 +61,7 @@ static void writing_free(void *input)
     struct writing *writing = input;
 
     bytes_fini(&writing->text);
+    (void)pthread_mutex_destroy(&writing->lock);
     memory_free(writing);
 }
 
@@ -76,18 +70,40 @@ static void writing_free(void *input)
 static void on_turn(void *owner);
 static void on_written(void *owner, void *input);
 
+static void fail(struct writing *writing, const char *why)
+{
+    if (!writing->has_failed)
+        (void)fault_set(&writing->fault, RESULT_TOO_LARGE, "%s", why);
+    writing->has_failed = true;
+}
+
 static void begin(struct keeper *keeper, const char *suffix)
 {
     struct writing *writing = NEW(struct writing);
 
     (void)snprintf(writing->path, sizeof writing->path, "%s", keeper->path);
     (void)snprintf(writing->beside, sizeof writing->beside, "%s%s", keeper->path, suffix);
+    (void)pthread_mutex_init(&writing->lock, NULL);
     bytes_init(&writing->text, PACES_FILE_MAX);
     keeper->writing = writing;
     keeper->is_changed = false;
     keeper->cursor = list_first(&keeper->kept);
-    writing->error =
-        paces_file_begin(&writing->text, &keeper->sum) == RESULT_OK ? 0 : EFBIG;
+    keeper->round++;
+    if (paces_file_begin(&writing->text, &writing->sealed) != RESULT_OK)
+        fail(writing, "it is too large");
+}
+
+/* What changes during a round moves to the end of the list and comes by a second time: the next
+ * round has it. */
+static void add(struct keeper *keeper, struct kept *kept)
+{
+    struct writing *writing = keeper->writing;
+
+    if (kept->round == keeper->round || writing->sealed.lines == PACES_KEPT_MAX)
+        return;
+    kept->round = keeper->round;
+    if (paces_file_add(&writing->text, &writing->sealed, kept->pace) != RESULT_OK)
+        fail(writing, "it is too large");
 }
 
 /* False: there is no more. */
@@ -95,33 +111,33 @@ static bool add_some(struct keeper *keeper)
 {
     struct writing *writing = keeper->writing;
 
-    for (int i = 0; i < PORTION && keeper->cursor && !writing->error; i++) {
-        const struct kept *kept = CONTAINER_OF(keeper->cursor, struct kept, link);
+    for (int i = 0; i < PORTION && keeper->cursor && !writing->has_failed; i++) {
+        struct kept *kept = CONTAINER_OF(keeper->cursor, struct kept, link);
 
         keeper->cursor = list_next(&keeper->kept, keeper->cursor);
-        if (paces_file_add(&writing->text, &keeper->sum, kept->pace) != RESULT_OK)
-            writing->error = EFBIG;
+        add(keeper, kept);
     }
-    if (keeper->cursor && !writing->error)
+    if (keeper->cursor && !writing->has_failed)
         return true;
-    if (!writing->error && paces_file_end(&writing->text, &keeper->sum) != RESULT_OK)
-        writing->error = EFBIG;
+    if (!writing->has_failed &&
+        paces_file_end(&writing->text, &writing->sealed) != RESULT_OK)
+        fail(writing, "it is too large");
     return false;
 }
 
 static void end(struct keeper *keeper)
 {
-    int error = keeper->writing->error;
+    bool has_failed = keeper->writing->has_failed;
 
-    writing_free(keeper->writing);
-    keeper->writing = NULL;
-    if (error && !keeper->is_broken)
+    if (has_failed && !keeper->is_broken)
         log_message(LOG_ERROR, "deliver.paces_unwritable",
                     "what paces have learned cannot be written to %s and would be lost at "
                     "a restart: %s",
-                    keeper->path, strerror(error));
-    keeper->is_broken = error != 0;
-    keeper->is_changed |= error != 0;
+                    keeper->path, keeper->writing->fault.text);
+    writing_free(keeper->writing);
+    keeper->writing = NULL;
+    keeper->is_broken = has_failed;
+    keeper->is_changed |= has_failed;
     if (keeper->is_changed)
         timer_start(&keeper->timer, WRITE_MS);
 }
@@ -134,12 +150,11 @@ static void on_turn(void *owner)
         timer_start(&keeper->timer, 1); /* others first */
         return;
     }
-    if (!keeper->writing->error &&
+    if (!keeper->writing->has_failed &&
         job_start(keeper->offload, POOL_FILE, write_file, on_written, writing_free,
                   keeper->writing, keeper, &keeper->job) == RESULT_OK)
         return;
-    if (!keeper->writing->error)
-        keeper->writing->error = EBUSY;
+    fail(keeper->writing, "too many jobs wait for the disk");
     end(keeper);
 }
 
@@ -207,31 +222,6 @@ struct keeper *keeper_new(struct loop *loop, struct offload *offload, const char
     return keeper;
 }
 
-static enum result read_file(const char *path, struct bytes *text, struct fault *fault)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t count = 1;
-
-    if (fd < 0)
-        return fault_set(fault, errno == ENOENT ? RESULT_NOT_FOUND : RESULT_IO, "%s",
-                         strerror(errno));
-    while (count > 0) {
-        char *into = bytes_reserve(text, 65536);
-
-        if (!into) {
-            (void)close(fd);
-            return fault_set(fault, RESULT_TOO_LARGE, "it is too large");
-        }
-        count = read(fd, into, 65536);
-        if (count > 0)
-            text->length += (size_t)count;
-        else if (count < 0 && errno == EINTR)
-            count = 1;
-    }
-    (void)close(fd);
-    return count == 0 ? RESULT_OK : fault_set(fault, RESULT_IO, "%s", strerror(errno));
-}
-
 struct loading {
     paces_file_fn *each;
     void *owner;
@@ -254,7 +244,7 @@ void keeper_load(struct keeper *keeper, paces_file_fn *each, void *owner)
     enum result result;
 
     bytes_init(&text, PACES_FILE_MAX + 65536);
-    result = read_file(keeper->path, &text, &fault);
+    result = file_read(keeper->path, &text, &fault);
     if (result == RESULT_OK)
         result = paces_file_parse(bytes_view(&text), on_pace, &loading, &fault);
     bytes_fini(&text);
@@ -264,20 +254,33 @@ void keeper_load(struct keeper *keeper, paces_file_fn *each, void *owner)
                     fault.text);
 }
 
+/* A job that runs goes on, and its text is older than what is written now. */
+static void outdate(struct keeper *keeper)
+{
+    struct writing *writing = keeper->writing;
+
+    if (!keeper->job) {
+        writing_free(writing);
+        return;
+    }
+    (void)pthread_mutex_lock(&writing->lock);
+    writing->is_outdated = true;
+    (void)pthread_mutex_unlock(&writing->lock);
+    job_cancel(keeper->job); /* its text is dropped by the job */
+}
+
 void keeper_free(struct keeper *keeper)
 {
     if (!keeper)
         return;
     timer_cancel(&keeper->timer);
-    if (keeper->job)
-        job_cancel(keeper->job); /* its text is dropped by the job */
-    else if (keeper->writing)
-        writing_free(keeper->writing);
     if (keeper->is_changed || keeper->writing) {
+        if (keeper->writing)
+            outdate(keeper);
         begin(keeper, ".end"); /* the job may still write its own */
         while (add_some(keeper))
             ;
-        if (!keeper->writing->error)
+        if (!keeper->writing->has_failed)
             write_file(keeper->writing);
         end(keeper);
         timer_cancel(&keeper->timer);

@@ -16,6 +16,7 @@ struct keeper;
 struct kept { /* in who has a pace */
     struct link link;
     const struct pace *pace;
+    unsigned round; /* the last one that wrote it */
 };
 
 struct keeper *keeper_new(struct loop *loop, struct offload *offload, const char *path);

@@ -1,5 +1,4 @@
-/* The file of what paces have learned: text, a line for each, with its own end and a sum over all
- * of it.
+/* The file of what paces have learned: a sealed text (smtpd/base/sealed.h), a line for each.
  *
  *   smtpd-paces 1
  *   mx1.example.net>mx2.example.net - 1792000000000 3 1000 0 0 0 0 0 0 - -
@@ -8,9 +7,7 @@
  *
  * Scope, source, when it was changed (wall ms), connections; the rate in parts of a thousand, what
  * it gets back at a time, in how many ms, when next, and the count and the ms of what was measured;
- * until when it is suspended, why, and why its rate is slowed. "-": nothing. Bytes that would break
- * a line stand as %XX. Behind "end": how many lines, and FNV-1a (64 bits) of every byte in front of
- * this line.
+ * until when it is suspended, why, and why its rate is slowed. "-": nothing.
  *
  * Promises  pure. What is read is sound as a whole, or nothing of it is used.
  */
@@ -18,18 +15,14 @@
 #define SMTPD_DELIVER_PACES_FILE_H
 
 #include "pace.h"
+#include "smtpd/base/sealed.h"
 
 enum { PACES_KEPT_MAX = 10000, PACES_FILE_MAX = 64 << 20, PACES_KEY_MAX = 9000 };
 
-struct paces_sum {
-    uint64_t hash;
-    uint64_t lines;
-};
-
-enum result MUST_CHECK paces_file_begin(struct bytes *into, struct paces_sum *sum);
-enum result MUST_CHECK paces_file_add(struct bytes *into, struct paces_sum *sum,
+enum result MUST_CHECK paces_file_begin(struct bytes *into, struct sealed *sealed);
+enum result MUST_CHECK paces_file_add(struct bytes *into, struct sealed *sealed,
                                       const struct pace *pace);
-enum result MUST_CHECK paces_file_end(struct bytes *into, struct paces_sum *sum);
+enum result MUST_CHECK paces_file_end(struct bytes *into, struct sealed *sealed);
 
 /* `pace` has no limits and no counts; its scope and source live during the call. */
 typedef void paces_file_fn(void *owner, const struct pace *pace);

@@ -1,5 +1,6 @@
 #include "sts_file.h"
 
+#include "smtpd/base/file.h"
 #include "smtpd/base/memory.h"
 
 #include <dirent.h>
@@ -91,43 +92,24 @@ static enum result make_folder(const char *folder, struct fault *fault)
     return fault_set(fault, RESULT_IO, "cannot make %s: %s", folder, strerror(errno));
 }
 
-static bool write_synced(const char *path, struct slice text)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    bool is_written = fd >= 0 &&
-                      write(fd, text.data, text.length) == (ssize_t)text.length &&
-                      fsync(fd) == 0;
-    int error = errno;
-
-    if (fd >= 0)
-        (void)close(fd);
-    errno = error;
-    return is_written;
-}
-
-static void sync_folder(const char *folder)
-{
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (fd < 0)
-        return;
-    (void)fsync(fd);
-    (void)close(fd);
-}
-
 enum result sts_file_write(const char *folder, const char *domain, struct slice text,
                            struct fault *fault)
 {
     char *path = memory_format("%s/%s", folder, domain);
-    char *beside = memory_format("%s/.%s.new", folder, domain);
-    enum result result = make_folder(folder, fault);
+    char *beside = memory_format("%s/.%s.new", folder, domain); /* no domain's own */
+    struct fault why;
+    enum result result = make_folder(folder, &why);
 
-    if (result == RESULT_OK && (!write_synced(beside, text) || rename(beside, path) != 0)) {
-        result = fault_set(fault, RESULT_IO, "cannot write %s: %s", path, strerror(errno));
-        (void)unlink(beside);
-    }
     if (result == RESULT_OK)
-        sync_folder(folder);
+        result = file_write(beside, text, &why);
+    if (result == RESULT_OK && rename(beside, path) != 0)
+        result = fault_set(&why, RESULT_IO, "%s", strerror(errno));
+    if (result == RESULT_OK)
+        result = file_sync_folder(folder, fault);
+    else
+        (void)fault_set(fault, result, "cannot write %s: %s", path, why.text);
+    if (result != RESULT_OK)
+        (void)unlink(beside);
     memory_free(beside);
     memory_free(path);
     return result;

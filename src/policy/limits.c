@@ -4,16 +4,15 @@
 
 #include "limits_portion.h"
 #include "smtpd/base/check.h"
+#include "smtpd/base/file.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/map.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/moment.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     SUBJECTS_MAX = 100000, /* of a kind */
@@ -427,31 +426,6 @@ static void write_now(struct limits *limits)
     portion_free(portion);
 }
 
-static enum result read_file(const char *path, struct bytes *text, struct fault *fault)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t count = 1;
-
-    if (fd < 0)
-        return fault_set(fault, errno == ENOENT ? RESULT_NOT_FOUND : RESULT_IO, "%s",
-                         strerror(errno));
-    while (count > 0) {
-        char *into = bytes_reserve(text, 65536);
-
-        if (!into) {
-            (void)close(fd);
-            return fault_set(fault, RESULT_TOO_LARGE, "it is too large");
-        }
-        count = read(fd, into, 65536);
-        if (count > 0)
-            text->length += (size_t)count;
-        else if (count < 0 && errno == EINTR)
-            count = 1;
-    }
-    (void)close(fd);
-    return count == 0 ? RESULT_OK : fault_set(fault, RESULT_IO, "%s", strerror(errno));
-}
-
 static void restore(void *owner, const struct limits_record *record)
 {
     struct limits *limits = owner;
@@ -471,7 +445,7 @@ static void load(struct limits *limits)
     enum result result;
 
     bytes_init(&text, LIMITS_FILE_MAX);
-    result = read_file(limits->path, &text, &fault);
+    result = file_read(limits->path, &text, &fault);
     if (result == RESULT_OK)
         result = limits_file_parse(bytes_view(&text), restore, limits, &fault);
     bytes_fini(&text);

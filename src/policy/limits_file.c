@@ -3,9 +3,7 @@
 
 #include <string.h>
 
-#define HEAD "smtpd-limits 1\n"
-static const uint64_t FNV_START = UINT64_C(0xcbf29ce484222325);
-static const uint64_t FNV_PRIME = UINT64_C(0x100000001b3);
+#define HEADING "smtpd-limits 1"
 
 static const char *const kinds[LIMITS_KINDS] = {
     [LIMITS_USER_MESSAGES] = "user-messages",
@@ -14,19 +12,11 @@ static const char *const kinds[LIMITS_KINDS] = {
     [LIMITS_ADDRESS_RECIPIENTS] = "address-recipients",
 };
 
-static uint64_t hash_of(uint64_t hash, struct slice bytes)
-{
-    for (size_t i = 0; i < bytes.length; i++)
-        hash = (hash ^ (unsigned char)bytes.data[i]) * FNV_PRIME;
-    return hash;
-}
-
 /* ---- writing ---- */
 
-enum result limits_file_begin(struct bytes *into, struct limits_sum *sum)
+enum result limits_file_begin(struct bytes *into, struct sealed *sealed)
 {
-    *sum = (struct limits_sum){hash_of(FNV_START, SLICE(HEAD)), 0};
-    return bytes_add_text(into, HEAD);
+    return sealed_begin(sealed, HEADING, into);
 }
 
 static enum result add_window(struct bytes *into, const struct limits_record *record,
@@ -44,7 +34,7 @@ static enum result add_window(struct bytes *into, const struct limits_record *re
     return added == RESULT_OK ? bytes_add_text(into, "\n") : added;
 }
 
-enum result limits_file_add(struct bytes *into, struct limits_sum *sum,
+enum result limits_file_add(struct bytes *into, struct sealed *sealed,
                             const struct limits_record *record)
 {
     size_t before = into->length;
@@ -54,17 +44,15 @@ enum result limits_file_add(struct bytes *into, struct limits_sum *sum,
         if (window_sum(&record->windows[i]) == 0)
             continue;
         added = add_window(into, record, &record->windows[i]);
-        sum->lines++;
     }
     if (into->length > before)
-        sum->hash = hash_of(sum->hash, slice_from(bytes_view(into), before));
+        sealed_note(sealed, slice_from(bytes_view(into), before));
     return added;
 }
 
-enum result limits_file_end(struct bytes *into, struct limits_sum *sum)
+enum result limits_file_end(struct bytes *into, struct sealed *sealed)
 {
-    return bytes_format(into, "end %llu %016llx\n", (unsigned long long)sum->lines,
-                        (unsigned long long)sum->hash);
+    return sealed_end(sealed, into);
 }
 
 /* ---- reading ---- */
@@ -127,64 +115,27 @@ static bool take_record(struct slice line, struct limits_record *record)
            take_window(&line, &record->windows[0]) && line.length == 0;
 }
 
-static bool next_line(struct slice *rest, struct slice *line)
+struct reading {
+    limits_record_fn *each; /* or NULL */
+    void *owner;
+};
+
+static bool on_line(void *owner, struct slice line, bool is_sound)
 {
-    size_t end = slice_find(*rest, '\n');
-
-    if (end == rest->length)
-        return false;
-    *line = slice_part(*rest, 0, end);
-    *rest = slice_from(*rest, end + 1);
-    return true;
-}
-
-/* The last line is as the lines in front of it would have it written. */
-static bool is_end(struct slice text, size_t body, uint64_t lines)
-{
-    struct limits_sum sum = {hash_of(FNV_START, slice_part(text, 0, body)), lines};
-    struct bytes wanted;
-    bool is_it;
-
-    bytes_init(&wanted, 64);
-    is_it = limits_file_end(&wanted, &sum) == RESULT_OK &&
-            slice_equal(bytes_view(&wanted), slice_from(text, body));
-    bytes_fini(&wanted);
-    return is_it;
-}
-
-static enum result walk(struct slice text, limits_record_fn *each, void *owner,
-                        struct fault *fault)
-{
-    struct slice rest = slice_from(text, sizeof HEAD - 1);
+    const struct reading *reading = owner;
     struct limits_record record;
-    struct slice line;
-    uint64_t lines = 0;
 
-    for (;;) {
-        size_t body = text.length - rest.length;
-
-        if (!next_line(&rest, &line))
-            return fault_set(fault, RESULT_CORRUPT, "it has no end");
-        if (slice_starts_fold(line, "end "))
-            return is_end(text, body, lines)
-                       ? RESULT_OK
-                       : fault_set(fault, RESULT_CORRUPT, "the sum at its end is wrong");
-        lines++;
-        if (!take_record(line, &record))
-            return fault_set(fault, RESULT_CORRUPT, "line %llu is no count",
-                             (unsigned long long)lines + 1);
-        if (each)
-            each(owner, &record);
-    }
+    if (!take_record(line, &record))
+        return false;
+    if (is_sound && reading->each)
+        reading->each(reading->owner, &record);
+    return true;
 }
 
 enum result limits_file_parse(struct slice text, limits_record_fn *each, void *owner,
                               struct fault *fault)
 {
-    enum result result;
+    struct reading reading = {each, owner};
 
-    if (!slice_equal_text(slice_part(text, 0, sizeof HEAD - 1), HEAD))
-        return fault_set(fault, RESULT_CORRUPT, "it does not begin with " HEAD);
-    result = walk(text, NULL, NULL, fault);
-    return result == RESULT_OK ? walk(text, each, owner, fault) : result;
+    return sealed_parse(text, HEADING, on_line, &reading, fault);
 }

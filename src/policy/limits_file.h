@@ -1,4 +1,4 @@
-/* The file of counts: text, a line per window, with its own end and a sum over all of it.
+/* The file of counts: a sealed text (smtpd/base/sealed.h), a line per window.
  *
  *   smtpd-limits 1
  *   user-messages newsletter 3600000 496205 17,0,3
@@ -6,12 +6,12 @@
  *   end 2 9f3c61b2a4d5e607
  *
  * Kind, subject, length of the window in ms, number of its running step (of 24) since 1970, and
- * the counts of that step and of those before it, without the zeros at the end. Behind "end":
- * how many lines, and FNV-1a (64 bits) of every byte in front of this line.
+ * the counts of that step and of those before it, without the zeros at the end.
  */
 #ifndef SMTPD_POLICY_LIMITS_FILE_H
 #define SMTPD_POLICY_LIMITS_FILE_H
 
+#include "smtpd/base/sealed.h"
 #include "smtpd/policy/limits.h"
 #include "window.h"
 
@@ -25,15 +25,10 @@ struct limits_record {
     struct window windows[QUOTAS_MAX];
 };
 
-struct limits_sum {
-    uint64_t hash;
-    uint64_t lines;
-};
-
-enum result MUST_CHECK limits_file_begin(struct bytes *into, struct limits_sum *sum);
-enum result MUST_CHECK limits_file_add(struct bytes *into, struct limits_sum *sum,
+enum result MUST_CHECK limits_file_begin(struct bytes *into, struct sealed *sealed);
+enum result MUST_CHECK limits_file_add(struct bytes *into, struct sealed *sealed,
                                        const struct limits_record *record);
-enum result MUST_CHECK limits_file_end(struct bytes *into, struct limits_sum *sum);
+enum result MUST_CHECK limits_file_end(struct bytes *into, struct sealed *sealed);
 
 /* A record of one window for each line, once the whole was found sound. Else nothing is called
  * and the fault says what is wrong. */

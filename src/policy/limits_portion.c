@@ -1,6 +1,7 @@
 /* Formatting is part of the job too: the loop only copies. */
 #include "limits_portion.h"
 
+#include "smtpd/base/file.h"
 #include "smtpd/base/memory.h"
 
 #include <errno.h>
@@ -10,19 +11,6 @@
 
 enum { PORTION_BYTES_MAX = PORTION_RECORDS * QUOTAS_MAX * 512 };
 
-static bool write_all(int fd, struct slice text)
-{
-    while (text.length > 0) {
-        ssize_t count = write(fd, text.data, text.length);
-
-        if (count < 0 && errno != EINTR)
-            return false;
-        if (count > 0)
-            text = slice_from(text, (size_t)count);
-    }
-    return true;
-}
-
 static bool write_portion(struct portion *portion)
 {
     struct bytes text;
@@ -31,12 +19,12 @@ static bool write_portion(struct portion *portion)
 
     bytes_init(&text, PORTION_BYTES_MAX);
     if (portion->is_first)
-        added = limits_file_begin(&text, &portion->sum);
+        added = limits_file_begin(&text, &portion->sealed);
     for (size_t i = 0; i < portion->count && added == RESULT_OK; i++)
-        added = limits_file_add(&text, &portion->sum, &portion->records[i]);
+        added = limits_file_add(&text, &portion->sealed, &portion->records[i]);
     if (portion->is_last && added == RESULT_OK)
-        added = limits_file_end(&text, &portion->sum);
-    is_written = added == RESULT_OK && write_all(portion->fd, bytes_view(&text));
+        added = limits_file_end(&text, &portion->sealed);
+    is_written = added == RESULT_OK && file_write_all(portion->fd, bytes_view(&text));
     bytes_fini(&text);
     return is_written;
 }

@@ -14,7 +14,7 @@ struct portion {
     int fd; /* -1: not yet open */
     char beside[PORTION_PATH + 8];
     char path[PORTION_PATH];
-    struct limits_sum sum;
+    struct sealed sealed;
     bool is_first;
     bool is_last;
     bool has_failed;

@@ -4,6 +4,7 @@
  * would be litter. */
 #include "smtpd/policy/auth.h"
 
+#include "smtpd/base/file.h"
 #include "smtpd/base/limits.h"
 #include "users_table.h"
 
@@ -68,19 +69,6 @@ static bool take_rights(int fd, const char *path, int folder_fd)
     return fchmod(fd, mode) == 0;
 }
 
-static bool write_all(int fd, struct slice text)
-{
-    while (text.length > 0) {
-        ssize_t count = write(fd, text.data, text.length);
-
-        if (count < 0 && errno != EINTR)
-            return false;
-        if (count > 0)
-            text = slice_from(text, (size_t)count);
-    }
-    return true;
-}
-
 static enum result replace(const char *path, struct slice text, int folder_fd,
                            struct fault *fault)
 {
@@ -95,7 +83,8 @@ static enum result replace(const char *path, struct slice text, int folder_fd,
     fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return fault_set(fault, RESULT_IO, "cannot write %s: %s", beside, strerror(errno));
-    is_written = take_rights(fd, path, folder_fd) && write_all(fd, text) && fsync(fd) == 0;
+    is_written =
+        take_rights(fd, path, folder_fd) && file_write_all(fd, text) && fsync(fd) == 0;
     if (close(fd) != 0)
         is_written = false;
     if (is_written && rename(beside, path) == 0 && fsync(folder_fd) == 0)

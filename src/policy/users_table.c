@@ -4,6 +4,7 @@
 #include "users_table.h"
 
 #include "smtpd/base/check.h"
+#include "smtpd/base/file.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/policy/auth.h"
 
@@ -74,25 +75,6 @@ bool users_next_line(struct slice *rest, struct slice *raw, struct users_line *l
     return true;
 }
 
-static enum result read_all(int fd, struct bytes *text)
-{
-    for (;;) {
-        char *into = bytes_reserve(text, READ_PIECE);
-        ssize_t count;
-
-        if (!into)
-            return RESULT_TOO_LARGE;
-        do
-            count = read(fd, into, READ_PIECE);
-        while (count < 0 && errno == EINTR);
-        if (count < 0)
-            return RESULT_IO;
-        if (count == 0)
-            return RESULT_OK;
-        text->length += (size_t)count;
-    }
-}
-
 static enum result read_file(const char *path, struct bytes *text,
                              struct users_stamp *stamp, struct fault *fault)
 {
@@ -109,7 +91,7 @@ static enum result read_file(const char *path, struct bytes *text,
             fault_set(fault, RESULT_IO, "cannot look at %s: %s", path, strerror(errno));
     } else {
         stamp_from(&status, stamp);
-        result = read_all(fd, text);
+        result = file_read_all(fd, text);
         if (result != RESULT_OK)
             (void)fault_set(fault, result, "cannot read the users file %s: %s", path,
                             result == RESULT_IO ? strerror(errno) : result_text(result));

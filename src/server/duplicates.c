@@ -2,7 +2,7 @@
  * when nobody asks for metrics any more. A small file in data_dir, replaced as a whole. */
 #include "duplicates.h"
 
-#include "smtpd/base/bytes.h"
+#include "smtpd/base/file.h"
 #include "smtpd/base/memory.h"
 
 #include <fcntl.h>
@@ -13,14 +13,14 @@
 
 enum { NUMBER_TEXT = 32 };
 
-static char *path_of(const char *data_dir, const char *end)
+static char *path_of(const char *data_dir)
 {
-    return memory_format("%s/possible_duplicates%s", data_dir, end);
+    return memory_format("%s/possible_duplicates", data_dir);
 }
 
 uint64_t duplicates_read(const char *data_dir)
 {
-    char *path = path_of(data_dir, "");
+    char *path = path_of(data_dir);
     char text[NUMBER_TEXT] = "";
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
@@ -31,28 +31,14 @@ uint64_t duplicates_read(const char *data_dir)
     return got > 0 && text[0] >= '0' && text[0] <= '9' ? strtoull(text, NULL, 10) : 0;
 }
 
-static bool write_file(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    size_t length = strlen(text);
-    bool is_written = fd >= 0 && write(fd, text, length) == (ssize_t)length;
-
-    is_written = is_written && fsync(fd) == 0;
-    if (fd >= 0)
-        (void)close(fd);
-    return is_written;
-}
-
 bool duplicates_write(const char *data_dir, uint64_t count)
 {
-    char *path = path_of(data_dir, "");
-    char *beside = path_of(data_dir, ".new");
+    char *path = path_of(data_dir);
     char text[NUMBER_TEXT];
     bool is_written;
 
     (void)snprintf(text, sizeof text, "%llu\n", (unsigned long long)count);
-    is_written = write_file(beside, text) && rename(beside, path) == 0;
-    memory_free(beside);
+    is_written = file_replace(path, slice_of(text), NULL) == RESULT_OK;
     memory_free(path);
     return is_written;
 }

@@ -5,6 +5,7 @@
 
 #include "private_key.h"
 #include "record.h"
+#include "smtpd/base/file.h"
 #include "smtpd/base/secure.h"
 #include "smtpd/mail/address.h"
 
@@ -72,31 +73,6 @@ static enum result make_folder(const char *path, const struct stat *directory,
                      strerror(errno));
 }
 
-static bool write_all(int fd, struct slice text)
-{
-    while (text.length > 0) {
-        ssize_t count = write(fd, text.data, text.length);
-
-        if (count < 0 && errno != EINTR)
-            return false;
-        if (count > 0)
-            text = slice_from(text, (size_t)count);
-    }
-    return fsync(fd) == 0;
-}
-
-static enum result sync_folder(const char *path, struct fault *fault)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool is_synced = fd >= 0 && fsync(fd) == 0;
-
-    if (fd >= 0)
-        (void)close(fd);
-    return is_synced ? RESULT_OK
-                     : fault_set(fault, RESULT_IO, "cannot write the folder %s: %s", path,
-                                 strerror(errno));
-}
-
 static enum result write_key(const struct place *place, const char *path, struct slice pem,
                              const struct stat *directory, struct fault *fault)
 {
@@ -107,7 +83,8 @@ static enum result write_key(const struct place *place, const char *path, struct
     if (fd < 0)
         return fault_set(fault, RESULT_IO, "cannot write in %s: %s", place->folder,
                          strerror(errno));
-    is_written = write_all(fd, pem) && give(place->beside, directory);
+    is_written =
+        file_write_all(fd, pem) && fsync(fd) == 0 && give(place->beside, directory);
     if (!is_written)
         result = fault_set(fault, RESULT_IO, "cannot write in %s: %s", place->folder,
                            strerror(errno));
@@ -119,7 +96,7 @@ static enum result write_key(const struct place *place, const char *path, struct
                 : fault_set(fault, RESULT_IO, "cannot write %s: %s", path, strerror(errno));
     (void)close(fd);
     (void)unlink(place->beside);
-    return result == RESULT_OK ? sync_folder(place->folder, fault) : result;
+    return result == RESULT_OK ? file_sync_folder(place->folder, fault) : result;
 }
 
 static enum result store(const struct keygen_request *request, const struct place *place,

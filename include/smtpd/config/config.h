@@ -284,8 +284,6 @@ struct config *config_load_text(struct slice text, const char *name,
 char *config_data_dir(const char *path);
 void config_free(struct config *config); /* wipes secrets; NULL is fine */
 size_t config_problems_errors(const struct config_problems *problems); /* no warnings */
-/* The bytes of the file. RESULT_IO. */
-enum result MUST_CHECK config_read_text(const char *path, struct bytes *text);
 /* "FILE:LINE:COLUMN: text\n" for each. */
 void config_problems_print(const struct config_problems *problems, const char *path,
                            struct bytes *into);

@@ -101,6 +101,8 @@ TEST(keeper, and_without_an_end_a_few_seconds_later)
     keeper_load(w->keeper, on_pace, w);
     assert_int_equal(w->read, 1);
     assert_int_equal(w->window, 4);
+    keeper_free(w->keeper); /* its job may still be at the folder */
+    w->keeper = NULL;
 }
 
 TEST(keeper, what_is_plain_again_leaves_the_file)

@@ -36,13 +36,13 @@ static const struct pace slowed = {.scope = "rule:a b%c",
 
 static void print(struct bytes *text, const struct pace *pace, size_t count)
 {
-    struct paces_sum sum;
+    struct sealed sealed;
 
     bytes_init(text, PACES_FILE_MAX);
-    assert_int_equal(paces_file_begin(text, &sum), RESULT_OK);
+    assert_int_equal(paces_file_begin(text, &sealed), RESULT_OK);
     for (size_t i = 0; i < count; i++)
-        assert_int_equal(paces_file_add(text, &sum, pace), RESULT_OK);
-    assert_int_equal(paces_file_end(text, &sum), RESULT_OK);
+        assert_int_equal(paces_file_add(text, &sealed, pace), RESULT_OK);
+    assert_int_equal(paces_file_end(text, &sealed), RESULT_OK);
 }
 
 TEST(paces_file, what_is_written_is_read_again)
@@ -98,7 +98,7 @@ static void expect_no_pace(struct pace pace)
     print(&text, &pace, 1);
     assert_int_equal(paces_file_parse(bytes_view(&text), NULL, NULL, &fault),
                      RESULT_CORRUPT);
-    assert_string_equal(fault.text, "line 2 is no pace");
+    assert_string_equal(fault.text, "line 2 is not as we write it");
     bytes_fini(&text);
 }
 

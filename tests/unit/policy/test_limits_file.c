@@ -22,7 +22,7 @@ static void write_sample(struct bytes *text)
 {
     struct limits_record one = {.kind = LIMITS_USER_MESSAGES, .name = "newsletter"};
     struct limits_record two = {.kind = LIMITS_ADDRESS_RECIPIENTS, .name = "2001:db8::"};
-    struct limits_sum sum;
+    struct sealed sealed;
 
     one.window_count = 2;
     window_init(&one.windows[0], 3600000, INT64_C(1790000000000));
@@ -33,10 +33,10 @@ static void write_sample(struct bytes *text)
     window_init(&two.windows[0], 60000, INT64_C(1790000000000));
     two.windows[0].counts[WINDOW_STEPS] = UINT32_MAX;
     bytes_init(text, 1 << 20);
-    assert_int_equal(limits_file_begin(text, &sum), RESULT_OK);
-    assert_int_equal(limits_file_add(text, &sum, &one), RESULT_OK);
-    assert_int_equal(limits_file_add(text, &sum, &two), RESULT_OK);
-    assert_int_equal(limits_file_end(text, &sum), RESULT_OK);
+    assert_int_equal(limits_file_begin(text, &sealed), RESULT_OK);
+    assert_int_equal(limits_file_add(text, &sealed, &one), RESULT_OK);
+    assert_int_equal(limits_file_add(text, &sealed, &two), RESULT_OK);
+    assert_int_equal(limits_file_end(text, &sealed), RESULT_OK);
 }
 
 TEST(limits_file, reads_what_it_wrote)

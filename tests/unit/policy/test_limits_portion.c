@@ -33,7 +33,7 @@ TEST(limits_portion, appears_whole_or_not_at_all)
     assert_false(portion->has_failed);
     assert_int_equal(access(path, F_OK), 0);
     assert_int_equal(access(beside, F_OK), -1);
-    assert_int_equal(portion->sum.lines, 2);
+    assert_int_equal(portion->sealed.lines, 2);
     portion_free(portion);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(rmdir(folder), 0);

@@ -138,6 +138,30 @@ TEST(keeper, ten_thousand_are_kept_and_the_longest_unchanged_goes)
     memory_free(kept);
 }
 
+TEST(keeper, what_changes_while_it_is_written_is_written_once)
+{
+    struct world *w = *state;
+    struct pace *paces = NEW_ARRAY(struct pace, PACES_KEPT_MAX);
+    struct kept *kept = NEW_ARRAY(struct kept, PACES_KEPT_MAX);
+
+    for (size_t i = 0; i < PACES_KEPT_MAX; i++) {
+        paces[i] = learned(w, 4);
+        kept[i].pace = &paces[i];
+        keeper_note(w->keeper, &kept[i]);
+    }
+    for (size_t turns = 0; turns < 20000 && access(w->path, F_OK) != 0; turns++) {
+        /* the longest unchanged, which was written first */
+        keeper_note(w->keeper, &kept[turns % PACES_KEPT_MAX]);
+        loop_run_for(w->loop, 1);
+    }
+    keeper_load(w->keeper, on_pace, w);
+    assert_int_equal(w->read, PACES_KEPT_MAX);
+    keeper_free(w->keeper); /* its job may still be at the folder */
+    w->keeper = NULL;
+    memory_free(paces);
+    memory_free(kept);
+}
+
 TEST(keeper, what_is_older_than_a_week_is_not_read)
 {
     struct world *w = *state;
@@ -173,6 +197,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(
             keeper_ten_thousand_are_kept_and_the_longest_unchanged_goes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            keeper_what_changes_while_it_is_written_is_written_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(keeper_what_is_older_than_a_week_is_not_read,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(keeper_a_file_that_is_not_sound_is_left_alone,

@@ -190,19 +190,31 @@ static void drop(void *input)
     (void)input;
 }
 
-/* The pool is filled to its brim by jobs that wait for the test. */
+/* To the brim by jobs that wait for the test: a thread that has not begun yet would still take one
+ * from the queue and make room in it. */
+static void fill(struct offload *offload)
+{
+    struct pool_statistics pool;
+    struct job *job;
+
+    do {
+        offload_statistics(offload, POOL_CRYPTO, &pool);
+        while (job_start(offload, POOL_CRYPTO, block, ignore, drop, NULL, NULL, &job) ==
+               RESULT_OK)
+            ;
+        usleep(1000);
+    } while (pool.running < pool.threads);
+}
+
 TEST(signer, a_full_pool_refuses_from_the_loop)
 {
     struct signer_statistics statistics;
     struct world w;
-    struct job *job;
     struct signing *cancelled;
 
     open_world(&w);
     __atomic_store_n(&is_let_go, false, __ATOMIC_RELEASE);
-    while (job_start(w.offload, POOL_CRYPTO, block, ignore, drop, NULL, NULL, &job) ==
-           RESULT_OK)
-        ;
+    fill(w.offload);
     signing_finish(start(&w), section, 7, on_end, &w);
     cancelled = start(&w);
     signing_finish(cancelled, section, 8, on_end, &w);

@@ -323,6 +323,8 @@ const struct metric metrics[] = {
     {SAME, "delivery_connections_failed", COUNTER, NULL, NULL, AT(deliver.connections_failed), 1, NULL, "Of those, the ones that broke before the first message."},
     {SAME, "delivery_connections_open", GAUGE, NULL, NULL, AT(deliver.connections_open), 1, NULL, "Connections to next hops now."},
     {SAME, "delivery_connections_reused", COUNTER, NULL, NULL, AT(deliver.messages_reused_connection), 1, NULL, "Messages that went over a connection that was there."},
+    {SAME, "delivery_messages_in_flight", COUNTER, NULL, NULL, AT(deliver.messages_in_flight), 1, NULL, "Of those, the ones that were begun before the one ahead of them was answered."},
+    {SAME, "delivery_hosts_lock_step", COUNTER, NULL, NULL, AT(deliver.hosts_lock_step), 1, NULL, "Hosts whose replies did not fit what was said ahead of them, and that are spoken to step by step for a day."},
     {SAME, "delivery_attempts_running", GAUGE, NULL, NULL, AT(deliver.attempts_running), 1, NULL, "Attempts in progress."},
     {SAME, "destinations", GAUGE, NULL, NULL, AT(deliver.destinations), 1, NULL, "Destinations known: sets of mail exchangers, routes."},
     {SAME, "paces", GAUGE, NULL, NULL, AT(deliver.paces), 1, NULL, "Paces known: what limits hold for, a destination or all that a [[destination]] block matches by mail exchangers."},

@@ -176,6 +176,8 @@ const struct option config_options[] = {
      "New connections in a time to one destination, as message_rate."},
     {"delivery.reactions", &type_bool, AT(shipped_reactions), "true", NULL, NULL, LIVE, NULL,
      "Reacts to the replies of large providers that ask for less, as the table in docs/delivery.md says."},
+    {"delivery.pipeline_window", &type_count, AT(delivery.pipeline_window), "32", "1", "32", LIVE, NULL,
+     "Messages that may be under way on one connection, where the next hop offers PIPELINING: two with DATA, up to so many with CHUNKING. 1: each waits for the answer to the one before."},
     {"delivery.tls", &type_choice, AT(delivery.tls), "opportunistic", NULL, NULL, LIVE, TLS_LEVELS,
      "\"opportunistic\": TLS where offered, with any certificate. \"required\": never in clear. \"verified\": the certificate must be valid for the host too."},
     {"delivery.dane", &type_bool, AT(delivery.dane), "true", NULL, NULL, LIVE, NULL,
@@ -261,6 +263,8 @@ static const struct option listen_rows[] = {
      "How long a connection is kept open for the next message."},                                                        \
     {"retry", &type_duration, IN(type, transfer.retry), "@queue.retry", "1s", "7d", LIVE | OPTION_LIST, NULL,            \
      "Waits between attempts at one message that was answered with 4xx, at most 32."},                                   \
+    {"pipeline_window", &type_count, IN(type, transfer.pipeline_window), "@delivery.pipeline_window", "1", "32", LIVE,   \
+     NULL, "Messages under way on one connection."},                                                                    \
     {"tls", &type_choice, IN(type, transfer.tls), "@delivery.tls", NULL, NULL, LIVE, TLS_LEVELS,                         \
      "As [delivery] tls."},                                                                                              \
     {"dane", &type_bool, IN(type, transfer.dane), "@delivery.dane", NULL, NULL, LIVE, NULL, "As [delivery] dane."}

@@ -3,6 +3,7 @@
 #include "connection.h"
 
 #include "connection_inner.h"
+#include "flight.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 #include "sts_policy.h"
@@ -72,6 +73,18 @@ void connection_broken_off(struct connection *connection, const struct reply *re
         classifier_match_reply(classifier, reply, connection->host.name).class;
 }
 
+void connection_enter(struct connection *connection)
+{
+    connection->depth++;
+}
+
+void connection_exit(struct connection *connection)
+{
+    connection->depth--;
+    if (connection->is_closed && connection->depth == 0)
+        memory_free(connection);
+}
+
 /* ---- bytes ---- */
 
 static void on_whole_reply(struct connection *connection)
@@ -87,6 +100,8 @@ static void on_whole_reply(struct connection *connection)
         return;
     }
     if (connection->is_resting) { /* 421 or worse: an idle connection has nothing to hear */
+        if (connection->reply.code != 421)
+            flight_spoke_idle(connection, connection->reply.text);
         connection_broken(connection, RESULT_CLOSED, "it spoke while idle");
         return;
     }
@@ -152,11 +167,9 @@ static void on_bytes(void *owner, struct slice bytes)
                           "it sends more than a reply can be");
         return;
     }
-    connection->depth++;
+    connection_enter(connection);
     read_lines(connection);
-    connection->depth--;
-    if (connection->is_closed)
-        memory_free(connection);
+    connection_exit(connection);
 }
 
 static void on_closed(void *owner, const struct fault *why)
@@ -256,6 +269,7 @@ struct connection *connection_open(struct destination *destination,
     reply_reader_init(&connection->reader);
     connection->started_ms = loop_now_ms(deliver->rooms.loop);
     timer_init(&connection->patience, deliver->rooms.loop, on_patience, connection);
+    flight_init(connection);
     destination->connections++;
     connection->policy = *policy;
     connection->policy.domain = NULL;
@@ -285,6 +299,11 @@ static void leave_scope(struct connection *connection)
     scope->connections--;
     connection->scope = NULL;
     scope_unref(scope);
+}
+
+void connection_set_owner(struct connection *connection, void *owner)
+{
+    connection->owner = owner;
 }
 
 void connection_close(struct connection *connection, bool is_polite)
@@ -338,9 +357,14 @@ enum result connection_send_both(struct connection *connection, struct slice fir
     return stream_write_both(connection->stream, first, second);
 }
 
-size_t connection_unsent(const struct connection *connection)
+uint64_t connection_written(const struct connection *connection)
 {
-    return stream_unsent(connection->stream);
+    return stream_written(connection->stream);
+}
+
+uint64_t connection_left(const struct connection *connection)
+{
+    return stream_written(connection->stream) - stream_unsent(connection->stream);
 }
 
 const struct capabilities *connection_capabilities(const struct connection *connection)

@@ -26,6 +26,7 @@ struct connection *connection_open(struct destination *destination,
                                    const struct plan_host *host,
                                    const struct tls_policy *policy,
                                    const struct connection_events *events, void *owner);
+void connection_set_owner(struct connection *connection, void *owner);
 /* Polite: QUIT first. */
 void connection_close(struct connection *connection, bool is_polite);
 /* A lost reply or a fault is awaited for so long from now on; 0: nothing is awaited. */
@@ -34,7 +35,9 @@ void connection_await(struct connection *connection, int64_t patience_ms,
 enum result connection_send(struct connection *connection, struct slice bytes);
 enum result connection_send_both(struct connection *connection, struct slice first,
                                  struct slice second);
-size_t connection_unsent(const struct connection *connection); /* bytes, still with us */
+/* Bytes on the wire, since it was made: handed over, and gone from here. */
+uint64_t connection_written(const struct connection *connection);
+uint64_t connection_left(const struct connection *connection);
 
 const struct capabilities *connection_capabilities(const struct connection *connection);
 const char *connection_host(const struct connection *connection);

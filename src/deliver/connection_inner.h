@@ -27,6 +27,20 @@ enum state {
     STATE_COUNT
 };
 
+struct flight {             /* of flight.c */
+    struct link link;       /* in its destination, while an attempt is in it */
+    struct list attempts;   /* in the order in which they speak */
+    struct attempt *writer; /* NULL: whoever is next */
+    unsigned window;        /* messages at once, by chunks */
+    uint64_t bytes;         /* of those in it */
+    int64_t answered_ms;    /* monotonic: a message was, or the first of them began */
+    int64_t gap_ms;         /* from one answered message to the next, smoothed */
+    bool has_chunked;
+    bool is_ending;        /* nobody else may speak */
+    bool has_said_goodbye; /* 421: what came behind that command was not looked at */
+    bool is_breaking;
+};
+
 struct connection {
     struct link link;    /* in its destination, while it rests */
     struct link resting; /* in its scope, too */
@@ -70,6 +84,7 @@ struct connection {
     unsigned messages;
     unsigned depth; /* our frames that run */
     bool is_closed;
+    struct flight flight;
     int64_t started_ms;
     int64_t connect_ms;
 };
@@ -81,6 +96,10 @@ void connection_broken(struct connection *connection, enum result code, const ch
 void connection_refused(struct connection *connection, const char *text); /* by its reply */
 void connection_tell_broken(void *owner); /* for loop_defer: the fault is set */
 void connection_on_dialed(void *owner, struct stream *stream, const struct fault *fault);
+
+/* Nothing is freed below its own frame: it lives until the outermost of them is left. */
+void connection_enter(struct connection *connection);
+void connection_exit(struct connection *connection);
 
 /* opening.c */
 const struct machine_row *opening_rows(int *count);

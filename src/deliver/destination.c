@@ -4,6 +4,7 @@
 
 #include "busiest.h"
 #include "connection.h"
+#include "flight.h"
 #include "resting.h"
 #include "scope.h"
 #include "smtpd/base/log.h"
@@ -78,6 +79,7 @@ struct destination *destination_get(struct deliver *deliver, const struct plan *
         ready_init(&destination->ready);
         list_init(&destination->attached);
         list_init(&destination->idle);
+        list_init(&destination->flights);
         if (map_set(deliver->destinations, bytes_view(&key), destination) != RESULT_OK) {
             memory_free(destination->key);
             memory_free(destination);
@@ -131,6 +133,12 @@ const struct deliver_timeouts *destination_timeouts(const struct destination *de
 
 /* ---- work ---- */
 
+/* Connections, whatever goes over them. */
+static unsigned in_use(const struct destination *destination)
+{
+    return destination->running - destination->riding;
+}
+
 static unsigned limit(const struct destination *destination)
 {
     if (destination->kind != PLAN_HOSTS)
@@ -139,7 +147,7 @@ static unsigned limit(const struct destination *destination)
         return PROBES;
     if (!destination->scope) /* more scopes are known than can be */
         return destination_settings(destination)->connections;
-    return destination->running + scope_slots(destination);
+    return in_use(destination) + scope_slots(destination);
 }
 
 bool destination_rests(const struct destination *destination)
@@ -170,9 +178,17 @@ static bool may_start(struct destination *destination)
 {
     bool is_apart = destination->failures > 0 || !scope_of(destination);
 
-    if (is_apart && destination->running >= limit(destination))
+    if (is_apart && in_use(destination) >= limit(destination))
         return false;
     return scope_admits(destination);
+}
+
+/* A connection of its own as long as the limits allow one: the next hop works on them side by side.
+ * Then behind others. */
+static bool may_ride(struct destination *destination)
+{
+    return destination->kind == PLAN_HOSTS && destination->failures == 0 &&
+           flight_has_room(destination) && scope_admits_behind(destination);
 }
 
 /* No room: it is run again when there is some, whoever else has work for it or not. */
@@ -200,23 +216,36 @@ void destination_on_room(void *owner)
         timer_start(&deliver->room, ROOM_LOOK_MS);
 }
 
-static void start_some(struct destination *destination)
+/* False: nothing more can start now. */
+static bool start_next(struct destination *destination)
 {
     struct ready *ready = &destination->ready;
+    bool rides = !may_start(destination);
+    struct work *work;
 
-    refill(destination);
-    while (!is_stalled(destination) && ready_waits(ready) && may_start(destination)) {
-        struct work *work =
-            ready_take(destination, limit(destination) - destination->running);
-
-        if (!work) {
-            /* It is the next in its scope all the same, once the group is read. */
-            destination->has_turn = destination->scope && ready->choosing > 0;
-            return;
-        }
-        start_one(work);
-        refill(destination);
+    if (rides && !may_ride(destination))
+        return false;
+    work = ready_take(destination, rides ? 1 : limit(destination) - in_use(destination));
+    if (!work) {
+        /* It is the next in its scope all the same, once the group is read. */
+        destination->has_turn = !rides && destination->scope && ready->choosing > 0;
+        return false;
     }
+    work->is_rider = rides;
+    if (rides && !flight_can_take(destination, work)) { /* it waits for a connection */
+        ready_put_back(ready, work);
+        return false;
+    }
+    start_one(work);
+    return true;
+}
+
+static void start_some(struct destination *destination)
+{
+    refill(destination);
+    while (!is_stalled(destination) && ready_waits(&destination->ready) &&
+           start_next(destination))
+        refill(destination);
 }
 
 static void release_all(struct destination *destination, int64_t until_ms,

@@ -177,6 +177,8 @@ struct destination {
     struct ready ready;
     struct list attached; /* lanes that name it: they may wait for hours */
     struct list idle;     /* struct connection */
+    struct list flights;  /* struct flight: connections with attempts on them */
+    unsigned riding;      /* of those that run: on a connection behind another */
     struct scope *scope;  /* whose limits hold; NULL: of none yet, or no limits */
     struct link waiting;  /* in it, while it may not start more */
     bool has_turn;        /* there: it was the next */
@@ -204,6 +206,7 @@ struct work { /* a lease on its way */
     struct queue_entry entry;
     struct link of_lane; /* while it waits in memory */
     bool is_chosen;      /* its turn came before it was in memory */
+    bool is_rider;       /* it goes behind others, on a connection under way: flight.h */
     bool is_authentic;   /* the lane's plan, when it was taken */
 };
 

@@ -18,7 +18,16 @@ void pacing_start(struct attempt *attempt)
         return;
     time = scope_time(destination->scope);
     attempt->scope = scope_ref(destination->scope);
-    pace_start(&attempt->scope->pace, destination->idle.count > 0, &attempt->claim, &time);
+    pace_start(&attempt->scope->pace,
+               attempt->work->is_rider || destination->idle.count > 0, &attempt->claim,
+               &time);
+    pacing_rides(attempt, attempt->work->is_rider);
+}
+
+void pacing_rides(struct attempt *attempt, bool rides)
+{
+    if (attempt->scope)
+        pace_rides(&attempt->scope->pace, &attempt->claim, rides);
 }
 
 void pacing_end(struct attempt *attempt)

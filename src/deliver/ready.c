@@ -225,6 +225,14 @@ struct work *ready_take(struct destination *destination, size_t slots)
 
 /* ---- giving back ---- */
 
+void ready_put_back(struct ready *ready, struct work *work)
+{
+    if (is_wanted(work))
+        list_push_front(&ready->chosen, &work->link);
+    else
+        work_release(work);
+}
+
 void ready_release(struct ready *ready, const struct lane *lane)
 {
     struct link *next;

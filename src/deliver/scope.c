@@ -293,7 +293,8 @@ unsigned scope_slots(const struct destination *destination)
 
     if (!pace)
         return UINT32_MAX;
-    return pace->window > pace->running ? pace->window - pace->running : 0;
+    return pace->window > pace_connections(pace) ? pace->window - pace_connections(pace)
+                                                 : 0;
 }
 
 static void stand(struct scope *scope, struct destination *destination)
@@ -318,6 +319,20 @@ bool scope_admits(struct destination *destination)
         return true;
     stand(scope, destination);
     return false;
+}
+
+bool scope_admits_behind(struct destination *destination)
+{
+    struct scope *scope = scope_of(destination);
+    struct pace_time time;
+    int64_t until_ms;
+
+    if (!scope)
+        return true;
+    if (scope->waiting.count > (link_is_in_list(&destination->waiting) ? 1 : 0))
+        return false;
+    time = scope_time(scope);
+    return pace_look_behind(&scope->pace, &time, &until_ms) == PACE_GOES;
 }
 
 void scope_serve(struct scope *scope)

@@ -58,6 +58,9 @@ unsigned scope_slots(const struct destination *destination);
 /* May this destination start one more attempt now? If not it stands in the queue, and is run again
  * in its turn. */
 bool scope_admits(struct destination *destination);
+/* May it start one that goes behind another, on its connection? Not while other destinations wait: a
+ * connection that never comes to its end would never be theirs. */
+bool scope_admits_behind(struct destination *destination);
 /* The next in turn, if one may start. Call it when something ended. */
 void scope_serve(struct scope *scope);
 /* Until when (wall) the whole scope is suspended; 0: it is not. */

@@ -20,6 +20,7 @@ struct stream {
     void *owner;
     struct bytes out; /* not yet given to libuv */
     size_t in_flight; /* given to libuv, not yet written */
+    uint64_t written; /* ever, with these two */
     struct deferred flush;
     struct deferred broken; /* on_closed for what failed inside a call of the owner's */
     struct deferred resume;

@@ -48,6 +48,7 @@ struct config_transfer { /* [delivery], and what [[destination]] and [[route]] m
     unsigned connections;
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
+    unsigned pipeline_window;
     struct quota message_rate;    /* count 0: off */
     struct quota connection_rate; /* count 0: off */
     struct config_times times;

@@ -30,6 +30,7 @@ struct destination_settings {
     unsigned connections;
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
+    unsigned pipeline_window; /* messages under way on one connection; 1: lock step */
     enum tls_level tls;
     struct quota message_rate;               /* transactions; count 0: no limit */
     struct quota connection_rate;            /* new ones */
@@ -224,6 +225,8 @@ struct deliver_statistics {
     uint64_t paces;
     struct deliver_pace_changes pace_changes;
     uint64_t messages_reused_connection;
+    uint64_t messages_in_flight; /* that were begun before the one ahead was answered */
+    uint64_t hosts_lock_step;    /* whose replies did not fit */
     uint64_t deferred_by_class[CLASS_COUNT]; /* recipients */
     uint64_t failed_by_class[CLASS_COUNT];
     uint64_t backoffs_by_class[CLASS_COUNT]; /* of destinations */

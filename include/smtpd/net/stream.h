@@ -56,6 +56,9 @@ enum result stream_write(struct stream *stream, struct slice bytes);
 enum result stream_write_both(struct stream *stream, struct slice first,
                               struct slice second);
 size_t stream_unsent(const struct stream *stream);
+/* Bytes on the wire, of the handshake and of records too: all that were made; those that are unsent
+ * are the last of them. */
+uint64_t stream_written(const struct stream *stream);
 void stream_pause(struct stream *stream); /* no on_bytes (the kernel's buffer fills) */
 void stream_resume(struct stream *stream);
 /* Sends what is unsent (for at most 5 s; TLS: then close_notify), then closes. Frees

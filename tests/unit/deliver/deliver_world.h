@@ -331,6 +331,7 @@ static inline void world_set_values(struct world *w)
         .defaults = {.connections = 5,
                      .messages_per_connection = 100,
                      .recipients_per_transaction = 100,
+                     .pipeline_window = 32,
                      .tls = TLS_NONE},
         .local_domains = locals,
         .local_count = 1,

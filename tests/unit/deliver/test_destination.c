@@ -49,7 +49,8 @@ TEST(destination, its_own_rule_sets_the_limit)
         .match_count = 1,
         .settings = {.connections = 1,
                      .messages_per_connection = 100,
-                     .recipients_per_transaction = 100}};
+                     .recipients_per_transaction = 100,
+ .pipeline_window = 32}};
     struct world *w = *state;
 
     w->settings.rules = &rule;

@@ -28,6 +28,7 @@ NOT_SEEN = {
 
 # Events of a subject that has a file of its own, which waits for them.
 SEEN_ELSEWHERE = {
+    "deliver.lock_step": "test_flight.py",
     "queue.format_raised": "test_format.py",
     "queue.exported": "test_moving.py",
     "queue.imported": "test_moving.py",

@@ -398,8 +398,11 @@ class Hop:
 
     `answer(stage, argument, session)` may return a reply text ("451 4.3.0 later"), None for the
     usual answer, "DROP" to close, "HANG" to say nothing, or bytes to send as they are. Stages:
-    connect, ehlo, helo, starttls, auth, mail, rcpt, data, dot, rset, quit.
+    connect, ehlo, helo, starttls, auth, mail, rcpt, data, dot, bdat, rset, quit. With
+    `reads_refused` a chunk that it refuses is read as commands (RFC 3030 4.2 forbids that).
     """
+
+    reads_refused = False
 
     def __init__(self, case, answer=None, host="127.0.0.1", port=0, capabilities=("PIPELINING",
                  "8BITMIME", "SMTPUTF8", "SIZE 100000000", "DSN", "ENHANCEDSTATUSCODES"), tls=None,
@@ -554,6 +557,8 @@ class HopSession:
                 return self.say("data", text, "554 5.5.1 no valid recipients")
             said = self.say("data", text, "354 go on")
             return self.data() if said and said.startswith("354") else said
+        if verb == "BDAT":
+            return self.chunk(int(text.split(" ")[1]), text)
         if verb in ("RSET", "NOOP"):
             self.message = None
             return self.say("rset", text, "250 2.0.0 done")
@@ -573,6 +578,18 @@ class HopSession:
         message, self.message = self.message, None
         message["data"] = b"".join(lines)
         return self.say("dot", message, "250 2.0.0 kept", self._keep)
+
+    def chunk(self, octets, text):
+        assert text.endswith(" LAST"), text
+        if not self.message or not self.message["recipients"]:
+            if not self.hop.reads_refused:
+                self.file.read(octets)
+            return self.say("refused", text, "503 5.5.1 no valid recipients")
+        message, self.message = self.message, None
+        message["data"] = self.file.read(octets)
+        if len(message["data"]) < octets:
+            return None
+        return self.say("bdat", message, "250 2.0.0 kept", self._keep)
 
     def _keep(self, message):
         with self.hop.lock:

@@ -51,6 +51,7 @@ struct attempt {
     bool is_chunked; /* BDAT, before the answers to the recipients; else DATA */
     bool runs_ahead; /* it spoke before what was said before was answered */
     uint64_t end_at; /* of the connection's bytes: behind its last one */
+    bool is_turned_away; /* by 421, in the middle of what was sent */
     bool mail_is_ok;
     bool is_in_body;
     bool dot_was_sent;

@@ -70,7 +70,7 @@ static void put_in(struct connection *connection, struct attempt *attempt)
     attempt->connection = connection;
     attempt->sent = attempt->got = 0;
     attempt->is_in_body = attempt->dot_was_sent = attempt->waits_for_drain = false;
-    attempt->runs_ahead = false;
+    attempt->runs_ahead = attempt->is_turned_away = false;
 }
 
 static struct connection *take_out(struct attempt *attempt)
@@ -307,6 +307,11 @@ static void hand_back(struct attempt *attempt)
     attempt_hand_back(attempt);
 }
 
+static void await_goodbye(struct connection *connection)
+{
+    connection_await(connection, GOODBYE_MS, "its goodbye: the connection stays open");
+}
+
 /* Nobody speaks any more: who has not handed over its end is untried, the others are waited for. */
 static void end(struct connection *connection)
 {
@@ -317,7 +322,7 @@ static void end(struct connection *connection)
     if (flight->attempts.count == 0)
         connection_close(connection, false);
     else if (flight->has_said_goodbye)
-        connection_await(connection, GOODBYE_MS, "its goodbye: the connection stays open");
+        await_goodbye(connection);
     else
         transaction_await(front_of(flight));
 }
@@ -480,23 +485,34 @@ void flight_said_goodbye(struct attempt *attempt)
         flight->is_ending = flight->has_said_goodbye = true;
 }
 
-void flight_goodbye(struct attempt *attempt, const struct fault *fault)
+void flight_give_back(struct attempt *attempt)
 {
-    attempt->dot_was_sent = false; /* it is answered */
+    struct connection *connection = take_out(attempt);
+
+    connection_enter(connection);
+    hand_back(attempt);
+    go_on(connection);
+    connection_exit(connection);
+}
+
+bool flight_goodbye(struct attempt *attempt, const struct fault *fault)
+{
     if (attempt->connection->flight.attempts.count == 1) {
+        attempt->dot_was_sent = false; /* it is answered */
         attempt_broken(attempt, fault);
-        return;
+        return false;
     }
     flight_said_goodbye(attempt);
     attempt_note_fault(attempt, fault);
+    if (attempt->dot_was_sent) {
+        await_goodbye(attempt->connection);
+        return true;
+    }
     if (transaction_is_under_way(attempt) || attempt_has_outcome(attempt))
         attempt_finish(attempt);
-    else {
-        struct connection *connection = take_out(attempt);
-
-        hand_back(attempt);
-        go_on(connection);
-    }
+    else
+        flight_give_back(attempt);
+    return false;
 }
 
 /* ---- events ---- */
@@ -515,17 +531,9 @@ static void on_reply(void *owner, const struct reply *reply)
 {
     struct connection *connection = owner;
     struct flight *flight = &connection->flight;
-    struct attempt *front = front_of(flight);
-    struct fault fault;
 
-    if (flight->has_said_goodbye) { /* it goes on all the same: what else did it do? */
-        flight->has_said_goodbye = false;
-        (void)fault_set(&fault, RESULT_INVALID, "%s spoke on behind its 421",
-                        connection->peer);
-        flight_misfit(front, &fault);
-        return;
-    }
-    transaction_on_reply(front, reply);
+    flight->has_said_goodbye = false; /* it goes on all the same: these are answers again */
+    transaction_on_reply(front_of(flight), reply);
 }
 
 static void on_drained(void *owner)

@@ -246,6 +246,10 @@ static void judge_batch(struct attempt *attempt, const struct reply *reply,
 /* The steps are over. What is still open goes in a further transaction, at once. */
 static void transaction_over(struct attempt *attempt)
 {
+    if (attempt->is_turned_away && !attempt_has_outcome(attempt)) {
+        flight_give_back(attempt);
+        return;
+    }
     if (attempt_has_open(attempt) && !flight_is_ending(attempt) &&
         (attempt->accepted_count > 0 || !attempt->rest_waits) && attempt->batch_count > 0 &&
         attempt->outcomes[attempt->batch[0]].verdict != VERDICT_OPEN) {
@@ -398,10 +402,12 @@ static void break_off(struct attempt *attempt, enum result code, const char *did
     (void)fault_set(&fault, code, "%s %s%.300s", connection_peer(attempt->connection), did,
                     words);
     connection_broken_off(attempt->connection, reply, code == RESULT_CLOSED);
-    if (code == RESULT_CLOSED)
-        flight_goodbye(attempt, &fault);
-    else
+    if (code == RESULT_INVALID) {
         flight_misfit(attempt, &fault);
+    } else if (flight_goodbye(attempt, &fault)) {
+        attempt->is_turned_away = true;
+        attempt->got++;
+    }
 }
 
 /* Can it be an answer to this? Only asked where more was said than one command: a host that read a

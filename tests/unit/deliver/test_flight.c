@@ -300,13 +300,41 @@ TEST(flight, behind_a_421_and_the_end_of_the_connection_nobody_was_tried)
     assert_int_equal(w->peers[0].accepted, 2);
 }
 
-TEST(flight, who_speaks_on_behind_its_421_may_have_taken_more)
+TEST(flight, who_goes_on_behind_its_421_is_heard_to_the_end)
 {
     struct world *w = *state;
 
     begin_proven(w, GREET_CHUNKING FIRST CHUNK
                  "S: <hold>\n" NEXT_CHUNK
-                 "S: 250 ok\nS: 250 ok\nS: 421 4.7.0 no\nS: 250 reset\nC: <rest>\n");
+                 "S: 250 ok\nS: 250 ok\nS: 421 4.7.0 no\n" NEXT_TAKEN "C: <rest>\n");
+    send_behind(w, 1, third);
+    until_settled(w, 3);
+    expect_counts(w, 2, 1, 0);
+    assert_string_equal(world_group(w)->recipients, "second@a.test;");
+}
+
+TEST(flight, who_goes_on_behind_a_421_to_mail_is_heard_to_the_end_too)
+{
+    struct world *w = *state;
+
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK
+                 "S: <hold>\n" NEXT_CHUNK
+                 "S: 421 4.7.0 no\nS: 503 no\nS: 503 no\n" NEXT_TAKEN "C: <rest>\n");
+    smtp_peer_play(&w->peers[0], GREET_CHUNKING FIRST);
+    send_behind(w, 1, third);
+    until_settled(w, 3);
+    expect_counts(w, 3, 0, 0);
+    assert_int_equal(w->peers[0].accepted, 2);
+    assert_int_equal(world_logged(w, "deliver.lock_step", "mx1.test"), 0);
+}
+
+TEST(flight, a_drop_behind_a_421_that_was_none_loses_the_answers)
+{
+    struct world *w = *state;
+
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK
+                 "S: <hold>\n" NEXT_CHUNK
+                 "S: 250 ok\nS: 250 ok\nS: 421 4.7.0 no\nS: 250 reset\nS: <close>\n");
     send_behind(w, 1, third);
     until_settled(w, 3);
     expect_counts(w, 1, 2, 0);
@@ -432,7 +460,9 @@ int main(void)
         T(the_window_grows_with_what_is_taken),
         T(at_a_drop_the_answers_of_whole_messages_are_lost),
         T(behind_a_421_and_the_end_of_the_connection_nobody_was_tried),
-        T(who_speaks_on_behind_its_421_may_have_taken_more),
+        T(who_goes_on_behind_its_421_is_heard_to_the_end),
+        T(who_goes_on_behind_a_421_to_mail_is_heard_to_the_end_too),
+        T(a_drop_behind_a_421_that_was_none_loses_the_answers),
         T(at_the_first_reply_that_does_not_fit_the_connection_is_closed),
         T(a_recipient_that_is_accepted_without_a_sender_does_not_fit),
         T(a_chunk_that_is_taken_for_nobody_does_not_fit),

@@ -140,6 +140,8 @@ static void walk_waiting(const struct snapshot *snapshot, struct exposition *to)
     write_reason(to, WHY_DESTINATION, counts[WHY_DESTINATION]);
     write_reason(to, WHY_CONNECTIONS, counts[WHY_CONNECTIONS] + counts[WHY_LEASED]);
     write_reason(to, WHY_SUSPENDED, counts[WHY_SUSPENDED]);
+    write_reason(to, WHY_SOURCE, counts[WHY_SOURCE]);
+    write_reason(to, WHY_WARM_UP, counts[WHY_WARM_UP]);
     write_reason(to, WHY_READY_FULL, counts[WHY_READY_FULL]);
     write_reason(to, WHY_NO_ROOM, counts[WHY_NO_ROOM]);
     write_reason(to, WHY_DRAINING, counts[WHY_DRAINING]);

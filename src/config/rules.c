@@ -2,6 +2,7 @@
  * can only be seen on the machine (a certificate that fits its key) is for the rooms to
  * say. */
 #include "options.h"
+#include "sources.h"
 
 #include <string.h>
 
@@ -425,6 +426,17 @@ const struct option_rule config_rules[] = {
     {NULL, "delivery.priority_header", headers_are_two, "needs another field than delivery.tenant_header", "delivery.tenant_header"},
     {"tenant", "name", tenant_is_alone, "another [[tenant]] table has this name", NULL},
     {"tenant", "name", tenant_is_name, "a name of 1 to 128 bytes, as a user's", NULL},
+    {NULL, "delivery.pool", delivery_has_pool, "no [[pool]] table has this name", NULL},
+    {NULL, "delivery.pool_header", pool_header_has_users, "goes with delivery.pool_users, the users who may name a pool; \"*\": whoever logged in", "delivery.pool_users"},
+    {NULL, "delivery.pool_header", pool_header_is_own, "needs another field than delivery.tenant_header and delivery.priority_header", NULL},
+    {"source", "name", source_is_named, "a name of its own: letters, digits, \".\", \"-\", \"_\", at most 64", NULL},
+    {"source", "address", source_has_address, "is an IPv4 or IPv6 address of this machine, without a port", NULL},
+    {"source", "warm_up", source_warms_up, "at most 100 days", NULL},
+    {"pool", "name", pool_is_named, "a name of its own: letters, digits, \".\", \"-\", \"_\", at most 64, and not \"none\"", NULL},
+    {"pool", "sources", pool_has_sources, "names of 1 to 100 [[source]] tables, each once, as \"mail-a\" or \"mail-a=3\" (weights 1 to 1000)", NULL},
+    {"pool", "senders", pool_has_senders, "addresses, as \"news@example.com\"; domains go into sender_domains", NULL},
+    {"destination", "pool", destination_has_pool, "no [[pool]] table has this name", NULL},
+    {"route", "pool", route_has_pool, "no [[pool]] table has this name; \"none\": the system chooses our address", NULL},
     {NULL, "limits.memory", memory_is_enough, "less than 16MiB would refuse everything", NULL},
     {"listen", "address", listens_once, "an address stands here twice; each is listened on once, with one mode and one tls", NULL},
     {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\"", "tls.certificate"},

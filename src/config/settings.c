@@ -3,6 +3,7 @@
 #include "smtpd/config/config.h"
 
 #include "options.h"
+#include "sources.h"
 
 #include <string.h>
 
@@ -57,7 +58,9 @@ void config_receive(struct config *config, struct receive_settings *settings)
         .auth_in_clear_on_loopback = config->auth_in_clear_on_loopback,
         .has_users = config->users_file != NULL,
         .tenancy = {config->tenant_header, config->tenant_users.items,
-                    config->tenant_users.count, config->priority_header},
+                    config->tenant_users.count, config->priority_header,
+                    config->pool_header, config->pool_users.items,
+                    config->pool_users.count, NULL, 0},
         .strangers =
             {
                 .greeting_delay_ms = config->greeting_delay_ms,
@@ -69,6 +72,8 @@ void config_receive(struct config *config, struct receive_settings *settings)
                 .offenders_ms = config->offenders_ms,
             },
     };
+    settings->tenancy.pool_rules =
+        sources_pool_rules(config, &settings->tenancy.pool_rule_count);
     add_header_rules(config, settings);
 }
 
@@ -249,6 +254,8 @@ static struct destination_settings transfer_settings(struct config *config,
         .tls = (enum tls_level)transfer->tls,
         .dane = transfer->dane,
         .mta_sts = transfer->mta_sts,
+        .pool = transfer->pool ? transfer->pool : config->delivery.pool,
+        .has_own_pool = transfer->pool != NULL,
     };
 }
 
@@ -382,6 +389,7 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
     add_routes(config, settings);
     add_tenants(config, settings);
     add_reactions(config, settings);
+    sources_add(config, settings);
     add_local_domains(config, settings);
     add_own_addresses(config, settings);
 }

@@ -5,6 +5,7 @@
 #include "attempt_inner.h"
 #include "flight.h"
 
+#include "pool.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "sts_policy.h"
@@ -117,7 +118,9 @@ void attempt_finish(struct attempt *attempt)
     struct loop *loop = attempt->deliver->rooms.loop;
     struct tls_facts tls = {0};
     char peer[360] = "";
-    struct settle_facts facts = {.started_ms = attempt->started_ms};
+    struct settle_facts facts = {.started_ms = attempt->started_ms,
+                                 .source =
+                                     destination->source ? destination->source->name : NULL};
 
     attempt_set_open(attempt, VERDICT_DEFERRED,
                      said_words(&attempt->arena, attempt->fault_class, 451, "4.4.2",
@@ -151,7 +154,7 @@ void attempt_hand_back(struct attempt *attempt)
         return;
     }
     attempt_free(attempt);
-    ready_put_back(&destination->ready, work);
+    destination_take_back(work);
     destination_ended(destination);
 }
 
@@ -357,6 +360,14 @@ void attempt_lacks(struct attempt *attempt, const struct said *lack)
 
 /* ---- a connection that ends ---- */
 
+/* Our own address is gone: nobody else's fault. */
+static bool is_by_source(const struct attempt *attempt)
+{
+    struct source *source = attempt->destination->source;
+
+    return source && !connection_was_dialed(attempt->connection) && source_blame(source);
+}
+
 static void broken_before_mail(struct attempt *attempt, bool wants_clear)
 {
     /* Closed while it was idle, or because the host takes no more on one connection: nobody's
@@ -379,6 +390,11 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
         pacing_has_others(attempt, connection_host(attempt->connection))) {
         drop_connection(attempt); /* it has more to say, or is closing */
         attempt_postpone(attempt, 0, attempt->fault.text);
+        return;
+    }
+    if (is_by_source(attempt)) {
+        attempt_drop_connection(attempt, false);
+        attempt_postpone(attempt, 0, attempt->fault.text); /* it goes by another one */
         return;
     }
     if (connection_fails_policy(attempt->connection)) {
@@ -444,6 +460,19 @@ void attempt_learn_policy(const struct work *work, struct tls_policy *policy)
     policy->sts = policy->wants_sts ? work->lane->sts : NULL;
 }
 
+/* Hosts without an address of its source's family may do for another source. */
+static void pass_over_hosts(struct attempt *attempt)
+{
+    const struct plan *plan = &attempt->destination->plan;
+
+    for (size_t i = 0; i < plan->host_count; i++) {
+        if (pool_can_reach(attempt->destination->source, &plan->hosts[i]))
+            continue;
+        attempt->lacking |= UINT32_C(1) << i;
+        attempt->missed_host = true;
+    }
+}
+
 static struct attempt *attempt_new(struct work *work)
 {
     struct attempt *attempt = NEW(struct attempt);
@@ -464,6 +493,7 @@ static struct attempt *attempt_new(struct work *work)
     attempt->policy.sts = sts_policy_ref(attempt->policy.sts);
     attempt->policy.domain = arena_text(&attempt->arena, slice_of(attempt->policy.domain));
     plan_order(&destination->plan, attempt->order);
+    pass_over_hosts(attempt);
     pacing_start(attempt);
     list_push_back(&attempt->deliver->attempts, &attempt->link);
     attempt->deliver->statistics.attempts_running++;

@@ -26,6 +26,7 @@ struct attempt {
     struct host_wait wait;
     struct scope *scope;     /* NULL: nothing limits it */
     struct pace_claim claim; /* on its pace */
+    bool has_promise;        /* of its source's warm-up */
     struct timer pause;      /* until the pace lets it go on */
     bool is_ready;
     bool is_reused;

@@ -6,6 +6,7 @@
 #include "flight.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
+#include "source.h"
 #include "sts_policy.h"
 
 #include <stdio.h>
@@ -271,6 +272,8 @@ struct connection *connection_open(struct destination *destination,
     timer_init(&connection->patience, deliver->rooms.loop, on_patience, connection);
     flight_init(connection);
     destination->connections++;
+    if (destination->source)
+        destination->source->connections++;
     connection->policy = *policy;
     connection->policy.domain = NULL;
     connection->policy.sts = sts_policy_ref(policy->sts);
@@ -330,6 +333,8 @@ void connection_close(struct connection *connection, bool is_polite)
     bytes_fini(&connection->input);
     settings_unref(connection->settings);
     connection->destination->connections--;
+    if (connection->destination->source)
+        connection->destination->source->connections--;
     destination_run_later(connection->destination);
     if (connection->depth > 0)
         connection->is_closed = true; /* freed when its own frames are left */
@@ -410,6 +415,11 @@ const struct reply *connection_refusal(const struct connection *connection)
 bool connection_wants_clear(const struct connection *connection)
 {
     return connection->without_tls && connection->level == TLS_OPPORTUNISTIC;
+}
+
+bool connection_was_dialed(const struct connection *connection)
+{
+    return connection->stream;
 }
 
 void connection_blame_address(const struct connection *connection)

@@ -62,6 +62,8 @@ void connection_broken_off(struct connection *connection, const struct reply *re
 const struct reply *connection_refusal(const struct connection *connection);
 /* TLS broke: a new connection to the same host goes on in clear. */
 bool connection_wants_clear(const struct connection *connection);
+/* False: no address of the host, or none of ours, did. */
+bool connection_was_dialed(const struct connection *connection);
 /* Broken before it was ready, by a fault of the host: its next address comes first next time. */
 void connection_blame_address(const struct connection *connection);
 /* Broken before it was ready, and not by a fault of the host: it is not what the policy asks for.

@@ -140,7 +140,7 @@ static void tell(struct explain *explain)
         explanation.host_count = explain->plan.host_count;
         tell_rule(explain, &explanation);
     }
-    deliver_why(explain->deliver, explain->lane, &explanation.lane_waits);
+    deliver_why(explain->deliver, explain->lane, NULL, &explanation.lane_waits);
     on_end(owner, &explanation);
     bytes_fini(&key);
     explain_free(explain);

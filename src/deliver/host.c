@@ -2,6 +2,7 @@
 #include "host.h"
 
 #include "inner.h"
+#include "source.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/pen.h"
 #include "smtpd/base/secure.h"
@@ -11,7 +12,7 @@ enum {
     HOST_FIRST_MS = 30000,
     HOST_MOST_MS = 900000,
     HOSTS_MAX = 100000,
-    HOST_KEY = 640,
+    HOST_KEY = 720,
     JUDGES = 2,       /* attempts at once at a host that is not known to work */
     KNOWN_MS = 60000, /* so long it is known, once it worked */
     FORGET_LOOK = 16
@@ -55,6 +56,10 @@ static struct slice host_key(const struct destination *destination, const char *
         pen_text(&pen, plan->route_name);
     else
         pen_number(&pen, (uint64_t)plan->rule + 1); /* -1, none, is 0 */
+    if (destination->source) {
+        pen_byte(&pen, ' ');
+        pen_text(&pen, destination->source->name);
+    }
     return (struct slice){text, (size_t)(pen.at - text)};
 }
 

@@ -1,5 +1,5 @@
-/* What is remembered of a host, by its name; apart for each port, route and [[destination]], because
- * a fault may lie in what these ask for (TLS, a log-in). */
+/* What is remembered of a host, by its name; apart for each port, route, [[destination]] and source,
+ * because a fault may lie in what these ask for (TLS, a log-in), or in our address. */
 #ifndef SMTPD_DELIVER_HOST_H
 #define SMTPD_DELIVER_HOST_H
 

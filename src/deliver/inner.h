@@ -7,6 +7,7 @@
 #ifndef SMTPD_DELIVER_INNER_H
 #define SMTPD_DELIVER_INNER_H
 
+#include "family.h"
 #include "host.h"
 #include "ready.h"
 #include "smtpd/base/arena.h"
@@ -36,6 +37,8 @@ bool settings_is_local(const struct plan_settings *settings, const char *domain)
 /* The [[destination]] rule of a domain or of its mail exchangers; -1: the defaults. */
 int settings_find_rule(const struct plan_settings *settings, const char *domain,
                        const char *const *hosts, size_t host_count);
+const struct deliver_source *settings_source(const struct plan_settings *settings,
+                                             const char *name); /* NULL: none */
 /* Of a tenant, or of what has none (NULL). */
 unsigned settings_weight(const struct plan_settings *settings, const char *tenant);
 
@@ -167,11 +170,22 @@ struct lane {
 enum { FAULT_TEXT = 300 };
 const char *lane_fault(const struct lane *lane); /* "": none */
 
+/* The mail for some hosts, in its turn, and the way there. With a pool that is two: the head, which has
+ * the turns, and a path for each source, which has the way (pool.h). */
 struct destination {
     struct link link;    /* of all */
     struct link stalled; /* in deliver->stalled: it has work, and there was no room */
     struct deliver *deliver;
     char *key;
+    char *name;            /* no other one has it: the key, and its source or its pool */
+    struct source *source; /* of a path; NULL: the system chooses the address */
+    char *pool;            /* of a head; NULL: it is none */
+    struct pool_member *members;
+    size_t member_count;
+    unsigned pool_generation; /* of the settings that the members are of */
+    unsigned plan_version;
+    bool has_family[FAMILIES]; /* of a head: some host has such an address */
+    struct list users;         /* struct pool_member: of a path, whose mail goes by it */
     enum plan_kind kind;
     struct plan plan; /* copy of the hosts */
     struct ready ready;
@@ -215,6 +229,7 @@ struct deliver {
     struct plan_settings *settings;
     unsigned generation; /* of the settings */
     struct scopes *scopes;
+    struct sources *sources;
     struct map *destinations;
     struct list all_destinations;
     struct hosts *hosts; /* of host.c */
@@ -264,6 +279,25 @@ bool deliver_has_room(const struct deliver *deliver);
 /* destination.c */
 struct destination *destination_get(struct deliver *deliver, const struct plan *plan,
                                     const char *lane);
+/* The one of a pool (NULL: of none). NULL: there are too many. */
+struct destination *destination_get_head(struct deliver *deliver, const struct plan *plan,
+                                         const char *lane, const char *pool);
+struct destination *destination_get_path(const struct destination *head,
+                                         struct source *source);
+void destination_take_plan(struct destination *destination, const struct plan *plan);
+/* May it start one more attempt now? The first only looks; with the second it has had its turn, or stands
+ * in the queue for it. Not of heads. */
+bool destination_could_start(struct destination *destination);
+bool destination_may_start(struct destination *destination);
+/* May one more go behind those on a connection there? Not of heads. */
+bool destination_may_ride(struct destination *destination);
+/* What an attempt did not begin is the next there. */
+void destination_take_back(struct work *work);
+unsigned destination_slots(const struct destination *destination); /* so many more */
+void destination_stall(struct destination *destination); /* it is run again in a moment */
+/* Nothing can go there before; of heads: by no source of the pool. */
+struct pool_hold;
+bool destination_holds(struct destination *destination, struct pool_hold *hold);
 void destination_run_later(struct destination *destination);
 bool destination_rests(const struct destination *destination); /* it backs off */
 void destination_on_room(void *owner); /* of deliver->room: looks after the stalled ones */
@@ -285,9 +319,10 @@ void destination_free(struct destination *destination);
 /* lane.c; the first two are the queue's watchers */
 void lane_on_due(void *owner, struct domain_queue *domain_queue);
 void lane_on_gone(void *owner, struct domain_queue *domain_queue);
-/* Of the domain queues of a lane, whatever the tenant: one that waits for a reason, if there is any.
- * NULL: none is known. */
-const struct lane *lane_find(const struct deliver *deliver, const char *name);
+/* Of the domain queues of a lane that have such mail (NULL: any): one that waits for a reason, if there is
+ * any. NULL: none is known. */
+const struct lane *lane_find(const struct deliver *deliver, const char *name,
+                             const struct envelope *of);
 void lane_set_why(struct lane *lane, enum why_kind why);
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault);
 /* No host of its destination is what its domain asks for (DANE): the lane backs off, those that it
@@ -312,7 +347,8 @@ void lane_wake(struct lane *lane);
 
 /* settle.c: takes work and outcomes (one per recipient of the lease, copied). */
 struct settle_facts {
-    const char *peer; /* "host [address]:port", or NULL */
+    const char *peer;   /* "host [address]:port", or NULL */
+    const char *source; /* its name, or NULL */
     const struct tls_facts *tls;
     enum deliver_tls_policy tls_policy;
     int64_t connect_ms;

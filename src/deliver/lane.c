@@ -2,6 +2,7 @@
  * `smtpd queue why` can say it. */
 #include "inner.h"
 
+#include "pool.h"
 #include "scope.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -34,8 +35,9 @@ static struct lane *lane_of(struct deliver *deliver, struct domain_queue *domain
 static void note_fault(struct lane *lane)
 {
     struct list *faulty = &lane->deliver->faulty;
-    bool is_held_up =
-        lane->why == WHY_DESTINATION || lane->why == WHY_DNS || lane->why == WHY_SUSPENDED;
+    bool is_held_up = lane->why == WHY_DESTINATION || lane->why == WHY_DNS ||
+                      lane->why == WHY_SUSPENDED || lane->why == WHY_SOURCE ||
+                      lane->why == WHY_WARM_UP;
 
     if (is_held_up && !link_is_in_list(&lane->faulty))
         list_push_back(faulty, &lane->faulty);
@@ -45,14 +47,28 @@ static void note_fault(struct lane *lane)
     list_remove(&lane->deliver->expiring, &lane->expiring);
 }
 
-const struct lane *lane_find(const struct deliver *deliver, const char *name)
+static bool equal_texts(const char *left, const char *right)
+{
+    return left && right ? strcmp(left, right) == 0 : !left && !right;
+}
+
+static bool has_mail_of(const struct domain_queue *domain_queue, const struct envelope *of)
+{
+    return !of || (equal_texts(domain_queue_tenant(domain_queue), of->tenant) &&
+                   equal_texts(domain_queue_pool(domain_queue), of->pool) &&
+                   domain_queue_priority(domain_queue) == of->priority);
+}
+
+const struct lane *lane_find(const struct deliver *deliver, const char *name,
+                             const struct envelope *of)
 {
     struct domain_queue *first = queue_find_domain_queue(deliver->rooms.queue, name);
     struct domain_queue *next = first;
     const struct lane *found = NULL;
 
     for (int looks = 0; next && looks < LOOKS; looks++) {
-        const struct lane *lane = domain_queue_attachment(next);
+        const struct lane *lane =
+            has_mail_of(next, of) ? domain_queue_attachment(next) : NULL;
 
         if (lane && lane->why != WHY_SCHEDULED && domain_queue_count(next) > 0)
             return lane;
@@ -222,9 +238,13 @@ void lane_policy_works(struct lane *lane)
 static void join(struct lane *lane)
 {
     struct deliver *deliver = lane->deliver;
-    struct destination *destination =
-        destination_get(deliver, &lane->plan, domain_queue_lane(lane->domain_queue));
-    int64_t suspended_ms;
+    const char *pool =
+        lane->plan.kind == PLAN_HOSTS
+            ? pool_name(deliver->settings, &lane->plan, domain_queue_pool(lane->domain_queue))
+            : NULL;
+    struct destination *destination = destination_get_head(
+        deliver, &lane->plan, domain_queue_lane(lane->domain_queue), pool);
+    struct pool_hold hold;
 
     if (!destination) {
         lane_rest(lane, deliver_now(deliver) + 60000, WHY_READY_FULL,
@@ -236,15 +256,9 @@ static void join(struct lane *lane)
         rest_for_policy(lane);
         return;
     }
-    if (destination->until_ms > deliver_now(deliver)) {
+    if (destination_holds(destination, &hold)) {
         lane->was_tried = true; /* others were, and it would have gone the same way */
-        lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
-        return;
-    }
-    suspended_ms = scope_suspended_until(destination);
-    if (suspended_ms > 0) {
-        lane->was_tried = true;
-        lane_rest(lane, suspended_ms, WHY_SUSPENDED, destination->scope->pace.suspension);
+        lane_rest(lane, hold.until_ms, hold.why, hold.text);
         return;
     }
     lane_set_why(lane, WHY_CONNECTIONS);
@@ -425,11 +439,9 @@ void lane_notice_some(struct lane *lane, size_t most)
 
 /* ---- an operator says: now ---- */
 
-void lane_wake(struct lane *lane)
+static void wake_way(struct destination *destination)
 {
-    struct destination *destination = lane->destination;
-
-    if (destination && destination->until_ms > 0) {
+    if (destination->until_ms > 0) {
         /* It stays on probation: two attempts judge it again. */
         destination->until_ms = 0;
         for (size_t i = 0; i < destination->plan.host_count; i++) {
@@ -440,8 +452,19 @@ void lane_wake(struct lane *lane)
                 host->until_ms = 0;
         }
     }
-    if (destination && destination->scope)
+    if (destination->scope)
         scope_resume(destination->scope, &(struct pace_cause){"operator", NULL});
+}
+
+void lane_wake(struct lane *lane)
+{
+    struct destination *destination = lane->destination;
+
+    if (destination)
+        wake_way(destination);
+    for (size_t i = 0; destination && i < destination->member_count; i++)
+        if (destination->members[i].path)
+            wake_way(destination->members[i].path);
     if (!lane->search && !lane->ask)
         lane->has_plan = false; /* ask the DNS again too */
     lane->until_ms = 0;

@@ -7,6 +7,7 @@
  * Time limits are RFC 5321 4.5.3.2's, for a whole reply, not for a byte of it. */
 #include "connection_inner.h"
 
+#include "source.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 
@@ -100,12 +101,22 @@ static int greeting_done(void *self)
     return STATE_BROKEN;
 }
 
+/* A source is known by its own name, which its address has in the DNS. */
+static const char *our_name(const struct connection *connection)
+{
+    const struct source *source = connection->destination->source;
+    const struct deliver_source *own =
+        source ? settings_source(connection->settings, source->name) : NULL;
+
+    return own && own->ehlo ? own->ehlo : connection->settings->values.hostname;
+}
+
 static void ehlo_enter(void *self)
 {
     struct connection *connection = self;
 
     memset(&connection->capabilities, 0, sizeof connection->capabilities);
-    say_text(connection, "EHLO ", connection->settings->values.hostname);
+    say_text(connection, "EHLO ", our_name(connection));
 }
 
 static bool clear_is_allowed(const struct connection *connection)
@@ -159,7 +170,7 @@ static void helo_enter(void *self)
 {
     struct connection *connection = self;
 
-    say_text(connection, "HELO ", connection->settings->values.hostname);
+    say_text(connection, "HELO ", our_name(connection));
 }
 
 static int helo_done(void *self)

@@ -2,18 +2,23 @@
  * had; what is left to wait here is short (a connection was quicker than its forerunners), or comes
  * of further connections and transactions that nobody could foresee. */
 #include "attempt_inner.h"
+#include "pool.h"
 #include "reaction.h"
 
 #include <string.h>
 
 enum { PAUSE_MOST_MS = 10000 }; /* a next hop grows tired of silence */
+enum { DISK_MS = 50 };          /* a block of a warm-up is on its way */
 
 void pacing_start(struct attempt *attempt)
 {
     struct destination *destination = attempt->destination;
-
     struct pace_time time;
 
+    if (destination->source) {
+        source_promise(destination->source);
+        attempt->has_promise = true;
+    }
     if (!scope_of(destination))
         return;
     time = scope_time(destination->scope);
@@ -35,6 +40,9 @@ void pacing_end(struct attempt *attempt)
     struct scope *scope = attempt->scope;
 
     timer_cancel(&attempt->pause);
+    if (attempt->has_promise)
+        source_break(attempt->destination->source);
+    attempt->has_promise = false;
     if (!scope)
         return;
     attempt->scope = NULL;
@@ -43,13 +51,21 @@ void pacing_end(struct attempt *attempt)
     scope_unref(scope);
 }
 
+/* Other sources may go on where this one waits. */
+static bool has_other_source(const struct attempt *attempt)
+{
+    const struct destination *head = attempt->work->lane->destination;
+
+    return head && head->member_count > 1;
+}
+
 /* False: it comes again, or has ended. */
 static bool goes_on(struct attempt *attempt, int64_t wait_ms, loop_fn *again)
 {
     if (wait_ms == 0)
         return true;
     if (wait_ms > PAUSE_MOST_MS) {
-        attempt_postpone(attempt, wait_ms,
+        attempt_postpone(attempt, has_other_source(attempt) ? 0 : wait_ms,
                          "the destination takes no more for now: its limit");
         return false;
     }
@@ -75,16 +91,34 @@ static void begin_again(void *owner)
     transaction_begin(owner);
 }
 
+/* Its first message was promised; a further one may be too many for today. */
+static bool source_allows(struct attempt *attempt)
+{
+    struct source *source = attempt->destination->source;
+    int64_t until_ms;
+
+    if (!source || source_take(source, attempt->has_promise)) {
+        attempt->has_promise = false;
+        return true;
+    }
+    if (source_look(source, &until_ms) == SOURCE_IS_FULL)
+        attempt_postpone(attempt, 0, "its source has sent what its warm-up allows today");
+    else
+        (void)goes_on(attempt, DISK_MS, begin_again);
+    return false;
+}
+
 bool pacing_may_send(struct attempt *attempt)
 {
     struct pace_time time;
 
     if (!attempt->scope)
-        return true;
+        return source_allows(attempt);
     time = scope_time(attempt->scope);
     return goes_on(attempt,
                    pace_take_message(&attempt->scope->pace, &attempt->claim, &time),
-                   begin_again);
+                   begin_again) &&
+           source_allows(attempt);
 }
 
 void pacing_opened(struct attempt *attempt)

@@ -4,8 +4,10 @@
 #include "address_memory.h"
 #include "busiest.h"
 #include "dane.h"
+#include "pool.h"
 #include "resting.h"
 #include "scope.h"
+#include "source.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "sts.h"
@@ -195,7 +197,8 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->danes);
     list_init(&deliver->explains);
     deliver->scopes = scopes_new(deliver);
-    deliver->rooms.paces_path = NULL; /* the caller's */
+    deliver->sources = sources_new(deliver);
+    deliver->rooms.paces_path = deliver->rooms.warm_up_path = NULL; /* the caller's */
     timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
     timer_init(&deliver->expiry, rooms->loop, on_expiry_step, deliver);
@@ -229,6 +232,10 @@ static void forget_plans(struct deliver *deliver)
             continue;
         lane->has_plan = false;
         lane_ask_again(lane);
+        if (lane->why == WHY_SOURCE || lane->why == WHY_WARM_UP) { /* of the old settings */
+            lane->until_ms = 0;
+            domain_queue_wake(domain_queue);
+        }
     }
 }
 
@@ -238,6 +245,7 @@ void deliver_apply(struct deliver *deliver, const struct deliver_settings *setti
     settings_unref(deliver->settings);
     deliver->settings = settings_new(settings, tls);
     deliver->generation++;
+    sources_apply(deliver->sources);
     forget_plans(deliver);
     /* What was taken for the old ways goes back; lanes with due work ask for theirs again. */
     release_ready(deliver);
@@ -245,6 +253,8 @@ void deliver_apply(struct deliver *deliver, const struct deliver_settings *setti
          link = list_next(&deliver->all_destinations, link)) {
         struct destination *destination = CONTAINER_OF(link, struct destination, link);
 
+        if (destination->pool)
+            pool_renew(destination);
         ready_reweigh(&destination->ready, deliver->settings);
         destination_run_later(destination);
     }
@@ -336,6 +346,7 @@ void deliver_free(struct deliver *deliver)
     while ((link = list_first(&deliver->all_destinations)))
         destination_free(CONTAINER_OF(link, struct destination, link));
     scopes_free(deliver->scopes);
+    sources_free(deliver->sources);
     hosts_free(deliver->hosts);
     address_memory_free(deliver->addresses);
     map_free(deliver->destinations);
@@ -369,9 +380,10 @@ void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busi
     busiest_read(deliver->busiest, deliver_now(deliver), busiest);
 }
 
-void deliver_why(const struct deliver *deliver, const char *lane_text, struct why *why)
+void deliver_why(const struct deliver *deliver, const char *lane_text,
+                 const struct envelope *of, struct why *why)
 {
-    const struct lane *lane = lane_find(deliver, lane_text);
+    const struct lane *lane = lane_find(deliver, lane_text, of);
 
     memset(why, 0, sizeof *why);
     why->kind = deliver->is_draining ? WHY_DRAINING : WHY_SCHEDULED;

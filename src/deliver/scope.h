@@ -15,10 +15,11 @@
 #include "keeper.h"
 #include "pace.h"
 
-struct scope {          /* of one source */
+struct scope {          /* of one source: "": the system's */
     struct link unused; /* in scopes->unused, while nothing refers to it */
     struct deliver *deliver;
-    char *key;
+    char *key; /* its name, and behind the NUL the source's */
+    size_t key_length;
     struct pace pace;
     struct kept kept;
     unsigned generation;  /* of the settings whose limits are in force; 0: none yet */
@@ -55,6 +56,8 @@ struct pace_time scope_time(const struct scope *scope);
 
 /* How many more attempts it might start now. */
 unsigned scope_slots(const struct destination *destination);
+/* Would it? Changes nothing. */
+bool scope_would_admit(struct destination *destination);
 /* May this destination start one more attempt now? If not it stands in the queue, and is run again
  * in its turn. */
 bool scope_admits(struct destination *destination);

@@ -4,6 +4,7 @@
 #include "inner.h"
 
 #include "busiest.h"
+#include "source.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -43,6 +44,7 @@ struct settle {
     /* for the log */
     char destination_key[512];
     char peer[360];
+    char source[DELIVER_SOURCE_TEXT];
     struct tls_facts tls;
     bool has_tls;
     enum deliver_tls_policy tls_policy;
@@ -111,6 +113,7 @@ static void log_common(struct log_line *line, const struct settle *settle)
     log_text(line, "tenant", envelope->tenant);
     log_text(line, "destination",
              settle->destination_key[0] ? settle->destination_key : NULL);
+    log_text(line, "source", settle->source[0] ? settle->source : NULL);
     log_text(line, "peer", settle->peer[0] ? settle->peer : NULL);
     log_number(line, "size", (int64_t)(envelope->header_bytes + envelope->body_bytes));
     log_number(line, "attempts", settle->lease->group.attempts + !settle->is_decided);
@@ -234,14 +237,28 @@ static void count_recipient(struct settle *settle, const struct outcome *outcome
     at_destination->failed++;
 }
 
+static void count_at_source(const struct settle *settle, const struct outcome *outcome)
+{
+    struct source *source =
+        settle->source[0] ? source_find(settle->deliver->sources, settle->source) : NULL;
+
+    if (!source || outcome->is_suppressed)
+        return;
+    source->result.deferred += outcome->verdict == VERDICT_DEFERRED;
+    source->result.delivered += outcome->verdict == VERDICT_DELIVERED;
+    source->result.failed += outcome->verdict == VERDICT_FAILED;
+}
+
 static void count(struct settle *settle)
 {
     struct deliver_statistics *statistics = &settle->deliver->statistics;
     struct deliver_result *at_destination =
         busiest_result(settle->deliver->busiest, settle->mark);
 
-    for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++)
+    for (uint32_t i = 0; i < settle->lease->group.recipient_count; i++) {
         count_recipient(settle, &settle->outcomes[i], at_destination);
+        count_at_source(settle, &settle->outcomes[i]);
+    }
     if (!settle->was_tried)
         return;
     histogram_add(&statistics->delay_queue,
@@ -441,6 +458,8 @@ void settle_start(struct work *work, const struct outcome *outcomes,
     take_lease(settle, work->lease);
     copy_outcomes(settle, outcomes, work->lease->group.recipient_count);
     (void)snprintf(settle->peer, sizeof settle->peer, "%s", facts->peer ? facts->peer : "");
+    (void)snprintf(settle->source, sizeof settle->source, "%s",
+                   facts->source ? facts->source : "");
     if (facts->tls) {
         settle->tls = *facts->tls;
         settle->has_tls = true;

@@ -96,9 +96,10 @@ static void tell_attempt(const struct attempt *attempt, struct why *why)
 }
 
 void deliver_why_leased(const struct deliver *deliver, const char *lane_text,
-                        const struct queue_target *group, struct why *why)
+                        const struct envelope *of, const struct queue_target *group,
+                        struct why *why)
 {
-    const struct lane *lane = lane_find(deliver, lane_text);
+    const struct lane *lane = lane_find(deliver, lane_text, of);
     const struct attempt *attempt = find_attempt(deliver, group);
     struct place place;
 

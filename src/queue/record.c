@@ -2,7 +2,8 @@
  *
  *   envelope    version u8, kind u8, flags u8, priority u8, longest_line u32,
  *               group_count u32, arrival u64, header_bytes u64, body_bytes u64,
- *               texts: sender, envid, user, tenant, session, from version 2 on: origin
+ *               texts: sender, envid, user, tenant, session, from version 2 on: origin,
+ *               from version 3 on: pool
  *   group       version u8, kind u8, flags u8, 0 u8, attempts u32, next u64,
  *               not_before u64, last_attempt u64, last_code u16, recipient_count u16,
  *               texts: lane, last_status, last_text, last_host,
@@ -19,7 +20,8 @@
 #include <string.h>
 
 enum { KIND_ENVELOPE = 'e', KIND_GROUP = 'g', TEXT_NONE = 0xffff };
-enum { ENVELOPE_VERSION = 2, ENVELOPE_WITHOUT_ORIGIN = 1, GROUP_VERSION = 1 };
+enum { ENVELOPE_VERSION = 3, ENVELOPE_WITHOUT_ORIGIN = 1, GROUP_VERSION = 1 };
+enum { ENVELOPE_WITHOUT_POOL = 2 };
 
 enum {
     FLAG_SMTPUTF8 = 1,
@@ -130,6 +132,7 @@ enum result record_encode_envelope(const struct envelope *envelope, uint32_t gro
     put_text(&writer, envelope->tenant);
     put_text(&writer, envelope->session);
     put_text(&writer, envelope->origin);
+    put_text(&writer, envelope->pool);
     return writer_end(&writer, into);
 }
 
@@ -282,6 +285,10 @@ enum result record_decode_envelope(struct slice record, uint64_t id,
     envelope->session = take_optional_text(&reader);
     if (version > ENVELOPE_WITHOUT_ORIGIN)
         envelope->origin = take_optional_text(&reader);
+    if (version > ENVELOPE_WITHOUT_POOL)
+        envelope->pool = take_optional_text(&reader);
+    if (envelope->pool && strlen(envelope->pool) > LIMIT_POOL_NAME)
+        reader.is_corrupt = true; /* or it would wait as another one */
     if (envelope->header_bytes >> SIZE_BITS || envelope->body_bytes >> SIZE_BITS)
         reader.is_corrupt = true;
     return reader_end(&reader);

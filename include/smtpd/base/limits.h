@@ -17,6 +17,7 @@ enum house_limits {
     LIMIT_ENVID = 100,   /* RFC 3461 4.4 */
     LIMIT_ORCPT = 500,   /* RFC 3461 4.2 */
     LIMIT_USER_NAME = 128,
+    LIMIT_POOL_NAME = 64,
     LIMIT_PASSWORD = 1024,
     LIMIT_BAD_COMMANDS = 20,      /* then 421 and close */
     LIMIT_SESSION_INPUT = 65536,  /* unprocessed input of one session */

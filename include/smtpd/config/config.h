@@ -56,6 +56,7 @@ struct config_transfer { /* [delivery], and what [[destination]] and [[route]] m
     int tls;                 /* enum tls_level */
     bool dane;
     bool mta_sts;
+    const char *pool; /* NULL: that of [delivery] */
 };
 
 struct config_listen {
@@ -98,6 +99,24 @@ struct config_reaction {
     int64_t for_ms;
     unsigned percent;
     unsigned limit;
+};
+
+struct config_source {
+    struct config_element element;
+    const char *name;
+    const char *address;
+    const char *ehlo; /* NULL: server.hostname */
+    unsigned weight;
+    struct value_list warm_up; /* unsigned */
+};
+
+struct config_pool {
+    struct config_element element;
+    const char *name;
+    struct value_list sources;        /* const char *: "NAME" or "NAME=WEIGHT" */
+    struct value_list senders;        /* const char * */
+    struct value_list sender_domains; /* const char * */
+    struct value_list tenants;        /* const char * */
 };
 
 struct config_dnsbl {
@@ -216,6 +235,8 @@ struct config {
     const char *tenant_header;
     struct value_list tenant_users; /* const char * */
     const char *priority_header;
+    const char *pool_header;
+    struct value_list pool_users; /* const char * */
     unsigned mta_sts_port;
     int64_t attempt_delay_ms;
     /* [admin] */
@@ -247,6 +268,8 @@ struct config {
     struct value_list dnsbl;       /* struct config_dnsbl */
     struct value_list dkim;        /* struct config_dkim */
     struct value_list tenant;      /* struct config_tenant */
+    struct value_list source;      /* struct config_source */
+    struct value_list pool;        /* struct config_pool */
     struct value_list class;       /* struct config_class */
 
     struct value_list file_class;  /* struct config_class, of delivery.classes_file */

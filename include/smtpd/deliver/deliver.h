@@ -39,6 +39,40 @@ struct destination_settings {
     size_t retry_count;
     bool dane;    /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
     bool mta_sts; /* RFC 8461, at the same; by MX only */
+    const char *pool;  /* of mail that names none; NULL: the system chooses the address */
+    bool has_own_pool; /* it stands there itself: of a route it is that of all mail */
+};
+
+enum {
+    DELIVER_SOURCES_MAX = 500,
+    DELIVER_POOLS_MAX = 1000,
+    DELIVER_POOL_MEMBERS_MAX = 100,
+    DELIVER_SOURCE_TEXT = 65,
+    DELIVER_WARM_UP_DAYS = 100
+};
+#define DELIVER_NO_POOL "none" /* the system chooses, whatever the message says: of routes */
+
+/* Of a source, or of a pool: letters, digits, ".", "-", "_". */
+bool deliver_source_name_is_valid(struct slice name);
+
+struct deliver_source { /* [[source]]: an address of ours */
+    const char *name;   /* stable over reloads: what was learned is kept under it */
+    struct ip ip;
+    const char *ehlo; /* NULL: our hostname */
+    unsigned weight;
+    const uint32_t *warm_up; /* so many transactions on its first days with mail */
+    size_t warm_up_count;
+};
+
+struct deliver_pool_member {
+    const char *source;
+    unsigned weight; /* 0: that of the source */
+};
+
+struct deliver_pool { /* [[pool]] */
+    const char *name;
+    const struct deliver_pool_member *members;
+    size_t member_count;
 };
 
 struct destination_rule {     /* [[destination]]: the first that matches the domain or an MX
@@ -99,6 +133,10 @@ struct deliver_settings {
     size_t tenant_count;
     const struct reaction *reactions;
     size_t reaction_count;
+    const struct deliver_source *sources;
+    size_t source_count;
+    const struct deliver_pool *pools;
+    size_t pool_count;
     bool shipped_reactions;           /* those too, behind */
     const char *const *local_domains; /* normal */
     size_t local_count;
@@ -148,8 +186,9 @@ struct deliver_rooms {
     struct deliver_policy policy; /* all NULL: none */
     /* For what is kept over restarts, beside the queue; NULL: nothing is. */
     struct offload *offload;
-    const char *data_dir;   /* copied */
-    const char *paces_path; /* what paces have learned is kept there; NULL: nowhere */
+    const char *data_dir;     /* copied */
+    const char *paces_path;   /* what paces have learned is kept there; NULL: nowhere */
+    const char *warm_up_path; /* and what sources have sent of their warm-up; NULL: nowhere */
 };
 
 /* Registers itself as the queue's watcher and gives the queue its lanes. */
@@ -262,6 +301,23 @@ struct deliver_busiest {
 };
 void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busiest);
 
+/* A source, as it stands now. */
+struct deliver_source_state {
+    const char *name;
+    struct ip ip;
+    bool is_aside; /* its address cannot be used: tried again at `until_ms` */
+    int64_t until_ms;
+    const char *fault;
+    bool is_warming;
+    unsigned day;          /* of its warm-up, from 1 */
+    uint32_t quota, used;  /* of that day */
+    unsigned connections;  /* open */
+    struct deliver_result result;
+};
+typedef void deliver_source_fn(void *owner, const struct deliver_source_state *state);
+/* Those of the settings, in their order. */
+void deliver_sources(const struct deliver *deliver, deliver_source_fn *each, void *owner);
+
 /* Why a lane waits now: the words of `smtpd queue why`. */
 enum why_kind {
     WHY_SCHEDULED,   /* its own next attempt */
@@ -274,6 +330,8 @@ enum why_kind {
     WHY_NO_ROOM,   /* log or outbound windows */
     WHY_RATE,      /* the destination's limit of messages or connections in a time */
     WHY_SUSPENDED, /* by a reaction to what the destination said */
+    WHY_SOURCE,    /* no source of its pool can be used */
+    WHY_WARM_UP,   /* they have sent what their warm-up allows today */
     WHY_HELD,      /* the following are no reasons of a lane */
     WHY_REBUILDING,
     WHY_OVERFLOW, /* more domains wait than the index has room for */
@@ -285,10 +343,13 @@ struct why {
     char text[512];   /* the fault, in words */
     int64_t until_ms; /* wall; 0: unknown */
 };
-void deliver_why(const struct deliver *deliver, const char *lane, struct why *why);
+/* Of mail with this tenant, priority and pool; NULL: of any. */
+void deliver_why(const struct deliver *deliver, const char *lane,
+                 const struct envelope *of, struct why *why);
 /* Of a group that is leased: where it stands. */
 void deliver_why_leased(const struct deliver *deliver, const char *lane,
-                        const struct queue_target *group, struct why *why);
+                        const struct envelope *of, const struct queue_target *group,
+                        struct why *why);
 /* Ends these groups (at most 1,000) with a report "bounced by the operator"; report and
  * removal are one transaction (G3). What is leased is busy. Copies all. */
 enum { DELIVER_REASON_MAX = 200 };

@@ -29,6 +29,7 @@ struct envelope {
     const char *envid;   /* xtext, or NULL */
     const char *user;    /* who logged in, or NULL */
     const char *tenant;  /* or NULL */
+    const char *pool;    /* of our addresses that it goes out by; NULL: as the way says */
     const char *session; /* id of the receiving session, or NULL */
     const char *origin;  /* of an imported message: the queue and id it had; or NULL */
     enum dsn_return dsn_return;

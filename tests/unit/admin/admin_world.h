@@ -53,8 +53,10 @@ static const char *world_why_lane; /* NULL: every lane */
 static char world_woken[WOKEN_MOST][LANE_TEXT];
 static size_t world_woken_count;
 
-void deliver_why(const struct deliver *deliver, const char *lane, struct why *why)
+void deliver_why(const struct deliver *deliver, const char *lane,
+                 const struct envelope *of, struct why *why)
 {
+    (void)of;
     (void)deliver;
     *why = (struct why){.kind = WHY_SCHEDULED};
     if (!world_why_lane || strcmp(world_why_lane, lane) == 0)
@@ -94,8 +96,10 @@ void explain_cancel(struct explain *explain)
 }
 
 void deliver_why_leased(const struct deliver *deliver, const char *lane,
-                        const struct queue_target *group, struct why *why)
+                        const struct envelope *of, const struct queue_target *group,
+                        struct why *why)
 {
+    (void)of;
     (void)deliver;
     (void)lane;
     (void)group;

@@ -149,7 +149,7 @@ static inline struct why world_why(const struct world *w, const char *lane)
 {
     struct why why;
 
-    deliver_why(w->deliver, lane, &why);
+    deliver_why(w->deliver, lane, NULL, &why);
     return why;
 }
 

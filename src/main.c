@@ -53,6 +53,7 @@ static command_fn command_queue;
 static command_fn command_suppression;
 static command_fn command_status;
 static command_fn command_explain;
+static command_fn command_destination;
 static command_fn command_dkim;
 static command_fn command_health;
 static command_fn command_classify;
@@ -72,6 +73,7 @@ static const struct command commands[] = {
      "file. --json prints the errors, or the differences, as a list.\n"},
     {"user",     command_user,     "add|set|show|list|remove ...",        "Users who may log in, and what each may.", NULL},
     {"queue",    command_queue,    "list|show|why|retry|verify ...",      "Look at the queue, change it, check it, move it.", NULL},
+    {"destination", command_destination, "list|show|suspend|resume|flush ...", "Where mail goes, at which pace; stop it, let it go on, try it now.", NULL},
     {"explain",  command_explain,  "ADDRESS|DOMAIN",                      "Where mail for it would go, by which rules, and what would happen now.",
      "Nothing is sent. The running server is asked, which looks the names up.\n"},
     {"suppression", command_suppression, "add|remove|list|show|import ...", "Addresses that get no mail.", NULL},
@@ -377,6 +379,13 @@ static int command_suppression(const struct words *words)
     return ask_server(words, cli_suppression);
 }
 
+static int command_destination(const struct words *words)
+{
+    if (words->count == 0 || wants_help(words))
+        return cli_destination_help(words->count > 0);
+    return ask_server(words, cli_destination);
+}
+
 static int command_status(const struct words *words)
 {
     return ask_server(words, cli_status);
@@ -483,7 +492,8 @@ static const struct command *find_command(const char *name)
 static int run_command(const struct command *command, const struct words *words)
 {
     if (command->run != command_queue && command->run != command_user &&
-        command->run != command_suppression && wants_help(words))
+        command->run != command_suppression && command->run != command_destination &&
+        wants_help(words))
         return print_command_usage(command);
     return command->run(words);
 }

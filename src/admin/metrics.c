@@ -2,6 +2,7 @@
  * the configuration, and the hundred busiest destinations. */
 #include "metrics.h"
 
+#include "smtpd/deliver/destinations.h"
 #include "why.h"
 
 #include <string.h>
@@ -330,6 +331,9 @@ const struct metric metrics[] = {
     {SAME, "delivery_attempts_running", GAUGE, NULL, NULL, AT(deliver.attempts_running), 1, NULL, "Attempts in progress."},
     {SAME, "destinations", GAUGE, NULL, NULL, AT(deliver.destinations), 1, NULL, "Destinations known: sets of mail exchangers, routes."},
     {SAME, "paces", GAUGE, NULL, NULL, AT(deliver.paces), 1, NULL, "Paces known: what limits hold for, a destination or all that a [[destination]] block matches by mail exchangers."},
+    {SAME, "suspensions", GAUGE, NULL, "reach=\"domain\"", AT(deliver.suspensions[REACH_DOMAIN]), 1, NULL, "What operators suspended: recipient domains, destinations, scopes (smtpd destination suspend)."},
+    MORE("reach=\"destination\"", deliver.suspensions[REACH_DESTINATION], 1),
+    MORE("reach=\"scope\"", deliver.suspensions[REACH_SCOPE], 1),
     {SAME, "pace_changes", COUNTER, NULL, "what=\"connections\",direction=\"down\"", AT(deliver.pace_changes.down[DELIVER_PACE_CONNECTIONS]), 1, NULL, "Changes of paces: connections (learned), rate (slowed by a reaction), suspended, bounce (what waited is bounced). Each is one event, deliver.pace_changed."},
     MORE("what=\"connections\",direction=\"up\"", deliver.pace_changes.up[DELIVER_PACE_CONNECTIONS], 1),
     MORE("what=\"rate\",direction=\"down\"", deliver.pace_changes.down[DELIVER_PACE_RATE], 1),

@@ -79,6 +79,8 @@ request_fn config_handle_compare;
 request_fn explain_handle;
 request_fn suppression_handle_list;
 request_fn suppression_handle_change;
+request_fn destinations_handle_list;
+request_fn destinations_handle_change;
 
 /* NULL: ready. */
 const char *probe_not_ready(const struct admin_rooms *rooms);

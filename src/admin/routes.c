@@ -13,6 +13,8 @@ const struct request_route request_routes[] = {
     {"GET",  "/v1/explain",       explain_handle},
     {"GET",  "/v1/suppression",   suppression_handle_list},
     {"POST", "/v1/suppression/change", suppression_handle_change},
+    {"GET",  "/v1/destinations",  destinations_handle_list},
+    {"POST", "/v1/destinations/change", destinations_handle_change},
     {"POST", "/v1/config/compare", config_handle_compare},
     {"GET",  "/livez",            probe_handle_live},
     {"GET",  "/readyz",           probe_handle_ready},

@@ -6,6 +6,7 @@
 #include "connection.h"
 #include "flight.h"
 #include "pool.h"
+#include "reach.h"
 #include "resting.h"
 #include "scope.h"
 #include "smtpd/base/log.h"
@@ -179,6 +180,7 @@ void destination_free(struct destination *destination)
     memory_free(destination->key);
     memory_free(destination->name);
     memory_free(destination->pool);
+    memory_free(destination->last.text);
     memory_free(destination);
 }
 
@@ -399,29 +401,29 @@ static void release_all(struct destination *destination, const struct pool_hold 
     }
 }
 
-bool destination_holds(struct destination *destination, struct pool_hold *hold)
+bool destination_holds(struct destination *destination, const struct lane *lane,
+                       struct pool_hold *hold)
 {
-    int64_t suspended_ms;
+    struct rest rest;
 
+    *hold = (struct pool_hold){.class = destination->fault_class};
+    if (reach_rests(destination, lane, &rest)) {
+        hold->why = WHY_SUSPENDED;
+        hold->until_ms = rest.until_ms;
+        (void)snprintf(hold->text, sizeof hold->text, "%s", rest.text);
+        return true;
+    }
     if (destination->pool) {
         bool is_held = pool_holds(destination, hold);
 
         destination->fault_class = hold->class; /* what reports of late mail say */
         return is_held;
     }
-    *hold = (struct pool_hold){.class = destination->fault_class};
-    if (destination_rests(destination)) {
-        hold->why = WHY_DESTINATION;
-        hold->until_ms = destination->until_ms;
-        (void)snprintf(hold->text, sizeof hold->text, "%s", destination->fault);
-        return true;
-    }
-    suspended_ms = scope_suspended_until(destination);
-    if (suspended_ms == 0)
+    if (!destination_rests(destination))
         return false;
-    hold->why = WHY_SUSPENDED;
-    hold->until_ms = suspended_ms;
-    (void)snprintf(hold->text, sizeof hold->text, "%s", destination->scope->pace.suspension);
+    hold->why = WHY_DESTINATION;
+    hold->until_ms = destination->until_ms;
+    (void)snprintf(hold->text, sizeof hold->text, "%s", destination->fault);
     return true;
 }
 
@@ -444,7 +446,7 @@ static void run(void *owner)
     struct pool_hold hold;
 
     if (!destination->deliver->is_draining) {
-        if (destination_holds(destination, &hold))
+        if (destination_holds(destination, NULL, &hold))
             release_all(destination, &hold);
         else if (!is_stalled(destination))
             start_some(destination);
@@ -467,6 +469,17 @@ void destination_ended(struct destination *destination)
 }
 
 /* ---- faults ---- */
+
+void destination_failed(struct destination *destination, enum deliver_class class,
+                        const char *text)
+{
+    destination->last.ms = deliver_now(destination->deliver);
+    destination->last.class = class;
+    if (destination->last.text && strcmp(destination->last.text, text) == 0)
+        return;
+    memory_free(destination->last.text);
+    destination->last.text = memory_text(text);
+}
 
 static void log_backoff(const struct destination *destination)
 {
@@ -501,6 +514,7 @@ void destination_fault(struct destination *destination, const struct fault *faul
 
     (void)snprintf(destination->fault, sizeof destination->fault, "%.299s", fault->text);
     destination->fault_class = class;
+    destination_failed(destination, class, destination->fault);
     if (!destination_rests(
             destination)) { /* a second probe of the same round is no second fault */
         secure_random(&random, sizeof random);

@@ -202,6 +202,16 @@ struct destination {
     int64_t until_ms; /* wall */
     char fault[300];
     enum deliver_class fault_class;
+    struct { /* the last failure, of a message or its own; kept when it works again */
+        int64_t ms; /* wall; 0: none */
+        enum deliver_class class;
+        char *text;
+    } last;
+    struct { /* of the last listing: see destinations_ask.c */
+        unsigned round;
+        uint64_t groups;
+        uint64_t lanes;
+    } tally;
     struct deferred run;
     int64_t used_ms; /* monotonic */
     struct {
@@ -245,8 +255,12 @@ struct deliver {
     struct list stalled;  /* destinations */
     struct list danes;    /* that wait for an answer: see dane.c */
     struct list explains; /* under way */
-    struct sts *sts;      /* what is known of MTA-STS: see sts.c */
-    struct timer room;    /* for them */
+    struct list acts;     /* commands of operators: see destinations_act.c */
+    struct list asks;     /* listings: see destinations_ask.c */
+    struct tally *tally;
+    struct suspensions *suspensions;
+    struct sts *sts;   /* what is known of MTA-STS: see sts.c */
+    struct timer room; /* for them */
     struct timer sweep;
     struct timer expiry; /* the next step of its round */
     size_t expiry_left;  /* lanes of that round; 0: none runs */
@@ -295,9 +309,10 @@ bool destination_may_ride(struct destination *destination);
 void destination_take_back(struct work *work);
 unsigned destination_slots(const struct destination *destination); /* so many more */
 void destination_stall(struct destination *destination); /* it is run again in a moment */
-/* Nothing can go there before; of heads: by no source of the pool. */
+/* Nothing can go there before; of heads: by no source of the pool. `lane` NULL: whatever the lane. */
 struct pool_hold;
-bool destination_holds(struct destination *destination, struct pool_hold *hold);
+bool destination_holds(struct destination *destination, const struct lane *lane,
+                       struct pool_hold *hold);
 void destination_run_later(struct destination *destination);
 bool destination_rests(const struct destination *destination); /* it backs off */
 void destination_on_room(void *owner); /* of deliver->room: looks after the stalled ones */
@@ -309,6 +324,9 @@ const struct deliver_timeouts *destination_timeouts(const struct destination *de
 /* The whole destination is at fault: one back-off, nothing written. */
 void destination_fault(struct destination *destination, const struct fault *fault,
                        enum deliver_class class);
+/* For who asks what failed last; `text` is copied. */
+void destination_failed(struct destination *destination, enum deliver_class class,
+                        const char *text);
 /* Every host of it is backing off: it waits for the first of them, without a fault of its
  * own. */
 void destination_wait_for_hosts(struct destination *destination);

@@ -256,7 +256,7 @@ static void join(struct lane *lane)
         rest_for_policy(lane);
         return;
     }
-    if (destination_holds(destination, &hold)) {
+    if (destination_holds(destination, lane, &hold)) {
         lane->was_tried = true; /* others were, and it would have gone the same way */
         lane_rest(lane, hold.until_ms, hold.why, hold.text);
         return;

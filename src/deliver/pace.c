@@ -354,7 +354,7 @@ void pace_suspend(struct pace *pace, int64_t until_ms, const struct pace_cause *
         (pace->suspended_until_ms > 0 &&
          until_ms - pace->suspended_until_ms < (until_ms - time->wall_ms) / 10 + 1000))
         return;
-    if (pace->suspended_until_ms > 0)
+    if (pace->suspended_until_ms > time->wall_ms)
         (void)snprintf(from, sizeof from, "%lld s",
                        (long long)(pace->suspended_until_ms - time->wall_ms) / 1000);
     (void)snprintf(to, sizeof to, "%lld s", (long long)(until_ms - time->wall_ms) / 1000);

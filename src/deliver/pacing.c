@@ -153,7 +153,7 @@ static void react(struct attempt *attempt, const struct reaction *reaction,
     struct scope *scope = attempt->scope;
     struct pace_time time = scope_time(scope);
     struct pace_cause cause = {"reaction", said};
-    bool was_suspended = scope->pace.suspended_until_ms > 0;
+    bool was_suspended = scope->pace.suspended_until_ms > time.wall_ms;
 
     switch (reaction->action) {
     case REACTION_SLOW:

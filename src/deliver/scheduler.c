@@ -5,12 +5,15 @@
 #include "busiest.h"
 #include "dane.h"
 #include "pool.h"
+#include "destinations_act.h"
+#include "destinations_ask.h"
 #include "resting.h"
 #include "scope.h"
 #include "source.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "sts.h"
+#include "suspensions.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -178,6 +181,7 @@ static void count_init(struct deliver_statistics *statistics)
 struct deliver *deliver_new(const struct deliver_rooms *rooms)
 {
     struct deliver *deliver = NEW(struct deliver);
+    char *suspensions_path;
 
     deliver->rooms = *rooms;
     deliver->busiest = busiest_new();
@@ -196,6 +200,14 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->stalled);
     list_init(&deliver->danes);
     list_init(&deliver->explains);
+    list_init(&deliver->acts);
+    list_init(&deliver->asks);
+    suspensions_path =
+        rooms->data_dir ? memory_format("%s/suspensions", rooms->data_dir) : NULL;
+    deliver->suspensions = suspensions_new(rooms->loop, rooms->offload, suspensions_path,
+                                           act_on_suspension_ended, deliver);
+    memory_free(suspensions_path);
+    deliver->tally = tally_new(deliver);
     deliver->scopes = scopes_new(deliver);
     deliver->sources = sources_new(deliver);
     deliver->rooms.paces_path = deliver->rooms.warm_up_path = NULL; /* the caller's */
@@ -347,6 +359,9 @@ void deliver_free(struct deliver *deliver)
         destination_free(CONTAINER_OF(link, struct destination, link));
     scopes_free(deliver->scopes);
     sources_free(deliver->sources);
+    acts_abort(deliver);
+    tally_free(deliver->tally);
+    suspensions_free(deliver->suspensions);
     hosts_free(deliver->hosts);
     address_memory_free(deliver->addresses);
     map_free(deliver->destinations);
@@ -372,6 +387,8 @@ void deliver_statistics(const struct deliver *deliver,
     statistics->destinations = deliver->all_destinations.count;
     statistics->destinations_backing_off = resting_count(deliver);
     statistics->paces = scopes_count(deliver->scopes);
+    for (int i = 0; i < REACH_COUNT; i++)
+        statistics->suspensions[i] = suspensions_count(deliver->suspensions, (enum reach)i);
     statistics->pace_changes = *scopes_counts(deliver->scopes);
 }
 

@@ -1,6 +1,7 @@
 /* Whose limits: one pace for all destinations of a scope, and the queue in front of it. */
 #include "scope.h"
 
+#include "destinations_act.h"
 #include "pool.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
@@ -246,6 +247,21 @@ static void apply(struct scope *scope, const struct destination *destination)
     scope->generation = destination->deliver->generation;
 }
 
+struct scope *scope_find(const struct deliver *deliver, const struct plan *plan,
+                         struct slice destination_key)
+{
+    struct scope *scope;
+    struct bytes key;
+    char *text = slice_to_text(destination_key);
+
+    bytes_init(&key, KEY_MAX);
+    scope_key(deliver->settings, plan, text, &key);
+    scope = map_get(deliver->scopes->map, bytes_view(&key));
+    bytes_fini(&key);
+    memory_free(text);
+    return scope;
+}
+
 static struct scope *find(struct destination *destination)
 {
     struct deliver *deliver = destination->deliver;
@@ -406,7 +422,11 @@ void scope_resume(struct scope *scope, const struct pace_cause *cause)
 {
     struct pace_time time = scope_time(scope);
 
+    if (scope->pace.suspended_until_ms == 0)
+        return;
     pace_resume(&scope->pace, cause, &time);
+    scope_wake(scope);
+    act_wake_scope(scope->deliver, scope->key); /* lanes that rest for it */
 }
 
 /* ---- a queue that is bounced ---- */

@@ -46,6 +46,9 @@ size_t scopes_count(const struct scopes *scopes);
 void scope_key(const struct plan_settings *settings, const struct plan *plan,
                const char *destination_key, struct bytes *key);
 
+/* NULL: there is none yet. */
+struct scope *scope_find(const struct deliver *deliver, const struct plan *plan,
+                         struct slice destination_key);
 /* Finds or makes it, and brings its limits up to date. NULL: nothing limits this kind, or there
  * are too many. */
 struct scope *scope_of(struct destination *destination);

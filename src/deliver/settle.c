@@ -397,6 +397,19 @@ static enum deliver_class class_of(const struct settle *settle, const struct sai
     return settings_classify(settle->deliver->settings, &reply);
 }
 
+static void note_failure(const struct settle *settle, const struct outcome *outcome,
+                         const struct said *said)
+{
+    char text[GROUP_REPLY_TEXT + 32];
+
+    if (!settle->destination ||
+        (outcome->verdict != VERDICT_DEFERRED && outcome->verdict != VERDICT_FAILED))
+        return;
+    (void)snprintf(text, sizeof text, "%u %s%s%s", said->code, said->status,
+                   said->status[0] ? " " : "", said->text);
+    destination_failed(settle->destination, said->class, text);
+}
+
 /* Outcomes share few replies: each is copied, and judged, once. */
 static void copy_outcomes(struct settle *settle, const struct outcome *outcomes,
                           uint32_t count_of)
@@ -412,8 +425,10 @@ static void copy_outcomes(struct settle *settle, const struct outcome *outcomes,
             from = outcomes[i].said;
             if (said)
                 *said = *from;
-            if (said && said->is_remote)
+            if (said && said->is_remote) {
                 said->class = class_of(settle, said);
+                note_failure(settle, &outcomes[i], said);
+            }
             copy = said;
         }
         settle->outcomes[i].said = outcomes[i].said ? copy : NULL;

@@ -679,3 +679,13 @@ void domain_queue_wake(struct domain_queue *domain_queue)
     domain_queue->not_before_ms = 0;
     domain_queue_arm(domain_queue);
 }
+
+size_t domain_queue_hasten(struct domain_queue *domain_queue)
+{
+    size_t moved =
+        heap_advance_all(&domain_queue->heap, waiting_now(domain_queue->waiting));
+
+    if (moved > 0)
+        domain_queue_arm(domain_queue);
+    return moved;
+}

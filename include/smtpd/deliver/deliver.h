@@ -262,6 +262,7 @@ struct deliver_statistics {
     uint64_t destinations;
     uint64_t destinations_backing_off;
     uint64_t paces;
+    uint64_t suspensions[3]; /* of operators, by enum reach: see destinations.h */
     struct deliver_pace_changes pace_changes;
     uint64_t messages_reused_connection;
     uint64_t messages_in_flight; /* that were begun before the one ahead was answered */
@@ -329,7 +330,7 @@ enum why_kind {
     WHY_DRAINING,
     WHY_NO_ROOM,   /* log or outbound windows */
     WHY_RATE,      /* the destination's limit of messages or connections in a time */
-    WHY_SUSPENDED, /* by a reaction to what the destination said */
+    WHY_SUSPENDED, /* by an operator, or a reaction to what the destination said */
     WHY_SOURCE,    /* no source of its pool can be used */
     WHY_WARM_UP,   /* they have sent what their warm-up allows today */
     WHY_HELD,      /* the following are no reasons of a lane */

@@ -8,6 +8,7 @@
 #include "request.h"
 #include "test.h"
 
+#include "smtpd/deliver/destinations.h"
 #include "smtpd/deliver/explain.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -93,6 +94,71 @@ struct explain *explain_start(struct deliver *deliver, const char *address,
 void explain_cancel(struct explain *explain)
 {
     (void)explain;
+}
+
+/* tests/e2e/test_destinations.py asks the real ones. */
+const char *const reach_names[REACH_COUNT] = {"domain", "destination", "scope"};
+
+enum result deliver_reach(const struct deliver *deliver, const char *text, enum reach as,
+                          struct reached *reached, struct fault *fault)
+{
+    (void)deliver;
+    if (!text[0])
+        return fault_set(fault, RESULT_INVALID, "a name is needed");
+    reached->reach = as == REACH_COUNT ? REACH_DOMAIN : as;
+    (void)snprintf(reached->name, sizeof reached->name, "%s", text);
+    return RESULT_OK;
+}
+
+struct destinations_ask *destinations_ask_start(struct deliver *deliver,
+                                                const struct destinations_filter *filter,
+                                                destinations_fn *on_end, void *owner)
+{
+    (void)deliver;
+    (void)filter;
+    (void)on_end;
+    (void)owner;
+    return NULL;
+}
+
+void destinations_ask_cancel(struct destinations_ask *ask)
+{
+    (void)ask;
+}
+
+void deliver_suspensions(const struct deliver *deliver, suspension_view_fn *each,
+                         void *owner)
+{
+    (void)deliver;
+    (void)each;
+    (void)owner;
+}
+
+bool deliver_suspension_of(const struct deliver *deliver, const struct reached *reached,
+                           struct suspension_view *view)
+{
+    (void)deliver;
+    (void)reached;
+    (void)view;
+    return false;
+}
+
+enum result destinations_act_start(struct deliver *deliver,
+                                   const struct destinations_wish *wish,
+                                   destinations_done_fn *on_end, void *owner,
+                                   struct destinations_act **act, struct fault *fault)
+{
+    (void)deliver;
+    (void)wish;
+    (void)on_end;
+    (void)owner;
+    *act = NULL;
+    return fault_set(fault, RESULT_BUSY, "too many commands are under way: try again");
+}
+
+void destinations_act_cancel(struct destinations_act *act)
+{
+    (void)act;
 }
 
 void deliver_why_leased(const struct deliver *deliver, const char *lane,

@@ -1,0 +1,17 @@
+/* What waits for each destination: counted over all domain queues, a portion each turn, for whoever
+ * asks meanwhile. */
+#ifndef SMTPD_DELIVER_DESTINATIONS_ASK_H
+#define SMTPD_DELIVER_DESTINATIONS_ASK_H
+
+#include "scope.h"
+#include "smtpd/deliver/destinations.h"
+
+struct tally;
+struct tally *tally_new(struct deliver *deliver);
+void tally_free(struct tally *tally); /* who still asks is told nothing */
+
+enum { PACES_TOLD = 64 };
+/* The paces of a scope, by source, and how many there are. */
+size_t pace_views(struct scope *scope, struct pace_view *views, size_t most);
+
+#endif

@@ -1,5 +1,5 @@
 /* GET /v1/explain?address=...: what would become of mail for it. */
-#include "request.h"
+#include "destination_json.h"
 #include "smtpd/deliver/explain.h"
 #include "smtpd/mail/address.h"
 #include "why.h"
@@ -20,11 +20,6 @@ static const char *const levels[] = {[TLS_NONE] = "off",
                                      [TLS_OPPORTUNISTIC] = "opportunistic",
                                      [TLS_REQUIRED] = "required",
                                      [TLS_VERIFIED] = "verified"};
-
-static json_t *text_or_null(const char *text)
-{
-    return text && text[0] ? request_text(text) : json_null();
-}
 
 static json_t *host_json(const struct explain_host *host)
 {
@@ -54,10 +49,12 @@ static json_t *match_json(const struct explanation *explanation)
 
 static json_t *limits_json(const struct destination_settings *settings)
 {
-    return json_pack("{s:i,s:i,s:i}", "connections", (int)settings->connections,
+    return json_pack("{s:i,s:i,s:i,s:o,s:o}", "connections", (int)settings->connections,
                      "messages_per_connection", (int)settings->messages_per_connection,
                      "recipients_per_transaction",
-                     (int)settings->recipients_per_transaction);
+                     (int)settings->recipients_per_transaction, "message_rate",
+                     rate_json(&settings->message_rate), "connection_rate",
+                     rate_json(&settings->connection_rate));
 }
 
 static json_t *state_json(const struct explanation *explanation)
@@ -83,6 +80,10 @@ static void add_way(json_t *json, const struct explanation *explanation)
     (void)json_object_set_new(json, "logs_in", json_boolean(explanation->logs_in));
     (void)json_object_set_new(json, "port", json_integer(explanation->port));
     (void)json_object_set_new(json, "match", match_json(explanation));
+    (void)json_object_set_new(json, "rule", text_or_null(explanation->rule));
+    (void)json_object_set_new(json, "scope", text_or_null(explanation->scope));
+    (void)json_object_set_new(json, "paces",
+                              paces_json(explanation->paces, explanation->pace_count));
     (void)json_object_set_new(json, "tls", json_string(levels[explanation->settings.tls]));
     (void)json_object_set_new(json, "is_authentic",
                               json_boolean(explanation->is_authentic));
@@ -100,6 +101,7 @@ static void on_explained(void *owner, const struct explanation *explanation)
         "text", text_or_null(explanation->text), "waits", "kind", why_name(waits->kind),
         "text", text_or_null(waits->text), "until_ms", (json_int_t)waits->until_ms);
 
+    (void)json_object_set_new(json, "suspension", suspension_json(explanation->suspension));
     request->on_gone = NULL;
     request->work = NULL;
     if (explanation->kind == EXPLAIN_HOSTS)

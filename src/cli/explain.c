@@ -1,25 +1,16 @@
 /* smtpd explain: the way of an address, what is asked for on it, and what would happen now. */
 #include "client.h"
-#include "print.h"
+#include "destination_print.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { TITLE = 12 };
 
 static void title(const char *text)
 {
     (void)printf("%s%-*s%s ", print_bold(), TITLE, text, print_plain());
-}
-
-static int64_t now_ms(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void print_way(const json_t *answer)
@@ -92,6 +83,13 @@ static void print_hosts(const json_t *answer, int64_t now)
     }
 }
 
+static const char *rate_or(const json_t *limits, const char *name, const char *none)
+{
+    const char *rate = get_text(limits, name);
+
+    return rate[0] ? rate : none;
+}
+
 static void print_limits(const json_t *answer)
 {
     const json_t *limits = json_object_get(answer, "limits");
@@ -103,9 +101,10 @@ static void print_limits(const json_t *answer)
     else if (json_array_size(match) == 0)
         (void)printf("of [delivery]: no [[destination]] matches\n");
     else
-        (void)printf("of the [[destination]] that matches \"%s\"%s\n",
+        (void)printf("of the [[destination]] that matches \"%s\"%s: %s\n",
                      json_string_value(json_array_get(match, 0)),
-                     json_array_size(match) > 1 ? " and others" : "");
+                     json_array_size(match) > 1 ? " and others" : "",
+                     get_text(answer, "rule"));
     title("TLS");
     (void)printf("%s; the way there is %sauthentic (DNSSEC)\n", get_text(answer, "tls"),
                  json_is_true(json_object_get(answer, "is_authentic")) ? "" : "not ");
@@ -115,6 +114,10 @@ static void print_limits(const json_t *answer)
                  get_number(limits, "connections"),
                  get_number(limits, "messages_per_connection"),
                  get_number(limits, "recipients_per_transaction"));
+    title("");
+    (void)printf("messages %s, new connections %s\n",
+                 rate_or(limits, "message_rate", "without a limit"),
+                 rate_or(limits, "connection_rate", "without a limit"));
 }
 
 static void print_state(const json_t *answer)
@@ -132,6 +135,20 @@ static void print_state(const json_t *answer)
                  get_number(state, "ready"));
 }
 
+/* Where there is one of each source, so is a line. */
+static void print_paces(const json_t *answer, int64_t now)
+{
+    const json_t *paces = json_object_get(answer, "paces");
+
+    if (strncmp(get_text(answer, "scope"), "rule:", 5) == 0) {
+        title("scope");
+        (void)printf("%s: these limits hold for all that it matches together\n",
+                     get_text(answer, "scope"));
+    }
+    for (size_t i = 0; i < json_array_size(paces); i++)
+        print_pace(i == 0 ? "pace" : "", json_array_get(paces, i), now);
+}
+
 static void print_wait(const char *what, int64_t until_ms, const char *fault, int64_t now)
 {
     char until[PRINT_TEXT];
@@ -145,9 +162,13 @@ static void print_next(const json_t *answer, int64_t now)
     const json_t *state = json_object_get(answer, "state");
     const json_t *waits = json_object_get(answer, "waits");
     const char *kind = get_text(answer, "kind");
+    char hold[DESTINATION_TEXT];
 
+    print_hold(answer, now, hold);
     title("next");
-    if (strcmp(kind, "fail") == 0)
+    if (hold[0])
+        (void)printf("a message waits: %s%s%s\n", print_warn(), hold, print_plain());
+    else if (strcmp(kind, "fail") == 0)
         (void)printf("a message is given back to its sender at once\n");
     else if (strcmp(kind, "defer") == 0)
         (void)printf("a message waits until the DNS can say\n");
@@ -164,7 +185,7 @@ static void print_next(const json_t *answer, int64_t now)
 
 static void print_answer(const char *address, const json_t *answer)
 {
-    int64_t now = now_ms();
+    int64_t now = print_now_ms();
 
     title("address");
     (void)printf("%s\n", address);
@@ -174,6 +195,7 @@ static void print_answer(const char *address, const json_t *answer)
         (void)printf("%s\n", get_text(answer, "destination"));
         print_hosts(answer, now);
         print_limits(answer);
+        print_paces(answer, now);
         print_state(answer);
     }
     print_next(answer, now);

@@ -2,8 +2,10 @@
 #include "smtpd/deliver/explain.h"
 
 #include "dane.h"
+#include "destinations_ask.h"
 #include "host.h"
 #include "inner.h"
+#include "reach.h"
 #include "smtpd/base/memory.h"
 
 #include <stdio.h>
@@ -21,6 +23,7 @@ struct explain {
     struct route_search *search;
     struct dane *dane;
     struct explain_host hosts[LIMIT_MX_HOSTS];
+    struct pace_view paces[PACES_TOLD];
     size_t at;
     struct deferred now; /* nothing must be asked */
     explain_fn *on_end;
@@ -93,6 +96,41 @@ static void tell_rule(const struct explain *explain, struct explanation *explana
         return;
     explanation->match = values->rules[explain->plan.rule].match;
     explanation->match_count = values->rules[explain->plan.rule].match_count;
+    explanation->rule = values->rules[explain->plan.rule].name;
+}
+
+/* Before any mail went there too: what was learned in another process is kept by the scope, whose
+ * limits come with the first mail. */
+static void tell_scope(struct explain *explain, struct slice key,
+                       struct explanation *explanation)
+{
+    struct scope *scope = scope_find(explain->deliver, &explain->plan, key);
+    const struct destination_settings *settings = &explanation->settings;
+
+    if (!scope)
+        return;
+    explanation->scope = scope->key;
+    explanation->pace_count = pace_views(scope, explain->paces, PACES_TOLD);
+    explanation->paces = explain->paces;
+    for (size_t i = 0; scope->generation == 0 && i < explanation->pace_count; i++) {
+        explain->paces[i].ceiling = settings->connections;
+        explain->paces[i].message_rate = settings->message_rate;
+        explain->paces[i].connection_rate = settings->connection_rate;
+    }
+}
+
+/* A scope that is not known yet may be suspended all the same. */
+static void tell_suspension(const struct explain *explain, struct slice key,
+                            struct explanation *explanation)
+{
+    struct bytes scope;
+
+    bytes_init(&scope, 16384);
+    scope_key(explain->settings, &explain->plan, key.data, &scope);
+    if (bytes_add(&scope, (struct slice){"", 1}) == RESULT_OK)
+        explanation->suspension = reach_suspension_of(
+            explain->deliver, explain->lane, reach_hosts(&explain->plan, key), scope.data);
+    bytes_fini(&scope);
 }
 
 static enum explain_kind kind_of(const struct plan *plan)
@@ -117,7 +155,8 @@ static void tell(struct explain *explain)
                                       .kind = kind_of(&explain->plan),
                                       .status = explain->plan.status,
                                       .text = explain->plan.text,
-                                      .fault = ""};
+                                      .fault = "",
+                                      .scope = ""};
     explain_fn *on_end = explain->on_end;
     void *owner = explain->owner;
     struct bytes key;
@@ -129,17 +168,23 @@ static void tell(struct explain *explain)
         tell_hosts(explain, destination);
         if (destination)
             tell_destination(explain, destination, &explanation);
-        explanation.destination =
-            bytes_add(&key, (struct slice){"", 1}) == RESULT_OK ? key.data : NULL;
         explanation.route = explain->route ? explain->route->name : NULL;
         explanation.logs_in = explain->route && explain->route->user;
         explanation.port = explain->plan.port;
         explanation.settings = *settings_of(explain);
+        if (bytes_add(&key, (struct slice){"", 1}) == RESULT_OK) {
+            explanation.destination = key.data;
+            tell_scope(explain, slice_of(key.data), &explanation);
+            tell_suspension(explain, slice_of(key.data), &explanation);
+        }
         explanation.is_authentic = explain->plan.is_authentic;
         explanation.hosts = explain->hosts;
         explanation.host_count = explain->plan.host_count;
         tell_rule(explain, &explanation);
     }
+    if (explanation.kind == EXPLAIN_LOCAL)
+        explanation.suspension =
+            reach_suspension_of(explain->deliver, explain->lane, SLICE_NONE, "");
     deliver_why(explain->deliver, explain->lane, NULL, &explanation.lane_waits);
     on_end(owner, &explanation);
     bytes_fini(&key);

@@ -120,6 +120,7 @@ class Suspended(Destinations):
         self.assertIn("their wish", self.wait_suspended("a.test"))
         self.assertEqual(self.told("show", "a.test")["name"]["suspension"]["reason"], "their wish")
         self.assertIn("Suspended by operators", self.destination("list"))
+        self.assertIn("a message waits: suspended", self.relay.command("explain", "new@a.test"))
         # Neither a flush nor a retry ends what an operator wanted.
         self.assertIn("suspended until", self.destination("flush", "a.test"))
         self.relay.command("queue", "retry", "--all")
@@ -176,6 +177,7 @@ class Suspended(Destinations):
         send(self.relay, ["x@b.test"])
         self.assertIn("go away", self.wait_suspended("b.test"))
         self.assertIn("by a reaction to: 450 4.7.1 go away", self.destination("list"))
+        self.assertIn("by a reaction to: 450 4.7.1 go away", self.relay.command("explain", "x@b.test"))
         self.words = None
         self.relay.command("queue", "retry", "--domain", "a.test")
         self.wait_got("a.test", "b.test")

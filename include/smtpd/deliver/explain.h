@@ -9,6 +9,7 @@
 
 #include "smtpd/base/limits.h"
 #include "smtpd/deliver/deliver.h"
+#include "smtpd/deliver/destinations.h"
 
 enum explain_kind {
     EXPLAIN_HOSTS, /* by SMTP, to the mail exchangers of the domain or the host of a route */
@@ -49,16 +50,22 @@ struct explanation {
     uint16_t port;
     const char *const *match; /* of the [[destination]] that matched; NULL: none did */
     size_t match_count;
+    const char *rule; /* its name, or NULL */
     struct destination_settings settings;
     bool is_authentic; /* the way from the domain to the hosts (DNSSEC) */
     const struct explain_host *hosts;
     size_t host_count;
-    bool is_known;         /* mail went there, or waits: the following are about it */
-    unsigned connections;  /* open */
-    unsigned running;      /* attempts */
-    size_t ready;          /* groups loaded, in their turn */
-    int64_t until_ms;      /* wall: it backs off; 0: it does not */
-    const char *fault;     /* "": none */
+    bool is_known;        /* mail went there, or waits: the following are about it */
+    unsigned connections; /* open */
+    unsigned running;     /* attempts */
+    size_t ready;         /* groups loaded, in their turn */
+    int64_t until_ms;     /* wall: it backs off; 0: it does not */
+    const char *fault;    /* "": none */
+    const char *scope;    /* whose limits; "": none yet */
+    const struct pace_view *paces; /* of the scope, by source */
+    size_t pace_count;
+    const struct suspension_view
+        *suspension;       /* an operator's, of the domain too; NULL: none */
     struct why lane_waits; /* what holds mail of this lane now; `until_ms` 0: nothing */
 };
 

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ARENA_MAX = 4 << 20, STALE_MAX = 5 };
+enum { ARENA_MAX = 4 << 20, STALE_MAX = 5, NO_ROOM_MS = 1000 };
 
 static void connect_next(struct attempt *attempt);
 
@@ -162,6 +162,7 @@ void attempt_postpone(struct attempt *attempt, int64_t wait_ms, const char *text
 {
     struct lane *lane = attempt->work->lane;
     int64_t until_ms = deliver_now(attempt->deliver) + wait_ms;
+    enum why_kind why = attempt->fault.code == RESULT_BUSY ? WHY_NO_ROOM : WHY_RATE;
     char words[sizeof attempt->fault.text];
 
     (void)snprintf(words, sizeof words, "%s", text); /* it may be the fault's own */
@@ -177,7 +178,7 @@ void attempt_postpone(struct attempt *attempt, int64_t wait_ms, const char *text
     }
     give_up(attempt);
     if (wait_ms > 0) /* or it would be taken again at once, and go round */
-        lane_wait_for_rate(lane, until_ms, words);
+        lane_wait(lane, until_ms, why, words);
 }
 
 /* ---- hosts ---- */
@@ -383,6 +384,13 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
         drop_connection(attempt);
         if (!is_outdated(attempt) && pacing_may_connect(attempt, connect_again))
             connect_host(attempt);
+        return;
+    }
+    /* It is we who have no room, for a handshake or a descriptor: that says nothing of the host. */
+    if (attempt->fault.code == RESULT_BUSY) {
+        attempt_drop_connection(attempt, false);
+        connection_close_longest_idle(attempt->deliver);
+        attempt_postpone(attempt, NO_ROOM_MS, attempt->fault.text);
         return;
     }
     /* It takes us, only not so many at once: no fault of the host. */

@@ -315,6 +315,7 @@ void connection_close(struct connection *connection, bool is_polite)
 
     if (connection->is_resting)
         list_remove(&connection->destination->idle, &connection->link);
+    list_remove(&deliver->idle, &connection->idle);
     leave_scope(connection);
     dane_free(connection->dane);
     sts_policy_unref(connection->policy.sts);
@@ -495,8 +496,18 @@ void connection_rest(struct connection *connection)
                connection);
     timer_start(&connection->patience, idle_ms);
     list_push_front(&connection->destination->idle, &connection->link);
+    list_push_front(&connection->deliver->idle, &connection->idle);
     if (connection->scope)
         list_push_front(&connection->scope->resting, &connection->resting);
+    if (connection->deliver->idle.count > LIMIT_IDLE_CONNECTIONS)
+        connection_close_longest_idle(connection->deliver);
+}
+
+void connection_close_longest_idle(struct deliver *deliver)
+{
+    if (deliver->idle.count > 0)
+        connection_close(CONTAINER_OF(deliver->idle.head.prev, struct connection, idle),
+                         true);
 }
 
 static struct connection *find_idle(struct destination *destination,
@@ -528,6 +539,7 @@ struct connection *connection_take_idle(struct destination *destination,
         return NULL;
     }
     list_remove(&destination->idle, &connection->link);
+    list_remove(&destination->deliver->idle, &connection->idle);
     if (connection->scope)
         list_remove(&connection->scope->resting, &connection->resting);
     connection->is_resting = false;

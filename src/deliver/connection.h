@@ -85,5 +85,7 @@ struct connection *connection_take_idle(struct destination *destination,
                                         const struct connection_events *events,
                                         void *owner);
 void connection_forget_idle(struct destination *destination, struct link *link);
+/* Of all destinations. */
+void connection_close_longest_idle(struct deliver *deliver);
 
 #endif

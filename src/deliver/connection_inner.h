@@ -44,6 +44,7 @@ struct flight {             /* of flight.c */
 struct connection {
     struct link link;    /* in its destination, while it rests */
     struct link resting; /* in its scope, too */
+    struct link idle;    /* and in deliver->idle */
     struct scope *scope; /* NULL: no limit holds */
     struct destination *destination;
     struct deliver *deliver;

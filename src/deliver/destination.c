@@ -47,25 +47,29 @@ void destination_take_plan(struct destination *destination, const struct plan *p
             destination->has_family[family_of(&plan->hosts[i].addresses[k])] = true;
 }
 
-static bool is_forgotten(const struct destination *destination)
+static bool is_forgotten(const struct destination *destination, int64_t age_ms)
 {
     const struct loop *loop = destination->deliver->rooms.loop;
 
     return ready_is_empty(&destination->ready) && destination->running == 0 &&
            destination->connections == 0 &&
            destination->until_ms <= deliver_now(destination->deliver) &&
-           loop_now_ms(loop) - destination->used_ms > FORGET_MS;
+           loop_now_ms(loop) - destination->used_ms >= age_ms;
 }
 
-/* A few in turn for each new one: a pass over all of them would hold the loop. */
+/* A few in turn for each new one: a pass over all of them would hold the loop. When hardly any more
+ * can be known, whoever has nothing to do goes, however lately it had. */
 static void forget_old(struct deliver *deliver)
 {
+    size_t room = LIMIT_DESTINATIONS - map_count(deliver->destinations);
+    int64_t age_ms = room > FORGET_LOOK ? FORGET_MS : 0;
+
     for (int i = 0; i < FORGET_LOOK && deliver->all_destinations.count > 0; i++) {
         struct link *link = list_pop_front(&deliver->all_destinations);
         struct destination *one = CONTAINER_OF(link, struct destination, link);
 
         list_push_back(&deliver->all_destinations, link);
-        if (is_forgotten(one))
+        if (is_forgotten(one, age_ms))
             destination_free(one);
     }
 }

@@ -7,6 +7,7 @@
 #ifndef SMTPD_DELIVER_INNER_H
 #define SMTPD_DELIVER_INNER_H
 
+#include "asking.h"
 #include "family.h"
 #include "host.h"
 #include "ready.h"
@@ -87,6 +88,10 @@ struct route_search *route_search_start_route(struct deliver *deliver,
                                               const struct route *route,
                                               route_search_fn *on_end, void *owner);
 void route_search_cancel(struct route_search *search);
+/* The first question needs no answer of a server: it is a literal, or in the cache. The route is
+ * NULL for a domain that none takes. */
+bool route_search_is_quick(struct deliver *deliver, const char *domain,
+                           const struct route *route);
 /* What an answer of the DNS means: pure. False: more must be asked (the plan has host
  * names). */
 bool router_judge_mx(const struct dns_answer *answer, const char *domain,
@@ -152,6 +157,7 @@ struct lane {
     struct deliver *deliver;
     struct domain_queue *domain_queue;
     struct destination *destination; /* while it has due work there, or the last one */
+    struct asking_place asking;
     struct route_search *search;
     struct sts_ask *ask;
     struct sts_policy *sts; /* NULL: there is none */
@@ -163,6 +169,7 @@ struct lane {
     unsigned dns_failures;
     unsigned policy_failures;
     int64_t policy_until_ms; /* wall: no host fits the policy of its domain */
+    int64_t room_until_ms;   /* wall: we had no room for a connection */
     enum why_kind why;
     char *fault;      /* NULL: none. There may be a million lanes */
     int64_t until_ms; /* wall */
@@ -253,6 +260,8 @@ struct deliver {
     struct list regroups;
     struct list dismissals;
     struct list stalled;  /* destinations */
+    struct list idle;     /* connections that rest, the longest last */
+    struct asking asking; /* lanes, for their way */
     struct list danes;    /* that wait for an answer: see dane.c */
     struct list explains; /* under way */
     struct list acts;     /* commands of operators: see destinations_act.c */
@@ -349,9 +358,10 @@ void lane_policy_fault(struct lane *lane, const char *text);
 void lane_policy_works(struct lane *lane);
 bool lane_policy_rests(const struct lane *lane);
 /* What its mail needs (another connection than those that rest) is not to be had before. */
-void lane_wait_for_rate(struct lane *lane, int64_t until_ms, const char *text);
+void lane_wait(struct lane *lane, int64_t until_ms, enum why_kind why, const char *text);
 /* What it asks for now it asks for anew, by the settings and the resolver in force. */
 void lane_ask_again(struct lane *lane);
+void lane_ask(struct lane *lane); /* its turn has come: see asking.h */
 bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 /* What waits behind a fault expires too (G6): some of it; called again and again. */

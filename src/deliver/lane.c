@@ -136,6 +136,7 @@ static void lane_forget(struct lane *lane)
 {
     struct deliver *deliver = lane->deliver;
 
+    asking_end(lane);
     if (lane->search)
         route_search_cancel(lane->search);
     sts_ask_cancel(lane->ask);
@@ -179,19 +180,22 @@ bool lane_policy_rests(const struct lane *lane)
     return lane->policy_until_ms > deliver_now(lane->deliver);
 }
 
-void lane_wait_for_rate(struct lane *lane, int64_t until_ms, const char *text)
+void lane_wait(struct lane *lane, int64_t until_ms, enum why_kind why, const char *text)
 {
     if (lane->destination) {
         ready_leave(&lane->destination->ready, lane);
         ready_release(&lane->destination->ready, lane);
     }
-    lane_rest(lane, until_ms, WHY_RATE, text);
+    if (why == WHY_NO_ROOM) /* what comes back is due at once, and would go round */
+        lane->room_until_ms = until_ms;
+    lane_rest(lane, until_ms, why, text);
 }
 
 void lane_ask_again(struct lane *lane)
 {
     if (!lane->search && !lane->ask)
         return;
+    asking_end(lane);
     if (lane->search)
         route_search_cancel(lane->search);
     sts_ask_cancel(lane->ask);
@@ -339,6 +343,7 @@ static void on_route(void *owner, struct plan *plan)
     struct lane *lane = owner;
 
     lane->search = NULL;
+    asking_end(lane);
     plan_fini(&lane->plan);
     lane->plan = *plan;
     lane->has_plan = true;
@@ -353,6 +358,7 @@ static void on_route(void *owner, struct plan *plan)
 
 static void start_simple(struct lane *lane, enum plan_kind kind)
 {
+    asking_end(lane);
     plan_fini(&lane->plan);
     memset(&lane->plan, 0, sizeof lane->plan);
     lane->plan.kind = kind;
@@ -362,25 +368,53 @@ static void start_simple(struct lane *lane, enum plan_kind kind)
     join(lane);
 }
 
+static enum asking_rank rank_of(const struct lane *lane)
+{
+    if (lane->dns_failures > 0)
+        return ASKING_FAILED;
+    return lane->destination ? ASKING_KNOWN : ASKING_NEW;
+}
+
+/* With the route that takes it, or (NULL) the hosts of its domain. */
+static void search_way(struct lane *lane, const char *name, const struct route *route)
+{
+    struct deliver *deliver = lane->deliver;
+
+    if (!route_search_is_quick(deliver, name, route) &&
+        !asking_start(lane, rank_of(lane))) {
+        lane_set_why(lane, WHY_DNS);
+        lane->until_ms = 0;
+        set_fault(lane, "its turn to ask the DNS comes behind that of others");
+        note_fault(lane);
+    } else if (route) {
+        lane->search = route_search_start_route(deliver, route, on_route, lane);
+    } else {
+        lane->search = route_search_start(deliver, name, on_route, lane);
+    }
+}
+
 static void find_way(struct lane *lane)
 {
     const struct plan_settings *settings = lane->deliver->settings;
     const char *name = domain_queue_lane(lane->domain_queue);
-    const struct route *route;
+    bool is_route = strncmp(name, "route:", 6) == 0;
+    const struct route *route = is_route ? settings_route_by_name(settings, name + 6)
+                                         : settings_find_route(settings, name);
 
-    if (strncmp(name, "route:", 6) == 0) {
-        route = settings_route_by_name(settings, name + 6);
-        if (route)
-            lane->search = route_search_start_route(lane->deliver, route, on_route, lane);
-        else
-            start_simple(lane, PLAN_REGROUP);
-    } else if (settings_is_local(settings, name)) {
+    if (is_route && !route)
+        start_simple(lane, PLAN_REGROUP);
+    else if (!is_route && settings_is_local(settings, name))
         start_simple(lane, PLAN_LOCAL);
-    } else if ((route = settings_find_route(settings, name))) {
-        lane->search = route_search_start_route(lane->deliver, route, on_route, lane);
-    } else {
-        lane->search = route_search_start(lane->deliver, name, on_route, lane);
-    }
+    else
+        search_way(lane, name, route);
+}
+
+void lane_ask(struct lane *lane)
+{
+    lane_set_why(lane, WHY_SCHEDULED);
+    set_fault(lane, "");
+    note_fault(lane);
+    find_way(lane);
 }
 
 void lane_on_due(void *owner, struct domain_queue *domain_queue)
@@ -398,7 +432,11 @@ void lane_on_due(void *owner, struct domain_queue *domain_queue)
                   "the log, or the way to the disk, has no room");
         return;
     }
-    if (lane->search || lane->ask)
+    if (lane->room_until_ms > deliver_now(deliver)) {
+        lane_rest(lane, lane->room_until_ms, WHY_NO_ROOM, lane_fault(lane));
+        return;
+    }
+    if (lane->search || lane->ask || link_is_in_list(&lane->asking.link))
         return;
     if (lane_policy_rests(lane))
         rest_for_policy(lane);

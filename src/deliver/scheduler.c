@@ -198,8 +198,10 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->regroups);
     list_init(&deliver->dismissals);
     list_init(&deliver->stalled);
+    list_init(&deliver->idle);
     list_init(&deliver->danes);
     list_init(&deliver->explains);
+    asking_init(deliver);
     list_init(&deliver->acts);
     list_init(&deliver->asks);
     suspensions_path =
@@ -369,6 +371,7 @@ void deliver_free(struct deliver *deliver)
     timer_cancel(&deliver->expiry);
     timer_cancel(&deliver->room);
     deferred_cancel(deliver->rooms.loop, &deliver->empty);
+    asking_fini(deliver);
     queue_watch(deliver->rooms.queue, NULL, NULL, NULL);
     sts_free(deliver->sts);
     settings_unref(deliver->settings);

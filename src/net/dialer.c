@@ -104,7 +104,8 @@ static bool is_ours(int status)
 
 static void note_status(struct dial *dial, size_t at, int status)
 {
-    note_failure(dial, at, result_of_uv(status), uv_strerror(status));
+    note_failure(dial, at, is_ours(status) ? RESULT_BUSY : result_of_uv(status),
+                 uv_strerror(status));
     if (!is_ours(status))
         tell(dial, at, DIAL_FAILED);
 }

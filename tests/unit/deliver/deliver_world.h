@@ -106,6 +106,7 @@ static const struct fake_dns_row world_rows[] = {
     {.name = "nx.test", .rcode = 3},
     {.name = "servfail.test", .rcode = 2},
     {.name = "silent.test", .manner = FAKE_DNS_IS_SILENT},
+    {.name = "*.silent.test", .manner = FAKE_DNS_IS_SILENT},
     {.name = "*"}};
 /* clang-format on */
 

@@ -257,6 +257,20 @@ TEST(destination, domains_with_the_same_hosts_are_one)
     assert_int_equal(world_counts(w).destinations, 4);
 }
 
+TEST(destination, when_no_more_can_be_known_one_that_has_nothing_to_do_is_forgotten)
+{
+    struct world *w = *state;
+    struct plan plan = {.kind = PLAN_FAIL, .rule = -1};
+    char name[32];
+
+    for (unsigned i = 0; i < LIMIT_DESTINATIONS + 100; i++) {
+        (void)snprintf(name, sizeof name, "d%u.test", i);
+        assert_non_null(destination_get(w->deliver, &plan, name));
+    }
+    assert_true(world_counts(w).destinations <= LIMIT_DESTINATIONS);
+    assert_true(world_counts(w).destinations > LIMIT_DESTINATIONS - 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -272,6 +286,7 @@ int main(void)
         T(while_every_host_rests_it_waits_for_the_first_of_them),
         T(the_fault_of_one_leaves_others_alone),
         T(domains_with_the_same_hosts_are_one),
+        T(when_no_more_can_be_known_one_that_has_nothing_to_do_is_forgotten),
 #undef T
     };
 

@@ -69,10 +69,9 @@ static json_t *group_json(const struct listing *listing, const struct envelope *
         state_name(listing, envelope, group), "held_until_ms",
         held_until(listing, envelope, group), "size", size, "user",
         text_or_null(envelope->user), "tenant", text_or_null(envelope->tenant), "pool",
-        text_or_null(envelope->pool), "last",
-        "code", (int)group->last_code, "status", text_or_null(group->last_status), "text",
-        text_or_null(group->last_text), "host", text_or_null(group->last_host), "time_ms",
-        (json_int_t)group->last_attempt_ms);
+        text_or_null(envelope->pool), "last", "code", (int)group->last_code, "status",
+        text_or_null(group->last_status), "text", text_or_null(group->last_text), "host",
+        text_or_null(group->last_host), "time_ms", (json_int_t)group->last_attempt_ms);
 }
 
 /* What the last answer tells, by the rules of today. Words of our own have no host. */

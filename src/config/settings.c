@@ -59,8 +59,8 @@ void config_receive(struct config *config, struct receive_settings *settings)
         .has_users = config->users_file != NULL,
         .tenancy = {config->tenant_header, config->tenant_users.items,
                     config->tenant_users.count, config->priority_header,
-                    config->pool_header, config->pool_users.items,
-                    config->pool_users.count, NULL, 0},
+                    config->pool_header, config->pool_users.items, config->pool_users.count,
+                    NULL, 0},
         .strangers =
             {
                 .greeting_delay_ms = config->greeting_delay_ms,

@@ -119,8 +119,8 @@ void attempt_finish(struct attempt *attempt)
     struct tls_facts tls = {0};
     char peer[360] = "";
     struct settle_facts facts = {.started_ms = attempt->started_ms,
-                                 .source =
-                                     destination->source ? destination->source->name : NULL};
+                                 .source = destination->source ? destination->source->name
+                                                               : NULL};
 
     attempt_set_open(attempt, VERDICT_DEFERRED,
                      said_words(&attempt->arena, attempt->fault_class, 451, "4.4.2",
@@ -388,7 +388,7 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
     }
     /* It is we who have no room, for a handshake or a descriptor: that says nothing of the host. */
     if (attempt->fault.code == RESULT_BUSY) {
-        attempt_drop_connection(attempt, false);
+        drop_connection(attempt);
         connection_close_longest_idle(attempt->deliver);
         attempt_postpone(attempt, NO_ROOM_MS, attempt->fault.text);
         return;
@@ -401,7 +401,7 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
         return;
     }
     if (is_by_source(attempt)) {
-        attempt_drop_connection(attempt, false);
+        drop_connection(attempt);
         attempt_postpone(attempt, 0, attempt->fault.text); /* it goes by another one */
         return;
     }

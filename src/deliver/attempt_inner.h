@@ -47,11 +47,11 @@ struct attempt {
     uint32_t batch_count;
     bool accepted[LIMIT_GROUP_RECIPIENTS];
     uint32_t accepted_count;
-    uint32_t prefix; /* steps before MAIL */
-    bool has_probe;  /* among these a chunk that is refused */
-    bool is_chunked; /* BDAT, before the answers to the recipients; else DATA */
-    bool runs_ahead; /* it spoke before what was said before was answered */
-    uint64_t end_at; /* of the connection's bytes: behind its last one */
+    uint32_t prefix;     /* steps before MAIL */
+    bool has_probe;      /* among these a chunk that is refused */
+    bool is_chunked;     /* BDAT, before the answers to the recipients; else DATA */
+    bool runs_ahead;     /* it spoke before what was said before was answered */
+    uint64_t end_at;     /* of the connection's bytes: behind its last one */
     bool is_turned_away; /* by 421, in the middle of what was sent */
     bool mail_is_ok;
     bool is_in_body;

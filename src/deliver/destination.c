@@ -496,8 +496,8 @@ static void log_backoff(const struct destination *destination)
     log_text(&line, "class", deliver_class_name(destination->fault_class));
     log_number(&line, "failures", destination->failures);
     log_seconds(&line, "wait", destination->until_ms - deliver_now(destination->deliver));
-    log_number(&line, "lanes", (int64_t)(destination->ready.lanes.count +
-                                       pool_lane_count(destination)));
+    log_number(&line, "lanes",
+               (int64_t)(destination->ready.lanes.count + pool_lane_count(destination)));
     log_end(&line);
 }
 

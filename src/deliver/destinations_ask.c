@@ -77,7 +77,7 @@ static bool fits(const struct destinations_ask *ask, const struct destination *d
     if (destination->kind != PLAN_HOSTS || !has_text(destination, ask->text))
         return false;
     if (reached && reached->reach == REACH_DOMAIN) {
-        lane = lane_find(ask->tally->deliver, reached->name);
+        lane = lane_find(ask->tally->deliver, reached->name, NULL);
         if (!lane || lane->destination != destination)
             return false;
     } else if (reached && !reach_has(reached, destination)) {

@@ -17,7 +17,8 @@
 enum {
     WINDOW_FIRST = 2,
     WINDOW_BYTES = 1 << 20,
-    BEHIND_MOST_MS = 1000, /* that a message may wait behind others, as far as can be foreseen */
+    BEHIND_MOST_MS =
+        1000,       /* that a message may wait behind others, as far as can be foreseen */
     LOOK_MOST = 16, /* connections that one message is offered to */
     REMEMBER_MS = 86400000,
     GOODBYE_MS = 5000

@@ -361,7 +361,7 @@ bool lane_policy_rests(const struct lane *lane);
 void lane_wait(struct lane *lane, int64_t until_ms, enum why_kind why, const char *text);
 /* What it asks for now it asks for anew, by the settings and the resolver in force. */
 void lane_ask_again(struct lane *lane);
-void lane_ask(struct lane *lane); /* its turn has come: see asking.h */
+void lane_ask(struct lane *lane);           /* its turn has come: see asking.h */
 bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 /* What waits behind a fault expires too (G6): some of it; called again and again. */

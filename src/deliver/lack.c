@@ -49,7 +49,8 @@ const struct said *lack_said(enum lack lack, struct arena *arena, const char *ho
         [LACK_8BITMIME] = {CLASS_PROTOCOL, 554, "5.6.3",
                            "the message has 8-bit content, and the next hop does not offer "
                            "8BITMIME"},
-        [LACK_SIZE] = {CLASS_SIZE, 552, "5.3.4", "the message is larger than the next hop takes"},
+        [LACK_SIZE] = {CLASS_SIZE, 552, "5.3.4",
+                       "the message is larger than the next hop takes"},
     };
 
     return said_words(arena, words[lack].class, words[lack].code, words[lack].status,

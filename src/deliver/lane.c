@@ -242,10 +242,10 @@ void lane_policy_works(struct lane *lane)
 static void join(struct lane *lane)
 {
     struct deliver *deliver = lane->deliver;
-    const char *pool =
-        lane->plan.kind == PLAN_HOSTS
-            ? pool_name(deliver->settings, &lane->plan, domain_queue_pool(lane->domain_queue))
-            : NULL;
+    const char *pool = lane->plan.kind == PLAN_HOSTS
+                           ? pool_name(deliver->settings, &lane->plan,
+                                       domain_queue_pool(lane->domain_queue))
+                           : NULL;
     struct destination *destination = destination_get_head(
         deliver, &lane->plan, domain_queue_lane(lane->domain_queue), pool);
     struct pool_hold hold;

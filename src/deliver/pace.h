@@ -55,7 +55,7 @@ struct pace {
     int64_t changed_ms; /* wall; 0: never */
     int64_t shrunk_ms;  /* monotonic */
     unsigned running;
-    unsigned riding; /* of these: on a connection behind another */
+    unsigned riding;            /* of these: on a connection behind another */
     unsigned promised_messages; /* attempts that have not said MAIL yet */
     unsigned promised_connections;
     int64_t started_ms; /* monotonic: the last attempt */

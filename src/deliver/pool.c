@@ -92,8 +92,7 @@ void pool_renew(struct destination *head)
             continue;
         member->head = head;
         member->source = source;
-        member->weight =
-            pool->members[i].weight ? pool->members[i].weight : source->weight;
+        member->weight = pool->members[i].weight ? pool->members[i].weight : source->weight;
         inherit(member, old, old_count);
         head->member_count++;
     }
@@ -142,8 +141,8 @@ static void hold_until(struct pool_hold *hold, const struct pool_member *member,
         return;
     hold->why = why;
     hold->until_ms = until_ms;
-    hold->class = why == WHY_DESTINATION && member->path ? member->path->fault_class
-                                                         : CLASS_OTHER;
+    hold->class =
+        why == WHY_DESTINATION && member->path ? member->path->fault_class : CLASS_OTHER;
     (void)snprintf(hold->text, sizeof hold->text, "source %s: %.220s", member->source->name,
                    text);
 }
@@ -220,9 +219,8 @@ static struct pool_member *find_next(struct destination *head, bool can_make)
         struct pool_member *member = &head->members[i];
 
         refresh(member);
-        member->is_able = is_open(member) && (member->path
-                                                  ? destination_could_start(member->path)
-                                                  : can_make);
+        member->is_able = is_open(member) &&
+                          (member->path ? destination_could_start(member->path) : can_make);
         if (member->is_able &&
             (!best || member->credit + member->weight > best->credit + best->weight))
             best = member;
@@ -339,7 +337,6 @@ size_t pool_lane_count(const struct destination *path)
 
     for (const struct link *link = list_first(&path->users); link;
          link = list_next(&path->users, link))
-        count +=
-            CONTAINER_OF(link, struct pool_member, of_path)->head->ready.lanes.count;
+        count += CONTAINER_OF(link, struct pool_member, of_path)->head->ready.lanes.count;
     return count;
 }

@@ -40,7 +40,8 @@ struct pool_hold { /* none of its sources can take anything */
 const char *pool_name(const struct plan_settings *settings, const struct plan *plan,
                       const char *asked);
 /* NULL: none of that name. */
-const struct deliver_pool *pool_find(const struct plan_settings *settings, const char *name);
+const struct deliver_pool *pool_find(const struct plan_settings *settings,
+                                     const char *name);
 
 /* Its members, by the settings in force. */
 void pool_renew(struct destination *head);
@@ -57,7 +58,7 @@ void pool_pay(struct destination *head, const struct destination *path);
 unsigned pool_slots(const struct destination *head);
 /* All paths that can be used are on probation: nothing is read ahead. */
 bool pool_is_judged(const struct destination *head);
-void pool_wake_users(struct destination *path); /* they are run again */
+void pool_wake_users(struct destination *path);         /* they are run again */
 size_t pool_lane_count(const struct destination *path); /* that wait for it */
 
 /* Has the source an address of a family of the host? Any host, if there is no source. */

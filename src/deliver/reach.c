@@ -205,7 +205,7 @@ bool deliver_suspension_of(const struct deliver *deliver, const struct reached *
                            struct suspension_view *view)
 {
     const struct lane *lane =
-        reached->reach == REACH_DOMAIN ? lane_find(deliver, reached->name) : NULL;
+        reached->reach == REACH_DOMAIN ? lane_find(deliver, reached->name, NULL) : NULL;
     const struct suspension_view *found =
         suspensions_find(deliver->suspensions, reached->reach, slice_of(reached->name));
 

@@ -97,8 +97,8 @@ static void writing_free(void *input)
 static bool is_kept(const struct source *source)
 {
     return source->warm.day > 0 &&
-           (source->is_known || source->warm.day + FORGET_DAYS >
-                                    warm_up_day(deliver_now(source->deliver)));
+           (source->is_known ||
+            source->warm.day + FORGET_DAYS > warm_up_day(deliver_now(source->deliver)));
 }
 
 /* Ahead of what was sent, or, at the end of the process, exactly that. */
@@ -541,14 +541,15 @@ void deliver_sources(const struct deliver *deliver, deliver_source_fn *each, voi
         if (!source)
             continue;
         (void)warm_up_look(&source->warm, deliver_now(deliver)); /* of this day */
-        state = (struct deliver_source_state){.name = source->name,
-                                              .ip = source->ip,
-                                              .is_aside = source->is_aside,
-                                              .until_ms = source->aside_until_ms,
-                                              .fault = source->fault,
-                                              .is_warming = warm_up_is_limited(&source->warm),
-                                              .connections = source->connections,
-                                              .result = source->result};
+        state =
+            (struct deliver_source_state){.name = source->name,
+                                          .ip = source->ip,
+                                          .is_aside = source->is_aside,
+                                          .until_ms = source->aside_until_ms,
+                                          .fault = source->fault,
+                                          .is_warming = warm_up_is_limited(&source->warm),
+                                          .connections = source->connections,
+                                          .result = source->result};
         if (state.is_warming) {
             state.day = source->warm.step + 1;
             state.quota = warm_up_quota(&source->warm);

@@ -18,7 +18,8 @@ enum { SUSPENSIONS_FILE_MAX = 32 << 20 };
 enum result MUST_CHECK suspensions_file_begin(struct bytes *into, struct sealed *sealed);
 enum result MUST_CHECK suspensions_file_add(struct bytes *into, struct sealed *sealed,
                                             const struct suspension_view *view);
-enum result MUST_CHECK suspensions_file_end(struct bytes *into, const struct sealed *sealed);
+enum result MUST_CHECK suspensions_file_end(struct bytes *into,
+                                            const struct sealed *sealed);
 enum result MUST_CHECK suspensions_file_parse(struct slice text, suspension_view_fn *each,
                                               void *owner, struct fault *fault);
 

@@ -56,7 +56,8 @@ enum warm_up_state warm_up_look(struct warm_up *warm, int64_t wall_ms)
 uint32_t warm_up_wants(const struct warm_up *warm)
 {
     uint64_t quota = warm_up_is_limited(warm) ? warm_up_quota(warm) : 0;
-    uint64_t block = quota / BLOCKS_A_DAY > BLOCK_LEAST ? quota / BLOCKS_A_DAY : BLOCK_LEAST;
+    uint64_t block =
+        quota / BLOCKS_A_DAY > BLOCK_LEAST ? quota / BLOCKS_A_DAY : BLOCK_LEAST;
     uint64_t spoken_for = (uint64_t)warm->used + warm->promised;
     uint64_t wanted = (warm->kept > spoken_for ? warm->kept : spoken_for) + block;
 

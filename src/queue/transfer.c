@@ -72,14 +72,15 @@ void transfer_set_envelope(struct transfer_writer *writer, uint64_t queue_id,
     id_print(envelope->id, id);
     record_print_origin(queue_id, envelope->id, origin);
     writer->root = json_pack(
-        "{s:s,s:s,s:o,s:o,s:o,s:o,s:s,s:b,s:o,s:o,s:o,s:o,s:i,s:o}", "id", id, "origin", origin,
-        "imported_from", text_or_null(envelope->origin), "sender",
+        "{s:s,s:s,s:o,s:o,s:o,s:o,s:s,s:b,s:o,s:o,s:o,s:o,s:i,s:o}", "id", id, "origin",
+        origin, "imported_from", text_or_null(envelope->origin), "sender",
         json_string(envelope->sender), "envid", text_or_null(envelope->envid), "ret",
         text_or_null(envelope->dsn_return ? returns[envelope->dsn_return] : NULL), "body",
         envelope->body_type == BODY_8BITMIME ? "8BITMIME" : "7BIT", "smtputf8",
         (int)envelope->smtputf8, "user", text_or_null(envelope->user), "tenant",
         text_or_null(envelope->tenant), "pool", text_or_null(envelope->pool), "session",
-        text_or_null(envelope->session), "priority", (int)envelope->priority, "arrival", moment(envelope->arrival_ms));
+        text_or_null(envelope->session), "priority", (int)envelope->priority, "arrival",
+        moment(envelope->arrival_ms));
     if (!writer->root ||
         json_object_update_new(
             writer->root,

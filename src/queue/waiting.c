@@ -265,8 +265,8 @@ static struct domain_queue *find_or_make(struct waiting *waiting,
     domain_queue->tenant = key->tenant ? domain_queue->key + strlen(key->lane) + 1 : NULL;
     domain_queue->priority = key->priority;
     if (key->pool && key->pool[0]) /* the last text of the key */
-        domain_queue->pool = domain_queue->key + text.length - 1 -
-                             strnlen(key->pool, LIMIT_POOL_NAME);
+        domain_queue->pool =
+            domain_queue->key + text.length - 1 - strnlen(key->pool, LIMIT_POOL_NAME);
     domain_queue->position = waiting->count;
     domain_queue->empty_since_ms = loop_now_ms(waiting->loop);
     CHECK(map_set(waiting->by_key, text, domain_queue) == RESULT_OK);

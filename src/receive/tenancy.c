@@ -237,8 +237,7 @@ bool tenancy_apply(struct session *session, struct slice section, char why[GRANT
     const struct tenancy *tenancy = session->profile->tenancy;
     struct slice value;
 
-    if (session->user &&
-        find_field(section, tenancy->priority_header, &value))
+    if (session->user && find_field(section, tenancy->priority_header, &value))
         session->transaction->envelope.priority = read_priority(value);
     return (!session->user || take_tenant(session, section, why)) &&
            take_pool(session, section, why);

@@ -28,27 +28,34 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 512, LINE = 2048, OUTPUT = 65536, DROP_STAGES = 5, DRIP_MS = 1000, ANSWER = 512 };
+enum {
+    EVENTS = 512,
+    LINE = 2048,
+    OUTPUT = 65536,
+    DROP_STAGES = 5,
+    DRIP_MS = 1000,
+    ANSWER = 512
+};
 
 enum kind {
     KIND_GOOD = 10,
-    KIND_FAR,          /* good; its DNS takes DNS-DELAY-MS */
-    KIND_MUTE,         /* its DNS says nothing */
+    KIND_FAR,  /* good; its DNS takes DNS-DELAY-MS */
+    KIND_MUTE, /* its DNS says nothing */
     KIND_HELD,
     KIND_BUSY,
-    KIND_TARPIT,       /* a byte a second */
-    KIND_DROP,         /* hangs up, each session at another place */
+    KIND_TARPIT, /* a byte a second */
+    KIND_DROP,   /* hangs up, each session at another place */
     KIND_GARBAGE,
     KIND_SILENT,
-    KIND_ENDLESS,      /* lines of one reply, or one line, without an end */
-    KIND_REFUSE,       /* nobody listens */
-    KIND_STALL         /* reads nothing of a message, and says nothing behind DATA */
+    KIND_ENDLESS, /* lines of one reply, or one line, without an end */
+    KIND_REFUSE,  /* nobody listens */
+    KIND_STALL    /* reads nothing of a message, and says nothing behind DATA */
 };
 static const char *const kinds[] = {
-    [KIND_GOOD] = "good",       [KIND_FAR] = "far",       [KIND_MUTE] = "mute",
-    [KIND_HELD] = "held",       [KIND_BUSY] = "busy",     [KIND_TARPIT] = "tarpit",
+    [KIND_GOOD] = "good",       [KIND_FAR] = "far",         [KIND_MUTE] = "mute",
+    [KIND_HELD] = "held",       [KIND_BUSY] = "busy",       [KIND_TARPIT] = "tarpit",
     [KIND_DROP] = "drop",       [KIND_GARBAGE] = "garbage", [KIND_SILENT] = "silent",
-    [KIND_ENDLESS] = "endless", [KIND_REFUSE] = "refuse", [KIND_STALL] = "stall"};
+    [KIND_ENDLESS] = "endless", [KIND_REFUSE] = "refuse",   [KIND_STALL] = "stall"};
 
 struct session {
     struct session *next; /* of those that drip or wait for the gate */
@@ -120,7 +127,8 @@ static int64_t now_ms(void)
 static void flush_log(void)
 {
     if (world.text_length > 0)
-        must(write(world.log, world.text, world.text_length) == (ssize_t)world.text_length, "the log");
+        must(write(world.log, world.text, world.text_length) == (ssize_t)world.text_length,
+             "the log");
     world.text_length = 0;
 }
 
@@ -184,7 +192,8 @@ static void put_garbage(struct session *session)
     char bytes[64];
 
     for (size_t i = 0; i < sizeof bytes; i++)
-        bytes[i] = (char)(world.messages * 31 + session->stage * 17 + i * i * 7 + session->number);
+        bytes[i] =
+            (char)(world.messages * 31 + session->stage * 17 + i * i * 7 + session->number);
     bytes[sizeof bytes - 1] = '\n';
     put(session, bytes, sizeof bytes);
 }
@@ -199,7 +208,8 @@ static void put_endless(struct session *session)
         memset(lines, 'x', length = sizeof lines);
     else
         while (length + 16 < sizeof lines)
-            length += (size_t)snprintf(lines + length, sizeof lines - length, "220-and more\r\n");
+            length +=
+                (size_t)snprintf(lines + length, sizeof lines - length, "220-and more\r\n");
     (void)send(session->descriptor, lines, length, MSG_NOSIGNAL | MSG_DONTWAIT);
     list(session);
 }
@@ -265,13 +275,16 @@ static bool on_line(struct session *session)
     const char *line = session->line;
 
     if (strncasecmp(line, "EHLO", 4) == 0)
-        return say(session, "250-hop.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000\r\n");
+        return say(
+            session,
+            "250-hop.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 100000000\r\n");
     if (strncasecmp(line, "RCPT", 4) == 0)
         note_recipient(session);
     if (strncasecmp(line, "MAIL", 4) == 0 || strncasecmp(line, "RSET", 4) == 0)
         session->recipients_length = 0;
     if (strncasecmp(line, "DATA", 4) == 0) {
-        session->reads_data = session->kind != KIND_GARBAGE && session->kind != KIND_ENDLESS;
+        session->reads_data =
+            session->kind != KIND_GARBAGE && session->kind != KIND_ENDLESS;
         session->matched = 2;
         session->is_stuck = session->kind == KIND_STALL;
         return say(session, "354 go on\r\n");
@@ -379,7 +392,8 @@ static void look_at_listed(int64_t now)
             put_endless(session);
         } else if (session->output_length > 0 && now - session->dripped_ms >= DRIP_MS) {
             session->dripped_ms = now;
-            (void)send(session->descriptor, session->output, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+            (void)send(session->descriptor, session->output, 1,
+                       MSG_NOSIGNAL | MSG_DONTWAIT);
             memmove(session->output, session->output + 1, --session->output_length);
             if (session->output_length == 0)
                 unlist(session);
@@ -395,7 +409,7 @@ struct question {
     char name[256];
     unsigned kind; /* 0: no such domain */
     unsigned number;
-    bool is_host; /* mx.DOMAIN */
+    bool is_host;  /* mx.DOMAIN */
     bool is_other; /* _mta-sts.DOMAIN and the like */
     unsigned type;
     size_t end;
@@ -433,7 +447,8 @@ static bool read_question(const uint8_t *packet, size_t length, struct question 
     for (unsigned i = KIND_GOOD; i <= KIND_STALL; i++) {
         size_t word = strlen(kinds[i]);
 
-        if (strncasecmp(domain, kinds[i], word) != 0 || domain[word] < '0' || domain[word] > '9')
+        if (strncasecmp(domain, kinds[i], word) != 0 || domain[word] < '0' ||
+            domain[word] > '9')
             continue;
         question->kind = i;
         question->number = (unsigned)strtoul(domain + word, NULL, 10);
@@ -443,10 +458,18 @@ static bool read_question(const uint8_t *packet, size_t length, struct question 
 
 static size_t put_record(uint8_t *at, unsigned type, const uint8_t *data, size_t length)
 {
-    uint8_t head[12] = {0xc0, 12, 0, (uint8_t)type, 0, 1,
-                        (uint8_t)(world.ttl_s >> 24), (uint8_t)(world.ttl_s >> 16),
-                        (uint8_t)(world.ttl_s >> 8), (uint8_t)world.ttl_s,
-                        (uint8_t)(length >> 8), (uint8_t)length};
+    uint8_t head[12] = {0xc0,
+                        12,
+                        0,
+                        (uint8_t)type,
+                        0,
+                        1,
+                        (uint8_t)(world.ttl_s >> 24),
+                        (uint8_t)(world.ttl_s >> 16),
+                        (uint8_t)(world.ttl_s >> 8),
+                        (uint8_t)world.ttl_s,
+                        (uint8_t)(length >> 8),
+                        (uint8_t)length};
 
     memcpy(at, head, sizeof head);
     memcpy(at + sizeof head, data, length);
@@ -499,8 +522,8 @@ static void answer(const uint8_t *packet, size_t length, const struct sockaddr_i
     made->to = *to;
     made->due_ms = now_ms() + world.delay_ms;
     if (question.kind != KIND_FAR || world.delay_ms == 0) {
-        (void)sendto(world.dns, made->packet, made->length, MSG_DONTWAIT, (struct sockaddr *)&made->to,
-                     sizeof made->to);
+        (void)sendto(world.dns, made->packet, made->length, MSG_DONTWAIT,
+                     (struct sockaddr *)&made->to, sizeof made->to);
         return;
     }
     world.answer_count++;
@@ -515,8 +538,8 @@ static void on_query(void)
     socklen_t length = sizeof from;
     ssize_t count;
 
-    while ((count = recvfrom(world.dns, packet, sizeof packet, MSG_DONTWAIT, (struct sockaddr *)&from,
-                             &length)) > 0)
+    while ((count = recvfrom(world.dns, packet, sizeof packet, MSG_DONTWAIT,
+                             (struct sockaddr *)&from, &length)) > 0)
         answer(packet, (size_t)count, &from);
 }
 
@@ -525,8 +548,8 @@ static void send_due(int64_t now)
     while (world.answer_count > 0 && world.answers[world.answer_first].due_ms <= now) {
         struct answer *due = &world.answers[world.answer_first];
 
-        (void)sendto(world.dns, due->packet, due->length, MSG_DONTWAIT, (struct sockaddr *)&due->to,
-                     sizeof due->to);
+        (void)sendto(world.dns, due->packet, due->length, MSG_DONTWAIT,
+                     (struct sockaddr *)&due->to, sizeof due->to);
         world.answer_first = (world.answer_first + 1) % world.answer_room;
         world.answer_count--;
     }
@@ -561,10 +584,11 @@ static void on_command(void)
         world.is_open = strncmp(line + 5, "open", 4) == 0;
     look_at_listed(now_ms());
     flush_log();
-    (void)printf("{\"connections\": %lu, \"open\": %lu, \"messages\": %lu, \"queries\": %lu, "
-                 "\"unanswered\": %lu, \"in_flight_most\": %zu}\n",
-                 world.connections, world.open, world.messages, world.queries, world.unanswered,
-                 world.answer_peak);
+    (void)printf(
+        "{\"connections\": %lu, \"open\": %lu, \"messages\": %lu, \"queries\": %lu, "
+        "\"unanswered\": %lu, \"in_flight_most\": %zu}\n",
+        world.connections, world.open, world.messages, world.queries, world.unanswered,
+        world.answer_peak);
     (void)fflush(stdout);
 }
 
@@ -607,7 +631,8 @@ int main(int count, char **words)
     struct rlimit limit;
 
     if (count < 4) {
-        (void)fprintf(stderr, "usage: internet SMTP-PORT DNS-PORT LOG [DNS-DELAY-MS [TTL-S]]\n");
+        (void)fprintf(stderr,
+                      "usage: internet SMTP-PORT DNS-PORT LOG [DNS-DELAY-MS [TTL-S]]\n");
         return 2;
     }
     (void)signal(SIGPIPE, SIG_IGN);

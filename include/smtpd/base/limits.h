@@ -65,9 +65,9 @@ enum house_limits {
     LIMIT_DNS_CACHE = 200000,
     LIMIT_DNS_IN_FLIGHT = 200,
     LIMIT_DNS_WAITING = 20000,
-    LIMIT_DNS_ASKING_KNOWN = 150,  /* lanes that ask for their way at once */
-    LIMIT_DNS_ASKING_NEW = 100,    /* above this only those whose way was known */
-    LIMIT_DNS_ASKING_FAILED = 50, /* above this none whose look-up failed the last time */
+    LIMIT_DNS_ASKING_KNOWN = 150,   /* lanes that ask for their way at once */
+    LIMIT_DNS_ASKING_NEW = 100,     /* above this only those whose way was known */
+    LIMIT_DNS_ASKING_FAILED = 50,   /* above this none whose look-up failed the last time */
     LIMIT_DNS_SERVERS = 6,          /* what udns holds */
     LIMIT_DNS_ANSWER_RECORDS = 256, /* records of an answer that are looked at */
     LIMIT_DNS_ANSWER_MX = 100,

@@ -37,8 +37,8 @@ struct destination_settings {
     const struct deliver_timeouts *timeouts; /* NULL: those of the settings */
     const int64_t *retry_ms;                 /* retry_count 0: that of the settings */
     size_t retry_count;
-    bool dane;    /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
-    bool mta_sts; /* RFC 8461, at the same; by MX only */
+    bool dane;         /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
+    bool mta_sts;      /* RFC 8461, at the same; by MX only */
     const char *pool;  /* of mail that names none; NULL: the system chooses the address */
     bool has_own_pool; /* it stands there itself: of a route it is that of all mail */
 };
@@ -50,7 +50,8 @@ enum {
     DELIVER_SOURCE_TEXT = 65,
     DELIVER_WARM_UP_DAYS = 100
 };
-#define DELIVER_NO_POOL "none" /* the system chooses, whatever the message says: of routes */
+#define DELIVER_NO_POOL                                                                    \
+    "none" /* the system chooses, whatever the message says: of routes */
 
 /* Of a source, or of a pool: letters, digits, ".", "-", "_". */
 bool deliver_source_name_is_valid(struct slice name);
@@ -186,9 +187,10 @@ struct deliver_rooms {
     struct deliver_policy policy; /* all NULL: none */
     /* For what is kept over restarts, beside the queue; NULL: nothing is. */
     struct offload *offload;
-    const char *data_dir;     /* copied */
-    const char *paces_path;   /* what paces have learned is kept there; NULL: nowhere */
-    const char *warm_up_path; /* and what sources have sent of their warm-up; NULL: nowhere */
+    const char *data_dir;   /* copied */
+    const char *paces_path; /* what paces have learned is kept there; NULL: nowhere */
+    const char
+        *warm_up_path; /* and what sources have sent of their warm-up; NULL: nowhere */
 };
 
 /* Registers itself as the queue's watcher and gives the queue its lanes. */
@@ -310,9 +312,9 @@ struct deliver_source_state {
     int64_t until_ms;
     const char *fault;
     bool is_warming;
-    unsigned day;          /* of its warm-up, from 1 */
-    uint32_t quota, used;  /* of that day */
-    unsigned connections;  /* open */
+    unsigned day;         /* of its warm-up, from 1 */
+    uint32_t quota, used; /* of that day */
+    unsigned connections; /* open */
     struct deliver_result result;
 };
 typedef void deliver_source_fn(void *owner, const struct deliver_source_state *state);
@@ -345,8 +347,8 @@ struct why {
     int64_t until_ms; /* wall; 0: unknown */
 };
 /* Of mail with this tenant, priority and pool; NULL: of any. */
-void deliver_why(const struct deliver *deliver, const char *lane,
-                 const struct envelope *of, struct why *why);
+void deliver_why(const struct deliver *deliver, const char *lane, const struct envelope *of,
+                 struct why *why);
 /* Of a group that is leased: where it stands. */
 void deliver_why_leased(const struct deliver *deliver, const char *lane,
                         const struct envelope *of, const struct queue_target *group,

@@ -54,8 +54,8 @@ static const char *world_why_lane; /* NULL: every lane */
 static char world_woken[WOKEN_MOST][LANE_TEXT];
 static size_t world_woken_count;
 
-void deliver_why(const struct deliver *deliver, const char *lane,
-                 const struct envelope *of, struct why *why)
+void deliver_why(const struct deliver *deliver, const char *lane, const struct envelope *of,
+                 struct why *why)
 {
     (void)of;
     (void)deliver;

@@ -50,7 +50,7 @@ TEST(destination, its_own_rule_sets_the_limit)
         .settings = {.connections = 1,
                      .messages_per_connection = 100,
                      .recipients_per_transaction = 100,
- .pipeline_window = 32}};
+                     .pipeline_window = 32}};
     struct world *w = *state;
 
     w->settings.rules = &rule;

@@ -91,6 +91,9 @@ static struct connection *take_out(struct attempt *attempt)
         list_remove(&connection->destination->flights, &flight->link);
     }
     timer_cancel(&attempt->pause);
+    payload_close(
+        attempt); /* or its next piece would go to another connection, or to none */
+    attempt->is_in_body = false;
     attempt->connection = NULL;
     attempt->is_ready = false;
     return connection;
@@ -165,8 +168,26 @@ bool flight_may_chunk(const struct attempt *attempt)
 /* Only when somebody waits for what it opens: the host counts it as an error of ours. */
 bool flight_wants_probe(const struct attempt *attempt)
 {
-    return flight_is_behind(attempt) && knows_chunks(attempt->connection) &&
-           !refuses_chunks_well(attempt->connection);
+    const struct connection *connection = attempt->connection;
+    const struct host_memory *memory =
+        host_find(connection->destination, connection->host.name);
+
+    return flight_is_behind(attempt) && knows_chunks(connection) &&
+           !refuses_chunks_well(connection) &&
+           (!memory || memory->no_probe_until_ms <= now(connection));
+}
+
+/* It may be chance, and is no answer: but each connection would end there. */
+static void note_end_at_probe(const struct attempt *attempt)
+{
+    struct connection *connection = attempt->connection;
+    struct host_memory *memory;
+
+    if (!attempt->has_probe || attempt->sent == 0 || attempt->got >= attempt->prefix)
+        return;
+    memory = host_memory(connection->destination, connection->host.name);
+    if (memory)
+        memory->no_probe_until_ms = now(connection) + REMEMBER_MS;
 }
 
 void flight_chunks(struct attempt *attempt)
@@ -432,16 +453,21 @@ static void break_last(struct flight *flight, const struct fault *fault)
 static void break_all(struct connection *connection, const struct fault *fault)
 {
     struct flight *flight = &connection->flight;
-    bool said_goodbye = flight->has_said_goodbye;
+    struct attempt *front = front_of(flight);
+    bool is_answered = flight->has_said_goodbye && front->is_turned_away;
+    size_t least = flight->has_said_goodbye && !is_answered ? 0 : 1;
 
     connection_enter(connection);
     flight->is_ending = flight->is_breaking = true;
-    while (flight->attempts.count > (said_goodbye ? 0 : 1))
+    while (flight->attempts.count > least)
         break_last(flight, fault);
-    if (flight->attempts.count == 0)
+    if (flight->attempts.count == 0) {
         connection_close(connection, false);
-    else
-        attempt_broken(front_of(flight), fault);
+    } else {
+        if (is_answered) /* by the goodbye, and what it had sent behind was not looked at */
+            front->dot_was_sent = false;
+        attempt_broken(front, fault);
+    }
     connection_exit(connection);
 }
 
@@ -462,6 +488,7 @@ static void on_broken(void *owner, const struct fault *fault)
 {
     struct connection *connection = owner;
 
+    note_end_at_probe(front_of(&connection->flight));
     if (may_have_lost(connection, fault))
         mark(connection, fault->text);
     if (fault->code == RESULT_TIMEOUT || fault->code == RESULT_INVALID)
@@ -498,12 +525,14 @@ void flight_give_back(struct attempt *attempt)
 
 bool flight_goodbye(struct attempt *attempt, const struct fault *fault)
 {
-    if (attempt->connection->flight.attempts.count == 1) {
-        attempt->dot_was_sent = false; /* it is answered */
+    note_end_at_probe(attempt);
+    struct flight *flight = &attempt->connection->flight;
+
+    if (flight->attempts.count == 1 && !attempt->dot_was_sent) {
         attempt_broken(attempt, fault);
         return false;
     }
-    flight_said_goodbye(attempt);
+    flight->is_ending = flight->has_said_goodbye = true;
     attempt_note_fault(attempt, fault);
     if (attempt->dot_was_sent) {
         await_goodbye(attempt->connection);

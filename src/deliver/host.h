@@ -19,7 +19,9 @@ struct host_memory {
     unsigned recipients_max;    /* learned; 0: none */
     int64_t lock_step_until_ms; /* wall: replies did not fit; nothing goes ahead of them */
     int64_t chunks_until_ms;    /* wall: it refuses a chunk as it should (RFC 3030 4.2) */
-    struct list waiting;        /* struct host_wait */
+    int64_t
+        no_probe_until_ms; /* wall: it ended a connection when that was to be found out */
+    struct list waiting;   /* struct host_wait */
     struct family_memory families;
 };
 

@@ -246,7 +246,8 @@ static void judge_batch(struct attempt *attempt, const struct reply *reply,
 /* The steps are over. What is still open goes in a further transaction, at once. */
 static void transaction_over(struct attempt *attempt)
 {
-    if (attempt->is_turned_away && !attempt_has_outcome(attempt)) {
+    /* It was turned away, whatever its mail is; behind MAIL it may have been for that. */
+    if (attempt->is_turned_away && !attempt->mail_is_ok && !attempt_has_outcome(attempt)) {
         flight_give_back(attempt);
         return;
     }

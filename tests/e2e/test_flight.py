@@ -1,103 +1,215 @@
 """Several transactions on one connection: every refusal at every place, and each recipient once."""
+import socket
 import threading
+import time
 import unittest
 
 from world import Case, Hop, PATIENCE, Relay, Sink, main, message, wait_for
 
-CHUNKING = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 100000000", "DSN", "ENHANCEDSTATUSCODES",
-            "CHUNKING")
+PLAIN = ("PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE 100000000", "DSN", "ENHANCEDSTATUSCODES")
+CHUNKING = (*PLAIN, "CHUNKING")
 COUNT = 12
 
 
-class Flight(Case):
-    def relay(self, hop, delivery="connections = 1"):
-        return Relay(self, hop=hop.port, delivery=delivery,
-                     queue='retry = ["1s"]\nexpire = "1h"')
+def name_of(text):
+    """The local part of an address that a test made, as "n3-7" or "n3-7b"."""
+    at = text.find("n")
+    return text[at:text.index("@", at)]
 
+
+class Windows(Case):
+    """Rounds of messages over one connection. In each the hop says nothing more from one message on
+    until those behind it have arrived too: they are one window. Then it refuses one of them."""
+
+    window = 5
+    earning = 8     # messages before: the window of a connection begins with two
+    capabilities = CHUNKING
+    end = b"BDAT "  # what the hop has of a message whose turn has come
+
+    def setUp(self):
+        self.refusals = {}   # (stage, name) -> reply: once
+        self.refused = set()
+        self.rounds_sent = 0
+        self.held = set()
+        self.problems = []
+        self.sent = {}       # recipient -> subject
+        self.hop = Hop(self, self.answer, capabilities=self.capabilities)
+        self.relay = Relay(self, hop=self.hop.port, delivery="connections = 1",
+                           queue='retry = ["1s"]\nexpire = "1h"', log_level="info")
+
+    def answer(self, stage, argument, session):
+        if stage == "connect":  # or each of several small answers waits for the ACK of the one before
+            session.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if argument == "MAIL FROM:<>":  # the probe
+            return None
+        if stage in ("bdat", "dot"):
+            name = name_of(argument["sender"])
+        elif stage in ("mail", "rcpt"):
+            name = session.name = name_of(argument)
+        elif stage == "data":
+            name = session.name.rstrip("ab")
+        else:
+            return None
+        self.hold(stage, name, session)
+        reply = self.refusals.pop((stage, name), None)
+        if reply:
+            self.refused.add(name)
+        return reply
+
+    def hold(self, stage, name, session):
+        number, at = name[1:].rstrip("ab").split("-")
+        if stage == "mail" and at == "0":
+            wait_for(lambda: self.rounds_sent > int(number), "all of a round to be sent")
+        if stage != self.stage_held or int(at) != self.earning or name in self.held:
+            return
+        self.held.add(name)
+        end = time.monotonic() + PATIENCE
+        while session.unread().count(self.end) < self.window:
+            if time.monotonic() > end:
+                self.problems.append(f"{name}: {session.unread()!r}")
+                return
+            time.sleep(0.002)
+
+    stage_held = "mail"
+
+    def round(self, number, refusals):
+        """`refusals`: (stage, place in the window, suffix of the recipient) -> reply."""
+        for (stage, place, suffix), reply in refusals.items():
+            self.refusals[stage, f"n{number}-{self.earning + place}{suffix}"] = reply
+        with self.relay.client() as client:
+            for at in range(self.earning + self.window + 1):
+                name = f"n{number}-{at}"
+                recipients = [f"{name}{suffix}@far.test" for suffix in "ab"]
+                client.sendmail(f"{name}@example.test", recipients,
+                                message(recipients[0], subject=name, body=f"body of {name}"))
+                self.sent.update((recipient, name) for recipient in recipients)
+        self.rounds_sent = number + 1
+        wait_for(lambda: not self.refusals, f"the refusals of round {number}: {refusals}")
+
+    def finish(self):
+        self.relay.wait_empty()
+        self.assertEqual(self.problems, [])
+        counts = self.hop.delivered()
+        self.assertEqual(set(counts), set(self.sent))
+        self.assertEqual([name for name, count in counts.items() if count != 1], [])
+        told = sorted(e["recipient"] for e in self.relay.events("deliver.delivered"))
+        self.assertEqual(told, sorted(self.sent))
+        for one in self.hop.messages:
+            name = name_of(one["sender"])
+            self.assertEqual({self.sent[r] for r in one["recipients"]}, {name})
+            self.assertTrue(one["data"].endswith(f"\r\n\r\nbody of {name}\r\n".encode()), name)
+        self.assertEqual(self.relay.events("deliver.lock_step"), [])
+        return [e["recipient"].split("@")[0] for e in self.relay.events("deliver.deferred")]
+
+
+class ByChunks(Windows):
+    def places(self):
+        return range(self.window + 1)
+
+    def test_a_refusal_at_each_place_is_about_what_was_refused_alone(self):
+        later = "450 4.2.1 later"
+        expected = []
+        number = 0
+        for place in self.places():
+            for refused in ("mail", "a", "b", "ab", "bdat"):
+                stage = refused if refused in ("mail", "bdat") else "rcpt"
+                suffixes = ("",) if stage != "rcpt" else refused
+                self.round(number, {(stage, place, suffix): later for suffix in suffixes})
+                expected += [f"n{number}-{self.earning + place}{suffix}"
+                             for suffix in (refused if stage == "rcpt" else "ab")]
+                number += 1
+        self.assertEqual(sorted(self.finish()), sorted(expected))
+        self.assertEqual(self.hop.connections, 1)
+
+    def test_several_refusals_beside_each_other(self):
+        later = "450 4.2.1 later"
+        number = 0
+        for first in ("mail", "rcpt", "bdat"):
+            for second in ("mail", "rcpt", "bdat"):
+                self.round(number, {(stage, place, suffix): later
+                                    for place, stage in ((1, first), (2, second), (4, first))
+                                    for suffix in ("ab" if stage == "rcpt" else ("",))})
+                number += 1
+        self.assertEqual(len(self.finish()), number * 6)
+        self.assertEqual(self.hop.connections, 1)
+
+    def ends(self, reply):
+        number = 0
+        for place in self.places():
+            for stage, suffix in (("mail", ""), ("rcpt", "a"), ("rcpt", "b"), ("bdat", "")):
+                self.round(number, {(stage, place, suffix): reply})
+                number += 1
+        deferred = self.finish()
+        self.assertGreater(self.hop.connections, number)
+        return deferred
+
+    def test_behind_a_421_that_ends_it_nobody_was_tried(self):
+        self.hop.leaves_at_421 = True
+        deferred = self.ends("421 4.3.2 leaving")
+        self.assertEqual({name.rstrip("ab") for name in deferred} - self.bare(), set())
+
+    def test_who_goes_on_behind_a_421_is_heard(self):
+        deferred = self.ends("421 4.3.2 leaving, later")
+        self.assertEqual({name.rstrip("ab") for name in deferred} - self.bare(), set())
+
+    def bare(self):
+        return {name.rstrip("ab") for name in self.refused}
+
+    def test_a_drop_at_each_place_loses_nobody(self):
+        self.ends("DROP")
+
+
+class ByData(Windows):
+    """Without CHUNKING the next transaction's commands come behind the dot, no more than these."""
+
+    window = 1
+    earning = 3
+    capabilities = PLAIN
+    end = b"DATA\r\n"
+    stage_held = "dot"
+
+    def rounds(self, reply):
+        number = 0
+        for stage, place, suffix in (("dot", 0, ""), ("mail", 1, ""), ("rcpt", 1, "a"),
+                                     ("rcpt", 1, "b"), ("data", 1, ""), ("dot", 1, "")):
+            self.round(number, {(stage, place, suffix): reply})
+            number += 1
+        return self.finish()
+
+    def test_a_refusal_at_each_place_is_about_what_was_refused_alone(self):
+        self.assertEqual(len(self.rounds("450 4.2.1 later")), 2 + 2 + 1 + 1 + 2 + 2)
+
+    def test_a_421_or_a_drop_at_each_place_loses_nobody(self):
+        self.hop.leaves_at_421 = True
+        self.rounds("421 4.3.2 leaving")
+
+    def test_a_drop_at_each_place_loses_nobody(self):
+        self.rounds("DROP")
+
+
+class Flight(Case):
     def burst(self, relay, count=COUNT, body="text"):
         with relay.client() as client:
             for at in range(count):
                 client.sendmail("app@example.test", [f"r{at}@far.test"],
                                 message(f"r{at}@far.test", subject=f"n{at}", body=body))
 
-    def hop(self, answer=None, capabilities=CHUNKING):
-        """Greets when all messages wait."""
-        gate = threading.Event()
-
-        def gated(stage, argument, session):
-            if stage == "connect":
-                gate.wait(PATIENCE)
-            return answer(stage, argument, session) if answer else None
-        hop = Hop(self, gated, capabilities=capabilities)
-        hop.gate = gate
-        return hop
-
-    def run_burst(self, hop, body="text"):
-        relay = self.relay(hop)
-        self.burst(relay, body=body)
-        hop.gate.set()
-        relay.wait_empty()
-        return relay
-
-    def expect_each_once(self, hop, relay, doubtful=False):
-        counts = hop.delivered()
-        self.assertEqual(set(counts), {f"r{at}@far.test" for at in range(COUNT)})
-        lost = {e["recipient"] for e in relay.events("deliver.deferred")
-                if e["reply"]["enhanced"] == "4.4.2"}
-        for recipient, times in counts.items():
-            self.assertLessEqual(times, 2 if doubtful and recipient in lost else 1, recipient)
-        told = [e["recipient"] for e in relay.events("deliver.delivered")]
-        self.assertEqual(sorted(told), sorted(set(told)))
-        self.assertEqual(len(told), COUNT)
-
-    def test_whole_messages_go_back_to_back(self):
-        hop = self.hop()
-        relay = self.run_burst(hop)
-        self.expect_each_once(hop, relay)
-        chunks = [line for _, line in hop.commands if line.startswith("BDAT")]
-        self.assertGreater(len(chunks), COUNT // 2)
-        self.assertEqual(hop.connections, 1)
-        self.assertTrue(all(b"Subject: n" in m["data"] for m in hop.messages))
-
-    def refuse(self, stage, reply, nth, capabilities=CHUNKING):
-        seen = {"n": 0}
-
-        def answer(at, argument, session):
-            if at == stage and argument != "MAIL FROM:<>":
-                seen["n"] += 1
-                if seen["n"] == nth:
-                    return reply
-            return None
-        hop = self.hop(answer, capabilities)
-        relay = self.run_burst(hop)
-        self.expect_each_once(hop, relay, doubtful=reply == "DROP")
-        self.assertEqual(relay.events("deliver.lock_step"), [])
-
-    def test_a_refusal_at_each_place_is_about_its_message_only(self):
-        for stage in ("mail", "rcpt", "bdat"):
-            for nth in (1, 2, 4, 7):
-                with self.subTest(stage=stage, nth=nth):
-                    self.refuse(stage, "450 4.2.1 later", nth)
-
-    def test_a_421_or_a_drop_at_each_place_loses_nobody(self):
-        for reply in ("421 4.3.2 leaving", "DROP"):
-            for stage in ("mail", "rcpt", "bdat"):
-                with self.subTest(stage=stage, reply=reply):
-                    self.refuse(stage, reply, 5)
-
-    def test_by_data_alone_it_is_the_same(self):
-        plain = tuple(word for word in CHUNKING if word != "CHUNKING")
-        for stage in ("mail", "rcpt", "data", "dot"):
-            with self.subTest(stage=stage):
-                self.refuse(stage, "450 4.2.1 later", 4, plain)
-
     def test_a_host_that_reads_refused_chunks_as_commands_gets_no_message_by_them(self):
         """The smuggled message would be one of the attacker's own making."""
         smuggled = "MAIL FROM:<evil@far.test>\r\nRCPT TO:<victim@far.test>\r\nDATA\r\nX: y\r\n"
-        hop = self.hop(lambda stage, argument, session:
-                       "550 5.1.1 unknown" if stage == "rcpt" and "<r5@" in argument else None)
+        gate = threading.Event()
+
+        def answer(stage, argument, session):
+            if stage == "connect":
+                gate.wait(PATIENCE)
+            return "550 5.1.1 unknown" if stage == "rcpt" and "<r5@" in argument else None
+        hop = Hop(self, answer, capabilities=CHUNKING)
         hop.reads_refused = True
-        relay = self.run_burst(hop, body=smuggled)
+        relay = Relay(self, hop=hop.port, delivery="connections = 1",
+                      queue='retry = ["1s"]\nexpire = "1h"')
+        self.burst(relay, body=smuggled)
+        gate.set()
+        relay.wait_empty()
         self.assertNotIn("victim@far.test", hop.delivered())
         self.assertFalse([line for _, line in hop.commands if line == "MAIL FROM:<evil@far.test>"])
         event = relay.wait_event("deliver.lock_step")

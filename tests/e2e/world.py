@@ -399,10 +399,12 @@ class Hop:
     `answer(stage, argument, session)` may return a reply text ("451 4.3.0 later"), None for the
     usual answer, "DROP" to close, "HANG" to say nothing, or bytes to send as they are. Stages:
     connect, ehlo, helo, starttls, auth, mail, rcpt, data, dot, bdat, rset, quit. With
-    `reads_refused` a chunk that it refuses is read as commands (RFC 3030 4.2 forbids that).
+    `reads_refused` a chunk that it refuses is read as commands (RFC 3030 4.2 forbids that); with
+    `leaves_at_421` it closes behind each 421.
     """
 
     reads_refused = False
+    leaves_at_421 = False
 
     def __init__(self, case, answer=None, host="127.0.0.1", port=0, capabilities=("PIPELINING",
                  "8BITMIME", "SMTPUTF8", "SIZE 100000000", "DSN", "ENHANCEDSTATUSCODES"), tls=None,
@@ -500,7 +502,14 @@ class HopSession:
         if keep and words.startswith("250"):
             keep(argument)
         self.connection.sendall(text if isinstance(text, bytes) else (text + "\r\n").encode())
-        return words
+        return None if self.hop.leaves_at_421 and words.startswith("421") else words
+
+    def unread(self):
+        """What has arrived and was not read; waits for the first of it."""
+        held = self.file.peek()
+        with contextlib.suppress(BlockingIOError):
+            held += self.connection.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return held
 
     def run(self):
         if self.say("connect", "", "220 hop.test ESMTP") is None:

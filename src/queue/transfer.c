@@ -13,6 +13,9 @@
 static const char zeros[] =
     "\"digest\":\"00000000000000000000000000000000000000000000000000"
     "00000000000000\"";
+static const char *const wishes[] = {[TLS_WISH_NONE] = "none",
+                                     [TLS_WISH_REQUIRED] = "required",
+                                     [TLS_WISH_WAIVED] = "waived"};
 static const char *const returns[] = {
     [RETURN_UNSPECIFIED] = "", [RETURN_FULL] = "FULL", [RETURN_HEADERS] = "HDRS"};
 static const struct {
@@ -84,8 +87,8 @@ void transfer_set_envelope(struct transfer_writer *writer, uint64_t queue_id,
     if (!writer->root ||
         json_object_update_new(
             writer->root,
-            json_pack("{s:I,s:I,s:b,s:b,s:I,s:s}", "header_bytes",
-                      (json_int_t)envelope->header_bytes, "body_bytes",
+            json_pack("{s:s,s:I,s:I,s:b,s:b,s:I,s:s}", "tls", wishes[envelope->tls_wish],
+                      "header_bytes", (json_int_t)envelope->header_bytes, "body_bytes",
                       (json_int_t)envelope->body_bytes, "has_8bit", (int)envelope->has_8bit,
                       "has_dot_line", (int)envelope->has_dot_line, "longest_line",
                       (json_int_t)envelope->longest_line, "digest", "")) != 0)
@@ -283,6 +286,9 @@ static void take_envelope(struct reader *reader, const json_t *root,
     envelope->dsn_return = (enum dsn_return)take_word(reader, root, "ret", returns, 3);
     envelope->body_type = (enum body_type)take_word(reader, root, "body", bodies, 2);
     envelope->smtputf8 = take_bool(reader, root, "smtputf8");
+    if (json_object_get(root, "tls")) /* files of earlier versions have none */
+        envelope->tls_wish =
+            (enum tls_wish)take_word(reader, root, "tls", wishes, TLS_WISH_COUNT);
     envelope->user = take_optional_text(reader, root, "user", LIMIT_USER_NAME);
     envelope->tenant = take_optional_text(reader, root, "tenant", LIMIT_USER_NAME);
     if (json_object_get(root, "pool")) /* files of older versions have none */

@@ -286,7 +286,7 @@ static void a_newer_format_is_refused(void **state)
     struct world *world = *state;
 
     file_begin(&world->file);
-    file_put_number(&world->file, "version", 4);
+    file_put_number(&world->file, "version", STORE_FORMAT + 1);
     file_end(&world->file);
     assert_int_equal(compact(world), RESULT_INVALID);
     assert_non_null(strstr(world->file.fault.text, "format 4, this program knows 3"));

@@ -242,7 +242,7 @@ static void a_queue_of_the_format_before_is_raised_and_keeps_what_it_has(void **
     assert_true(world->store->queue_id != first); /* drawn anew: there was none */
     first = world->store->queue_id;
     world_close(world);
-    assert_int_equal(get_meta(world, "version"), 3);
+    assert_int_equal(get_meta(world, "version"), STORE_FORMAT);
     world_open(world, 0);
     assert_true(world->store->queue_id == first);
 }
@@ -259,7 +259,7 @@ static void a_raise_that_fails_leaves_the_format_before(void **state)
     assert_int_equal(get_meta(world, "version"), 1);
     world_open(world, 0);
     world_close(world);
-    assert_int_equal(get_meta(world, "version"), 3);
+    assert_int_equal(get_meta(world, "version"), STORE_FORMAT);
 }
 
 static void bodies_are_cut_as_the_file_says_not_as_the_page_would(void **state)

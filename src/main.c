@@ -51,6 +51,7 @@ static command_fn command_check;
 static command_fn command_user;
 static command_fn command_queue;
 static command_fn command_suppression;
+static command_fn command_tls_report;
 static command_fn command_status;
 static command_fn command_explain;
 static command_fn command_destination;
@@ -77,6 +78,7 @@ static const struct command commands[] = {
     {"explain",  command_explain,  "ADDRESS|DOMAIN",                      "Where mail for it would go, by which rules, and what would happen now.",
      "Nothing is sent. The running server is asked, which looks the names up.\n"},
     {"suppression", command_suppression, "add|remove|list|show|import ...", "Addresses that get no mail.", NULL},
+    {"tls-report", command_tls_report, "show [DOMAIN], send DOMAIN|--all", "How mail met TLS, for the reports that other domains get.", NULL},
     {"dkim",     command_dkim,     "keygen DOMAIN SELECTOR, check ...",   "Keys that sign mail, and their records in the DNS.", NULL},
     {"status",   command_status,   "[--short]",                           "What the running server counts: a summary, and every metric.",
      "--short prints the summary alone. --json prints everything; docs/metrics.md and\n"
@@ -386,6 +388,13 @@ static int command_destination(const struct words *words)
     return ask_server(words, cli_destination);
 }
 
+static int command_tls_report(const struct words *words)
+{
+    if (words->count == 0 || wants_help(words))
+        return cli_tls_report_help(words->count > 0);
+    return ask_server(words, cli_tls_report);
+}
+
 static int command_status(const struct words *words)
 {
     return ask_server(words, cli_status);
@@ -493,6 +502,7 @@ static int run_command(const struct command *command, const struct words *words)
 {
     if (command->run != command_queue && command->run != command_user &&
         command->run != command_suppression && command->run != command_destination &&
+        command->run != command_tls_report &&
         wants_help(words))
         return print_command_usage(command);
     return command->run(words);

@@ -25,6 +25,7 @@ const struct option_section config_sections[] = {
     {"queue",      "Keeping and retrying."},
     {"dns",        "Name servers."},
     {"delivery",   "Every destination, unless [[destination]] or [[route]] says otherwise."},
+    {"tls_report", "Daily reports to other domains of how mail for them met TLS (RFC 8460); see docs/tls-reports.md. Off until both options are set."},
     {"admin",      "Probes and metrics, over HTTP. Commands go over the control socket in data_dir only."},
     {"log",        "The event log."},
 };
@@ -220,6 +221,11 @@ const struct option config_options[] = {
      "The header field that names the pool of a message of delivery.pool_users, as \"X-Pool\", before any other rule. It is taken out of all mail of who logged in."},
     {"delivery.pool_users", &type_text, AT(pool_users), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Users whose messages may name their pool; \"*\": whoever logged in."},
+
+    {"tls_report.organization", &type_text, AT(tls_report_organization), NULL, NULL, NULL, LIVE, NULL,
+     "Who reports, as \"Example Ltd\"."},
+    {"tls_report.contact", &type_mailbox, AT(tls_report_contact), NULL, NULL, NULL, LIVE, NULL,
+     "The address that reports come from, and that they name for questions. Where a key of its domain is there (docs/signing.md) they are signed, which their receivers expect."},
 
     {"admin.listen", &type_endpoint, AT(admin_listen), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Addresses for /livez, /readyz, /startupz and /metrics, as \"0.0.0.0:8587\", without a log-in: let only those reach them who may. At most 16."},

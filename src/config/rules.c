@@ -396,6 +396,18 @@ static bool tenant_is_alone(const struct config *config, const void *element)
     return true;
 }
 
+static bool report_has_contact(const struct config *config, const void *element)
+{
+    (void)element;
+    return !config->tls_report_organization || config->tls_report_contact;
+}
+
+static bool report_has_organization(const struct config *config, const void *element)
+{
+    (void)element;
+    return !config->tls_report_contact || config->tls_report_organization;
+}
+
 static bool tenant_is_name(const struct config *config, const void *element)
 {
     const struct config_tenant *tenant = element;
@@ -424,6 +436,8 @@ const struct option_rule config_rules[] = {
     {NULL, "delivery.tenant_header", tenant_header_has_users, "needs delivery.tenant_users, the users who may name a tenant; \"*\": whoever logged in", "delivery.tenant_users"},
     {NULL, "delivery.tenant_users", tenant_users_have_header, "needs delivery.tenant_header, the field that names a tenant", "delivery.tenant_header"},
     {NULL, "delivery.priority_header", headers_are_two, "needs another field than delivery.tenant_header", "delivery.tenant_header"},
+    {NULL, "tls_report.organization", report_has_contact, "needs tls_report.contact, the address that reports come from", "tls_report.contact"},
+    {NULL, "tls_report.contact", report_has_organization, "needs tls_report.organization, the name of who reports", "tls_report.organization"},
     {"tenant", "name", tenant_is_alone, "another [[tenant]] table has this name", NULL},
     {"tenant", "name", tenant_is_name, "a name of 1 to 128 bytes, as a user's", NULL},
     {NULL, "delivery.pool", delivery_has_pool, "no [[pool]] table has this name", NULL},

@@ -382,6 +382,8 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
         .delay_notice_ms = config->delay_notice_ms,
         .report_body_bytes = config->report_body_bytes,
         .timeouts = transfer_times(config, &config->delivery.times),
+        .tls_report_organization = config->tls_report_organization,
+        .tls_report_contact = config->tls_report_contact,
     };
     settings->retry_count = copy_retry(config, settings->retry_ms);
     settings->classifier = config_classifier(config);

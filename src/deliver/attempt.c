@@ -464,6 +464,7 @@ void attempt_learn_policy(const struct work *work, struct tls_policy *policy)
     policy->wants_dane = settings->dane && work->is_authentic && may_raise;
     policy->wants_sts =
         settings->mta_sts && plan->kind == PLAN_HOSTS && !plan->is_route && may_raise;
+    policy->wish = work->lease->envelope.tls_wish;
     policy->has_sts = work->lane->has_sts;
     policy->sts = policy->wants_sts ? work->lane->sts : NULL;
 }

@@ -275,7 +275,7 @@ struct connection *connection_open(struct destination *destination,
     if (destination->source)
         destination->source->connections++;
     connection->policy = *policy;
-    connection->policy.domain = NULL;
+    connection->policy.domain = memory_text(policy->domain ? policy->domain : "");
     connection->policy.sts = sts_policy_ref(policy->sts);
     if (scope_of(destination)) {
         connection->scope = scope_ref(destination->scope);
@@ -319,6 +319,7 @@ void connection_close(struct connection *connection, bool is_polite)
     leave_scope(connection);
     dane_free(connection->dane);
     sts_policy_unref(connection->policy.sts);
+    memory_free((char *)(uintptr_t)connection->policy.domain); /* our own copy */
     if (connection->dial)
         dial_cancel(connection->dial);
     if (connection->stream) {

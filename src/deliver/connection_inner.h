@@ -8,6 +8,7 @@
 #include "dialing.h"
 #include "scope.h"
 #include "smtpd/smtp/framing.h"
+#include "tally.h"
 
 enum state {
     STATE_DANE,
@@ -55,7 +56,8 @@ struct connection {
     struct plan_host host;
     enum tls_level level;
     struct dane *dane;        /* NULL: the policy did not ask */
-    struct tls_policy policy; /* who it was made for; the domain is not kept */
+    struct tls_policy policy; /* who it was made for; its domain is copied */
+    char helo[128];           /* the name in its greeting */
     bool has_sts;             /* it was made as their MTA-STS policy asks */
     bool is_raised;           /* the level, from opportunistic, by DANE or MTA-STS */
     bool fails_policy;
@@ -105,6 +107,13 @@ void connection_exit(struct connection *connection);
 /* opening.c */
 const struct machine_row *opening_rows(int *count);
 int64_t opening_patience(void *self, int state, int64_t row_ms);
+
+/* connection_tally.c: what is told to its domain (RFC 8460). `reason` NULL: none. */
+void connection_tally_failure(const struct connection *connection, enum tally_result result,
+                              const char *reason);
+void connection_tally_secured(const struct connection *connection);
+/* The handshake failed: the fault is set. */
+void connection_tally_tls(const struct connection *connection);
 
 /* connection_policy.c */
 /* May mail with this policy go over it? */

@@ -33,6 +33,8 @@ int opening_dane_done(void *self)
     if (dane_wish(connection->dane) == DANE_IS_UNKNOWN) {
         connection->deliver->statistics.connections++; /* begun, and over */
         connection->fails_policy = true;
+        connection_tally_failure(connection, TALLY_DNSSEC_INVALID,
+                                 dane_text(connection->dane));
         connection_broken(connection, RESULT_DNS_FAILURE, dane_text(connection->dane));
         return STATE_BROKEN;
     }
@@ -74,8 +76,11 @@ int opening_policy_done(void *self)
                          "domain was not asked for yet");
     if (!policy->sts || sts_policy_mode(policy->sts) != STS_ENFORCE)
         return STATE_DIAL;
-    if (!sts_policy_matches(policy->sts, connection->host.name))
+    if (!sts_policy_matches(policy->sts, connection->host.name)) {
+        connection_tally_failure(connection, TALLY_VALIDATION,
+                                 "the MTA-STS policy does not name this host");
         return forbidden(connection, "the MTA-STS policy of the domain does not name it");
+    }
     connection->is_raised |= connection->level == TLS_OPPORTUNISTIC;
     connection->level = TLS_VERIFIED;
     connection->without_tls = false;

@@ -105,6 +105,7 @@ struct tls_policy {
     bool has_sts;    /* it was asked for; else only DANE will do */
     const struct sts_policy *sts; /* NULL: it has none; counted by who holds this */
     const char *domain;           /* of the mail; of a route its host */
+    enum tls_wish wish;           /* of the message itself (RFC 8689) */
 };
 
 const struct destination_settings *settings_for(const struct plan_settings *settings,
@@ -269,6 +270,7 @@ struct deliver {
     struct tally *tally;
     struct suspensions *suspensions;
     struct sts *sts;   /* what is known of MTA-STS: see sts.c */
+    struct tls_report *tls_report;
     struct timer room; /* for them */
     struct timer sweep;
     struct timer expiry; /* the next step of its round */

@@ -95,8 +95,12 @@ static int greeting_done(void *self)
 {
     struct connection *connection = self;
 
-    if (take_reply(connection) && connection->reply.code == 220)
+    if (take_reply(connection) && connection->reply.code == 220) {
+        struct slice text = slice_of(connection->reply.text);
+
+        slice_copy_start(slice_next_word(&text), connection->helo, sizeof connection->helo);
         return STATE_EHLO;
+    }
     stage_fault(connection, "the greeting");
     return STATE_BROKEN;
 }
@@ -136,6 +140,19 @@ static int after_ehlo(struct connection *connection)
     return STATE_AUTH;
 }
 
+/* Where TLS was to be tried: an old server is one without it. */
+static void note_no_starttls(const struct connection *connection)
+{
+    bool is_old = reply_is_permanent(&connection->reply);
+
+    if (connection->level != TLS_NONE && !connection->is_secured &&
+        !connection->without_tls &&
+        (is_old ||
+         (reply_is_positive(&connection->reply) && !connection->capabilities.starttls)))
+        connection_tally_failure(connection, TALLY_NO_STARTTLS,
+                                 is_old ? "EHLO was refused" : NULL);
+}
+
 static int ehlo_done(void *self)
 {
     struct connection *connection = self;
@@ -144,6 +161,7 @@ static int ehlo_done(void *self)
         stage_fault(connection, "EHLO");
         return STATE_BROKEN;
     }
+    note_no_starttls(connection);
     if (reply_is_permanent(&connection->reply) && clear_is_allowed(connection))
         return STATE_HELO; /* RFC 5321 4.1.1.1: an old server */
     if (!reply_is_positive(&connection->reply)) {
@@ -200,6 +218,7 @@ static int tls_failed(struct connection *connection, const char *text)
         connection_broken(connection, RESULT_BUSY, text);
         return STATE_BROKEN;
     }
+    connection_tally_tls(connection);
     if (connection->level == TLS_OPPORTUNISTIC) {
         host = host_memory(connection->destination, connection->host.name);
         if (host)
@@ -222,6 +241,8 @@ static int starttls_done(void *self)
 
     if (take_reply(connection) && connection->reply.code == 220)
         return STATE_SECURE;
+    if (connection->reply.code >= 400)
+        connection_tally_failure(connection, TALLY_NO_STARTTLS, connection->reply.text);
     if (connection->level == TLS_OPPORTUNISTIC && connection->reply.code >= 400) {
         connection->without_tls = true;
         return after_ehlo(connection); /* it said no: the session goes on in clear */
@@ -284,6 +305,8 @@ static int secure_done(void *self)
     struct connection *connection = self;
     char text[sizeof connection->fault.text];
 
+    if (connection->is_secured)
+        connection_tally_secured(connection);
     if (connection->is_secured)
         return connection->route && connection->route->tls_is_implicit ? STATE_GREETING
                                                                        : STATE_EHLO_SECURE;

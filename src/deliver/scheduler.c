@@ -14,6 +14,7 @@
 #include "smtpd/base/memory.h"
 #include "sts.h"
 #include "suspensions.h"
+#include "tls_report.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -218,6 +219,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     timer_init(&deliver->expiry, rooms->loop, on_expiry_step, deliver);
     timer_start(&deliver->sweep, SWEEP_MS);
     deliver->sts = sts_new(deliver);
+    deliver->tls_report = tls_report_new(deliver);
     queue_set_lanes(rooms->queue, lane_name, deliver);
     queue_watch(rooms->queue, lane_on_due, lane_on_gone, deliver);
     return deliver;
@@ -284,6 +286,7 @@ void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
     dane_ask_again(deliver);
     explain_ask_again(deliver);
     sts_ask_again(deliver->sts);
+    tls_report_ask_again(deliver->tls_report);
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         struct lane *lane = domain_queue_attachment(domain_queue);
 
@@ -316,6 +319,7 @@ void deliver_drain(struct deliver *deliver, loop_fn *on_empty, void *owner)
     deliver->is_draining = true;
     deliver->on_empty = on_empty;
     deliver->on_empty_owner = owner;
+    tls_report_stop(deliver->tls_report);
     release_ready(deliver);
     for (struct link *link = list_first(&deliver->attempts); link; link = next) {
         next = list_next(&deliver->attempts, link);
@@ -374,6 +378,7 @@ void deliver_free(struct deliver *deliver)
     asking_fini(deliver);
     queue_watch(deliver->rooms.queue, NULL, NULL, NULL);
     sts_free(deliver->sts);
+    tls_report_free(deliver->tls_report);
     settings_unref(deliver->settings);
     resting_stop(deliver);
     busiest_free(deliver->busiest);

@@ -201,6 +201,10 @@ struct plan_settings *settings_new(const struct deliver_settings *values,
     classifier_ref(values->classifier);
     settings->values.hostname = copy_text(&settings->arena, values->hostname);
     settings->values.postmaster = copy_text(&settings->arena, values->postmaster);
+    settings->values.tls_report_organization =
+        copy_text(&settings->arena, values->tls_report_organization);
+    settings->values.tls_report_contact =
+        copy_text(&settings->arena, values->tls_report_contact);
     settings->values.local_domains =
         copy_texts(&settings->arena, values->local_domains, values->local_count);
     own = arena_alloc(&settings->arena, (values->own_count + 1) * sizeof *own);

@@ -9,6 +9,7 @@
 #include "smtpd/base/memory.h"
 #include "sts_cache.h"
 #include "sts_fetch.h"
+#include "tls_report.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -149,6 +150,23 @@ static void note_failure(struct inquiry *inquiry, const char *text)
     log_failed(inquiry, text, sts_cache_note_failure(inquiry->sts->cache, inquiry->domain));
 }
 
+/* RFC 8460 4.3.2.2: of mail that waited for it. */
+static void tally_failure(const struct inquiry *inquiry, enum deliver_sts_fetch result,
+                          const char *text)
+{
+    struct tally_session session = {.domain = inquiry->domain,
+                                    .type = TALLY_STS,
+                                    .policy = "",
+                                    .result =
+                                        result == DELIVER_STS_NO_TLS    ? TALLY_STS_WEBPKI
+                                        : result == DELIVER_STS_INVALID ? TALLY_STS_INVALID
+                                                                        : TALLY_STS_FETCH,
+                                    .texts = {[TALLY_REASON] = text}};
+
+    if (inquiry->asks.count > 0)
+        tls_report_count(inquiry->sts->deliver->tls_report, &session);
+}
+
 static void on_fetched(void *owner, enum deliver_sts_fetch result,
                        struct sts_policy *policy, const char *text)
 {
@@ -162,6 +180,7 @@ static void on_fetched(void *owner, enum deliver_sts_fetch result,
         log_fetched(inquiry, policy);
         sts_cache_put(sts->cache, inquiry->domain, inquiry->id, policy);
     } else {
+        tally_failure(inquiry, result, text);
         note_failure(inquiry, text);
     }
     end_with_known(inquiry);

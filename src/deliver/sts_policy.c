@@ -325,3 +325,19 @@ enum result sts_policy_print(const struct sts_policy *policy, struct bytes *into
         result = bytes_format(into, "mx: %s\n", pattern);
     return result;
 }
+
+enum result sts_policy_print_line(const struct sts_policy *policy, struct bytes *into)
+{
+    size_t before = into->length;
+    enum result result = sts_policy_print(policy, into);
+
+    if (result != RESULT_OK) {
+        into->length = before;
+        return result;
+    }
+    into->length--; /* the end of the last line */
+    for (size_t i = before; i < into->length; i++)
+        if (into->data[i] == '\n')
+            into->data[i] = '|';
+    return RESULT_OK;
+}

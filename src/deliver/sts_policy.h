@@ -38,5 +38,8 @@ bool sts_policy_matches(const struct sts_policy *policy, const char *host);
 /* Prints it so that it parses to the same. */
 enum result MUST_CHECK sts_policy_print(const struct sts_policy *policy,
                                         struct bytes *into);
+/* The same in one line, parted by '|'. */
+enum result MUST_CHECK sts_policy_print_line(const struct sts_policy *policy,
+                                             struct bytes *into);
 
 #endif

@@ -462,3 +462,8 @@ const struct tls_facts *stream_tls(const struct stream *stream)
 
     return stream->facts ? stream->facts : &plain;
 }
+
+enum tls_flaw stream_tls_flaw(const struct stream *stream)
+{
+    return stream->engine ? tls_engine_flaw(stream->engine) : TLS_FLAW_NONE;
+}

@@ -194,6 +194,19 @@ static void verify_text(const struct tls_engine *engine, char *text, size_t text
             *at = at[1] ? ';' : '\0';
 }
 
+enum tls_flaw tls_engine_flaw(const struct tls_engine *engine)
+{
+    uint32_t flags = mbedtls_ssl_get_verify_result(&engine->ssl);
+    const uint32_t times = MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE;
+
+    if (!engine->client || is_verified(engine))
+        return TLS_FLAW_NONE;
+    if (!engine->has_name || !engine->client->has_authorities ||
+        flags & ~(times | MBEDTLS_X509_BADCERT_CN_MISMATCH))
+        return TLS_FLAW_AUTHORITY;
+    return flags & times ? TLS_FLAW_EXPIRED : TLS_FLAW_NAME;
+}
+
 /* As mbedtls_ssl_handshake(), which does not tell whether a session was resumed. */
 static int handshake(struct tls_engine *engine)
 {
@@ -257,6 +270,7 @@ void tls_engine_facts(const struct tls_engine *engine, struct tls_facts *facts)
     facts->is_verified = is_verified(engine);
     facts->is_resumed = engine->is_done && !engine->has_certificate;
     facts->dane = engine->dane;
+    facts->flaw = tls_engine_flaw(engine);
     facts->dane_name = engine->dane_name;
     (void)snprintf(facts->version, sizeof facts->version, "%s",
                    mbedtls_ssl_get_version(&engine->ssl));

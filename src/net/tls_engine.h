@@ -33,6 +33,7 @@ bool tls_engine_has_input(const struct tls_engine *engine);
 enum tls_step tls_engine_handshake(struct tls_engine *engine);
 /* After a step: the fault of a failed one, and the facts of a done one. */
 const struct fault *tls_engine_fault(const struct tls_engine *engine);
+enum tls_flaw tls_engine_flaw(const struct tls_engine *engine);
 void tls_engine_facts(const struct tls_engine *engine, struct tls_facts *facts);
 
 /* Ciphertext that waits to be sent: look, then drop. */

@@ -231,7 +231,8 @@ static enum result open_workers(struct server *server, struct fault *fault)
                                     .resolver = server->resolver,
                                     .queue = server->queue,
                                     .deliver_local = local_deliver,
-                                    .policy = suppress_policy(server)};
+                                    .policy = suppress_policy(server),
+                                    .signing = sign_own(server)};
     char *paces = memory_format("%s/paces", server->config->data_dir);
     char *warm_up = memory_format("%s/warm_up", server->config->data_dir);
 

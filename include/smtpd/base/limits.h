@@ -60,6 +60,9 @@ enum house_limits {
     LIMIT_STS_FAILURES = 10000, /* domains whose policy could not be had */
     LIMIT_STS_FETCHES = 100,  /* at once; what waits longer than a minute goes on without */
     LIMIT_STS_REFRESHES = 10, /* of them in the background */
+    LIMIT_TLS_REPORT_DOMAINS = 10000, /* counted for reports of TLS */
+    LIMIT_TLS_REPORT_BYTES = 4194304, /* of their texts */
+    LIMIT_TLS_REPORTS = 10,           /* being sent at once */
 
     /* DNS */
     LIMIT_DNS_CACHE = 200000,

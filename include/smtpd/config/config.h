@@ -209,6 +209,9 @@ struct config {
     unsigned errors;
     int64_t tarpit_ms;    /* 0: off */
     int64_t offenders_ms; /* 0: off */
+    /* [tls_report] */
+    const char *tls_report_organization;
+    const char *tls_report_contact;
     /* [suppression] */
     int suppression_at;            /* enum suppression_at */
     int64_t suppression_expire_ms; /* 0: never */

@@ -152,6 +152,8 @@ struct deliver_settings {
     struct deliver_timeouts timeouts;
     const struct endpoint *own_addresses; /* our listeners: "ourselves in the MX set" */
     size_t own_count;
+    const char *tls_report_organization; /* RFC 8460: who reports, or NULL: nobody does */
+    const char *tls_report_contact;      /* an address */
     struct classifier *classifier; /* NULL: every failure that a peer tells is "other" */
 };
 
@@ -175,6 +177,16 @@ struct deliver_policy {
     void *owner;
 };
 
+/* Signs mail of our own: as the room `sign` does, wired by server/. NULL from `start`: no key is its
+ * author's; else the completion rule holds. `fields`: to be put in front. */
+typedef void deliver_signed_fn(void *owner, enum result result, struct slice fields);
+struct deliver_signing {
+    void *(*start)(void *owner, struct slice section, struct slice body, uint64_t id,
+                   deliver_signed_fn *on_end, void *end_owner);
+    void (*cancel)(void *signing);
+    void *owner;
+};
+
 struct deliver;
 struct offload;
 struct deliver_rooms {
@@ -184,7 +196,8 @@ struct deliver_rooms {
     struct queue *queue;
     deliver_local_fn *deliver_local;
     void *local;
-    struct deliver_policy policy; /* all NULL: none */
+    struct deliver_policy policy;   /* all NULL: none */
+    struct deliver_signing signing; /* all NULL: nothing is signed */
     /* For what is kept over restarts, beside the queue; NULL: nothing is. */
     struct offload *offload;
     const char *data_dir;   /* copied */
@@ -232,6 +245,14 @@ enum deliver_sts_fetch {
     DELIVER_STS_FETCH_COUNT
 };
 
+/* What came of a report of TLS (RFC 8460). */
+enum deliver_tls_report {
+    DELIVER_TLS_REPORT_SENT,
+    DELIVER_TLS_REPORT_UNWANTED, /* its domain asks for none */
+    DELIVER_TLS_REPORT_FAILED,
+    DELIVER_TLS_REPORT_COUNT
+};
+
 struct deliver_result { /* recipients */
     uint64_t delivered;
     uint64_t deferred;
@@ -276,8 +297,11 @@ struct deliver_statistics {
     uint64_t delivered_by_policy[DELIVER_TLS_POLICY_COUNT]; /* recipients, over TLS */
     uint64_t delivered_local;
     uint64_t sts_fetches[DELIVER_STS_FETCH_COUNT];
-    uint64_t sts_policies;           /* known now */
-    uint64_t sts_testing_failures;   /* transactions that would have had to wait */
+    uint64_t sts_policies;         /* known now */
+    uint64_t sts_testing_failures; /* transactions that would have had to wait */
+    uint64_t tls_sessions[3][2];   /* for reports: no policy, MTA-STS, TLSA; good and bad */
+    uint64_t tls_sessions_uncounted; /* there was no room for their domain */
+    uint64_t tls_reports[DELIVER_TLS_REPORT_COUNT];
     struct histogram delay_queue;    /* us, from arrival to the attempt */
     struct histogram delay_connect;  /* of attempts that made a connection */
     struct histogram delay_transfer; /* from MAIL to the last answer */

@@ -101,5 +101,7 @@ const struct endpoint *stream_peer(const struct stream *stream);
 const struct endpoint *stream_proxy(const struct stream *stream);
 const struct endpoint *stream_local(const struct stream *stream);
 const struct tls_facts *stream_tls(const struct stream *stream);
+/* Of a handshake that ended, well or not: of one that failed for the certificate's sake. */
+enum tls_flaw stream_tls_flaw(const struct stream *stream);
 
 #endif

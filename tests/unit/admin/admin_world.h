@@ -10,6 +10,7 @@
 
 #include "smtpd/deliver/destinations.h"
 #include "smtpd/deliver/explain.h"
+#include "smtpd/deliver/tls_report.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 
@@ -180,6 +181,39 @@ bool deliver_lane_of_route(const struct deliver *deliver, const char *name,
     (void)deliver;
     (void)snprintf(lane, LANE_TEXT, "route:%s", name);
     return strcmp(name, "known") == 0;
+}
+
+size_t deliver_tls_report_walk(const struct deliver *deliver, size_t first, size_t most,
+                               deliver_tls_report_fn *each, void *owner)
+{
+    (void)deliver;
+    (void)first;
+    (void)most;
+    (void)each;
+    (void)owner;
+    return 0;
+}
+
+bool deliver_tls_report_is_on(const struct deliver *deliver)
+{
+    (void)deliver;
+    return false;
+}
+
+enum result deliver_tls_report_json(const struct deliver *deliver, const char *domain,
+                                    struct bytes *into)
+{
+    (void)deliver;
+    (void)domain;
+    (void)into;
+    return RESULT_NOT_FOUND;
+}
+
+size_t deliver_tls_report_send(struct deliver *deliver, const char *domain)
+{
+    (void)deliver;
+    (void)domain;
+    return 0;
 }
 
 void deliver_wake(struct deliver *deliver, const char *lane)

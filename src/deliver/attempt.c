@@ -241,7 +241,7 @@ static void hosts_exhausted(struct attempt *attempt)
 static void next_host(struct attempt *attempt)
 {
     attempt->host_at++;
-    attempt->goes_in_clear = false;
+    attempt->goes_in_clear = attempt->goes_again = false;
     attempt->missed_host = true;
     connect_next(attempt);
 }
@@ -340,7 +340,7 @@ static void on_lack(void *owner)
 {
     struct attempt *attempt = owner;
 
-    attempt->goes_in_clear = false;
+    attempt->goes_in_clear = attempt->goes_again = false;
     connect_next(attempt);
 }
 
@@ -379,8 +379,10 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
         connect_next(attempt);
         return;
     }
-    if (wants_clear && !attempt->goes_in_clear) {
-        attempt->goes_in_clear = true;
+    if ((wants_clear && !attempt->goes_in_clear) ||
+        (connection_wants_again(attempt->connection) && !attempt->goes_again)) {
+        attempt->goes_in_clear |= wants_clear;
+        attempt->goes_again |= !wants_clear;
         drop_connection(attempt);
         if (!is_outdated(attempt) && pacing_may_connect(attempt, connect_again))
             connect_host(attempt);

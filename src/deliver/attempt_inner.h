@@ -33,6 +33,7 @@ struct attempt {
     bool has_transacted; /* this connection, in this attempt: it has worked */
     unsigned stale;      /* idle connections that were gone when used */
     bool goes_in_clear;  /* the same host again, without TLS */
+    bool goes_again;     /* or without the TLS session of before */
     unsigned drops;      /* in the middle of a transaction */
     struct tls_policy policy;
     const char

@@ -424,6 +424,11 @@ bool connection_was_dialed(const struct connection *connection)
     return connection->stream;
 }
 
+bool connection_wants_again(const struct connection *connection)
+{
+    return connection->wants_again;
+}
+
 void connection_blame_address(const struct connection *connection)
 {
     if (connection->stream)

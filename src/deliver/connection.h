@@ -64,6 +64,8 @@ const struct reply *connection_refusal(const struct connection *connection);
 bool connection_wants_clear(const struct connection *connection);
 /* False: no address of the host, or none of ours, did. */
 bool connection_was_dialed(const struct connection *connection);
+/* A session could not be resumed: a new connection to the same host begins anew. */
+bool connection_wants_again(const struct connection *connection);
 /* Broken before it was ready, by a fault of the host: its next address comes first next time. */
 void connection_blame_address(const struct connection *connection);
 /* Broken before it was ready, and not by a fault of the host: it is not what the policy asks for.

@@ -63,6 +63,7 @@ struct connection {
     bool fails_policy;
     bool objects;
     bool is_refused;  /* by `reply` */
+    bool wants_again; /* TLS broke while a session was resumed */
     bool without_tls; /* TLS broke here once: in clear, at once (opportunistic only) */
     char peer[360];
     struct machine machine;

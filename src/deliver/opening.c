@@ -218,6 +218,13 @@ static int tls_failed(struct connection *connection, const char *text)
         connection_broken(connection, RESULT_BUSY, text);
         return STATE_BROKEN;
     }
+    /* It may be the session of before that it stumbles over: once again without. */
+    if (connection->fault.code != RESULT_UNTRUSTED &&
+        stream_offered_session(connection->stream)) {
+        connection->wants_again = true;
+        connection_broken(connection, RESULT_TLS, text);
+        return STATE_BROKEN;
+    }
     connection_tally_tls(connection);
     if (connection->level == TLS_OPPORTUNISTIC) {
         host = host_memory(connection->destination, connection->host.name);
@@ -294,6 +301,7 @@ static void secure_enter(void *self)
     bytes_clear(&connection->input); /* bytes in clear behind the 220 are nobody's */
     framing_read_lines(&connection->framing);
     reply_reader_init(&connection->reader);
+    stream_allow_resumption(connection->stream);
     if (secure(connection) == RESULT_OK)
         return;
     (void)fault_set(&connection->fault, RESULT_BUSY, "too many TLS handshakes are running");

@@ -81,6 +81,7 @@ enum house_limits {
     LIMIT_DNS_NAME_JUMPS = 64, /* compression pointers within one name */
 
     /* net */
+    LIMIT_TLS_SESSIONS = 5000,  /* of next hops, to be resumed */
     LIMIT_PROXY_WAITING = 1024, /* connections of one listener without PROXY header yet */
 
     /* server */

@@ -93,6 +93,13 @@ enum result MUST_CHECK stream_secure_client_dane(struct stream *stream,
                                                  struct tlsa_set *set,
                                                  stream_secured_fn *on_end);
 
+/* Before stream_secure_client: a session that was kept of this peer, from this address of ours, with
+ * the same client, level, name and records, may be resumed. Its verdict is that of the handshake that
+ * it began with, at most an hour ago. */
+void stream_allow_resumption(struct stream *stream);
+/* One was offered: when that handshake fails, the next one begins anew. */
+bool stream_offered_session(const struct stream *stream);
+
 /* TLS: the peer said itself that it has said its last (close_notify). An end without that may be
  * anybody's doing. */
 bool stream_is_whole(const struct stream *stream);

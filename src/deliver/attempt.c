@@ -463,10 +463,13 @@ void attempt_learn_policy(const struct work *work, struct tls_policy *policy)
     policy->domain = domain_queue_lane(work->lane->domain_queue);
     if (plan->is_route && plan->host_count > 0)
         policy->domain = plan->hosts[0].name;
+    policy->wish = work->lease->envelope.tls_wish;
+    if (policy->wish == TLS_WISH_WAIVED)
+        may_raise = false; /* RFC 8689 4: whatever the domain asks for; not the operator */
+    policy->is_authentic = work->is_authentic;
     policy->wants_dane = settings->dane && work->is_authentic && may_raise;
     policy->wants_sts =
         settings->mta_sts && plan->kind == PLAN_HOSTS && !plan->is_route && may_raise;
-    policy->wish = work->lease->envelope.tls_wish;
     policy->has_sts = work->lane->has_sts;
     policy->sts = policy->wants_sts ? work->lane->sts : NULL;
 }

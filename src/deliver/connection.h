@@ -50,6 +50,9 @@ enum deliver_tls_policy connection_tls_policy(const struct connection *connectio
 /* What an MTA-STS policy that is only tested would say against this connection; NULL: nothing. */
 const char *connection_sts_failure(const struct connection *connection,
                                    const struct sts_policy *sts);
+/* May mail that requires TLS (RFC 8689 4.2.1) go over it? */
+bool connection_is_trusted(const struct connection *connection,
+                           const struct tls_policy *policy);
 int64_t connection_connect_ms(const struct connection *connection);
 struct plan_settings *connection_settings(const struct connection *connection);
 /* 421 or 4xx before it took mail, or silence once it was connected. */

@@ -138,3 +138,21 @@ bool connection_satisfies(const struct connection *connection,
            (!policy->sts || sts_policy_mode(policy->sts) != STS_ENFORCE ||
             !connection_sts_failure(connection, policy->sts));
 }
+
+/* RFC 8689 4.2.1: the certificate is good, and the name in it is no word of an attacker's: it comes
+ * by DNSSEC, by MTA-STS, or from the operator. */
+bool connection_is_trusted(const struct connection *connection,
+                           const struct tls_policy *policy)
+{
+    const struct tls_facts *facts = connection_tls(connection);
+    const char *host = connection->host.name;
+
+    if (!facts->is_secure)
+        return false;
+    if (connection->dane && dane_wish(connection->dane) == DANE_WANTS_MATCH)
+        return dane_fits(connection->dane, facts, policy->domain);
+    return facts->is_verified && strcmp(facts->name, host) == 0 &&
+           (policy->is_authentic || connection->destination->plan.is_route ||
+            connection->level == TLS_VERIFIED ||
+            (policy->sts && sts_policy_matches(policy->sts, host)));
+}

@@ -256,7 +256,8 @@ static bool takes(const struct connection *connection, const struct work *work,
 {
     return has_room(connection) &&
            connection->flight.bytes + size_of(work->lease) <= WINDOW_BYTES &&
-           lack_of(work->lease, &connection->capabilities) == LACK_NOTHING &&
+           lack_of(work->lease, &connection->capabilities,
+                   connection_is_trusted(connection, policy)) == LACK_NOTHING &&
            connection_satisfies(connection, policy);
 }
 

@@ -106,6 +106,7 @@ struct tls_policy {
     const struct sts_policy *sts; /* NULL: it has none; counted by who holds this */
     const char *domain;           /* of the mail; of a route its host */
     enum tls_wish wish;           /* of the message itself (RFC 8689) */
+    bool is_authentic;            /* the way to the hosts (DNSSEC) */
 };
 
 const struct destination_settings *settings_for(const struct plan_settings *settings,

@@ -21,13 +21,16 @@ static bool needs_smtputf8(const struct lease *lease)
     return address_has_utf8(envelope->sender) || envelope->has_8bit;
 }
 
-enum lack lack_of(const struct lease *lease, const struct capabilities *theirs)
+enum lack lack_of(const struct lease *lease, const struct capabilities *theirs,
+                  bool is_trusted)
 {
     const struct envelope *envelope = &lease->envelope;
     uint64_t size = envelope->header_bytes + envelope->body_bytes;
 
     if (needs_smtputf8(lease) && !theirs->smtputf8)
         return LACK_SMTPUTF8;
+    if (envelope->tls_wish == TLS_WISH_REQUIRED && (!theirs->requiretls || !is_trusted))
+        return LACK_REQUIRETLS;
     if (envelope->has_8bit && !theirs->eightbitmime)
         return LACK_8BITMIME;
     if (theirs->size && theirs->size_limit && size > theirs->size_limit)
@@ -46,6 +49,9 @@ const struct said *lack_said(enum lack lack, struct arena *arena, const char *ho
         [LACK_SMTPUTF8] = {CLASS_PROTOCOL, 553, "5.6.7",
                            "the message needs SMTPUTF8 (RFC 6531), which the next hop does "
                            "not offer"},
+        [LACK_REQUIRETLS] = {CLASS_TLS, 550, "5.7.30",
+                             "the message asks for REQUIRETLS (RFC 8689), and the next hop "
+                             "does not offer it over TLS that can be verified"},
         [LACK_8BITMIME] = {CLASS_PROTOCOL, 554, "5.6.3",
                            "the message has 8-bit content, and the next hop does not offer "
                            "8BITMIME"},

@@ -70,7 +70,8 @@ static enum result add_mail(struct attempt *attempt, struct bytes *into)
     const struct capabilities *theirs = connection_capabilities(attempt->connection);
     const struct envelope *envelope = &attempt->lease->envelope;
     struct mail_line line = {envelope->sender, theirs->size, theirs->eightbitmime,
-                             theirs->smtputf8, theirs->dsn,  envelope};
+                             theirs->smtputf8, theirs->dsn,  envelope,
+                             theirs->requiretls};
 
     return command_add_mail(into, &line);
 }
@@ -196,8 +197,14 @@ static void choose_manner(struct attempt *attempt)
 
 void transaction_begin(struct attempt *attempt)
 {
-    enum lack lack = lack_of(attempt->lease, connection_capabilities(attempt->connection));
+    const struct connection *connection = attempt->connection;
+    const struct capabilities *theirs = connection_capabilities(connection);
+    enum lack lack = lack_of(attempt->lease, theirs,
+                             connection_is_trusted(connection, &attempt->policy));
 
+    /* TLS that broke, or that is not tried for an hour, may be there another time. */
+    if (lack == LACK_REQUIRETLS)
+        attempt->missed_host |= theirs->starttls && !connection_tls(connection)->is_secure;
     if (lack != LACK_NOTHING) { /* other hosts first */
         attempt_lacks(attempt, lack_said(lack, &attempt->arena,
                                          connection_host(attempt->connection)));

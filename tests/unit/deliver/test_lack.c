@@ -22,7 +22,7 @@ TEST(lack, plain_mail_lacks_nothing)
     struct capabilities none = {0};
     struct lease lease = lease_of("s@s.test", false, false);
 
-    assert_int_equal(lack_of(&lease, &none), LACK_NOTHING);
+    assert_int_equal(lack_of(&lease, &none, false), LACK_NOTHING);
 }
 
 TEST(lack, eight_bits_need_8bitmime)
@@ -30,9 +30,9 @@ TEST(lack, eight_bits_need_8bitmime)
     struct capabilities theirs = {0};
     struct lease lease = lease_of("s@s.test", false, true);
 
-    assert_int_equal(lack_of(&lease, &theirs), LACK_8BITMIME);
+    assert_int_equal(lack_of(&lease, &theirs, false), LACK_8BITMIME);
     theirs.eightbitmime = true;
-    assert_int_equal(lack_of(&lease, &theirs), LACK_NOTHING);
+    assert_int_equal(lack_of(&lease, &theirs, false), LACK_NOTHING);
 }
 
 TEST(lack, utf8_needs_smtputf8_where_there_is_any)
@@ -41,10 +41,10 @@ TEST(lack, utf8_needs_smtputf8_where_there_is_any)
     struct lease plain = lease_of("s@s.test", true, false);
     struct lease real = lease_of("\xc3\xbc@s.test", true, false);
 
-    assert_int_equal(lack_of(&plain, &theirs), LACK_NOTHING);
-    assert_int_equal(lack_of(&real, &theirs), LACK_SMTPUTF8);
+    assert_int_equal(lack_of(&plain, &theirs, false), LACK_NOTHING);
+    assert_int_equal(lack_of(&real, &theirs, false), LACK_SMTPUTF8);
     theirs.smtputf8 = true;
-    assert_int_equal(lack_of(&real, &theirs), LACK_NOTHING);
+    assert_int_equal(lack_of(&real, &theirs, false), LACK_NOTHING);
 }
 
 TEST(lack, a_size_is_a_limit_when_it_says_one)
@@ -52,11 +52,11 @@ TEST(lack, a_size_is_a_limit_when_it_says_one)
     struct capabilities theirs = {.size = true};
     struct lease lease = lease_of("s@s.test", false, false);
 
-    assert_int_equal(lack_of(&lease, &theirs), LACK_NOTHING);
+    assert_int_equal(lack_of(&lease, &theirs, false), LACK_NOTHING);
     theirs.size_limit = 100;
-    assert_int_equal(lack_of(&lease, &theirs), LACK_NOTHING);
+    assert_int_equal(lack_of(&lease, &theirs, false), LACK_NOTHING);
     theirs.size_limit = 99;
-    assert_int_equal(lack_of(&lease, &theirs), LACK_SIZE);
+    assert_int_equal(lack_of(&lease, &theirs, false), LACK_SIZE);
 }
 
 TEST(lack, its_words_name_the_host)
@@ -70,6 +70,20 @@ TEST(lack, its_words_name_the_host)
     assert_string_equal(said->status, "5.3.4");
     assert_string_equal(said->host, "mx1.test");
     arena_clear(&arena);
+}
+
+TEST(lack, mail_that_requires_tls_needs_the_offer_and_trust)
+{
+    struct lease lease = {.envelope.tls_wish = TLS_WISH_REQUIRED};
+    struct capabilities theirs = {.is_esmtp = true};
+
+    assert_int_equal(lack_of(&lease, &theirs, true), LACK_REQUIRETLS);
+    theirs.requiretls = true;
+    assert_int_equal(lack_of(&lease, &theirs, false), LACK_REQUIRETLS);
+    assert_int_equal(lack_of(&lease, &theirs, true), LACK_NOTHING);
+    lease.envelope.tls_wish = TLS_WISH_WAIVED;
+    theirs.requiretls = false;
+    assert_int_equal(lack_of(&lease, &theirs, false), LACK_NOTHING);
 }
 
 int main(void)

@@ -31,10 +31,10 @@ static json_t *host_json(const struct explain_host *host)
         ip_print(&host->addresses[i], text);
         (void)json_array_append_new(addresses, json_string(text));
     }
-    return json_pack("{s:o,s:i,s:o,s:s,s:o,s:I,s:I}", "name", request_text(host->name),
+    return json_pack("{s:o,s:i,s:o,s:s,s:o,s:b,s:I,s:I}", "name", request_text(host->name),
                      "preference", (int)host->preference, "addresses", addresses, "dane",
                      danes[host->dane], "dane_text", text_or_null(host->dane_text),
-                     "backs_off_until_ms", (json_int_t)host->until_ms, "in_clear_until_ms",
+                     "is_forbidden", (int)host->is_forbidden, "backs_off_until_ms", (json_int_t)host->until_ms, "in_clear_until_ms",
                      (json_int_t)host->clear_until_ms);
 }
 
@@ -68,6 +68,16 @@ static json_t *state_json(const struct explanation *explanation)
                      text_or_null(explanation->fault));
 }
 
+static json_t *sts_json(const struct explain_sts *sts)
+{
+    if (!sts->is_wanted)
+        return json_null();
+    return json_pack("{s:o,s:o,s:I,s:I,s:b}", "mode", text_or_null(sts->mode), "id",
+                     text_or_null(sts->id), "fetched_ms", (json_int_t)sts->fetched_ms,
+                     "until_ms", (json_int_t)sts->until_ms, "has_failed",
+                     (int)sts->has_failed);
+}
+
 static void add_way(json_t *json, const struct explanation *explanation)
 {
     json_t *hosts = json_array();
@@ -85,6 +95,7 @@ static void add_way(json_t *json, const struct explanation *explanation)
     (void)json_object_set_new(json, "paces",
                               paces_json(explanation->paces, explanation->pace_count));
     (void)json_object_set_new(json, "tls", json_string(levels[explanation->settings.tls]));
+    (void)json_object_set_new(json, "mta_sts", sts_json(&explanation->sts));
     (void)json_object_set_new(json, "is_authentic",
                               json_boolean(explanation->is_authentic));
     (void)json_object_set_new(json, "limits", limits_json(&explanation->settings));

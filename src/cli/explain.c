@@ -63,6 +63,9 @@ static void print_host(const json_t *host, int64_t now)
         (void)printf("%s%s", i ? ", " : "",
                      json_string_value(json_array_get(addresses, i)));
     print_dane(host);
+    if (json_is_true(json_object_get(host, "is_forbidden")))
+        (void)printf(", %snot named by the MTA-STS policy: passed over%s", print_warn(),
+                     print_plain());
     if (until_ms) {
         print_until(until_ms, now, until);
         (void)printf(", %sit failed: not tried again before %s%s", print_warn(), until,
@@ -90,6 +93,28 @@ static const char *rate_or(const json_t *limits, const char *name, const char *n
     return rate[0] ? rate : none;
 }
 
+static void print_sts(const json_t *answer, int64_t now)
+{
+    const json_t *sts = json_object_get(answer, "mta_sts");
+    const char *mode = get_text(sts, "mode");
+    char age[PRINT_TEXT];
+    char until[PRINT_TEXT];
+
+    if (!json_is_object(sts))
+        return;
+    title("MTA-STS");
+    print_age(now - get_number(sts, "fetched_ms"), age);
+    print_until(get_number(sts, "until_ms"), now, until);
+    if (mode[0])
+        (void)printf("%s, by the policy fetched %s ago (id %s), which ends %s", mode, age,
+                     get_text(sts, "id"), until);
+    else
+        (void)printf("no policy is known; one is looked for when mail goes there");
+    (void)printf("%s\n", json_is_true(json_object_get(sts, "has_failed"))
+                             ? "; the last look for one failed"
+                             : "");
+}
+
 static void print_limits(const json_t *answer)
 {
     const json_t *limits = json_object_get(answer, "limits");
@@ -108,6 +133,7 @@ static void print_limits(const json_t *answer)
     title("TLS");
     (void)printf("%s; the way there is %sauthentic (DNSSEC)\n", get_text(answer, "tls"),
                  json_is_true(json_object_get(answer, "is_authentic")) ? "" : "not ");
+    print_sts(answer, now_ms());
     title("limits");
     (void)printf("%" PRId64 " connections, %" PRId64 " messages for each, %" PRId64
                  " recipients in a transaction\n",

@@ -56,6 +56,7 @@ struct connection {
     struct plan_host host;
     enum tls_level level;
     struct dane *dane;        /* NULL: the policy did not ask */
+    bool dane_is_unknown;     /* as the last look-up found, which is not repeated yet */
     struct tls_policy policy; /* who it was made for; its domain is copied */
     char helo[128];           /* the name in its greeting */
     bool has_sts;             /* it was made as their MTA-STS policy asks */

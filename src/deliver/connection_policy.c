@@ -22,15 +22,20 @@ void opening_ask_dane(struct connection *connection, const char *domain)
                                    .port = connection->destination->plan.port,
                                    .is_route = connection->destination->plan.is_route};
 
-    connection->dane = dane_start(connection->deliver, &request, on_dane, connection);
+    connection->dane_is_unknown =
+        host_dane_is_unknown(connection->destination, connection->host.name);
+    if (!connection->dane_is_unknown)
+        connection->dane = dane_start(connection->deliver, &request, on_dane, connection);
 }
 
 /* RFC 7672 2.2: with records TLS is a must, and what is remembered of the host does not count. */
 int opening_dane_done(void *self)
 {
     struct connection *connection = self;
+    bool is_known = dane_wish(connection->dane) != DANE_IS_UNKNOWN;
 
-    if (dane_wish(connection->dane) == DANE_IS_UNKNOWN) {
+    host_note_dane(connection->destination, connection->host.name, is_known);
+    if (!is_known) {
         connection->deliver->statistics.connections++; /* begun, and over */
         connection->fails_policy = true;
         connection_tally_failure(connection, TALLY_DNSSEC_INVALID,
@@ -67,6 +72,9 @@ int opening_policy_done(void *self)
     struct connection *connection = self;
     const struct tls_policy *policy = &connection->policy;
 
+    if (connection->dane_is_unknown)
+        return forbidden(connection,
+                         "its TLSA records could not be looked up a short while ago");
     if (!policy->wants_sts ||
         (connection->dane && dane_wish(connection->dane) == DANE_WANTS_MATCH))
         return STATE_DIAL;

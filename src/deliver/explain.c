@@ -7,6 +7,8 @@
 #include "inner.h"
 #include "reach.h"
 #include "smtpd/base/memory.h"
+#include "sts.h"
+#include "sts_file.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -149,6 +151,28 @@ static enum explain_kind kind_of(const struct plan *plan)
     return EXPLAIN_HOSTS;
 }
 
+static void tell_sts(struct explain *explain, struct explain_sts *sts)
+{
+    const struct destination_settings *settings = settings_of(explain);
+    const struct sts_record *record;
+
+    sts->is_wanted = settings->mta_sts && !explain->route &&
+                     (settings->tls == TLS_OPPORTUNISTIC || settings->tls == TLS_REQUIRED);
+    if (!sts->is_wanted)
+        return;
+    record = sts_known(explain->deliver->sts, explain->domain, &sts->has_failed);
+    if (!record)
+        return;
+    sts->mode = sts_mode_name(sts_policy_mode(record->policy));
+    sts->id = record->id;
+    sts->fetched_ms = record->fetched_ms;
+    sts->until_ms = record->fetched_ms + sts_policy_max_age_ms(record->policy);
+    for (size_t i = 0; i < explain->plan.host_count; i++)
+        explain->hosts[i].is_forbidden =
+            sts_policy_mode(record->policy) == STS_ENFORCE &&
+            !sts_policy_matches(record->policy, explain->plan.hosts[i].name);
+}
+
 static void tell(struct explain *explain)
 {
     struct explanation explanation = {.lane = explain->lane,
@@ -181,6 +205,7 @@ static void tell(struct explain *explain)
         explanation.hosts = explain->hosts;
         explanation.host_count = explain->plan.host_count;
         tell_rule(explain, &explanation);
+        tell_sts(explain, &explanation.sts);
     }
     if (explanation.kind == EXPLAIN_LOCAL)
         explanation.suspension =

@@ -11,6 +11,8 @@
 enum {
     HOST_FIRST_MS = 30000,
     HOST_MOST_MS = 900000,
+    DANE_FIRST_MS = 15000,
+    DANE_MOST_MS = 300000,
     HOSTS_MAX = 100000,
     HOST_KEY = 720,
     JUDGES = 2,       /* attempts at once at a host that is not known to work */
@@ -231,4 +233,33 @@ void host_works(struct destination *destination, const char *name)
     host->until_ms = 0;
     host->worked_ms = deliver_now(destination->deliver);
     tell_waiting(destination, host);
+}
+
+void host_note_dane(struct destination *destination, const char *name, bool is_known)
+{
+    struct host_memory *host =
+        is_known ? host_find(destination, name) : host_memory(destination, name);
+    uint32_t random;
+
+    if (!host)
+        return;
+    if (is_known) {
+        host->dane_failures = 0;
+        host->dane_until_ms = 0;
+        return;
+    }
+    secure_random(&random, sizeof random);
+    host->dane_failures++;
+    host->dane_generation = destination->deliver->generation;
+    host->dane_until_ms =
+        deliver_now(destination->deliver) +
+        schedule_backoff(host->dane_failures, DANE_FIRST_MS, DANE_MOST_MS, random);
+}
+
+bool host_dane_is_unknown(const struct destination *destination, const char *name)
+{
+    const struct host_memory *host = host_find(destination, name);
+
+    return host && host->dane_until_ms > deliver_now(destination->deliver) &&
+           host->dane_generation == destination->deliver->generation;
 }

@@ -479,6 +479,8 @@ void lane_notice_some(struct lane *lane, size_t most)
 
 static void wake_way(struct destination *destination)
 {
+    for (size_t i = 0; i < destination->plan.host_count; i++)
+        host_note_dane(destination, destination->plan.hosts[i].name, true);
     if (destination->until_ms > 0) {
         /* It stays on probation: two attempts judge it again. */
         destination->until_ms = 0;

@@ -574,8 +574,8 @@ static size_t status_length(const char *text)
 }
 
 /* The fault's own where it has one, in front or behind the code of a reply ("... was answered
- * 421 4.3.2 busy"); else: no answer from the host. */
-static void fault_status(const char *fault, char status[16])
+ * 421 4.3.2 busy"); else: no answer from the host, or (RFC 3463 3.8) TLS that is not what it must be. */
+static void fault_status(const char *fault, enum deliver_class class, char status[16])
 {
     const char *at = fault;
     const char *code = fault;
@@ -588,7 +588,10 @@ static void fault_status(const char *fault, char status[16])
         at = code + 4;
         length = status_length(at);
     }
-    (void)snprintf(status, 16, "%.*s", length ? (int)length : 5, length ? at : "4.4.1");
+    (void)snprintf(status, 16, "%.*s", length ? (int)length : 5,
+                   length               ? at
+                   : class == CLASS_TLS ? "4.7.5"
+                                        : "4.4.1");
 }
 
 static bool wants_late_notice(const struct settle *settle, const struct lease *lease)
@@ -609,7 +612,7 @@ static void plan_notice(struct settle *settle)
         said_words(&settle->arena, settle->fault_class, 451, "", settle->fault, "");
 
     if (said)
-        fault_status(settle->fault, said->status);
+        fault_status(settle->fault, settle->fault_class, said->status);
     for (uint32_t i = 0; i < group->recipient_count; i++) {
         settle->outcomes[i] =
             (struct outcome){.verdict = VERDICT_DEFERRED, .said = said, .is_untried = true};

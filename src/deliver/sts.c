@@ -50,6 +50,7 @@ struct sts_ask {
     struct link link; /* in its inquiry */
     struct inquiry *inquiry;
     struct deferred none; /* there is nothing to ask */
+    char *domain;         /* or no room to: what is known of it holds; NULL: nothing can be */
     struct sts *sts;
     sts_end_fn *on_end;
     void *owner;
@@ -83,6 +84,7 @@ static void answer(struct sts_ask *ask, bool is_known, const struct sts_policy *
     sts_end_fn *on_end = ask->on_end;
     void *owner = ask->owner;
 
+    memory_free(ask->domain);
     memory_free(ask);
     on_end(owner, is_known, policy);
 }
@@ -179,7 +181,7 @@ static void on_fetched(void *owner, enum deliver_sts_fetch result,
     if (policy) {
         log_fetched(inquiry, policy);
         sts_cache_put(sts->cache, inquiry->domain, inquiry->id, policy);
-    } else {
+    } else if (result != DELIVER_STS_BUSY) { /* whose fault is ours; it is asked for again */
         tally_failure(inquiry, result, text);
         note_failure(inquiry, text);
     }
@@ -331,7 +333,13 @@ static void copy_plan(struct inquiry *inquiry, const struct plan *plan)
 
 static void on_none(void *owner)
 {
-    answer(owner, true, NULL);
+    struct sts_ask *ask = owner;
+    const struct sts_record *record =
+        ask->domain ? sts_cache_find(ask->sts->cache, ask->domain) : NULL;
+    struct sts_policy *policy = record ? sts_policy_ref(record->policy) : NULL;
+
+    answer(ask, true, policy && sts_policy_mode(policy) != STS_NONE ? policy : NULL);
+    sts_policy_unref(policy);
 }
 
 struct sts_ask *sts_ask_start(struct sts *sts, const char *domain, const struct plan *plan,
@@ -353,6 +361,7 @@ struct sts_ask *sts_ask_start(struct sts *sts, const char *domain, const struct 
         ask->inquiry = inquiry;
         list_push_back(&inquiry->asks, &ask->link);
     } else {
+        ask->domain = sts_is_domain(domain) ? memory_text(domain) : NULL;
         loop_defer(sts->deliver->rooms.loop, &ask->none, on_none, ask);
     }
     return ask;
@@ -365,6 +374,7 @@ void sts_ask_cancel(struct sts_ask *ask)
     if (ask->inquiry)
         list_remove(&ask->inquiry->asks, &ask->link);
     deferred_cancel(ask->sts->deliver->rooms.loop, &ask->none);
+    memory_free(ask->domain);
     memory_free(ask);
 }
 
@@ -380,6 +390,12 @@ void sts_ask_again(struct sts *sts)
         }
         sts_fetch_ask_again(inquiry->fetch); /* DANE's are asked again by themselves */
     }
+}
+
+const struct sts_record *sts_known(struct sts *sts, const char *domain, bool *has_failed)
+{
+    *has_failed = sts_cache_has_failure(sts->cache, domain);
+    return sts_cache_find(sts->cache, domain);
 }
 
 size_t sts_count(const struct sts *sts)

@@ -56,7 +56,8 @@ static void on_got(void *owner, enum https_result got, struct slice body,
 
     fetch->get = NULL;
     if (got != HTTPS_OK) {
-        end(fetch, results[got], NULL, fault->text);
+        end(fetch, fault->code == RESULT_BUSY ? DELIVER_STS_BUSY : results[got], NULL,
+            fault->text);
         return;
     }
     policy = sts_policy_parse(body, text);

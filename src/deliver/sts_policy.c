@@ -279,6 +279,11 @@ void sts_policy_unref(const struct sts_policy *policy)
     memory_free(own);
 }
 
+const char *sts_mode_name(enum sts_mode mode)
+{
+    return modes[mode];
+}
+
 enum sts_mode sts_policy_mode(const struct sts_policy *policy)
 {
     return policy->mode;

@@ -63,7 +63,7 @@ class Resumption(unittest.TestCase):
 
     def resumed(self, relay):
         return next(s["value"] for f in relay.status()["metrics"]
-                    if f["name"] == "smtpd_tls_handshakes_resumed" for s in f["samples"]
+                    if f["name"] == "smtpd_tls_handshakes_resumed_total" for s in f["samples"]
                     if s["labels"] == {"direction": "out"})
 
     def check_versions(self, version):

@@ -185,7 +185,7 @@ class TlsReport(unittest.TestCase):
         text = relay.command("tls-report", "show")
         self.assertRegex(text, r"bare\.t\.test +no-policy-found +0 +1 .* counting")
         failures = {s["labels"]["policy"]: s["value"] for f in relay.status()["metrics"]
-                    if f["name"] == "smtpd_tls_report_failures" for s in f["samples"]}
+                    if f["name"] == "smtpd_tls_report_failures_total" for s in f["samples"]}
         self.assertEqual(failures, {"no-policy-found": 1, "sts": 2, "tlsa": 0})
 
     def test_what_is_wrong_with_a_certificate_is_told(self):

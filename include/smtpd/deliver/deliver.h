@@ -242,6 +242,7 @@ enum deliver_sts_fetch {
     DELIVER_STS_NO_TLS,    /* or a certificate that is not valid */
     DELIVER_STS_NO_ANSWER, /* no 200 with a text of a fitting size */
     DELIVER_STS_INVALID,   /* a text that is no policy */
+    DELIVER_STS_BUSY,      /* too many TLS handshakes of our own: no fault of theirs */
     DELIVER_STS_FETCH_COUNT
 };
 

@@ -26,6 +26,16 @@ enum explain_dane {
     EXPLAIN_DANE_UNKNOWN   /* the look-up failed: the host is passed over */
 };
 
+/* What is known of the domain's MTA-STS policy: nothing is fetched for an explanation. */
+struct explain_sts {
+    bool is_wanted;   /* by the settings */
+    const char *mode; /* "enforce", "testing", "none"; NULL: none is known */
+    const char *id;
+    int64_t fetched_ms; /* wall */
+    int64_t until_ms;   /* wall: so long it holds */
+    bool has_failed;    /* the last fetch: not asked again yet */
+};
+
 struct explain_host {
     const char *name;
     uint16_t preference;
@@ -33,6 +43,7 @@ struct explain_host {
     size_t address_count;
     enum explain_dane dane;
     char dane_text[160]; /* EXPLAIN_DANE_UNKNOWN: why */
+    bool is_forbidden;   /* by the MTA-STS policy, which does not name it */
     int64_t until_ms;    /* wall: it backs off; 0: it does not */
     int64_t
         clear_until_ms; /* wall: TLS was broken there, opportunistic mail goes in clear */
@@ -52,6 +63,7 @@ struct explanation {
     size_t match_count;
     const char *rule; /* its name, or NULL */
     struct destination_settings settings;
+    struct explain_sts sts;
     bool is_authentic; /* the way from the domain to the hosts (DNSSEC) */
     const struct explain_host *hosts;
     size_t host_count;

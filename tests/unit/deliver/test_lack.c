@@ -74,9 +74,10 @@ TEST(lack, its_words_name_the_host)
 
 TEST(lack, mail_that_requires_tls_needs_the_offer_and_trust)
 {
-    struct lease lease = {.envelope.tls_wish = TLS_WISH_REQUIRED};
-    struct capabilities theirs = {.is_esmtp = true};
+    struct lease lease = lease_of("s@s.test", false, false);
+    struct capabilities theirs = {0};
 
+    lease.envelope.tls_wish = TLS_WISH_REQUIRED;
     assert_int_equal(lack_of(&lease, &theirs, true), LACK_REQUIRETLS);
     theirs.requiretls = true;
     assert_int_equal(lack_of(&lease, &theirs, false), LACK_REQUIRETLS);
@@ -93,6 +94,7 @@ int main(void)
         cmocka_unit_test(lack_eight_bits_need_8bitmime),
         cmocka_unit_test(lack_utf8_needs_smtputf8_where_there_is_any),
         cmocka_unit_test(lack_a_size_is_a_limit_when_it_says_one),
+        cmocka_unit_test(lack_mail_that_requires_tls_needs_the_offer_and_trust),
         cmocka_unit_test(lack_its_words_name_the_host),
     };
 

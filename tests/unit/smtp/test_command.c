@@ -426,7 +426,7 @@ TEST(add_mail, says_only_what_the_server_offers)
 TEST(add_mail, says_only_what_the_message_needs)
 {
     struct envelope envelope = {.header_bytes = 5};
-    struct mail_line line = {"", true, true, true, true, &envelope};
+    struct mail_line line = {"", true, true, true, true, &envelope, true};
 
     check_mail_line(&line, "MAIL FROM:<> SIZE=5\r\n");
     envelope.has_8bit = true; /* whatever BODY said: what was counted decides */
@@ -471,7 +471,7 @@ TEST(add_rcpt, carries_notify_and_orcpt_where_dsn_is_offered)
 TEST(add, never_makes_two_lines_of_one)
 {
     struct envelope envelope = {.envid = "a\r\nDATA", .dsn_return = RETURN_FULL};
-    struct mail_line line = {"a@b.example", false, false, false, true, &envelope};
+    struct mail_line line = {"a@b.example", false, false, false, true, &envelope, false};
     struct recipient recipient = {"c@d.example>\r\nDATA", NULL, 0};
     struct bytes into;
 

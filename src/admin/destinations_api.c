@@ -253,8 +253,10 @@ static void start(struct request *request, struct destinations_wish *wish,
     changing->request = request;
     changing->until_ms = wish->until_ms;
     wish->reached = &changing->reached;
-    if (destinations_act_start(request->rooms->deliver, wish, on_changed, changing,
-                               &changing->act, &fault) != RESULT_OK) {
+    wish->on_end = on_changed;
+    wish->owner = changing;
+    if (destinations_act_start(request->rooms->deliver, wish, &changing->act, &fault) !=
+        RESULT_OK) {
         memory_free(changing);
         request_answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, fault.text);
         return;

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <time.h>
 
-enum { TITLE = 12 };
+enum { TITLE = 12, END_TEXT = 128 };
 
 int64_t print_now_ms(void)
 {
@@ -30,20 +30,20 @@ void print_rate(const json_t *pace, char text[PRINT_TEXT])
 }
 
 /* "until 2026-11-29T16:00Z (in 2h)" */
-static void print_end(int64_t until_ms, int64_t now_ms, char text[2 * PRINT_TEXT])
+static void print_end(int64_t until_ms, int64_t now_ms, char text[END_TEXT])
 {
     char moment[MOMENT_TEXT];
     char until[PRINT_TEXT];
 
     moment_rfc3339(until_ms * 1000, moment);
     print_until(until_ms, now_ms, until);
-    (void)snprintf(text, 2 * PRINT_TEXT, "until %.16sZ (%.40s)", moment, until);
+    (void)snprintf(text, END_TEXT, "until %.16sZ (%.40s)", moment, until);
 }
 
 void print_suspension(const json_t *suspension, int64_t now_ms, char text[DESTINATION_TEXT])
 {
     const char *reason = get_text(suspension, "reason");
-    char end[2 * PRINT_TEXT];
+    char end[END_TEXT];
 
     print_end(get_number(suspension, "until_ms"), now_ms, end);
     (void)snprintf(text, DESTINATION_TEXT,
@@ -65,7 +65,7 @@ void print_hold(const json_t *destination, int64_t now_ms, char text[DESTINATION
     const json_t *suspension = json_object_get(destination, "suspension");
     const json_t *pace = suspended_pace(json_object_get(destination, "paces"));
     int64_t rests_ms = get_number(destination, "backs_off_until_ms");
-    char end[2 * PRINT_TEXT];
+    char end[END_TEXT];
 
     text[0] = '\0';
     if (json_is_object(suspension)) {
@@ -93,7 +93,7 @@ static void print_next(const json_t *pace, int64_t now_ms)
     int64_t next_ms = get_number(pace, "next_ms");
     int64_t window = get_number(pace, "window");
     int64_t attempts = get_number(pace, "attempts");
-    char end[2 * PRINT_TEXT];
+    char end[END_TEXT];
 
     if (suspended_ms) {
         print_end(suspended_ms, now_ms, end);

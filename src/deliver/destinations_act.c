@@ -12,7 +12,12 @@
 #include <string.h>
 
 /* LOOKS: entries whose time is changed in one turn. */
-enum { ACTS_MAX = 64, QUEUES_A_TURN = 1000, LOOKS_A_TURN = 200000 };
+enum {
+    ACTS_MAX = 64,
+    ACTS_AND_OURS_MAX = 128,
+    QUEUES_A_TURN = 1000,
+    LOOKS_A_TURN = 200000
+};
 
 struct destinations_act {
     struct link link;
@@ -281,7 +286,6 @@ static enum result start(struct destinations_act *act, const struct destinations
 
 enum result destinations_act_start(struct deliver *deliver,
                                    const struct destinations_wish *wish,
-                                   destinations_done_fn *on_end, void *owner,
                                    struct destinations_act **act, struct fault *fault)
 {
     if (deliver->acts.count >= ACTS_MAX)
@@ -290,8 +294,8 @@ enum result destinations_act_start(struct deliver *deliver,
     (*act)->deliver = deliver;
     (*act)->change = wish->change;
     (*act)->reached = *wish->reached;
-    (*act)->on_end = on_end;
-    (*act)->owner = owner;
+    (*act)->on_end = wish->on_end;
+    (*act)->owner = wish->owner;
     list_push_back(&deliver->acts, &(*act)->link);
     if (start(*act, wish) == RESULT_OK)
         return RESULT_OK;
@@ -312,7 +316,7 @@ void destinations_act_cancel(struct destinations_act *act)
  * and harmless. */
 static struct destinations_act *find_ours(struct deliver *deliver, const char *key)
 {
-    bool is_full = deliver->acts.count >= 2 * ACTS_MAX;
+    bool is_full = deliver->acts.count >= ACTS_AND_OURS_MAX;
 
     for (struct link *link = list_first(&deliver->acts); link;
          link = list_next(&deliver->acts, link)) {

@@ -8,8 +8,10 @@
 #include "suspensions_file.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { LOOK_MS = 60000, AGAIN_MS = 5000 };
 
@@ -22,7 +24,10 @@ struct writing { /* the input of a job */
     char *path;
     char *beside;
     struct bytes text;
-    int error;
+    pthread_mutex_t lock;
+    bool is_outdated; /* under the lock: a newer one takes the place */
+    bool has_failed;
+    struct fault fault;
 };
 
 struct suspensions {
@@ -37,9 +42,10 @@ struct suspensions {
     struct timer timer;
     struct deferred turn; /* waits are told, and a write begins */
     struct job *job;
-    unsigned change;  /* the last one */
-    unsigned written; /* what the job writes, or wrote last */
-    unsigned done;    /* what was written, or could not be */
+    struct writing *writing; /* its input */
+    unsigned change;         /* the last one */
+    unsigned written;        /* what the job writes, or wrote last */
+    unsigned done;           /* what was written, or could not be */
     bool is_broken;
 };
 
@@ -142,13 +148,21 @@ void suspensions_each(const struct suspensions *suspensions, suspension_view_fn 
 static void write_text(void *input)
 {
     struct writing *writing = input;
+    enum result result =
+        writing->has_failed
+            ? RESULT_TOO_LARGE
+            : file_write(writing->beside, bytes_view(&writing->text), &writing->fault);
 
-    if (writing->error)
-        return;
-    if (file_write(writing->beside, bytes_view(&writing->text), NULL) != RESULT_OK ||
-        rename(writing->beside, writing->path) != 0 ||
-        file_sync_parent(writing->path, NULL) != RESULT_OK)
-        writing->error = errno;
+    (void)pthread_mutex_lock(&writing->lock);
+    if (result == RESULT_OK && !writing->is_outdated &&
+        rename(writing->beside, writing->path) != 0)
+        result = fault_set(&writing->fault, RESULT_IO, "%s", strerror(errno));
+    if (writing->is_outdated)
+        (void)unlink(writing->beside);
+    (void)pthread_mutex_unlock(&writing->lock);
+    if (result == RESULT_OK)
+        result = file_sync_parent(writing->path, &writing->fault);
+    writing->has_failed = result != RESULT_OK;
 }
 
 static void writing_free(void *input)
@@ -156,6 +170,7 @@ static void writing_free(void *input)
     struct writing *writing = input;
 
     bytes_fini(&writing->text);
+    (void)pthread_mutex_destroy(&writing->lock);
     memory_free(writing->path);
     memory_free(writing->beside);
     memory_free(writing);
@@ -182,12 +197,15 @@ static struct writing *print(const struct suspensions *suspensions, const char *
 
     writing->path = memory_text(suspensions->path);
     writing->beside = memory_format("%s%s", suspensions->path, suffix);
+    (void)pthread_mutex_init(&writing->lock, NULL);
     bytes_init(&writing->text, SUSPENSIONS_FILE_MAX);
     adding.added = suspensions_file_begin(&writing->text, &adding.sealed);
     suspensions_each(suspensions, add_one, &adding);
     if (adding.added == RESULT_OK)
         adding.added = suspensions_file_end(&writing->text, &adding.sealed);
-    writing->error = adding.added == RESULT_OK ? 0 : EFBIG;
+    writing->has_failed = adding.added != RESULT_OK;
+    if (writing->has_failed)
+        (void)fault_set(&writing->fault, RESULT_TOO_LARGE, "it is too large");
     return writing;
 }
 
@@ -205,15 +223,16 @@ static void tell(struct suspensions *suspensions)
     }
 }
 
-static void end(struct suspensions *suspensions, int error)
+/* `why` NULL: it is written. */
+static void end(struct suspensions *suspensions, const char *why)
 {
-    if (error && !suspensions->is_broken)
+    if (why && !suspensions->is_broken)
         log_message(
             LOG_ERROR, "deliver.suspensions_unwritable",
             "what is suspended holds, but cannot be written to %s and would be lost "
             "at a restart: %s",
-            suspensions->path, strerror(error));
-    suspensions->is_broken = error != 0;
+            suspensions->path, why);
+    suspensions->is_broken = why != NULL;
     suspensions->done = suspensions->written;
     arm(suspensions);
 }
@@ -226,7 +245,8 @@ static void on_written(void *owner, void *input)
     struct writing *writing = input;
 
     suspensions->job = NULL;
-    end(suspensions, writing->error);
+    suspensions->writing = NULL;
+    end(suspensions, writing->has_failed ? writing->fault.text : NULL);
     writing_free(writing);
     turn_later(suspensions);
 }
@@ -247,10 +267,12 @@ static void on_turn(void *owner)
     }
     writing = print(suspensions, ".new");
     if (job_start(suspensions->offload, POOL_FILE, write_text, on_written, writing_free,
-                  writing, suspensions, &suspensions->job) == RESULT_OK)
+                  writing, suspensions, &suspensions->job) == RESULT_OK) {
+        suspensions->writing = writing;
         return;
+    }
     writing_free(writing);
-    end(suspensions, EBUSY);
+    end(suspensions, "too much is written at once");
     tell(suspensions);
 }
 
@@ -384,14 +406,18 @@ void suspensions_free(struct suspensions *suspensions)
     struct link *link;
 
     deferred_cancel(suspensions->loop, &suspensions->turn);
-    if (suspensions->job)
+    if (suspensions->job) { /* it may still write: beside, and no further */
+        (void)pthread_mutex_lock(&suspensions->writing->lock);
+        suspensions->writing->is_outdated = true;
+        (void)pthread_mutex_unlock(&suspensions->writing->lock);
         job_cancel(suspensions->job); /* its text is dropped by the job */
+    }
     if (suspensions->path &&
         (suspensions->job || suspensions->done != suspensions->change)) {
-        struct writing *writing = print(suspensions, ".end"); /* the job may still write */
+        struct writing *writing = print(suspensions, ".end");
 
         write_text(writing);
-        end(suspensions, writing->error);
+        end(suspensions, writing->has_failed ? writing->fault.text : NULL);
         writing_free(writing);
     }
     timer_cancel(&suspensions->timer);

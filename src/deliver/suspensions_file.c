@@ -27,9 +27,11 @@ enum result suspensions_file_add(struct bytes *into, struct sealed *sealed,
                              (long long)view->until_ms);
     if (added == RESULT_OK)
         added = sealed_add_word(into, view->reason);
-    if (added == RESULT_OK)
-        sealed_end_line(sealed, into, start);
-    return added;
+    if (added != RESULT_OK)
+        return added;
+    into->data[into->length - 1] = '\n'; /* for the blank behind the last word */
+    sealed_note(sealed, slice_from(bytes_view(into), start));
+    return RESULT_OK;
 }
 
 enum result suspensions_file_end(struct bytes *into, const struct sealed *sealed)
@@ -80,7 +82,7 @@ static bool on_line(void *owner, struct slice line, bool is_sound)
 enum result suspensions_file_parse(struct slice text, suspension_view_fn *each, void *owner,
                                    struct fault *fault)
 {
-    struct reading reading = {each, owner, 0};
+    struct reading reading = {.each = each, .owner = owner};
 
     return sealed_parse(text, HEADING, on_line, &reading, fault);
 }

@@ -1,5 +1,5 @@
-/* The file of suspensions against any bytes: what is taken prints again to what is taken. The sum is
- * put right, or hardly any input would come so far. */
+/* The file of suspensions against any bytes: what is taken prints again to what is taken. The sum is put
+ * right, or hardly any input would come so far. */
 #include "deliver/suspensions_file.h"
 #include "smtpd/base/check.h"
 

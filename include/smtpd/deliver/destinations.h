@@ -118,27 +118,28 @@ bool deliver_suspension_of(const struct deliver *deliver, const struct reached *
 
 enum destinations_change { DESTINATIONS_SUSPEND, DESTINATIONS_RESUME, DESTINATIONS_FLUSH };
 
-struct destinations_wish {
-    enum destinations_change change;
-    const struct reached *reached; /* copied */
-    const char *reason; /* or NULL; of a suspension; at most DELIVER_REASON_MAX */
-    int64_t until_ms;   /* wall; of a suspension */
-};
-
 struct destinations_done {
     bool is_kept;    /* on the disk */
     bool was_there;  /* a suspension, whoever made it: it was replaced, or ended */
     uint64_t lanes;  /* domain queues that were woken */
     uint64_t groups; /* that are tried now, of a flush */
 };
+typedef void destinations_done_fn(void *owner, const struct destinations_done *done);
+
+struct destinations_wish {
+    enum destinations_change change;
+    const struct reached *reached; /* copied */
+    const char *reason; /* or NULL; of a suspension; at most DELIVER_REASON_MAX */
+    int64_t until_ms;   /* wall; of a suspension */
+    destinations_done_fn *on_end;
+    void *owner;
+};
 
 struct destinations_act;
-typedef void destinations_done_fn(void *owner, const struct destinations_done *done);
 /* RESULT_BUSY: there are too many suspensions, or commands under way. It goes on when it is
  * cancelled: then nobody is told. */
 enum result MUST_CHECK destinations_act_start(struct deliver *deliver,
                                               const struct destinations_wish *wish,
-                                              destinations_done_fn *on_end, void *owner,
                                               struct destinations_act **act,
                                               struct fault *fault);
 void destinations_act_cancel(struct destinations_act *act);

@@ -146,13 +146,10 @@ bool deliver_suspension_of(const struct deliver *deliver, const struct reached *
 
 enum result destinations_act_start(struct deliver *deliver,
                                    const struct destinations_wish *wish,
-                                   destinations_done_fn *on_end, void *owner,
                                    struct destinations_act **act, struct fault *fault)
 {
     (void)deliver;
     (void)wish;
-    (void)on_end;
-    (void)owner;
     *act = NULL;
     return fault_set(fault, RESULT_BUSY, "too many commands are under way: try again");
 }

@@ -78,16 +78,15 @@ static struct destinations_done change(struct world *w, enum destinations_change
                                        const char *name)
 {
     struct reached reached;
-    struct destinations_wish wish = {change, &reached, NULL, 0};
-    struct destinations_act *act;
     struct ends ends = {.count = 0};
+    struct destinations_wish wish = {change, &reached, NULL, 0, on_done, &ends};
+    struct destinations_act *act;
     struct fault fault;
 
     assert_int_equal(deliver_reach(w->deliver, name, REACH_COUNT, &reached, &fault),
                      RESULT_OK);
     wish.until_ms = change == DESTINATIONS_SUSPEND ? deliver_now(w->deliver) + HOUR_MS : 0;
-    assert_int_equal(
-        destinations_act_start(w->deliver, &wish, on_done, &ends, &act, &fault), RESULT_OK);
+    assert_int_equal(destinations_act_start(w->deliver, &wish, &act, &fault), RESULT_OK);
     assert_int_equal(ends.count, 0);
     WORLD_UNTIL(w, ends.count == 1);
     return ends.done;

@@ -76,8 +76,8 @@ TEST(suspensions_file, what_is_none_is_refused_and_nothing_is_taken)
         bytes_init(&text, 65536);
         assert_int_equal(suspensions_file_begin(&text, &sealed), RESULT_OK);
         start = text.length;
-        assert_int_equal(bytes_format(&text, "%s ", lines[i]), RESULT_OK);
-        sealed_end_line(&sealed, &text, start);
+        assert_int_equal(bytes_format(&text, "%s\n", lines[i]), RESULT_OK);
+        sealed_note(&sealed, slice_from(bytes_view(&text), start));
         assert_int_equal(suspensions_file_end(&text, &sealed), RESULT_OK);
         assert_int_equal(suspensions_file_parse(bytes_view(&text), on_view, &seen, &fault),
                          RESULT_CORRUPT);

@@ -324,6 +324,8 @@ static const struct option reaction_rows[] = {
      "What stands somewhere in it, in either case; * is anything between. At most 200 bytes."},
     {"match", &type_pattern, IN(config_reaction, match), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Names of mail exchangers, or recipient domains; none: all."},
+    {"class", &type_choice, IN(config_reaction, class), NULL, NULL, NULL, LIVE | OPTION_LIST, CLASS_CHOICES,
+     "Kinds of failure (docs/classes.md), one of which it tells by the rules of [[class]] and the shipped ones; none: any."},
     {"action", &type_choice, IN(config_reaction, action), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, "none|slow|back_off|suspend|bounce",
      "\"slow\": the message rate, to percent of what it is, and back in ten steps. \"back_off\": nothing is sent there, twice as long when it comes again at once. \"suspend\": nothing is sent there. \"bounce\": what waits there now is bounced as it is due. \"none\": nothing, and no later block is asked."},
     {"for", &type_duration, IN(config_reaction, for_ms), "15m", "1s", "7d", LIVE, NULL,

@@ -229,7 +229,8 @@ static bool reaction_has_reply(const struct config *config, const void *element)
     const struct config_reaction *reaction = element;
 
     (void)config;
-    return (reaction->code || reaction->status || reaction->text) &&
+    return (reaction->code || reaction->status || reaction->text ||
+            reaction->class.count > 0) &&
            (!reaction->text || strlen(reaction->text) <= REACTION_PATTERN_MAX) &&
            (!reaction->status || strlen(reaction->status) <= REACTION_PATTERN_MAX);
 }
@@ -466,7 +467,7 @@ const struct option_rule config_rules[] = {
     {"destination", "name", destination_is_alone, "another block has this name (without one it is the first of match); give each its own, of at most 100 bytes", NULL},
     {"destination", "retry", destination_retries, "needs between 1 and 32 durations", "queue.retry"},
     {"route", "retry", route_retries, "needs between 1 and 32 durations", "queue.retry"},
-    {"reaction", "code", reaction_has_reply, "needs code, status or text (of at most 200 bytes), or it would react to every refusal", NULL},
+    {"reaction", "code", reaction_has_reply, "needs code, status, class or text (of at most 200 bytes), or it would react to every refusal", NULL},
     {"reaction", "code", reaction_code_is_one, "is a code of a refusal: \"421\", \"45x\" or \"4xx\"", NULL},
     {"reaction", "limit", bounce_is_meant, "action = \"bounce\" ends mail for good: say with limit how much at most", NULL},
     {"route", "user", route_has_one_password, "user needs exactly one of password_file, password_env and password, and none of them goes without user", NULL},

@@ -326,6 +326,16 @@ static void add_reactions(struct config *config, struct deliver_settings *settin
                                          .status = from[i].status,
                                          .text = from[i].text,
                                          .match = from[i].match.items,
+static uint32_t classes_of(const struct value_list *list)
+{
+    const int *choices = list->items;
+    uint32_t classes = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        classes |= UINT32_C(1) << (CLASS_BAD_MAILBOX + choices[i]);
+    return classes;
+}
+
                                          .match_count = from[i].match.count,
                                          .action = (enum reaction_action)from[i].action,
                                          .for_ms = from[i].for_ms,
@@ -338,6 +348,7 @@ static void add_reactions(struct config *config, struct deliver_settings *settin
 static void add_local_domains(struct config *config, struct deliver_settings *settings)
 {
     const struct config_local *from = config->local.items;
+                                         .classes = classes_of(&from[i].class),
     const char **domains =
         arena_alloc(&config->arena, (config->local.count + 1) * sizeof *domains);
 

@@ -97,6 +97,7 @@ struct config_reaction {
     struct value_list match; /* const char * */
     int action;              /* enum reaction_action */
     int64_t for_ms;
+    struct value_list class; /* int, from CLASS_BAD_MAILBOX */
     unsigned percent;
     unsigned limit;
 };

@@ -97,6 +97,7 @@ struct reaction {             /* [[reaction]]: the first that fits; NULL: any */
     const char *code;         /* "421", "4xx" */
     const char *status;       /* "4.7.28", "4.7.*" */
     const char *text;         /* somewhere in it; `*`: anything between */
+    uint32_t classes;         /* 1 << enum deliver_class, each; 0: any */
     const char *const *match; /* patterns: who said it, or the recipient's domain */
     size_t match_count;
     enum reaction_action action;

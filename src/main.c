@@ -89,7 +89,9 @@ static const struct command commands[] = {
     {"classify", command_classify, "[--host HOST] [REPLY]",               "What kind of failure a reply tells, and which rule says so.",
      "REPLY as \"550 5.1.1 No such user\", or replies on standard input, a line each.\n"
      "--host is who gave it, for rules that ask. docs/classes.md has the classes.\n"},
-    {"document", command_document, "example|manual|verbs|metrics",        "Print the example file or a page of the manual.", NULL},
+    {"document", command_document, "example|manual|destinations|...", "Print the example file, the shipped [[destination]] blocks, or a page of the manual.",
+     "destinations: blocks for large providers, which come behind those of the file.\n"
+     "manual, verbs, metrics: pages of docs/.\n"},
     {"help",     command_help,     "",                                    "This page.", NULL},
     {"version",  command_version,  "",                                    "Print the version.", NULL},
 };
@@ -460,7 +462,8 @@ static int command_document(const struct words *words)
     enum result result = server_document(page);
 
     if (result == RESULT_NOT_FOUND)
-        return usage_error("usage: smtpd document example|manual|verbs|metrics", "", "");
+        return usage_error(
+            "usage: smtpd document example|manual|destinations|verbs|metrics", "", "");
     return result == RESULT_OK ? CLI_DONE : CLI_FAILED;
 }
 

@@ -193,6 +193,13 @@ static bool route_password_is_safe(const struct config *config, const void *elem
     return ip_parse(slice_of(route->host), &ip) == RESULT_OK && ip_is_loopback(&ip);
 }
 
+/* A shipped one has filled it in. */
+static bool destination_has_match(const struct config *config, const void *element)
+{
+    (void)config;
+    return ((const struct config_destination *)element)->match.count > 0;
+}
+
 static bool route_is_alone(const struct config *config, const void *element)
 {
     const struct config_route *mine = element;
@@ -465,6 +472,7 @@ const struct option_rule config_rules[] = {
     {"local", "maildir", maildir_names_user, "must contain {user}, as \"/var/mail/{domain}/{user}\"", NULL},
     {"local", "users", users_are_names, "a user is a local part: no blank, \"/\", \"@\" or leading dot", NULL},
     {"destination", "name", destination_is_alone, "another block has this name (without one it is the first of match); give each its own, of at most 100 bytes", NULL},
+    {"destination", "match", destination_has_match, "needs recipient domains or names of mail exchangers, unless name is that of a shipped block (smtpd document destinations)", NULL},
     {"destination", "retry", destination_retries, "needs between 1 and 32 durations", "queue.retry"},
     {"route", "retry", route_retries, "needs between 1 and 32 durations", "queue.retry"},
     {"reaction", "code", reaction_has_reply, "needs code, status, class or text (of at most 200 bytes), or it would react to every refusal", NULL},

@@ -259,22 +259,35 @@ static struct destination_settings transfer_settings(struct config *config,
     };
 }
 
+static size_t add_some_rules(struct config *config, const struct value_list *list,
+                             struct destination_rule *rules)
+{
+    const struct config_destination *from = list->items;
+    size_t count = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        if (!from[i].is_replaced)
+            rules[count++] = (struct destination_rule){
+                .name = from[i].name,
+                .match = from[i].match.items,
+                .match_count = from[i].match.count,
+                .settings = transfer_settings(config, &from[i].transfer)};
+    return count;
+}
+
+/* Those of the file first: what they match is theirs. */
 static void add_rules(struct config *config, struct deliver_settings *settings)
 {
-    const struct config_destination *from = config->destination.items;
+    size_t most = config->destination.count + config->shipped_destination.count;
     struct destination_rule *rules =
-        arena_alloc(&config->arena, (config->destination.count + 1) * sizeof *rules);
+        arena_alloc(&config->arena, (most + 1) * sizeof *rules);
 
     if (!rules)
         return;
-    for (size_t i = 0; i < config->destination.count; i++)
-        rules[i] = (struct destination_rule){
-            .name = from[i].name,
-            .match = from[i].match.items,
-            .match_count = from[i].match.count,
-            .settings = transfer_settings(config, &from[i].transfer)};
+    settings->rule_count = add_some_rules(config, &config->destination, rules);
+    settings->rule_count +=
+        add_some_rules(config, &config->shipped_destination, rules + settings->rule_count);
     settings->rules = rules;
-    settings->rule_count = config->destination.count;
 }
 
 static void add_routes(struct config *config, struct deliver_settings *settings)
@@ -313,6 +326,16 @@ static void add_tenants(struct config *config, struct deliver_settings *settings
     settings->tenant_count = tenants ? config->tenant.count : 0;
 }
 
+static uint32_t classes_of(const struct value_list *list)
+{
+    const int *choices = list->items;
+    uint32_t classes = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        classes |= UINT32_C(1) << (CLASS_BAD_MAILBOX + choices[i]);
+    return classes;
+}
+
 static void add_reactions(struct config *config, struct deliver_settings *settings)
 {
     const struct config_reaction *from = config->reaction.items;
@@ -325,17 +348,8 @@ static void add_reactions(struct config *config, struct deliver_settings *settin
         reactions[i] = (struct reaction){.code = from[i].code,
                                          .status = from[i].status,
                                          .text = from[i].text,
+                                         .classes = classes_of(&from[i].class),
                                          .match = from[i].match.items,
-static uint32_t classes_of(const struct value_list *list)
-{
-    const int *choices = list->items;
-    uint32_t classes = 0;
-
-    for (size_t i = 0; i < list->count; i++)
-        classes |= UINT32_C(1) << (CLASS_BAD_MAILBOX + choices[i]);
-    return classes;
-}
-
                                          .match_count = from[i].match.count,
                                          .action = (enum reaction_action)from[i].action,
                                          .for_ms = from[i].for_ms,
@@ -348,7 +362,6 @@ static uint32_t classes_of(const struct value_list *list)
 static void add_local_domains(struct config *config, struct deliver_settings *settings)
 {
     const struct config_local *from = config->local.items;
-                                         .classes = classes_of(&from[i].class),
     const char **domains =
         arena_alloc(&config->arena, (config->local.count + 1) * sizeof *domains);
 

@@ -27,11 +27,9 @@ enum result suspensions_file_add(struct bytes *into, struct sealed *sealed,
                              (long long)view->until_ms);
     if (added == RESULT_OK)
         added = sealed_add_word(into, view->reason);
-    if (added != RESULT_OK)
-        return added;
-    into->data[into->length - 1] = '\n'; /* for the blank behind the last word */
-    sealed_note(sealed, slice_from(bytes_view(into), start));
-    return RESULT_OK;
+    if (added == RESULT_OK)
+        sealed_end_line(sealed, into, start);
+    return added;
 }
 
 enum result suspensions_file_end(struct bytes *into, const struct sealed *sealed)

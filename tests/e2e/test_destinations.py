@@ -196,6 +196,52 @@ class Suspended(Destinations):
         self.assertEqual(self.relay.wait_event("deliver.flushed")["name"], "rule:provider")
 
 
+class Shipped(unittest.TestCase):
+    """The blocks for large providers that come with the program."""
+
+    def relay(self, **parts):
+        self.hop = Hop(self, host="127.0.0.21")
+        dns = Dns(self, {"test": "y MX 10 mta5.am0.yahoodns.net.", "yahoodns.net": "mta5.am0 A 127.0.0.21"})
+        parts["delivery"] = f"port = {self.hop.port}\n" + parts.get("delivery", "")
+        return Relay(self, dns=dns, **parts)
+
+    def explain(self, relay):
+        return json.loads(relay.command("explain", "a@y.test", "--json"))
+
+    def test_a_provider_gets_no_more_over_one_connection_than_it_takes(self):
+        relay = self.relay()
+        said = self.explain(relay)
+        self.assertEqual((said["rule"], said["match"]), ("yahoo", ["*.yahoodns.net"]))
+        self.assertEqual((said["limits"]["messages_per_connection"], said["limits"]["connections"]), (20, 10))
+        with relay.relay_client() as client:
+            for i in range(70):
+                client.sendmail("app@sender.test", [f"r{i}@y.test"], world.message())
+        relay.wait_empty()
+        sessions = [message["session"] for message in self.hop.messages]
+        self.assertEqual(len(sessions), 70)
+        self.assertLessEqual(max(sessions.count(session) for session in sessions), 20)
+
+    def test_the_file_amends_a_block_and_delivery_bounds_them(self):
+        relay = self.relay(extra='[[destination]]\nname = "yahoo"\nconnections = 50\n')
+        self.assertEqual(self.explain(relay)["limits"]["messages_per_connection"], 20)
+        self.assertEqual(self.explain(relay)["limits"]["connections"], 50)
+        effective = relay.command("check", "--effective")
+        self.assertRegex(effective, r'name = "yahoo" +# \S+smtpd\.toml:\d+')
+        self.assertRegex(effective, r'match = \["\*\.yahoodns\.net"\] +# destinations\.toml:\d+')
+        self.assertRegex(effective, r'name = "google" +# destinations\.toml:\d+')
+        self.assertIn('name = "yahoo"', relay.command("document", "destinations"))
+        relay.write_config(extra="", delivery=f"port = {self.hop.port}\nmessages_per_connection = 5\n")
+        mark = relay.log_mark()
+        relay.signal(signal.SIGHUP)
+        relay.wait_event("server.reloaded", mark)
+        self.assertEqual(self.explain(relay)["limits"]["messages_per_connection"], 5)
+
+    def test_they_can_be_left_out(self):
+        relay = self.relay(delivery="shipped_destinations = false\n")
+        said = self.explain(relay)
+        self.assertEqual((said["rule"], said["limits"]["messages_per_connection"]), (None, 1000))
+
+
 class File(Destinations):
     def test_a_damaged_file_is_put_aside_and_one_that_cannot_be_written_is_told(self):
         path = os.path.join(self.relay.data, "suspensions")

@@ -32,7 +32,9 @@ struct config_element {
     unsigned column;
     unsigned *lines; /* per row of its table; 0: the default */
     unsigned *columns;
-    bool is_bad; /* something in it was complained about: its values may be missing */
+    const unsigned *
+        shipped_lines; /* of the shipped block with its name, where its own is 0; or NULL */
+    bool is_bad;       /* something in it was complained about: its values may be missing */
 };
 
 struct config_times {
@@ -72,6 +74,7 @@ struct config_destination {
     const char *name;        /* NULL: the first of match */
     struct value_list match; /* const char * */
     struct config_transfer transfer;
+    bool is_replaced; /* of a shipped one: a block of the file has its name */
 };
 
 struct config_route {
@@ -94,10 +97,10 @@ struct config_reaction {
     const char *code;
     const char *status;
     const char *text;
+    struct value_list class; /* int, from CLASS_BAD_MAILBOX */
     struct value_list match; /* const char * */
     int action;              /* enum reaction_action */
     int64_t for_ms;
-    struct value_list class; /* int, from CLASS_BAD_MAILBOX */
     unsigned percent;
     unsigned limit;
 };
@@ -258,6 +261,7 @@ struct config {
     bool allow_network_filesystem;
     bool allow_private_networks;
     bool shipped_reactions;
+    bool shipped_destinations;
     bool dns_trust_ad;
     bool suppression_report;
     bool suppression_hard_bounces;
@@ -276,6 +280,8 @@ struct config {
     struct value_list pool;        /* struct config_pool */
     struct value_list class;       /* struct config_class */
 
+    struct value_list
+        shipped_destination;       /* struct config_destination, behind the others */
     struct value_list file_class;  /* struct config_class, of delivery.classes_file */
     struct classifier *classifier; /* once somebody asked for it */
     const char *path;
@@ -331,6 +337,8 @@ void config_compare(const struct config *before, const struct config *after,
 /* Generated files: smtpd.toml.example and docs/configuration.md. */
 enum result MUST_CHECK config_document_example(struct bytes *into);
 enum result MUST_CHECK config_document_manual(struct bytes *into);
+/* The shipped [[destination]] blocks, as they are compiled in. */
+enum result MUST_CHECK config_document_destinations(struct bytes *into);
 
 /* The rooms' settings. Texts and lists live as long as the config; arrays made here come
  * from its arena. */

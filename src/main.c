@@ -505,8 +505,7 @@ static int run_command(const struct command *command, const struct words *words)
 {
     if (command->run != command_queue && command->run != command_user &&
         command->run != command_suppression && command->run != command_destination &&
-        command->run != command_tls_report &&
-        wants_help(words))
+        command->run != command_tls_report && wants_help(words))
         return print_command_usage(command);
     return command->run(words);
 }

@@ -34,7 +34,8 @@ static json_t *host_json(const struct explain_host *host)
     return json_pack("{s:o,s:i,s:o,s:s,s:o,s:b,s:I,s:I}", "name", request_text(host->name),
                      "preference", (int)host->preference, "addresses", addresses, "dane",
                      danes[host->dane], "dane_text", text_or_null(host->dane_text),
-                     "is_forbidden", (int)host->is_forbidden, "backs_off_until_ms", (json_int_t)host->until_ms, "in_clear_until_ms",
+                     "is_forbidden", (int)host->is_forbidden, "backs_off_until_ms",
+                     (json_int_t)host->until_ms, "in_clear_until_ms",
                      (json_int_t)host->clear_until_ms);
 }
 

@@ -133,7 +133,7 @@ static void print_limits(const json_t *answer)
     title("TLS");
     (void)printf("%s; the way there is %sauthentic (DNSSEC)\n", get_text(answer, "tls"),
                  json_is_true(json_object_get(answer, "is_authentic")) ? "" : "not ");
-    print_sts(answer, now_ms());
+    print_sts(answer, print_now_ms());
     title("limits");
     (void)printf("%" PRId64 " connections, %" PRId64 " messages for each, %" PRId64
                  " recipients in a transaction\n",

@@ -244,8 +244,8 @@ static uint64_t wanted(const struct bounce *bounce)
     const struct envelope *envelope = &bounce->lease->envelope;
     uint64_t all = envelope->header_bytes + envelope->body_bytes;
 
-    if (envelope->dsn_return == RETURN_FULL &&
-        envelope->tls_wish != TLS_WISH_REQUIRED && is_due(bounce, DSN_FAILED) &&
+    if (envelope->dsn_return == RETURN_FULL && envelope->tls_wish != TLS_WISH_REQUIRED &&
+        is_due(bounce, DSN_FAILED) &&
         all <= bounce->deliver->settings->values.report_body_bytes)
         return all;
     return envelope->header_bytes;

@@ -13,7 +13,7 @@ enum { QUEUES_A_TURN = 2000, ANSWER_MAX = 64 << 20 };
 
 struct destinations_ask {
     struct link link;
-    struct tally *tally;
+    struct census *census;
     struct reached *reached; /* NULL: all */
     char *text;              /* NULL: any */
     enum destinations_state state;
@@ -23,7 +23,7 @@ struct destinations_ask {
     void *owner;
 };
 
-struct tally {
+struct census {
     struct deliver *deliver;
     unsigned round;
     bool is_running;
@@ -33,24 +33,25 @@ struct tally {
 
 /* ---- the count ---- */
 
-static void count(const struct tally *tally, const struct domain_queue *domain_queue)
+static void count(const struct census *census, const struct domain_queue *domain_queue)
 {
     const struct lane *lane = domain_queue_attachment(domain_queue);
     struct destination *destination = lane ? lane->destination : NULL;
 
     if (!destination)
         return;
-    if (destination->tally.round != tally->round) {
-        destination->tally.round = tally->round;
-        destination->tally.groups = destination->tally.lanes = 0;
+    if (destination->census.round != census->round) {
+        destination->census.round = census->round;
+        destination->census.groups = destination->census.lanes = 0;
     }
-    destination->tally.groups += domain_queue_count(domain_queue);
-    destination->tally.lanes += domain_queue_count(domain_queue) > 0;
+    destination->census.groups += domain_queue_count(domain_queue);
+    destination->census.lanes += domain_queue_count(domain_queue) > 0;
 }
 
-static uint64_t groups_of(const struct tally *tally, const struct destination *destination)
+static uint64_t groups_of(const struct census *census,
+                          const struct destination *destination)
 {
-    return destination->tally.round == tally->round ? destination->tally.groups : 0;
+    return destination->census.round == census->round ? destination->census.groups : 0;
 }
 
 /* ---- which ---- */
@@ -77,7 +78,7 @@ static bool fits(const struct destinations_ask *ask, const struct destination *d
     if (destination->kind != PLAN_HOSTS || !has_text(destination, ask->text))
         return false;
     if (reached && reached->reach == REACH_DOMAIN) {
-        lane = lane_find(ask->tally->deliver, reached->name, NULL);
+        lane = lane_find(ask->census->deliver, reached->name, NULL);
         if (!lane || lane->destination != destination)
             return false;
     } else if (reached && !reach_has(reached, destination)) {
@@ -114,7 +115,7 @@ static int by_groups(const void *a, const void *b)
 static size_t choose(const struct destinations_ask *ask, struct item *items,
                      size_t *matched)
 {
-    const struct deliver *deliver = ask->tally->deliver;
+    const struct deliver *deliver = ask->census->deliver;
     uint64_t least = 0;
     size_t count_of = 0;
 
@@ -123,7 +124,7 @@ static size_t choose(const struct destinations_ask *ask, struct item *items,
          link = list_next(&deliver->all_destinations, link)) {
         const struct destination *destination =
             CONTAINER_OF(link, struct destination, link);
-        uint64_t groups = groups_of(ask->tally, destination);
+        uint64_t groups = groups_of(ask->census, destination);
 
         if (!fits(ask, destination))
             continue;
@@ -201,7 +202,7 @@ static void add_paces(struct arena *arena, struct scope *scope,
     view->paces = paces;
 }
 
-static struct destination_view view_of(struct arena *arena, const struct tally *tally,
+static struct destination_view view_of(struct arena *arena, const struct census *census,
                                        const struct destination *destination)
 {
     bool rests = destination_rests(destination);
@@ -209,8 +210,8 @@ static struct destination_view view_of(struct arena *arena, const struct tally *
         .name = text_of(arena, reach_name_of(destination)),
         .scope = destination->scope ? destination->scope->key : "",
         .rule = rule_of(destination),
-        .waiting = groups_of(tally, destination),
-        .lanes = destination->tally.round == tally->round ? destination->tally.lanes : 0,
+        .waiting = groups_of(census, destination),
+        .lanes = destination->census.round == census->round ? destination->census.lanes : 0,
         .ready =
             (unsigned)(destination->ready.works.count + destination->ready.chosen.count),
         .running = destination->running,
@@ -230,10 +231,10 @@ static struct destination_view view_of(struct arena *arena, const struct tally *
 
 static void answer(struct destinations_ask *ask)
 {
-    struct tally *tally = ask->tally;
+    struct census *census = ask->census;
     struct item *items = NEW_ARRAY(struct item, 2 * ask->limit);
     struct destination_view *views;
-    struct destinations_answer told = {.known = tally->deliver->all_destinations.count};
+    struct destinations_answer told = {.known = census->deliver->all_destinations.count};
     struct arena arena;
     destinations_fn *on_end = ask->on_end;
     void *owner = ask->owner;
@@ -242,7 +243,7 @@ static void answer(struct destinations_ask *ask)
     told.count = choose(ask, items, &told.matched);
     views = NEW_ARRAY(struct destination_view, told.count + 1);
     for (size_t i = 0; i < told.count; i++)
-        views[i] = view_of(&arena, tally, items[i].destination);
+        views[i] = view_of(&arena, census, items[i].destination);
     told.views = views;
     destinations_ask_cancel(ask);
     on_end(owner, &told);
@@ -253,52 +254,52 @@ static void answer(struct destinations_ask *ask)
 
 /* ---- the door ---- */
 
-static void begin(struct tally *tally);
+static void begin(struct census *census);
 
-static void end_round(struct tally *tally)
+static void end_round(struct census *census)
 {
-    struct list *asks = &tally->deliver->asks;
+    struct list *asks = &census->deliver->asks;
     struct link *link;
 
-    tally->is_running = false;
+    census->is_running = false;
     while ((link = list_first(asks))) {
         struct destinations_ask *ask = CONTAINER_OF(link, struct destinations_ask, link);
 
-        if (ask->round != tally->round)
+        if (ask->round != census->round)
             break; /* it came later, and so did all behind it */
         answer(ask);
     }
     if (asks->count > 0)
-        begin(tally);
+        begin(census);
 }
 
 static void on_turn(void *owner)
 {
-    struct tally *tally = owner;
+    struct census *census = owner;
 
-    for (int i = 0; i < QUEUES_A_TURN && tally->position > 0; i++) {
-        size_t at = --tally->position;
+    for (int i = 0; i < QUEUES_A_TURN && census->position > 0; i++) {
+        size_t at = --census->position;
         const struct domain_queue *domain_queue =
-            queue_next_domain_queue(tally->deliver->rooms.queue, &at);
+            queue_next_domain_queue(census->deliver->rooms.queue, &at);
 
         if (domain_queue)
-            count(tally, domain_queue);
+            count(census, domain_queue);
     }
-    if (tally->position > 0)
-        loop_defer(tally->deliver->rooms.loop, &tally->turn, on_turn, tally);
+    if (census->position > 0)
+        loop_defer(census->deliver->rooms.loop, &census->turn, on_turn, census);
     else
-        end_round(tally);
+        end_round(census);
 }
 
-static void begin(struct tally *tally)
+static void begin(struct census *census)
 {
     struct queue_statistics statistics;
 
-    queue_statistics(tally->deliver->rooms.queue, &statistics);
-    tally->position = (size_t)statistics.domain_queues;
-    tally->round++;
-    tally->is_running = true;
-    loop_defer(tally->deliver->rooms.loop, &tally->turn, on_turn, tally);
+    queue_statistics(census->deliver->rooms.queue, &statistics);
+    census->position = (size_t)statistics.domain_queues;
+    census->round++;
+    census->is_running = true;
+    loop_defer(census->deliver->rooms.loop, &census->turn, on_turn, census);
 }
 
 struct destinations_ask *destinations_ask_start(struct deliver *deliver,
@@ -306,9 +307,9 @@ struct destinations_ask *destinations_ask_start(struct deliver *deliver,
                                                 destinations_fn *on_end, void *owner)
 {
     struct destinations_ask *ask = NEW(struct destinations_ask);
-    struct tally *tally = deliver->tally;
+    struct census *census = deliver->census;
 
-    ask->tally = tally;
+    ask->census = census;
     ask->reached =
         filter->reached ? memory_copy(filter->reached, sizeof *filter->reached) : NULL;
     ask->text = memory_text(filter->text);
@@ -316,37 +317,37 @@ struct destinations_ask *destinations_ask_start(struct deliver *deliver,
     ask->limit = filter->limit > 0 && filter->limit < DESTINATIONS_LISTED
                      ? filter->limit
                      : DESTINATIONS_LISTED;
-    ask->round = tally->round + 1;
+    ask->round = census->round + 1;
     ask->on_end = on_end;
     ask->owner = owner;
     list_push_back(&deliver->asks, &ask->link);
-    if (!tally->is_running)
-        begin(tally);
+    if (!census->is_running)
+        begin(census);
     return ask;
 }
 
 void destinations_ask_cancel(struct destinations_ask *ask)
 {
-    list_remove(&ask->tally->deliver->asks, &ask->link);
+    list_remove(&ask->census->deliver->asks, &ask->link);
     memory_free(ask->reached);
     memory_free(ask->text);
     memory_free(ask);
 }
 
-struct tally *tally_new(struct deliver *deliver)
+struct census *census_new(struct deliver *deliver)
 {
-    struct tally *tally = NEW(struct tally);
+    struct census *census = NEW(struct census);
 
-    tally->deliver = deliver;
-    return tally;
+    census->deliver = deliver;
+    return census;
 }
 
-void tally_free(struct tally *tally)
+void census_free(struct census *census)
 {
     struct link *link;
 
-    while ((link = list_first(&tally->deliver->asks)))
+    while ((link = list_first(&census->deliver->asks)))
         destinations_ask_cancel(CONTAINER_OF(link, struct destinations_ask, link));
-    deferred_cancel(tally->deliver->rooms.loop, &tally->turn);
-    memory_free(tally);
+    deferred_cancel(census->deliver->rooms.loop, &census->turn);
+    memory_free(census);
 }

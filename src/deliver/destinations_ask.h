@@ -6,9 +6,9 @@
 #include "scope.h"
 #include "smtpd/deliver/destinations.h"
 
-struct tally;
-struct tally *tally_new(struct deliver *deliver);
-void tally_free(struct tally *tally); /* who still asks is told nothing */
+struct census;
+struct census *census_new(struct deliver *deliver);
+void census_free(struct census *census); /* who still asks is told nothing */
 
 enum { PACES_TOLD = 64 };
 /* The paces of a scope, by source, and how many there are. */

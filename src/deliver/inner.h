@@ -220,7 +220,7 @@ struct destination {
         unsigned round;
         uint64_t groups;
         uint64_t lanes;
-    } tally;
+    } census;
     struct deferred run;
     int64_t used_ms; /* monotonic */
     struct {
@@ -268,9 +268,9 @@ struct deliver {
     struct list explains; /* under way */
     struct list acts;     /* commands of operators: see destinations_act.c */
     struct list asks;     /* listings: see destinations_ask.c */
-    struct tally *tally;
+    struct census *census;
     struct suspensions *suspensions;
-    struct sts *sts;   /* what is known of MTA-STS: see sts.c */
+    struct sts *sts; /* what is known of MTA-STS: see sts.c */
     struct tls_report *tls_report;
     struct timer room; /* for them */
     struct timer sweep;

@@ -210,7 +210,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     deliver->suspensions = suspensions_new(rooms->loop, rooms->offload, suspensions_path,
                                            act_on_suspension_ended, deliver);
     memory_free(suspensions_path);
-    deliver->tally = tally_new(deliver);
+    deliver->census = census_new(deliver);
     deliver->scopes = scopes_new(deliver);
     deliver->sources = sources_new(deliver);
     deliver->rooms.paces_path = deliver->rooms.warm_up_path = NULL; /* the caller's */
@@ -366,7 +366,7 @@ void deliver_free(struct deliver *deliver)
     scopes_free(deliver->scopes);
     sources_free(deliver->sources);
     acts_abort(deliver);
-    tally_free(deliver->tally);
+    census_free(deliver->census);
     suspensions_free(deliver->suspensions);
     hosts_free(deliver->hosts);
     address_memory_free(deliver->addresses);

@@ -50,7 +50,7 @@ struct sts_ask {
     struct link link; /* in its inquiry */
     struct inquiry *inquiry;
     struct deferred none; /* there is nothing to ask */
-    char *domain;         /* or no room to: what is known of it holds; NULL: nothing can be */
+    char *domain; /* or no room to: what is known of it holds; NULL: nothing can be */
     struct sts *sts;
     sts_end_fn *on_end;
     void *owner;
@@ -181,7 +181,8 @@ static void on_fetched(void *owner, enum deliver_sts_fetch result,
     if (policy) {
         log_fetched(inquiry, policy);
         sts_cache_put(sts->cache, inquiry->domain, inquiry->id, policy);
-    } else if (result != DELIVER_STS_BUSY) { /* whose fault is ours; it is asked for again */
+    } else if (result !=
+               DELIVER_STS_BUSY) { /* whose fault is ours; it is asked for again */
         tally_failure(inquiry, result, text);
         note_failure(inquiry, text);
     }

@@ -69,8 +69,8 @@ static enum result add_mail(struct attempt *attempt, struct bytes *into)
 {
     const struct capabilities *theirs = connection_capabilities(attempt->connection);
     const struct envelope *envelope = &attempt->lease->envelope;
-    struct mail_line line = {envelope->sender, theirs->size, theirs->eightbitmime,
-                             theirs->smtputf8, theirs->dsn,  envelope,
+    struct mail_line line = {envelope->sender,  theirs->size, theirs->eightbitmime,
+                             theirs->smtputf8,  theirs->dsn,  envelope,
                              theirs->requiretls};
 
     return command_add_mail(into, &line);

@@ -30,7 +30,7 @@ struct tls_engine {
     uint8_t dane_name;
     enum tls_dane dane;
     struct tlsa_set *dane_set; /* NULL: none, or judged */
-    struct bytes session_key;   /* empty: none is kept */
+    struct bytes session_key;  /* empty: none is kept */
     bool offered_session;
     int64_t begun_ms;
     struct tls_verdict verdict; /* of the session that was offered; then of this one */

@@ -211,9 +211,12 @@ static enum result take_orcpt(void *owner, struct slice value, struct command_er
 }
 
 static const struct parameter mail_parameters[] = {
-    {"SIZE", true, take_size},          {"BODY", true, take_body},
-    {"SMTPUTF8", false, take_smtputf8}, {"RET", true, take_ret},
-    {"ENVID", true, take_envid},        {"AUTH", true, take_auth},
+    {"SIZE", true, take_size},
+    {"BODY", true, take_body},
+    {"SMTPUTF8", false, take_smtputf8},
+    {"RET", true, take_ret},
+    {"ENVID", true, take_envid},
+    {"AUTH", true, take_auth},
     {"REQUIRETLS", false, take_requiretls},
 };
 

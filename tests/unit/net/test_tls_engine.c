@@ -586,10 +586,10 @@ struct demand {
 /* A connection as a next hop has it: a handshake, and words of the server behind it. */
 static struct tls_facts meet(struct contexts *contexts, const struct demand *demand)
 {
-    struct engines engines = {tls_engine_new_server(contexts->server),
-                              tls_engine_new_client(contexts->client, demand->level,
-                                                    demand->name),
-                              TLS_STEP_WANT_READ, TLS_STEP_WANT_READ};
+    struct engines engines = {
+        tls_engine_new_server(contexts->server),
+        tls_engine_new_client(contexts->client, demand->level, demand->name),
+        TLS_STEP_WANT_READ, TLS_STEP_WANT_READ};
     struct tlsa_set *set = demand->tlsa ? tlsa_set_new(demand->tlsa, 1) : NULL;
     struct tls_facts facts;
 
@@ -677,7 +677,8 @@ TEST(tls_engine, a_session_belongs_to_the_records_that_it_was_judged_by)
     struct tls_facts facts;
 
     mbedtls_x509_crt_init(&certificate);
-    assert_int_equal(mbedtls_x509_crt_parse_file(&certificate, certificates.certificate), 0);
+    assert_int_equal(mbedtls_x509_crt_parse_file(&certificate, certificates.certificate),
+                     0);
     (void)mbedtls_sha256(certificate.pk_raw.p, certificate.pk_raw.len, digest, 0);
     (void)mbedtls_sha256(certificate.raw.p, certificate.raw.len, whole, 0);
     mbedtls_x509_crt_free(&certificate);

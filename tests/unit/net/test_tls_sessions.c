@@ -22,11 +22,13 @@ TEST(tls_sessions, one_is_found_under_its_own_key_only)
     assert_null(tls_sessions_find(sessions, SLICE("a"), 0));
     tls_sessions_put(sessions, SLICE("a"), &first);
     assert_null(tls_sessions_find(sessions, SLICE("b"), 0));
-    assert_true(slice_equal(tls_sessions_find(sessions, SLICE("a"), 0)->bytes, first.bytes));
+    assert_true(
+        slice_equal(tls_sessions_find(sessions, SLICE("a"), 0)->bytes, first.bytes));
     assert_true(tls_sessions_find(sessions, SLICE("a"), 0)->verdict.is_verified);
     tls_sessions_put(sessions, SLICE("a"), &second);
     assert_int_equal(tls_sessions_count(sessions), 1);
-    assert_true(slice_equal(tls_sessions_find(sessions, SLICE("a"), 0)->bytes, second.bytes));
+    assert_true(
+        slice_equal(tls_sessions_find(sessions, SLICE("a"), 0)->bytes, second.bytes));
     tls_sessions_forget(sessions, SLICE("a"));
     assert_null(tls_sessions_find(sessions, SLICE("a"), 0));
     tls_sessions_forget(sessions, SLICE("a"));

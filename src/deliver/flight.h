@@ -37,7 +37,7 @@ void flight_written(struct attempt *attempt);
 /* Only who is to be answered next is waited for. */
 void flight_await(struct attempt *attempt, int64_t patience_ms, const char *stage);
 /* A reply said that the connection is over, and answers this command. True: all of the message was
- * sent, and others behind it. The host may answer the rest. */
+ * sent. The host may answer the rest. */
 bool flight_goodbye(struct attempt *attempt, const struct fault *fault);
 /* It is untried, and was answered. */
 void flight_give_back(struct attempt *attempt);

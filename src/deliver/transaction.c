@@ -65,6 +65,14 @@ static enum result add_chunk(const struct attempt *attempt, struct bytes *into)
     return framing_add_line(into, slice_of(line));
 }
 
+/* A chunk for nobody. Who reads it as a command says goodbye, and nothing was in it. */
+static enum result add_probe(struct bytes *into)
+{
+    enum result result = framing_add_line(into, SLICE("BDAT 6 LAST"));
+
+    return result == RESULT_OK ? framing_add_line(into, SLICE("QUIT")) : result;
+}
+
 static enum result add_mail(struct attempt *attempt, struct bytes *into)
 {
     const struct capabilities *theirs = connection_capabilities(attempt->connection);
@@ -87,7 +95,7 @@ static enum result add_step(struct attempt *attempt, uint32_t at, struct bytes *
     case STEP_PROBE_MAIL:
         return framing_add_line(into, SLICE("MAIL FROM:<>"));
     case STEP_PROBE_CHUNK:
-        return bytes_add(into, SLICE("BDAT 6 LAST\r\nQUIT\r\n"));
+        return add_probe(into);
     case STEP_MAIL:
         return add_mail(attempt, into);
     case STEP_RCPT:

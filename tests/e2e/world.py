@@ -502,7 +502,12 @@ class HopSession:
         if keep and words.startswith("250"):
             keep(argument)
         self.connection.sendall(text if isinstance(text, bytes) else (text + "\r\n").encode())
-        return None if self.hop.leaves_at_421 and words.startswith("421") else words
+        if not self.hop.leaves_at_421 or not words.startswith("421"):
+            return words
+        self.connection.shutdown(socket.SHUT_WR)
+        while self.file.read(65536):  # or a reset would take the answers along
+            pass
+        return None
 
     def unread(self):
         """What has arrived and was not read; waits for the first of it."""

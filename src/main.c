@@ -75,7 +75,7 @@ static const struct command commands[] = {
     {"user",     command_user,     "add|set|show|list|remove ...",        "Users who may log in, and what each may.", NULL},
     {"queue",    command_queue,    "list|show|why|retry|verify ...",      "Look at the queue, change it, check it, move it.", NULL},
     {"destination", command_destination, "list|show|suspend|resume|flush ...", "Where mail goes, at which pace; stop it, let it go on, try it now.", NULL},
-    {"explain",  command_explain,  "ADDRESS|DOMAIN",                      "Where mail for it would go, by which rules, and what would happen now.",
+    {"explain",  command_explain,  "ADDRESS|DOMAIN [--from SENDER] [--tenant T]", "Where mail for it would go, by which rules, and what would happen now.",
      "Nothing is sent. The running server is asked, which looks the names up.\n"},
     {"suppression", command_suppression, "add|remove|list|show|import ...", "Addresses that get no mail.", NULL},
     {"tls-report", command_tls_report, "show [DOMAIN], send DOMAIN|--all", "How mail met TLS, for the reports that other domains get.", NULL},

@@ -79,6 +79,33 @@ static json_t *sts_json(const struct explain_sts *sts)
                      (int)sts->has_failed);
 }
 
+static json_t *source_json(const struct explain_source *source)
+{
+    char address[IP_TEXT];
+
+    ip_print(&source->ip, address);
+    return json_pack(
+        "{s:s,s:s,s:i,s:o,s:o,s:I,s:i,s:i,s:o}", "name", source->name, "address", address,
+        "weight", (int)source->weight, "waits",
+        source->why == WHY_SCHEDULED ? json_null() : json_string(why_name(source->why)),
+        "text", text_or_null(source->text), "until_ms", (json_int_t)source->until_ms,
+        "connections", (int)source->connections, "most", (int)source->most, "warm_up",
+        source->is_warming
+            ? json_pack("{s:i,s:I,s:I}", "day", (int)source->day, "quota",
+                        (json_int_t)source->quota, "sent", (json_int_t)source->used)
+            : json_null());
+}
+
+static void add_pool(json_t *json, const struct explanation *explanation)
+{
+    json_t *sources = json_array();
+
+    for (size_t i = 0; i < explanation->source_count; i++)
+        (void)json_array_append_new(sources, source_json(&explanation->sources[i]));
+    (void)json_object_set_new(json, "pool", text_or_null(explanation->pool));
+    (void)json_object_set_new(json, "sources", sources);
+}
+
 static void add_way(json_t *json, const struct explanation *explanation)
 {
     json_t *hosts = json_array();
@@ -101,6 +128,7 @@ static void add_way(json_t *json, const struct explanation *explanation)
                               json_boolean(explanation->is_authentic));
     (void)json_object_set_new(json, "limits", limits_json(&explanation->settings));
     (void)json_object_set_new(json, "state", state_json(explanation));
+    add_pool(json, explanation);
 }
 
 static void on_explained(void *owner, const struct explanation *explanation)
@@ -144,6 +172,9 @@ void explain_handle(struct request *request)
         return;
     }
     request->on_gone = explain_gone;
-    request->work =
-        explain_start(request->rooms->deliver, address.text, on_explained, request);
+    request->work = explain_start(
+        request->rooms->deliver,
+        &(struct explain_request){address.text, request_query(request, "from"),
+                                  request_query(request, "tenant")},
+        on_explained, request);
 }

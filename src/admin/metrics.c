@@ -74,7 +74,7 @@ static void walk_backoffs(const struct snapshot *snapshot, struct exposition *to
     }
 }
 
-static void write_result(struct exposition *to, const char *destination,
+static void write_result(struct exposition *to, const char *what, const char *name,
                          const struct deliver_result *result)
 {
     const struct {
@@ -86,7 +86,7 @@ static void write_result(struct exposition *to, const char *destination,
 
     for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
         exposition_start(to, "");
-        exposition_label(to, "destination", destination);
+        exposition_label(to, what, name);
         exposition_labels(to, samples[i].label);
         exposition_value(to, (int64_t)samples[i].count, 1);
     }
@@ -95,9 +95,50 @@ static void write_result(struct exposition *to, const char *destination,
 static void walk_destinations(const struct snapshot *snapshot, struct exposition *to)
 {
     for (size_t i = 0; i < snapshot->busiest.count; i++)
-        write_result(to, snapshot->busiest.named[i].name,
+        write_result(to, "destination", snapshot->busiest.named[i].name,
                      &snapshot->busiest.named[i].result);
-    write_result(to, "other", &snapshot->busiest.other);
+    write_result(to, "destination", "other", &snapshot->busiest.other);
+}
+
+static void walk_sources(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        write_result(to, "source", snapshot->sources[i].name,
+                     &snapshot->sources[i].state.result);
+}
+
+static void write_source(struct exposition *to, const struct snapshot_source *source,
+                         int64_t value)
+{
+    exposition_start(to, "");
+    exposition_label(to, "source", source->name);
+    exposition_value(to, value, 1);
+}
+
+static void walk_source_connections(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        write_source(to, &snapshot->sources[i], snapshot->sources[i].state.connections);
+}
+
+static void walk_source_aside(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        write_source(to, &snapshot->sources[i], snapshot->sources[i].state.is_aside);
+}
+
+static void walk_warm_up_quota(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        if (snapshot->sources[i].state.is_warming)
+            write_source(to, &snapshot->sources[i], snapshot->sources[i].state.quota);
+}
+
+static void walk_warm_up_sent(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        if (snapshot->sources[i].state.is_warming)
+            write_source(to, &snapshot->sources[i], snapshot->sources[i].state.used);
 }
 
 static void write_destination(struct exposition *to, const char *name, int64_t value)
@@ -276,7 +317,7 @@ const struct metric metrics[] = {
     {"Queue", "queue_groups", GAUGE, NULL, "state=\"waiting\"", AT(queue.groups_waiting), 1, NULL, "Groups (the recipients of one message at one domain or route) that wait for their time, that an operator holds, and that an attempt has."},
     MORE("state=\"held\"", queue.groups_held, 1),
     MORE("state=\"leased\"", queue.groups_leased, 1),
-    {SAME, "queue_waiting_groups", GAUGE, NULL, "reason", WALK, walk_waiting, "Waiting and held groups by what holds their domain or route now: scheduled (each its own next try), held, dns (a look-up failed, or others are asked before), destination (it rests after a fault), connections (it is being served: all are busy, or its rate lets no more through), suspended (by a reaction to what its destination said), ready_full (too many destinations), no_room (log or disk), draining, overflow (more domains than the index has room for)."},
+    {SAME, "queue_waiting_groups", GAUGE, NULL, "reason", WALK, walk_waiting, "Waiting and held groups by what holds their domain or route now: scheduled (each its own next try), held, dns (a look-up failed, or others are asked before), destination (it rests after a fault), connections (it is being served: all are busy, or its rate lets no more through), suspended (by a reaction to what its destination said), source (none of its pool can be used), warm_up (they have sent what they may today), ready_full (too many destinations), no_room (log or disk), draining, overflow (more domains than the index has room for)."},
     {SAME, "queue_domains", GAUGE, NULL, NULL, AT(queue.domain_queues), 1, NULL, "Domains and routes that mail waits for."},
     {SAME, "queue_oldest_age_seconds", GAUGE, "seconds", NULL, AT(oldest_age_ms), 1000, NULL, "Age of the oldest message that waits; 0: none."},
     {SAME, "queue_drafts", GAUGE, NULL, NULL, AT(queue.drafts), 1, NULL, "Messages that are being received."},
@@ -357,6 +398,11 @@ const struct metric metrics[] = {
     {SAME, "destination_recipients", COUNTER, NULL, "destination,result", WALK, walk_destinations, "Recipients by destination: the hundred busiest, and \"other\"."},
     {SAME, "destination_connections", GAUGE, NULL, "destination", WALK, walk_destination_connections, "Connections to the busiest destinations now."},
     {SAME, "destination_backing_off", GAUGE, NULL, "destination", WALK, walk_destination_backing_off, "1: this destination rests after a fault of its own."},
+    {SAME, "source_recipients", COUNTER, NULL, "source,result", WALK, walk_sources, "Recipients by our address, as [[source]] names it, since the start."},
+    {SAME, "source_connections", GAUGE, NULL, "source", WALK, walk_source_connections, "Open connections from it."},
+    {SAME, "source_set_aside", GAUGE, NULL, "source", WALK, walk_source_aside, "1: its address is none of this machine now, and nothing is sent from it."},
+    {SAME, "warm_up_quota", GAUGE, NULL, "source", WALK, walk_warm_up_quota, "Messages that a source may send today, while it warms up."},
+    {SAME, "warm_up_sent", GAUGE, NULL, "source", WALK, walk_warm_up_sent, "What of it was sent."},
 
     {"Suppression", "suppression_entries", GAUGE, NULL, NULL, AT(suppression.entries), 1, NULL, "Entries of the suppression list."},
     {SAME, "suppression_refused", COUNTER, NULL, "source=\"command\"", AT(suppression.refused[SUPPRESSION_COMMAND]), 1, NULL, "Recipients that were refused at RCPT, by where their entry came from."},

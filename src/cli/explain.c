@@ -146,6 +146,42 @@ static void print_limits(const json_t *answer)
                  rate_or(limits, "connection_rate", "without a limit"));
 }
 
+static void print_source(const json_t *source, int64_t now)
+{
+    const json_t *warm_up = json_object_get(source, "warm_up");
+    char until[PRINT_TEXT];
+
+    (void)printf("%s [%s], weight %" PRId64, get_text(source, "name"),
+                 get_text(source, "address"), get_number(source, "weight"));
+    if (get_number(source, "most"))
+        (void)printf(", %" PRId64 " of %" PRId64 " connections",
+                     get_number(source, "connections"), get_number(source, "most"));
+    if (json_is_object(warm_up))
+        (void)printf(", warm-up day %" PRId64 ": %" PRId64 " of %" PRId64 " sent",
+                     get_number(warm_up, "day"), get_number(warm_up, "sent"),
+                     get_number(warm_up, "quota"));
+    if (get_text(source, "waits")[0]) {
+        print_until(get_number(source, "until_ms"), now, until);
+        (void)printf(", %snothing before %s: %s%s", print_warn(), until,
+                     get_text(source, "text"), print_plain());
+    }
+    (void)printf("\n");
+}
+
+static void print_pool(const json_t *answer, int64_t now)
+{
+    const json_t *sources = json_object_get(answer, "sources");
+
+    title("pool");
+    (void)printf("%s\n", get_text(answer, "pool")[0]
+                             ? get_text(answer, "pool")
+                             : "none: the system chooses our address");
+    for (size_t i = 0; i < json_array_size(sources); i++) {
+        title(i == 0 ? "sources" : "");
+        print_source(json_array_get(sources, i), now);
+    }
+}
+
 static void print_state(const json_t *answer)
 {
     const json_t *state = json_object_get(answer, "state");
@@ -222,9 +258,31 @@ static void print_answer(const char *address, const json_t *answer)
         print_hosts(answer, now);
         print_limits(answer);
         print_paces(answer, now);
+        print_pool(answer, now);
         print_state(answer);
     }
     print_next(answer, now);
+}
+
+static void print_usage(void)
+{
+    (void)fprintf(stderr,
+                  "usage: smtpd explain ADDRESS|DOMAIN [--from SENDER] [--tenant T]\n");
+}
+
+/* Whose mail: pairs of a flag and a value. */
+static bool add_mail(struct bytes *path, int count, char **words)
+{
+    for (int i = 0; i < count; i += 2) {
+        const char *name = strcmp(words[i], "--from") == 0     ? "&from="
+                           : strcmp(words[i], "--tenant") == 0 ? "&tenant="
+                                                               : NULL;
+
+        if (!name || bytes_add_text(path, name) != RESULT_OK ||
+            client_add_encoded(path, words[i + 1]) != RESULT_OK)
+            return false;
+    }
+    return true;
 }
 
 int cli_explain(const struct cli_context *context, int argc, char **argv)
@@ -233,16 +291,17 @@ int cli_explain(const struct cli_context *context, int argc, char **argv)
     json_t *answer = NULL;
     int code;
 
-    if (argc != 1 || argv[0][0] == '-') {
-        (void)fprintf(stderr, "usage: smtpd explain ADDRESS|DOMAIN\n");
+    if (argc % 2 != 1 || argv[0][0] == '-') {
+        print_usage();
         return CLI_USAGE;
     }
     bytes_init(&path, 4096);
     if (bytes_add_text(&path, "/v1/explain?address=") != RESULT_OK ||
         client_add_encoded(&path, argv[0]) != RESULT_OK ||
+        !add_mail(&path, argc - 1, argv + 1) ||
         bytes_add(&path, (struct slice){"", 1}) != RESULT_OK) {
         bytes_fini(&path);
-        (void)fprintf(stderr, "smtpd: the address is too long\n");
+        print_usage();
         return CLI_USAGE;
     }
     code = client_ask(context, path.data, NULL, &answer);

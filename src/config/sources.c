@@ -212,6 +212,7 @@ void sources_add(struct config *config, struct deliver_settings *settings)
         pools[i] = (struct deliver_pool){from[i].name, members,
                                          members ? from[i].sources.count : 0};
     }
+    settings->pool_rules = sources_pool_rules(config, &settings->pool_rule_count);
     settings->pools = pools;
     settings->pool_count = pools ? config->pool.count : 0;
 }

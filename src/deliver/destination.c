@@ -31,6 +31,14 @@ enum {
 
 static void run(void *owner);
 
+void destination_note_families(struct destination *destination, const struct plan *plan)
+{
+    destination->has_family[FAMILY_IPV4] = destination->has_family[FAMILY_IPV6] = false;
+    for (size_t i = 0; i < plan->host_count; i++)
+        for (size_t k = 0; k < plan->hosts[i].address_count; k++)
+            destination->has_family[family_of(&plan->hosts[i].addresses[k])] = true;
+}
+
 void destination_take_plan(struct destination *destination, const struct plan *plan)
 {
     if (&destination->plan == plan)
@@ -41,10 +49,7 @@ void destination_take_plan(struct destination *destination, const struct plan *p
         plan->host_count ? memory_copy(plan->hosts, plan->host_count * sizeof *plan->hosts)
                          : NULL;
     destination->plan_version++;
-    destination->has_family[FAMILY_IPV4] = destination->has_family[FAMILY_IPV6] = false;
-    for (size_t i = 0; i < plan->host_count; i++)
-        for (size_t k = 0; k < plan->hosts[i].address_count; k++)
-            destination->has_family[family_of(&plan->hosts[i].addresses[k])] = true;
+    destination_note_families(destination, plan);
 }
 
 static bool is_forgotten(const struct destination *destination, int64_t age_ms)
@@ -107,7 +112,7 @@ static struct destination *find_or_make(struct deliver *deliver, struct slice ke
 
     bytes_init(&name, NAME_MAX_BYTES);
     if (bytes_add(&name, key) != RESULT_OK ||
-        (of && bytes_format(&name, " %s %s", kind, of) != RESULT_OK)) {
+        (of && bytes_format(&name, "@%s%s", kind, of) != RESULT_OK)) {
         bytes_fini(&name);
         return NULL;
     }
@@ -128,7 +133,7 @@ struct destination *destination_get_head(struct deliver *deliver, const struct p
 
     bytes_init(&key, KEY_MAX);
     plan_key(plan, lane, &key);
-    destination = find_or_make(deliver, bytes_view(&key), "pool", pool);
+    destination = find_or_make(deliver, bytes_view(&key), "pool:", pool);
     bytes_fini(&key);
     if (!destination)
         return NULL;
@@ -150,8 +155,7 @@ struct destination *destination_get_path(const struct destination *head,
                                          struct source *source)
 {
     struct deliver *deliver = head->deliver;
-    struct destination *path =
-        find_or_make(deliver, slice_of(head->key), "from", source->name);
+    struct destination *path = find_or_make(deliver, slice_of(head->key), "", source->name);
 
     if (!path)
         return NULL;

@@ -6,6 +6,7 @@
 #include "host.h"
 #include "inner.h"
 #include "reach.h"
+#include "pool.h"
 #include "smtpd/base/memory.h"
 #include "sts.h"
 #include "sts_file.h"
@@ -18,6 +19,9 @@ struct explain {
     struct deliver *deliver;
     struct plan_settings *settings; /* the rule and the route are its */
     char address[LIMIT_ADDRESS + 1];
+    char sender[LIMIT_ADDRESS + 1];
+    char tenant[LIMIT_USER_NAME + 1]; /* "": none */
+    struct explain_source sources[DELIVER_POOL_MEMBERS_MAX];
     char lane[LANE_TEXT];
     char domain[LANE_TEXT]; /* of DANE: a route's host */
     const struct route *route;
@@ -135,6 +139,25 @@ static void tell_suspension(const struct explain *explain, struct slice key,
     bytes_fini(&scope);
 }
 
+static void tell_pool(struct explain *explain, struct explanation *explanation)
+{
+    const struct deliver_settings *values = &explain->settings->values;
+    const char *asked =
+        pool_rule_choose(values->pool_rules, values->pool_rule_count, explain->sender,
+                         explain->tenant[0] ? explain->tenant : NULL);
+
+    explanation->pool = pool_name(explain->settings, &explain->plan, asked);
+    explanation->sources = explain->sources;
+    if (explanation->pool)
+        explanation->source_count =
+            pool_explain(explain->deliver, explanation->pool, &explain->plan,
+                         explanation->destination, explain->sources);
+    for (size_t i = 0; i < explanation->source_count; i++) {
+        explanation->connections += explain->sources[i].connections;
+        explanation->is_known |= explain->sources[i].most > 0;
+    }
+}
+
 static enum explain_kind kind_of(const struct plan *plan)
 {
     switch (plan->kind) {
@@ -206,6 +229,8 @@ static void tell(struct explain *explain)
         explanation.host_count = explain->plan.host_count;
         tell_rule(explain, &explanation);
         tell_sts(explain, &explanation.sts);
+        if (explanation.destination)
+            tell_pool(explain, &explanation);
     }
     if (explanation.kind == EXPLAIN_LOCAL)
         explanation.suspension =
@@ -306,8 +331,9 @@ static void find_lane(struct explain *explain)
         explain->route = settings_route_by_name(explain->settings, explain->lane + 6);
 }
 
-struct explain *explain_start(struct deliver *deliver, const char *address,
-                              explain_fn *on_end, void *owner)
+struct explain *explain_start(struct deliver *deliver,
+                              const struct explain_request *request, explain_fn *on_end,
+                              void *owner)
 {
     struct explain *explain = NEW(struct explain);
 
@@ -315,7 +341,11 @@ struct explain *explain_start(struct deliver *deliver, const char *address,
     explain->on_end = on_end;
     explain->owner = owner;
     explain->plan.rule = -1;
-    (void)snprintf(explain->address, sizeof explain->address, "%s", address);
+    (void)snprintf(explain->address, sizeof explain->address, "%s", request->address);
+    (void)snprintf(explain->sender, sizeof explain->sender, "%s",
+                   request->sender ? request->sender : "");
+    (void)snprintf(explain->tenant, sizeof explain->tenant, "%s",
+                   request->tenant ? request->tenant : "");
     list_push_back(&deliver->explains, &explain->link);
     find_lane(explain);
     find_way(explain);

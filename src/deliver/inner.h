@@ -310,6 +310,7 @@ struct destination *destination_get_head(struct deliver *deliver, const struct p
                                          const char *lane, const char *pool);
 struct destination *destination_get_path(const struct destination *head,
                                          struct source *source);
+void destination_note_families(struct destination *destination, const struct plan *plan);
 void destination_take_plan(struct destination *destination, const struct plan *plan);
 /* May it start one more attempt now? The first only looks; with the second it has had its turn, or stands
  * in the queue for it. Not of heads. */

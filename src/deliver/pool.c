@@ -5,11 +5,12 @@
 #include "family.h"
 #include "scope.h"
 #include "smtpd/base/memory.h"
+#include "smtpd/deliver/explain.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { AGAIN_MS = 60000, OTHER_HOSTS_MS = 300000 };
+enum { AGAIN_MS = 60000, OTHER_HOSTS_MS = 300000, NAME_MAX = 9000 };
 
 /* ---- which pool ---- */
 
@@ -197,6 +198,66 @@ bool pool_holds(struct destination *head, struct pool_hold *hold)
     return held == head->member_count;
 }
 
+static struct destination *find_path(struct deliver *deliver, const char *key,
+                                     const char *source)
+{
+    struct destination *path = NULL;
+    struct bytes name;
+
+    bytes_init(&name, NAME_MAX);
+    if (bytes_format(&name, "%s@%s", key, source) == RESULT_OK)
+        path = map_get(deliver->destinations, bytes_view(&name));
+    bytes_fini(&name);
+    return path;
+}
+
+static void explain_one(const struct pool_member *member, struct explain_source *one)
+{
+    const struct source *source = member->source;
+    const struct destination *path = member->path;
+    struct pool_hold hold = {.until_ms = 0};
+
+    *one = (struct explain_source){.name = source->name,
+                                   .ip = source->ip,
+                                   .weight = member->weight,
+                                   .why = WHY_SCHEDULED};
+    if (is_held(member, &hold)) {
+        one->why = hold.why;
+        one->until_ms = hold.until_ms;
+        (void)snprintf(one->text, sizeof one->text, "%s", hold.text);
+    }
+    one->is_warming = warm_up_is_limited(&source->warm);
+    if (one->is_warming) {
+        one->day = source->warm.step + 1;
+        one->quota = warm_up_quota(&source->warm);
+        one->used = source->warm.used;
+    }
+    one->connections = path ? path->connections : 0;
+    one->most = path && path->scope ? path->scope->pace.window : 0;
+}
+
+size_t pool_explain(struct deliver *deliver, const char *pool, const struct plan *plan,
+                    const char *key, struct explain_source *sources)
+{
+    const struct deliver_pool *found = pool_find(deliver->settings, pool);
+    struct destination head = {.deliver = deliver};
+    size_t count = 0;
+
+    destination_note_families(&head, plan);
+    for (size_t i = 0; found && i < found->member_count; i++) {
+        struct source *source = source_find(deliver->sources, found->members[i].source);
+        struct pool_member member = {.head = &head, .source = source};
+
+        if (!source)
+            continue;
+        member.path = find_path(deliver, key, source->name);
+        member.weight =
+            found->members[i].weight ? found->members[i].weight : source->weight;
+        explain_one(&member, &sources[count++]);
+    }
+    return count;
+}
+
 /* ---- whose turn ---- */
 
 /* Beside its own limit. */
@@ -329,6 +390,16 @@ void pool_wake_users(struct destination *path)
     }
     if (path->users.count > 1)
         list_push_back(&path->users, list_pop_front(&path->users));
+}
+
+unsigned pool_running(const struct destination *head)
+{
+    unsigned running = 0;
+
+    for (size_t i = 0; i < head->member_count; i++)
+        if (head->members[i].path)
+            running += head->members[i].path->running;
+    return running;
 }
 
 size_t pool_lane_count(const struct destination *path)

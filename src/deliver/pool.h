@@ -1,7 +1,7 @@
 /* A destination that mail of a pool goes to: which of the pool's sources takes the next message.
  *
- *   destination "mx1>mx2 pool P"  --member--> destination "mx1>mx2 from A" (a path)
- *     (the ready queue)           --member--> destination "mx1>mx2 from B"
+ *   destination "mx1>mx2@pool:P"  --member--> destination "mx1>mx2@A" (a path)
+ *     (the ready queue)           --member--> destination "mx1>mx2@B"
  *
  * Owns      the members. Paths are destinations of their own, shared by the pools that have their source:
  *           with their back-off, their connections and their scope; they have no ready queue.
@@ -59,7 +59,13 @@ unsigned pool_slots(const struct destination *head);
 /* All paths that can be used are on probation: nothing is read ahead. */
 bool pool_is_judged(const struct destination *head);
 void pool_wake_users(struct destination *path);         /* they are run again */
+unsigned pool_running(const struct destination *head);  /* by all of its paths */
 size_t pool_lane_count(const struct destination *path); /* that wait for it */
+
+struct explain_source;
+/* Its sources as they stand for these hosts: nothing is changed. Returns how many. */
+size_t pool_explain(struct deliver *deliver, const char *pool, const struct plan *plan,
+                    const char *key, struct explain_source *sources);
 
 /* Has the source an address of a family of the host? Any host, if there is no source. */
 bool pool_can_reach(const struct source *source, const struct plan_host *host);

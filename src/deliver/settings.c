@@ -179,6 +179,26 @@ static void copy_pools(struct plan_settings *settings)
     values->pools = pools;
 }
 
+static void copy_pool_rules(struct plan_settings *settings)
+{
+    struct deliver_settings *values = &settings->values;
+    struct arena *arena = &settings->arena;
+    struct pool_rule *rules =
+        arena_alloc(arena, (values->pool_rule_count + 1) * sizeof *rules);
+
+    for (size_t i = 0; rules && i < values->pool_rule_count; i++) {
+        struct pool_rule *one = &rules[i];
+
+        *one = values->pool_rules[i];
+        one->pool = copy_text(arena, one->pool);
+        one->senders = copy_texts(arena, one->senders, one->sender_count);
+        one->sender_domains =
+            copy_texts(arena, one->sender_domains, one->sender_domain_count);
+        one->tenants = copy_texts(arena, one->tenants, one->tenant_count);
+    }
+    values->pool_rules = rules;
+}
+
 const struct deliver_source *settings_source(const struct plan_settings *settings,
                                              const char *name)
 {
@@ -218,6 +238,7 @@ struct plan_settings *settings_new(const struct deliver_settings *values,
     copy_reactions(settings);
     copy_sources(settings);
     copy_pools(settings);
+    copy_pool_rules(settings);
     return settings;
 }
 

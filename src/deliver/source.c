@@ -3,16 +3,15 @@
 #include "source.h"
 
 #include "pool.h"
+#include "smtpd/base/file.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/net/dialer.h"
 #include "warm_up_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { ASIDE_MS = 30000, WRITE_AGAIN_MS = 5000, PATH_BYTES = 4096, FORGET_DAYS = 30 };
 
@@ -20,7 +19,8 @@ struct writing { /* the input of a job */
     char path[PATH_BYTES];
     char beside[PATH_BYTES + 8];
     struct bytes text;
-    int error;
+    bool has_failed;
+    struct fault fault;
 };
 
 struct sources {
@@ -38,51 +38,19 @@ struct sources {
 
 /* ---- the file ---- */
 
-static bool write_all(int fd, struct slice text)
-{
-    while (text.length > 0) {
-        ssize_t count = write(fd, text.data, text.length);
-
-        if (count < 0 && errno != EINTR)
-            return false;
-        if (count > 0)
-            text = slice_from(text, (size_t)count);
-    }
-    return true;
-}
-
-static void sync_folder(const char *path)
-{
-    char folder[PATH_BYTES];
-    char *slash;
-    int fd;
-
-    (void)snprintf(folder, sizeof folder, "%s", path);
-    slash = strrchr(folder, '/');
-    if (!slash)
-        return;
-    *slash = '\0';
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    (void)fsync(fd);
-    (void)close(fd);
-}
-
+/* Both names are the job's own: at the end of the process an older one may still be written, which gives
+ * no less away than the last. */
 static void write_file(void *input)
 {
     struct writing *writing = input;
-    int fd = open(writing->beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool is_written =
-        fd >= 0 && write_all(fd, bytes_view(&writing->text)) && fsync(fd) == 0;
+    enum result result =
+        file_write(writing->beside, bytes_view(&writing->text), &writing->fault);
 
-    writing->error = is_written ? 0 : errno;
-    if (fd >= 0)
-        (void)close(fd);
-    if (is_written && rename(writing->beside, writing->path) != 0)
-        writing->error = errno;
-    if (!writing->error)
-        sync_folder(writing->path); /* what it promises must outlive the power */
+    if (result == RESULT_OK && rename(writing->beside, writing->path) != 0)
+        result = fault_set(&writing->fault, RESULT_IO, "%s", strerror(errno));
+    if (result == RESULT_OK) /* what it promises must outlive the power */
+        result = file_sync_parent(writing->path, &writing->fault);
+    writing->has_failed = result != RESULT_OK;
 }
 
 static void writing_free(void *input)
@@ -101,11 +69,17 @@ static bool is_kept(const struct source *source)
             source->warm.day + FORGET_DAYS > warm_up_day(deliver_now(source->deliver)));
 }
 
+static void fail(struct writing *writing, const char *why)
+{
+    writing->has_failed = true;
+    (void)fault_set(&writing->fault, RESULT_IO, "%s", why);
+}
+
 /* Ahead of what was sent, or, at the end of the process, exactly that. */
 static struct writing *format(const struct sources *sources, bool is_last)
 {
     struct writing *writing = NEW(struct writing);
-    struct warm_up_sum sum;
+    struct sealed sealed;
     struct source *source;
     size_t position = 0;
     enum result added;
@@ -114,7 +88,7 @@ static struct writing *format(const struct sources *sources, bool is_last)
     (void)snprintf(writing->beside, sizeof writing->beside, "%s%s", sources->path,
                    is_last ? ".end" : ".new");
     bytes_init(&writing->text, WARM_UP_FILE_MAX);
-    added = warm_up_file_begin(&writing->text, &sum);
+    added = warm_up_file_begin(&writing->text, &sealed);
     while (added == RESULT_OK && (source = map_next(sources->map, &position, NULL))) {
         const struct warm_up *warm = &source->warm;
         uint32_t wanted = is_last ? 0 : warm_up_wants(warm);
@@ -125,11 +99,12 @@ static struct writing *format(const struct sources *sources, bool is_last)
         line.used = is_last ? warm->used : source->asked;
         memcpy(line.name, source->name, sizeof line.name);
         if (is_kept(source))
-            added = warm_up_file_add(&writing->text, &sum, &line);
+            added = warm_up_file_add(&writing->text, &sealed, &line);
     }
     if (added == RESULT_OK)
-        added = warm_up_file_end(&writing->text, &sum);
-    writing->error = added == RESULT_OK ? 0 : EFBIG;
+        added = warm_up_file_end(&writing->text, &sealed);
+    if (added != RESULT_OK)
+        fail(writing, "it would be too large");
     return writing;
 }
 
@@ -151,18 +126,18 @@ static void take_kept(const struct sources *sources)
 
 static void end_writing(struct sources *sources, struct writing *writing)
 {
-    int error = writing->error;
+    bool has_failed = writing->has_failed;
 
-    if (error && !sources->is_broken)
+    if (has_failed && !sources->is_broken)
         log_message(LOG_ERROR, "deliver.warm_up_unwritable",
                     "what sources send of their warm-up cannot be written to %s, so they "
                     "send nothing: %s",
-                    sources->path, strerror(error));
-    sources->is_broken = error != 0;
-    sources->is_kept |= error == 0;
-    if (!error)
+                    sources->path, writing->fault.text);
+    sources->is_broken = has_failed;
+    sources->is_kept |= !has_failed;
+    if (!has_failed)
         take_kept(sources);
-    if (error)
+    if (has_failed)
         timer_start(&sources->again, WRITE_AGAIN_MS);
     else if (sources->is_wanted)
         start_writing(sources);
@@ -185,12 +160,12 @@ static void start_writing(struct sources *sources)
     if (sources->job || timer_is_waiting(&sources->again))
         return;
     writing = format(sources, false);
-    if (!writing->error &&
+    if (!writing->has_failed &&
         job_start(sources->deliver->rooms.offload, POOL_FILE, write_file, on_written,
                   writing_free, writing, sources, &sources->job) == RESULT_OK)
         return;
-    if (!writing->error)
-        writing->error = EBUSY;
+    if (!writing->has_failed)
+        fail(writing, "too many jobs are waiting");
     end_writing(sources, writing);
     writing_free(writing);
 }
@@ -440,39 +415,14 @@ static void restore(void *owner, const struct warm_up_line *line)
     source->warm.used = source->warm.kept = line->used;
 }
 
-static enum result read_file(const char *path, struct bytes *text, struct fault *fault)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t count = 1;
-
-    if (fd < 0)
-        return fault_set(fault, errno == ENOENT ? RESULT_NOT_FOUND : RESULT_IO, "%s",
-                         strerror(errno));
-    while (count > 0) {
-        char *into = bytes_reserve(text, 65536);
-
-        if (!into) {
-            (void)close(fd);
-            return fault_set(fault, RESULT_TOO_LARGE, "it is too large");
-        }
-        count = read(fd, into, 65536);
-        if (count > 0)
-            text->length += (size_t)count;
-        else if (count < 0 && errno == EINTR)
-            count = 1;
-    }
-    (void)close(fd);
-    return count == 0 ? RESULT_OK : fault_set(fault, RESULT_IO, "%s", strerror(errno));
-}
-
 static void load(struct sources *sources)
 {
     struct bytes text;
     struct fault fault;
     enum result result;
 
-    bytes_init(&text, WARM_UP_FILE_MAX + 65536);
-    result = read_file(sources->path, &text, &fault);
+    bytes_init(&text, WARM_UP_FILE_MAX);
+    result = file_read(sources->path, &text, &fault);
     if (result == RESULT_OK)
         result = warm_up_file_parse(bytes_view(&text), restore, sources, &fault);
     bytes_fini(&text);
@@ -504,7 +454,7 @@ static void write_last(const struct sources *sources)
 {
     struct writing *writing = format(sources, true);
 
-    if (!writing->error)
+    if (!writing->has_failed)
         write_file(writing);
     writing_free(writing); /* what is on disk is no less, if it could not be written */
 }

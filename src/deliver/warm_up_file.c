@@ -3,17 +3,8 @@
 
 #include <string.h>
 
-#define HEAD "smtpd-warm-up 1\n"
-static const uint64_t FNV_START = UINT64_C(0xcbf29ce484222325);
-static const uint64_t FNV_PRIME = UINT64_C(0x100000001b3);
+#define HEADING "smtpd-warm-up 1"
 enum { DAY_MOST = 10000000 };
-
-static uint64_t hash_of(uint64_t hash, struct slice bytes)
-{
-    for (size_t i = 0; i < bytes.length; i++)
-        hash = (hash ^ (unsigned char)bytes.data[i]) * FNV_PRIME;
-    return hash;
-}
 
 bool deliver_source_name_is_valid(struct slice name)
 {
@@ -30,46 +21,48 @@ bool deliver_source_name_is_valid(struct slice name)
 
 /* ---- writing ---- */
 
-enum result warm_up_file_begin(struct bytes *into, struct warm_up_sum *sum)
+enum result warm_up_file_begin(struct bytes *into, struct sealed *sealed)
 {
-    *sum = (struct warm_up_sum){hash_of(FNV_START, SLICE(HEAD)), 0};
-    return bytes_add_text(into, HEAD);
+    return sealed_begin(sealed, HEADING, into);
 }
 
-enum result warm_up_file_add(struct bytes *into, struct warm_up_sum *sum,
+enum result warm_up_file_add(struct bytes *into, struct sealed *sealed,
                              const struct warm_up_line *line)
 {
     size_t before = into->length;
-    enum result added = bytes_format(into, "%s %lld %u %u\n", line->name,
+    enum result added = bytes_format(into, "source %s %lld %u %u\n", line->name,
                                      (long long)line->day, line->step, line->used);
 
-    if (added != RESULT_OK)
-        return added;
-    sum->hash = hash_of(sum->hash, slice_from(bytes_view(into), before));
-    sum->lines++;
-    return RESULT_OK;
+    if (added == RESULT_OK)
+        sealed_note(sealed, slice_from(bytes_view(into), before));
+    return added;
 }
 
-enum result warm_up_file_end(struct bytes *into, const struct warm_up_sum *sum)
+enum result warm_up_file_end(struct bytes *into, const struct sealed *sealed)
 {
-    return bytes_format(into, "end %llu %016llx\n", (unsigned long long)sum->lines,
-                        (unsigned long long)sum->hash);
+    return sealed_end(sealed, into);
 }
 
 /* ---- reading ---- */
 
+struct reading {
+    warm_up_file_fn *each;
+    void *owner;
+    unsigned lines;
+};
+
 static bool take_line(struct slice text, struct warm_up_line *line)
 {
-    struct slice name = slice_next_word(&text);
     uint64_t day;
     uint64_t step;
     uint64_t used;
 
-    if (!deliver_source_name_is_valid(name) ||
-        !slice_copy_text(name, line->name, sizeof line->name) ||
-        slice_to_u64(slice_next_word(&text), DAY_MOST, &day) != RESULT_OK ||
-        slice_to_u64(slice_next_word(&text), DELIVER_WARM_UP_DAYS, &step) != RESULT_OK ||
-        slice_to_u64(slice_next_word(&text), UINT32_MAX, &used) != RESULT_OK)
+    if (!slice_equal_text(slice_next_word(&text), "source") ||
+        !slice_copy_text(slice_next_word(&text), line->name, sizeof line->name) ||
+        !deliver_source_name_is_valid(slice_of(line->name)) ||
+        !sealed_take_number(&text, DAY_MOST, &day) ||
+        !sealed_take_number(&text, DELIVER_WARM_UP_DAYS, &step) ||
+        !sealed_take_number(&text, UINT32_MAX, &used))
         return false;
     line->day = (int64_t)day;
     line->step = (uint32_t)step;
@@ -77,52 +70,24 @@ static bool take_line(struct slice text, struct warm_up_line *line)
     return text.length == 0;
 }
 
-static bool is_end(struct slice text, size_t body, uint64_t lines)
+static bool on_line(void *owner, struct slice text, bool is_sound)
 {
-    struct warm_up_sum sum = {hash_of(FNV_START, slice_part(text, 0, body)), lines};
-    struct bytes wanted;
-    bool is_it;
-
-    bytes_init(&wanted, 64);
-    is_it = warm_up_file_end(&wanted, &sum) == RESULT_OK &&
-            slice_equal(bytes_view(&wanted), slice_from(text, body));
-    bytes_fini(&wanted);
-    return is_it;
-}
-
-static enum result walk(struct slice text, warm_up_file_fn *each, void *owner,
-                        struct fault *fault)
-{
-    struct slice rest = slice_from(text, sizeof HEAD - 1);
+    struct reading *reading = owner;
     struct warm_up_line line;
-    uint64_t lines = 0;
 
-    for (;;) {
-        size_t body = text.length - rest.length;
-        size_t end = slice_find(rest, '\n');
-        struct slice one = slice_part(rest, 0, end);
-
-        if (end == rest.length)
-            return fault_set(fault, RESULT_CORRUPT, "it has no end");
-        rest = slice_from(rest, end + 1);
-        /* No source of that name has four words behind it, and no end has. */
-        if (slice_starts_fold(one, "end ") && is_end(text, body, lines))
-            return RESULT_OK;
-        if (++lines > WARM_UP_KEPT_MAX || !take_line(one, &line))
-            return fault_set(fault, RESULT_CORRUPT, "line %llu is no source",
-                             (unsigned long long)lines + 1);
-        if (each)
-            each(owner, &line);
-    }
+    if (!is_sound && ++reading->lines > WARM_UP_KEPT_MAX)
+        return false;
+    if (!take_line(text, &line))
+        return false;
+    if (is_sound && reading->each)
+        reading->each(reading->owner, &line);
+    return true;
 }
 
 enum result warm_up_file_parse(struct slice text, warm_up_file_fn *each, void *owner,
                                struct fault *fault)
 {
-    enum result result;
+    struct reading reading = {each, owner, 0};
 
-    if (!slice_equal_text(slice_part(text, 0, sizeof HEAD - 1), HEAD))
-        return fault_set(fault, RESULT_CORRUPT, "it does not begin with " HEAD);
-    result = walk(text, NULL, NULL, fault);
-    return result == RESULT_OK ? walk(text, each, owner, fault) : result;
+    return sealed_parse(text, HEADING, on_line, &reading, fault);
 }

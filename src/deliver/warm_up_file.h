@@ -1,19 +1,17 @@
-/* The file of what sources have sent of their warm-up: text, a line for each, with its own end and a sum
- * over all of it.
+/* The file of what sources have sent of their warm-up: a text that is sealed (smtpd/base/sealed.h), a line
+ * for each.
  *
- *   smtpd-warm-up 1
- *   mail-a 20786 3 450
- *   end 1 9f3c61b2a4d5e607
+ *   source mail-a 20786 3 450
  *
  * Name, day (since 1970), which day of the schedule that was (from 0), and how many messages of it count
- * as sent. Behind "end": how many lines, and FNV-1a (64 bits) of every byte in front of this line.
+ * as sent.
  *
  * Promises  pure. What is read is sound as a whole, or nothing of it is used.
  */
 #ifndef SMTPD_DELIVER_WARM_UP_FILE_H
 #define SMTPD_DELIVER_WARM_UP_FILE_H
 
-#include "smtpd/base/bytes.h"
+#include "smtpd/base/sealed.h"
 #include "smtpd/deliver/deliver.h"
 
 enum { WARM_UP_KEPT_MAX = 4 * DELIVER_SOURCES_MAX, WARM_UP_FILE_MAX = 1 << 20 };
@@ -25,15 +23,10 @@ struct warm_up_line {
     uint32_t used;
 };
 
-struct warm_up_sum {
-    uint64_t hash;
-    uint64_t lines;
-};
-
-enum result MUST_CHECK warm_up_file_begin(struct bytes *into, struct warm_up_sum *sum);
-enum result MUST_CHECK warm_up_file_add(struct bytes *into, struct warm_up_sum *sum,
+enum result MUST_CHECK warm_up_file_begin(struct bytes *into, struct sealed *sealed);
+enum result MUST_CHECK warm_up_file_add(struct bytes *into, struct sealed *sealed,
                                         const struct warm_up_line *line);
-enum result MUST_CHECK warm_up_file_end(struct bytes *into, const struct warm_up_sum *sum);
+enum result MUST_CHECK warm_up_file_end(struct bytes *into, const struct sealed *sealed);
 
 typedef void warm_up_file_fn(void *owner, const struct warm_up_line *line);
 enum result MUST_CHECK warm_up_file_parse(struct slice text, warm_up_file_fn *each,

@@ -143,6 +143,8 @@ class Check(unittest.TestCase):
                          '[[dnsbl]]\nzone = "bl.test"\n'
                          '[[reaction]]\ncode = "421"\naction = "slow"\n'
                          '[[tenant]]\nname = "shop"\nweight = 3\n'
+                         '[[source]]\nname = "a"\naddress = "192.0.2.1"\n'
+                         '[[pool]]\nname = "p"\nsources = ["a"]\n'
                          '[[class]]\nclass = "rate"\ntext = "slow down"\n'
                          f'[[dkim]]\ndomain = "d.test"\nselector = "s"\nkey = "{key}"\n',
                          'postmaster = "u@c.test"')

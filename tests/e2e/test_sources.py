@@ -139,6 +139,28 @@ class Pools(Case):
         self.assertFalse(any(b"X-Pool" in m["data"] for m in hop.messages))
 
 
+class Explain(Case):
+    def test_it_names_the_pool_and_the_sources(self):
+        hop = self.hop()
+        extra = source("one", "127.0.0.2") + source("gone", "192.0.2.77") + source("new", "127.0.0.4", "warm_up = [50]") + \
+            pool("main", ["one=3", "gone", "new"]) + pool("other", ["new"], 'sender_domains = ["news.test"]')
+        relay = Relay(self, log_level="info", delivery='pool = "main"', extra=self.route(hop.port) + extra)
+        self.submit(relay, 1)
+        relay.wait_empty()
+        said = json.loads(relay.command("explain", "x@dest.test", "--json"))
+        self.assertEqual(said["pool"], "main")
+        self.assertEqual([(s["name"], s["weight"], s["waits"]) for s in said["sources"]],
+                         [("one", 3, None), ("gone", 1, "source"), ("new", 1, None)])
+        self.assertEqual(said["sources"][2]["warm_up"], {"day": 1, "quota": 50, "sent": 0})
+        text = relay.command("explain", "x@dest.test", "--from", "a@news.test")
+        self.assertIn("other", text)
+        self.assertIn("warm-up day 1: 0 of 50 sent", text)
+        self.assertNotIn("gone", text)
+        text = relay.command("explain", "x@dest.test")
+        self.assertIn("source gone: its address is none of this machine", text)
+        relay.command("explain", "x@dest.test", "--from", code=2)
+
+
 class Faults(Case):
     def relay(self, hop, sources, **parts):
         extra = "".join(source(*s) for s in sources) + pool("main", [s[0] for s in sources])
@@ -253,6 +275,29 @@ class WarmUp(Case):
         relay.wait_empty()
         self.assertEqual(len(self.doors.mails), 65)
         self.assertLessEqual(65 - came, 60)
+
+    def test_what_cannot_be_counted_is_not_sent(self):
+        hop = self.hop()
+        relay = Relay(self, log_level="info", delivery='pool = "main"', start=False,
+                      env={"LD_PRELOAD": self.preload, "CLOCK_FILE": self.clock},
+                      extra=self.route(hop.port) + source("new", "127.0.0.2", "warm_up = [30]") +
+                      pool("main", ["new"]))
+        os.makedirs(os.path.join(relay.data, "warm_up.new"), mode=0o700)
+        relay.start()
+        self.submit(relay, 3)
+        relay.wait_event("deliver.warm_up_unwritable")
+        self.assertEqual(self.doors.mails, [])
+        os.rmdir(os.path.join(relay.data, "warm_up.new"))
+        relay.wait_empty()
+        self.assertEqual(self.doors.count(), {"127.0.0.2": 3})
+        relay.stop()
+        with open(os.path.join(relay.data, "warm_up"), "r+b") as file:
+            file.write(b"x")
+        relay.start()
+        relay.wait_event("deliver.warm_up_unreadable")
+        self.submit(relay, 1)
+        self.wait_reason(relay, "source new: it has sent the 30 messages of day 1")
+        self.assertEqual(len(self.doors.mails), 3)
 
     def test_the_rest_goes_by_the_others(self):
         hop = self.hop()

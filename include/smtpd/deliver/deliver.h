@@ -12,6 +12,7 @@
 
 #include "smtpd/base/quota.h"
 #include "smtpd/deliver/classify.h"
+#include "smtpd/mail/pool_rule.h"
 #include "smtpd/net/resolver.h"
 #include "smtpd/net/stream.h"
 #include "smtpd/queue/queue.h"
@@ -139,6 +140,8 @@ struct deliver_settings {
     size_t source_count;
     const struct deliver_pool *pools;
     size_t pool_count;
+    const struct pool_rule *pool_rules; /* what receive chose by: for explain */
+    size_t pool_rule_count;
     bool shipped_reactions;           /* those too, behind */
     const char *const *local_domains; /* normal */
     size_t local_count;

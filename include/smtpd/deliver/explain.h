@@ -49,6 +49,20 @@ struct explain_host {
         clear_until_ms; /* wall: TLS was broken there, opportunistic mail goes in clear */
 };
 
+struct explain_source { /* of the pool */
+    const char *name;
+    struct ip ip;
+    unsigned weight;
+    enum why_kind why; /* what holds it at this destination; WHY_SCHEDULED: nothing */
+    int64_t until_ms;  /* wall */
+    char text[300];
+    bool is_warming;
+    unsigned day; /* of its warm-up */
+    uint32_t quota, used;
+    unsigned connections,
+        most; /* there: open, and allowed by what it has learned; 0: not known */
+};
+
 /* Lives during the callback only. */
 struct explanation {
     const char *lane;
@@ -67,6 +81,9 @@ struct explanation {
     bool is_authentic; /* the way from the domain to the hosts (DNSSEC) */
     const struct explain_host *hosts;
     size_t host_count;
+    const char *pool; /* NULL: the system chooses our address */
+    const struct explain_source *sources;
+    size_t source_count;
     bool is_known;        /* mail went there, or waits: the following are about it */
     unsigned connections; /* open */
     unsigned running;     /* attempts */
@@ -83,9 +100,15 @@ struct explanation {
 
 struct explain;
 typedef void explain_fn(void *owner, const struct explanation *explanation);
-/* `address` has a domain (an address literal too). */
-struct explain *explain_start(struct deliver *deliver, const char *address,
-                              explain_fn *on_end, void *owner);
+/* `address` has a domain (an address literal too). `sender` and `tenant`: whose mail; or NULL. */
+struct explain_request {
+    const char *address;
+    const char *sender;
+    const char *tenant;
+};
+struct explain *explain_start(struct deliver *deliver,
+                              const struct explain_request *request, explain_fn *on_end,
+                              void *owner);
 void explain_cancel(struct explain *explain); /* before on_end */
 
 #endif

@@ -82,11 +82,12 @@ void deliver_bounce(struct deliver *deliver, const struct deliver_bounce *wanted
 }
 
 /* tests/e2e/test_explain.py asks the real one. */
-struct explain *explain_start(struct deliver *deliver, const char *address,
-                              explain_fn *on_end, void *owner)
+struct explain *explain_start(struct deliver *deliver,
+                              const struct explain_request *request, explain_fn *on_end,
+                              void *owner)
 {
     (void)deliver;
-    (void)address;
+    (void)request;
     (void)on_end;
     (void)owner;
     return NULL;
@@ -270,6 +271,19 @@ void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busi
 {
     (void)deliver;
     memset(busiest, 0, sizeof *busiest);
+}
+
+void deliver_sources(const struct deliver *deliver, deliver_source_fn *each, void *owner)
+{
+    struct deliver_source_state state = {.name = "mail-a",
+                                         .is_warming = true,
+                                         .quota = 50,
+                                         .used = 7,
+                                         .connections = 3,
+                                         .result = {1, 2, 4}};
+
+    (void)deliver;
+    each(owner, &state);
 }
 
 enum deliver_class deliver_classify(const struct deliver *deliver,

@@ -16,6 +16,7 @@ TEST(record, every_field_of_an_envelope_comes_back)
         .tenant = "acme",
         .session = "k3",
         .origin = "00c0ffee00c0ffee/aaaaaaaaaaaab",
+        .pool = "newsletters",
         .dsn_return = RETURN_HEADERS,
         .body_type = BODY_8BITMIME,
         .smtputf8 = true,
@@ -42,6 +43,7 @@ TEST(record, every_field_of_an_envelope_comes_back)
     assert_string_equal(read.tenant, "acme");
     assert_string_equal(read.session, "k3");
     assert_string_equal(read.origin, "00c0ffee00c0ffee/aaaaaaaaaaaab");
+    assert_string_equal(read.pool, "newsletters");
     assert_int_equal(read.dsn_return, RETURN_HEADERS);
     assert_int_equal(read.body_type, BODY_8BITMIME);
     assert_int_equal(read.priority, -9);
@@ -144,8 +146,9 @@ TEST(record, an_envelope_of_the_first_version_is_read_and_written_anew_as_the_ne
     assert_string_equal(read.session, "k3");
     assert_null(read.origin);
     again = envelope_record(&read);
+    assert_null(read.pool);
     assert_int_equal(again.data[0], 3);
-    assert_int_equal(again.length, record.length + 3); /* no origin, no wish */
+    assert_int_equal(again.length, record.length + 5); /* no origin, no pool, no wish */
     assert_memory_equal(again.data + 1, first + 1, record.length - 1);
     bytes_fini(&again);
 }
@@ -408,7 +411,7 @@ TEST(record, an_unknown_version_or_the_other_kind_is_refused)
     assert_int_equal(decode_envelope(bytes_view(&second)), RESULT_CORRUPT);
     refuses(&first, 0, 0);
     refuses(&first, 0, 1); /* it has no origin: bytes are left over */
-    refuses(&first, 0, 2); /* nor what is said of TLS */
+    refuses(&first, 0, 2); /* nor a pool and a wish */
     refuses(&first, 0, 4);
     refuses(&second, 0, 0);
     refuses(&second, 0, 2);

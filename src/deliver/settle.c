@@ -400,14 +400,9 @@ static enum deliver_class class_of(const struct settle *settle, const struct sai
 static void note_failure(const struct settle *settle, const struct outcome *outcome,
                          const struct said *said)
 {
-    char text[GROUP_REPLY_TEXT + 32];
-
-    if (!settle->destination ||
-        (outcome->verdict != VERDICT_DEFERRED && outcome->verdict != VERDICT_FAILED))
-        return;
-    (void)snprintf(text, sizeof text, "%u %s%s%s", said->code, said->status,
-                   said->status[0] ? " " : "", said->text);
-    destination_failed(settle->destination, said->class, text);
+    if (settle->destination &&
+        (outcome->verdict == VERDICT_DEFERRED || outcome->verdict == VERDICT_FAILED))
+        destination_failed(settle->destination, said->class, said->text);
 }
 
 /* Outcomes share few replies: each is copied, and judged, once. */

@@ -63,7 +63,7 @@ class Telling(Destinations):
         self.assertEqual((answer["known"], answer["matched"], answer["suspensions"]), (3, 2, []))
         one = next(d for d in answer["destinations"] if d["name"] == "customer-a.prov.test")
         self.assertEqual((one["scope"], one["rule"], one["waiting"], one["lanes"]), ("rule:provider", "provider", 1, 1))
-        self.assertEqual((one["failed_class"], one["failed_text"]), ("other", "451 4.3.0 later"))
+        self.assertEqual((one["failed_class"], one["failed_text"]), ("connection", "451 4.3.0 later"))
         pace = one["paces"][0]
         self.assertEqual((pace["ceiling"], pace["message_rate"], pace["permille"]), (7, "600/m", 1000))
         self.assertLessEqual(pace["window"], 7)
@@ -74,12 +74,12 @@ class Telling(Destinations):
         self.assertEqual(self.told("list", "--suspended")["destinations"], [])
         text = self.destination("list")
         self.assertRegex(text, r"DESTINATION +SCOPE +WAITING +RUNNING +CONNS +WINDOW +RATE +LAST FAILURE")
-        self.assertRegex(text, r"customer-a\.prov\.test +rule:provider +1 +0 +\d+ +\d/7 +600/m +other \d+s ago: 451 4\.3\.0 later")
+        self.assertRegex(text, r"customer-a\.prov\.test +rule:provider +1 +0 +\d+ +\d/7 +600/m +connection \d+s ago: 451 4\.3\.0 later")
         text = self.destination("show", "provider")
         self.assertRegex(text, r"scope +rule:provider\n")
         self.assertRegex(text, r"pace +\d of 7 connections allowed now, \d in use; messages 600/m; new connections without a limit")
         self.assertIn('settings     of [[destination]] "provider"', text)
-        self.assertIn("last failure other", text)
+        self.assertIn("last failure connection", text)
         for name in ("customer-a.prov.test", "c.test"):
             self.assertEqual([d["name"] for d in self.told("show", name)["destinations"]], ["customer-a.prov.test"])
         self.assertEqual(self.told("show", "nobody.test")["destinations"], [])

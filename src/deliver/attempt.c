@@ -48,6 +48,7 @@ static void attempt_free(struct attempt *attempt)
     payload_close(attempt);
     deferred_cancel(attempt->deliver->rooms.loop, &attempt->again);
     list_remove(&attempt->deliver->attempts, &attempt->link);
+    list_remove(&attempt->destination->attempts, &attempt->of_destination);
     pacing_end(attempt);
     attempt->deliver->statistics.attempts_running--;
     settings_unref(attempt->settings);
@@ -510,6 +511,7 @@ static struct attempt *attempt_new(struct work *work)
     pass_over_hosts(attempt);
     pacing_start(attempt);
     list_push_back(&attempt->deliver->attempts, &attempt->link);
+    list_push_back(&destination->attempts, &attempt->of_destination);
     attempt->deliver->statistics.attempts_running++;
     return attempt;
 }

@@ -11,6 +11,7 @@
 struct attempt {
     struct link link;
     struct link in_flight; /* on its connection */
+    struct link of_destination;
     struct deliver *deliver;
     struct destination *destination;
     struct work *work;

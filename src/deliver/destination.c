@@ -89,6 +89,7 @@ static struct destination *destination_new(struct deliver *deliver, struct slice
     destination->name = slice_to_text(name);
     ready_init(&destination->ready);
     list_init(&destination->attached);
+    list_init(&destination->attempts);
     list_init(&destination->idle);
     list_init(&destination->flights);
     list_init(&destination->users);
@@ -393,6 +394,8 @@ static void start_some(struct destination *destination)
     while (!is_stalled(destination) && ready_waits(&destination->ready) &&
            start_next(destination))
         refill(destination);
+    if (destination->users.count == 0 && !link_is_in_list(&destination->stalled))
+        destination->has_turn = false; /* it has no use for it: the next one has */
 }
 
 static void release_all(struct destination *destination, const struct pool_hold *hold)
@@ -452,13 +455,15 @@ static void run(void *owner)
 {
     struct destination *destination = owner;
     struct pool_hold hold;
+    bool is_draining = destination->deliver->is_draining;
+    bool is_held = !is_draining && destination_holds(destination, NULL, &hold);
 
-    if (!destination->deliver->is_draining) {
-        if (destination_holds(destination, NULL, &hold))
-            release_all(destination, &hold);
-        else if (!is_stalled(destination))
-            start_some(destination);
-    }
+    if (is_held)
+        release_all(destination, &hold);
+    else if (!is_draining && !is_stalled(destination))
+        start_some(destination);
+    if ((is_held || is_draining) && destination->users.count == 0)
+        destination->has_turn = false;
     pool_wake_users(destination);
     serve(destination);
 }

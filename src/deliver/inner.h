@@ -199,6 +199,7 @@ struct destination {
     struct plan plan; /* copy of the hosts */
     struct ready ready;
     struct list attached; /* lanes that name it: they may wait for hours */
+    struct list attempts; /* under way there */
     struct list idle;     /* struct connection */
     struct list flights;  /* struct flight: connections with attempts on them */
     unsigned riding;      /* of those that run: on a connection behind another */

@@ -193,14 +193,13 @@ void pacing_reacts(struct attempt *attempt, const struct reply *reply)
 
 bool pacing_has_others(const struct attempt *attempt, const char *host)
 {
-    const struct destination *destination = attempt->destination;
+    const struct list *attempts = &attempt->destination->attempts;
 
-    for (struct link *link = list_first(&attempt->deliver->attempts); link;
-         link = list_next(&attempt->deliver->attempts, link)) {
-        const struct attempt *other = attempt_of_link(link);
+    for (struct link *link = list_first(attempts); link; link = list_next(attempts, link)) {
+        const struct attempt *other = CONTAINER_OF(link, struct attempt, of_destination);
 
-        if (other != attempt && other->destination == destination && other->is_ready &&
-            other->connection && strcmp(connection_host(other->connection), host) == 0)
+        if (other != attempt && other->is_ready && other->connection &&
+            strcmp(connection_host(other->connection), host) == 0)
             return true;
     }
     return false;

@@ -26,6 +26,29 @@ static void fold(char *text)
             *text = (char)(*text - 'A' + 'a');
 }
 
+/* RFC 5321 4.1.2: quotes and backslashes say nothing, where the same can be said without them. */
+static void unquote(struct address *address, struct slice domain)
+{
+    struct slice local = address_local(address);
+    struct address plain;
+    char text[sizeof address->text];
+    size_t length = 0;
+
+    if (local.length < 2 || local.data[0] != '"')
+        return;
+    for (size_t i = 1; i + 1 < local.length; i++) {
+        if (local.data[i] == '\\' && i + 2 < local.length)
+            i++;
+        text[length++] = local.data[i];
+    }
+    text[length++] = '@';
+    memcpy(text + length, domain.data, domain.length);
+    if (address_parse_mailbox((struct slice){text, length + domain.length}, &plain) ==
+            RESULT_OK &&
+        plain.local_length == length - 1)
+        *address = plain;
+}
+
 bool suppression_normalise(const char *given, char normal[SUPPRESSION_ADDRESS])
 {
     char name[DOMAIN_TEXT];
@@ -39,6 +62,7 @@ bool suppression_normalise(const char *given, char normal[SUPPRESSION_ADDRESS])
     } else {
         if (address_parse_mailbox(text, &address) != RESULT_OK)
             return false;
+        unquote(&address, address_domain(&address));
         local = address_local(&address);
         rest = address_domain(&address);
     }

@@ -1,15 +1,17 @@
 /* A look each second: the day's end, what may be sent now, what is to be written. */
 #include "smtpd/deliver/tls_report.h"
 
+#include "smtpd/base/file.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 #include "tally_file.h"
 #include "tally_json.h"
 #include "tls_report.h"
-#include "tls_report_keep.h"
 #include "tls_report_send.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,6 +21,8 @@ struct writing { /* the input of a job */
     char *path;
     char *beside;
     struct bytes text;
+    pthread_mutex_t lock;
+    bool is_outdated; /* under the lock: a newer one takes the place */
     struct fault fault;
     enum result result;
 };
@@ -29,8 +33,9 @@ struct tls_report {
     struct list sendings; /* struct tls_report_send */
     struct timer look;
     struct job *job;
-    int64_t changed_ms; /* monotonic, since the last writing; 0: nothing is */
-    bool is_broken;     /* said already */
+    struct writing *writing; /* its */
+    int64_t changed_ms;      /* monotonic, since the last writing; 0: nothing is */
+    bool is_broken;          /* said already */
     bool is_stopped;
 };
 
@@ -51,9 +56,17 @@ static void note_change(struct tls_report *report)
 static void write_file(void *input)
 {
     struct writing *writing = input;
+    enum result result =
+        file_write(writing->beside, bytes_view(&writing->text), &writing->fault);
 
-    writing->result = tls_report_keep_write(writing->path, writing->beside,
-                                            bytes_view(&writing->text), &writing->fault);
+    (void)pthread_mutex_lock(&writing->lock);
+    if (result == RESULT_OK && !writing->is_outdated &&
+        rename(writing->beside, writing->path) != 0)
+        result = fault_set(&writing->fault, RESULT_IO, "%s", strerror(errno));
+    (void)pthread_mutex_unlock(&writing->lock);
+    if (result == RESULT_OK)
+        result = file_sync_parent(writing->path, &writing->fault);
+    writing->result = result;
 }
 
 static void writing_free(void *input)
@@ -61,6 +74,7 @@ static void writing_free(void *input)
     struct writing *writing = input;
 
     bytes_fini(&writing->text);
+    (void)pthread_mutex_destroy(&writing->lock);
     memory_free(writing->path);
     memory_free(writing->beside);
     memory_free(writing);
@@ -77,6 +91,7 @@ static struct writing *writing_new(struct tls_report *report, const char *suffix
 
     writing->path = path_of(report, "");
     writing->beside = path_of(report, suffix);
+    (void)pthread_mutex_init(&writing->lock, NULL);
     bytes_init(&writing->text, TALLY_FILE_MAX);
     writing->result = tally_file_print(report->tally, &writing->text);
     return writing;
@@ -88,7 +103,9 @@ static void judge_writing(struct tls_report *report, const struct writing *writi
 
     if (is_broken && !report->is_broken)
         log_message(LOG_ERROR, "deliver.tls_report_unwritable",
-                    "what is counted for TLS reports would be lost at a restart: %s",
+                    "what is counted for TLS reports cannot be written to %s and would be "
+                    "lost at a restart: %s",
+                    writing->path,
                     writing->fault.text[0] ? writing->fault.text : "it is too large");
     report->is_broken = is_broken;
     if (is_broken)
@@ -100,6 +117,7 @@ static void on_written(void *owner, void *input)
     struct tls_report *report = owner;
 
     report->job = NULL;
+    report->writing = NULL;
     judge_writing(report, input);
     writing_free(input);
 }
@@ -111,8 +129,10 @@ static void write_later(struct tls_report *report)
     report->changed_ms = 0;
     if (writing->result == RESULT_OK &&
         job_start(report->deliver->rooms.offload, POOL_FILE, write_file, on_written,
-                  writing_free, writing, report, &report->job) == RESULT_OK)
+                  writing_free, writing, report, &report->job) == RESULT_OK) {
+        report->writing = writing;
         return;
+    }
     note_change(report);
     writing_free(writing);
 }
@@ -125,9 +145,15 @@ static bool keeps(const struct tls_report *report)
 static void load(struct tls_report *report)
 {
     char *path = path_of(report, "");
+    struct bytes text;
     struct fault fault;
-    enum result result = tls_report_keep_read(path, report->tally, &fault);
+    enum result result;
 
+    bytes_init(&text, TALLY_FILE_MAX);
+    result = file_read(path, &text, &fault);
+    if (result == RESULT_OK)
+        result = tally_file_parse(bytes_view(&text), report->tally, &fault);
+    bytes_fini(&text);
     if (result != RESULT_OK && result != RESULT_NOT_FOUND) {
         tally_free(report->tally);
         report->tally = tally_new();
@@ -294,15 +320,24 @@ struct tls_report *tls_report_new(struct deliver *deliver)
     return report;
 }
 
+/* A job that runs goes on, and its text is older than what is written now. */
+static void outdate(struct tls_report *report)
+{
+    (void)pthread_mutex_lock(&report->writing->lock);
+    report->writing->is_outdated = true;
+    (void)pthread_mutex_unlock(&report->writing->lock);
+    job_cancel(report->job); /* its text is dropped by the job */
+}
+
 void tls_report_free(struct tls_report *report)
 {
     struct writing *writing;
 
     cancel_all(report);
     timer_cancel(&report->look);
-    if (report->job)
-        job_cancel(report->job);
     if (keeps(report) && (report->changed_ms > 0 || report->job)) {
+        if (report->job)
+            outdate(report);
         writing = writing_new(report, ".end"); /* the job may still write its own */
         if (writing->result == RESULT_OK)
             write_file(writing);

@@ -176,6 +176,7 @@ static void tell_closed(void *owner)
         stream_secured_fn *on_secured = stream->on_secured;
 
         stream->on_secured = NULL;
+        tls_engine_forget_session(stream->engine);
         on_secured(stream->owner, stream->fault);
     } else if (stream->events) {
         stream->events->on_closed(stream->owner, stream->fault);

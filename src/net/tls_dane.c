@@ -139,6 +139,7 @@ void tls_dane_digest(const struct tlsa_set *set, uint8_t digest[SECURE_DIGEST])
 {
     struct secure_sum *sum = secure_sum_new();
     const char *name;
+    bool has_anchor = false;
 
     for (size_t i = 0; i < tlsa_set_count(set); i++) {
         const struct tlsa *tlsa = tlsa_set_at(set, i);
@@ -148,8 +149,10 @@ void tls_dane_digest(const struct tlsa_set *set, uint8_t digest[SECURE_DIGEST])
         add_number(sum, tlsa->matching);
         add_number(sum, tlsa->data.length);
         secure_sum_add(sum, tlsa->data);
+        has_anchor |= tlsa->usage == TLSA_DANE_TA;
     }
-    for (size_t i = 0; (name = tlsa_set_name(set, i)); i++) {
+    /* Else names do not matter, and the domain of the mail is one. */
+    for (size_t i = 0; has_anchor && (name = tlsa_set_name(set, i)); i++) {
         add_number(sum, strlen(name));
         secure_sum_add(sum, slice_of(name));
     }

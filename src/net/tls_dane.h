@@ -18,7 +18,7 @@ struct tls_dane_verdict {
 void tls_dane_judge(const struct tlsa_set *set, const mbedtls_x509_crt *chain,
                     struct tls_dane_verdict *verdict);
 
-/* The same for the same records and names. */
+/* The same for the same records, and names where they matter. */
 void tls_dane_digest(const struct tlsa_set *set, uint8_t digest[SECURE_DIGEST]);
 
 #endif

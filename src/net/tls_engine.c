@@ -16,6 +16,7 @@ enum {
     INPUT_MAX = 1 << 20, /* ciphertext that came while a handshake step ran */
     SESSION_KEY_MAX = 1024,
     SESSION_MAX = 16384,
+    TICKETS_MOST = 4,    /* of a connection: the last of them is kept */
     OUTPUT_MAX = 8 << 20 /* bounded by the stream's own limit long before */
 };
 
@@ -32,6 +33,7 @@ struct tls_engine {
     struct tlsa_set *dane_set; /* NULL: none, or judged */
     struct bytes session_key;  /* empty: none is kept */
     bool offered_session;
+    unsigned ticket_count;
     int64_t begun_ms;
     struct tls_verdict verdict; /* of the session that was offered; then of this one */
     bool has_certificate; /* the handshake came by the server's: it is no resumed one */
@@ -406,18 +408,29 @@ void tls_engine_keep_session(struct tls_engine *engine)
         put_session(engine);
 }
 
+static void take_ticket(struct tls_engine *engine)
+{
+    if (engine->session_key.length > 0 && engine->ticket_count++ < TICKETS_MOST)
+        put_session(engine);
+}
+
+/* A ticket has come, and is read by the next call: nothing more need come for that. */
+static bool has_ticket(const struct tls_engine *engine, int got)
+{
+    return got == MBEDTLS_ERR_SSL_WANT_READ &&
+           engine->ssl.MBEDTLS_PRIVATE(state) == MBEDTLS_SSL_TLS1_3_NEW_SESSION_TICKET;
+}
+
 enum result tls_engine_read(struct tls_engine *engine, char *into, size_t most,
                             size_t *length)
 {
     int got;
 
-    for (;;) {
+    do {
         got = mbedtls_ssl_read(&engine->ssl, (unsigned char *)into, most);
-        if (got != MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
-            break;
-        if (engine->session_key.length > 0)
-            put_session(engine);
-    }
+        if (got == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET)
+            take_ticket(engine);
+    } while (got == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET || has_ticket(engine, got));
     if (got > 0) {
         *length = (size_t)got;
         return RESULT_OK;

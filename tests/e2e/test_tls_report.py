@@ -315,7 +315,7 @@ class TlsReport(unittest.TestCase):
         self.delivered(relay, "a@free.t.test")
         os.mkdir(os.path.join(relay.data, "tls-report.end"))
         relay.stop()
-        self.assertIn("cannot write", relay.event("deliver.tls_report_unwritable")["message"])
+        self.assertIn("cannot be written", relay.event("deliver.tls_report_unwritable")["message"])
         with open(os.path.join(relay.data, "tls-report"), "w") as file:
             file.write("smtpd-tls-report 1\nend\t7\n")
         relay.start()

@@ -659,6 +659,7 @@ TEST(tls_engine, other_demands_another_way_another_hour_begin_anew)
     assert_false(meet(&contexts, &demand).is_resumed);
     demand.name = "hop.test";
     assert_true(meet(&contexts, &demand).is_resumed);
+    tls_server_unref(others.server);
     others.server = contexts.server; /* a reload: another client */
     assert_false(meet(&others, &demand).is_resumed);
     tls_client_unref(others.client);

@@ -106,8 +106,6 @@ void pacing_reacts(struct attempt *attempt, const struct reply *reply);
 /* Does another attempt have a session with this host, which so takes us, only not so many? */
 bool pacing_has_others(const struct attempt *attempt, const char *host);
 
-/* requiretls.c: NULL: the message may go over its connection. */
-
 /* transaction.c */
 void transaction_begin(struct attempt *attempt); /* with the recipients that are open */
 void transaction_on_reply(struct attempt *attempt, const struct reply *reply);

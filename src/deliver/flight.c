@@ -212,7 +212,8 @@ static void break_all(struct connection *connection, const struct fault *fault)
 {
     struct flight *flight = &connection->flight;
     struct attempt *front = flight_front(flight);
-    bool is_answered = flight->has_said_goodbye && front->is_turned_away;
+    bool is_answered =
+        flight->has_said_goodbye && front->is_turned_away && front->mail_is_ok;
     size_t least = flight->has_said_goodbye && !is_answered ? 0 : 1;
 
     connection_enter(connection);

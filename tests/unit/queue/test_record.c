@@ -255,11 +255,13 @@ TEST(record, the_form_of_an_envelope_is_this_one)
                                    "\0\0\0"
                                    "\xff\xff"
                                    "\x03\0q/i\0"
+                                   "\x04\0bulk\0"
                                    "\x01"; /* REQUIRETLS */
     struct envelope envelope = {.sender = "a@b",
                                 .envid = "x",
                                 .tenant = "",
                                 .origin = "q/i",
+                                .pool = "bulk",
                                 .dsn_return = RETURN_HEADERS,
                                 .smtputf8 = true,
                                 .tls_wish = TLS_WISH_REQUIRED,
@@ -338,7 +340,7 @@ TEST(record, what_does_not_fit_into_one_page_is_too_large_and_nothing_is_added)
     static char text[LONG_TEXT + 1];
     struct envelope envelope = plain_envelope();
     struct bytes record;
-    size_t fits = RECORD_MAX - (size_t)(ENVELOPE_FIXED + 3 + 5 * 2 + 1);
+    size_t fits = RECORD_MAX - (size_t)(ENVELOPE_FIXED + 3 + 6 * 2 + 1);
 
     bytes_init(&record, 2 * RECORD_MAX);
     memset(text, 'x', fits);

@@ -2,6 +2,7 @@
  * are put in order, those with the most mail first. */
 #include "destinations_ask.h"
 
+#include "pool.h"
 #include "reach.h"
 #include "smtpd/base/memory.h"
 
@@ -59,15 +60,22 @@ static uint64_t groups_of(const struct census *census,
 static bool has_text(const struct destination *destination, const char *text)
 {
     return !text || strstr(destination->key, text) ||
-           (destination->scope && strstr(destination->scope->key, text));
+           strstr(reach_scope_of(destination), text);
+}
+
+static bool has_suspended_pace(const struct destination *way)
+{
+    return way && way->scope &&
+           way->scope->pace.suspended_until_ms > deliver_now(way->deliver);
 }
 
 static bool is_suspended(const struct destination *destination)
 {
-    const struct scope *scope = destination->scope;
+    bool is_it = reach_suspension(destination, NULL) || has_suspended_pace(destination);
 
-    return reach_suspension(destination, NULL) ||
-           (scope && scope->pace.suspended_until_ms > deliver_now(destination->deliver));
+    for (size_t i = 0; i < destination->member_count && !is_it; i++)
+        is_it = has_suspended_pace(destination->members[i].path);
+    return is_it;
 }
 
 static bool fits(const struct destinations_ask *ask, const struct destination *destination)
@@ -75,7 +83,8 @@ static bool fits(const struct destinations_ask *ask, const struct destination *d
     const struct reached *reached = ask->reached;
     const struct lane *lane = NULL;
 
-    if (destination->kind != PLAN_HOSTS || !has_text(destination, ask->text))
+    if (destination->kind != PLAN_HOSTS || destination->source || /* part of its pools */
+        !has_text(destination, ask->text))
         return false;
     if (reached && reached->reach == REACH_DOMAIN) {
         lane = lane_find(ask->census->deliver, reached->name, NULL);
@@ -145,16 +154,14 @@ static size_t choose(const struct destinations_ask *ask, struct item *items,
 
 /* ---- the answer ---- */
 
-size_t pace_views(struct scope *scope, struct pace_view *views, size_t most)
+struct pace_view scope_view(struct scope *scope)
 {
     struct pace *pace = &scope->pace;
     struct pace_time time = scope_time(scope);
     int64_t until_ms = 0;
     enum pace_hold hold = pace_look(pace, false, &time, &until_ms);
 
-    if (most == 0)
-        return 1;
-    views[0] = (struct pace_view){
+    return (struct pace_view){
         .source = pace->source,
         .window = pace->window,
         .ceiling = pace->limits.connections,
@@ -167,7 +174,6 @@ size_t pace_views(struct scope *scope, struct pace_view *views, size_t most)
             hold == PACE_GOES || until_ms == 0 ? 0 : time.wall_ms + until_ms - time.now_ms,
         .suspended_until_ms = pace->suspended_until_ms,
         .suspension = pace->suspension};
-    return 1;
 }
 
 static const char *text_of(struct arena *arena, struct slice text)
@@ -187,19 +193,36 @@ static const char *rule_of(const struct destination *destination)
                : "";
 }
 
-static void add_paces(struct arena *arena, struct scope *scope,
-                      struct destination_view *view)
+static void add_pace(struct pace_view *paces, const struct destination *way,
+                     struct destination_view *view)
 {
-    struct pace_view *paces;
-    size_t count_of = pace_views(scope, NULL, 0);
+    if (!way || !way->scope || view->pace_count == PACES_TOLD)
+        return;
+    view->scope = way->scope->key;
+    paces[view->pace_count++] = scope_view(way->scope);
+}
 
-    if (count_of > PACES_TOLD)
-        count_of = PACES_TOLD;
-    paces = arena_alloc(arena, count_of * sizeof *paces);
+/* Of a pool the way is that of its sources. */
+static void add_ways(struct arena *arena, const struct destination *destination,
+                     struct destination_view *view)
+{
+    size_t most = destination->pool ? destination->member_count : 1;
+    struct pace_view *paces =
+        most ? arena_alloc(arena, (most < PACES_TOLD ? most : PACES_TOLD) * sizeof *paces)
+             : NULL;
+
     if (!paces)
         return;
-    view->pace_count = pace_views(scope, paces, count_of);
     view->paces = paces;
+    if (!destination->pool)
+        add_pace(paces, destination, view);
+    for (size_t i = 0; i < destination->member_count; i++) {
+        const struct destination *path = destination->members[i].path;
+
+        add_pace(paces, path, view);
+        view->running += path ? path->running : 0;
+        view->connections += path ? path->connections : 0;
+    }
 }
 
 static struct destination_view view_of(struct arena *arena, const struct census *census,
@@ -208,7 +231,7 @@ static struct destination_view view_of(struct arena *arena, const struct census 
     bool rests = destination_rests(destination);
     struct destination_view view = {
         .name = text_of(arena, reach_name_of(destination)),
-        .scope = destination->scope ? destination->scope->key : "",
+        .scope = "",
         .rule = rule_of(destination),
         .waiting = groups_of(census, destination),
         .lanes = destination->census.round == census->round ? destination->census.lanes : 0,
@@ -224,8 +247,7 @@ static struct destination_view view_of(struct arena *arena, const struct census 
         .failed_text = destination->last.text ? destination->last.text : "",
         .suspension = reach_suspension(destination, NULL)};
 
-    if (destination->scope)
-        add_paces(arena, destination->scope, &view);
+    add_ways(arena, destination, &view);
     return view;
 }
 

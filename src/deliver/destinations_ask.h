@@ -11,7 +11,6 @@ struct census *census_new(struct deliver *deliver);
 void census_free(struct census *census); /* who still asks is told nothing */
 
 enum { PACES_TOLD = 64 };
-/* The paces of a scope, by source, and how many there are. */
-size_t pace_views(struct scope *scope, struct pace_view *views, size_t most);
+struct pace_view scope_view(struct scope *scope);
 
 #endif

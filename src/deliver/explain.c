@@ -105,40 +105,6 @@ static void tell_rule(const struct explain *explain, struct explanation *explana
     explanation->rule = values->rules[explain->plan.rule].name;
 }
 
-/* Before any mail went there too: what was learned in another process is kept by the scope, whose
- * limits come with the first mail. */
-static void tell_scope(struct explain *explain, struct slice key,
-                       struct explanation *explanation)
-{
-    struct scope *scope = scope_find(explain->deliver, &explain->plan, key);
-    const struct destination_settings *settings = &explanation->settings;
-
-    if (!scope)
-        return;
-    explanation->scope = scope->key;
-    explanation->pace_count = pace_views(scope, explain->paces, PACES_TOLD);
-    explanation->paces = explain->paces;
-    for (size_t i = 0; scope->generation == 0 && i < explanation->pace_count; i++) {
-        explain->paces[i].ceiling = settings->connections;
-        explain->paces[i].message_rate = settings->message_rate;
-        explain->paces[i].connection_rate = settings->connection_rate;
-    }
-}
-
-/* A scope that is not known yet may be suspended all the same. */
-static void tell_suspension(const struct explain *explain, struct slice key,
-                            struct explanation *explanation)
-{
-    struct bytes scope;
-
-    bytes_init(&scope, 16384);
-    scope_key(explain->settings, &explain->plan, key.data, &scope);
-    if (bytes_add(&scope, (struct slice){"", 1}) == RESULT_OK)
-        explanation->suspension = reach_suspension_of(
-            explain->deliver, explain->lane, reach_hosts(&explain->plan, key), scope.data);
-    bytes_fini(&scope);
-}
-
 static void tell_pool(struct explain *explain, struct explanation *explanation)
 {
     const struct deliver_settings *values = &explain->settings->values;
@@ -156,6 +122,51 @@ static void tell_pool(struct explain *explain, struct explanation *explanation)
         explanation->connections += explain->sources[i].connections;
         explanation->is_known |= explain->sources[i].most > 0;
     }
+}
+
+/* Before any mail went there too: what was learned in another process is kept by the scope, whose
+ * limits come with the first mail. */
+static void tell_scope(struct explain *explain, struct slice key, const char *source,
+                       struct explanation *explanation)
+{
+    struct scope *scope = scope_find(explain->deliver, &explain->plan, key, source);
+    const struct destination_settings *settings = &explanation->settings;
+    struct pace_view *view = &explain->paces[explanation->pace_count];
+
+    if (!scope || explanation->pace_count == PACES_TOLD)
+        return;
+    explanation->scope = scope->key;
+    explanation->paces = explain->paces;
+    explanation->pace_count++;
+    *view = scope_view(scope);
+    if (scope->generation > 0)
+        return;
+    view->ceiling = settings->connections;
+    view->message_rate = settings->message_rate;
+    view->connection_rate = settings->connection_rate;
+}
+
+static void tell_scopes(struct explain *explain, struct slice key,
+                        struct explanation *explanation)
+{
+    if (!explanation->pool)
+        tell_scope(explain, key, "", explanation);
+    for (size_t i = 0; i < explanation->source_count; i++)
+        tell_scope(explain, key, explain->sources[i].name, explanation);
+}
+
+/* A scope that is not known yet may be suspended all the same. */
+static void tell_suspension(const struct explain *explain, struct slice key,
+                            struct explanation *explanation)
+{
+    struct bytes scope;
+
+    bytes_init(&scope, 16384);
+    scope_key(explain->settings, &explain->plan, key.data, &scope);
+    if (bytes_add(&scope, (struct slice){"", 1}) == RESULT_OK)
+        explanation->suspension = reach_suspension_of(
+            explain->deliver, explain->lane, reach_hosts(&explain->plan, key), scope.data);
+    bytes_fini(&scope);
 }
 
 static enum explain_kind kind_of(const struct plan *plan)
@@ -221,7 +232,8 @@ static void tell(struct explain *explain)
         explanation.settings = *settings_of(explain);
         if (bytes_add(&key, (struct slice){"", 1}) == RESULT_OK) {
             explanation.destination = key.data;
-            tell_scope(explain, slice_of(key.data), &explanation);
+            tell_pool(explain, &explanation);
+            tell_scopes(explain, slice_of(key.data), &explanation);
             tell_suspension(explain, slice_of(key.data), &explanation);
         }
         explanation.is_authentic = explain->plan.is_authentic;
@@ -229,8 +241,6 @@ static void tell(struct explain *explain)
         explanation.host_count = explain->plan.host_count;
         tell_rule(explain, &explanation);
         tell_sts(explain, &explanation.sts);
-        if (explanation.destination)
-            tell_pool(explain, &explanation);
     }
     if (explanation.kind == EXPLAIN_LOCAL)
         explanation.suspension =

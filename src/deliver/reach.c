@@ -1,6 +1,7 @@
 /* Names are told apart by what is known; who wants it otherwise says what is meant. */
 #include "reach.h"
 
+#include "pool.h"
 #include "scope.h"
 #include "smtpd/mail/address.h"
 
@@ -27,13 +28,61 @@ struct slice reach_name_of(const struct destination *destination)
     return reach_hosts(&destination->plan, slice_of(destination->key));
 }
 
+/* All of the sources of a pool have one of that name. */
+const char *reach_scope_of(const struct destination *destination)
+{
+    if (destination->scope)
+        return destination->scope->key;
+    for (size_t i = 0; i < destination->member_count; i++) {
+        const struct destination *path = destination->members[i].path;
+
+        if (path && path->scope)
+            return path->scope->key;
+    }
+    return "";
+}
+
+/* Before the first mail of a pool went there its scope has a name, too. */
+static struct slice scope_name(const struct destination *destination, struct bytes *key)
+{
+    if (!destination->pool)
+        return slice_of(reach_scope_of(destination));
+    scope_key(destination->deliver->settings, &destination->plan, destination->key, key);
+    return bytes_view(key);
+}
+
+static bool is_in_scope(const struct destination *destination, const char *name)
+{
+    struct bytes key;
+    bool is_it;
+
+    bytes_init(&key, SCOPE_KEY_MAX);
+    is_it = slice_equal_text(scope_name(destination, &key), name);
+    bytes_fini(&key);
+    return is_it;
+}
+
+static const struct suspension_view *find_in_scope(const struct destination *destination)
+{
+    const struct suspensions *all = destination->deliver->suspensions;
+    const struct suspension_view *found;
+    struct bytes key;
+
+    if (suspensions_count(all, REACH_SCOPE) == 0)
+        return NULL;
+    bytes_init(&key, SCOPE_KEY_MAX);
+    found = suspensions_find(all, REACH_SCOPE, scope_name(destination, &key));
+    bytes_fini(&key);
+    return found;
+}
+
 bool reach_has(const struct reached *reached, const struct destination *destination)
 {
     switch (reached->reach) {
     case REACH_DESTINATION:
         return slice_equal_text(reach_name_of(destination), reached->name);
     case REACH_SCOPE:
-        return destination->scope && strcmp(destination->scope->key, reached->name) == 0;
+        return is_in_scope(destination, reached->name);
     case REACH_DOMAIN:
     case REACH_COUNT:
         break;
@@ -64,11 +113,11 @@ const struct suspension_view *reach_suspension(const struct destination *destina
                                                const struct lane *lane)
 {
     bool is_by_smtp = destination->kind == PLAN_HOSTS;
-
-    return reach_suspension_of(
+    const struct suspension_view *found = reach_suspension_of(
         destination->deliver, lane ? domain_queue_lane(lane->domain_queue) : "",
-        is_by_smtp ? reach_name_of(destination) : SLICE_NONE,
-        is_by_smtp && destination->scope ? destination->scope->key : "");
+        is_by_smtp ? reach_name_of(destination) : SLICE_NONE, "");
+
+    return is_by_smtp ? later(found, find_in_scope(destination)) : found;
 }
 
 bool reach_rests(struct destination *destination, const struct lane *lane,

@@ -14,6 +14,8 @@
  * is edited. */
 struct slice reach_name_of(const struct destination *destination);
 /* A domain: its lanes are found otherwise. */
+/* The name of its scope; "": none is known yet. */
+const char *reach_scope_of(const struct destination *destination);
 bool reach_has(const struct reached *reached, const struct destination *destination);
 /* The operator's, that ends last; `lane` NULL: of the whole destination. NULL: none. */
 const struct suspension_view *reach_suspension(const struct destination *destination,

@@ -10,7 +10,7 @@
 #include <string.h>
 
 enum {
-    KEY_MAX = 9000,
+    KEY_MAX = SCOPE_KEY_MAX,
     SCOPES_MAX = 2 * LIMIT_DESTINATIONS, /* those in use are fewer */
     UNUSED_MAX = LIMIT_DESTINATIONS / 2,
     FORGET_MS = 3600000,
@@ -248,14 +248,15 @@ static void apply(struct scope *scope, const struct destination *destination)
 }
 
 struct scope *scope_find(const struct deliver *deliver, const struct plan *plan,
-                         struct slice destination_key)
+                         struct slice destination_key, const char *source)
 {
     struct scope *scope;
     struct bytes key;
     char *text = slice_to_text(destination_key);
 
-    bytes_init(&key, KEY_MAX);
+    bytes_init(&key, 2 * KEY_MAX);
     scope_key(deliver->settings, plan, text, &key);
+    add_source(&key, source);
     scope = map_get(deliver->scopes->map, bytes_view(&key));
     bytes_fini(&key);
     memory_free(text);

@@ -42,13 +42,14 @@ void scopes_free(struct scopes *scopes); /* no references are left */
 const struct deliver_pace_changes *scopes_counts(const struct scopes *scopes);
 size_t scopes_count(const struct scopes *scopes);
 
+enum { SCOPE_KEY_MAX = 9000 };
 /* Pure: the name of the scope of a plan with this destination key. */
 void scope_key(const struct plan_settings *settings, const struct plan *plan,
                const char *destination_key, struct bytes *key);
 
-/* NULL: there is none yet. */
+/* With this source ("": none). NULL: there is none yet. */
 struct scope *scope_find(const struct deliver *deliver, const struct plan *plan,
-                         struct slice destination_key);
+                         struct slice destination_key, const char *source);
 /* Finds or makes it, and brings its limits up to date. NULL: nothing limits this kind, or there
  * are too many. */
 struct scope *scope_of(struct destination *destination);

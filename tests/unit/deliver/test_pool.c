@@ -36,7 +36,6 @@ TEST(pool, each_source_has_its_share)
     struct world *w = *state;
 
     start(w, &pool);
-    smtp_peer_play(&w->peers[0], "S: <serve>\n");
     w->peers[0].serves = true;
     for (int i = 0; i < 20; i++) {
         (void)world_send(w, "x@a.test");

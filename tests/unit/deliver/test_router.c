@@ -156,7 +156,6 @@ TEST(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too)
             CONTAINER_OF(list_first(&deliver.all_destinations), struct destination, link));
     map_free(deliver.destinations);
     busiest_free(deliver.busiest);
-    suspensions_free(deliver.suspensions);
     loop_free(deliver.rooms.loop);
 }
 

@@ -54,8 +54,7 @@ static struct connection *take_out(struct attempt *attempt)
         list_remove(&connection->destination->flights, &flight->link);
     }
     timer_cancel(&attempt->pause);
-    payload_close(
-        attempt); /* or its next piece would go to another connection, or to none */
+    payload_close(attempt); /* or its next piece would go to another connection */
     attempt->is_in_body = false;
     attempt->connection = NULL;
     attempt->is_ready = false;
@@ -268,8 +267,7 @@ void flight_said_goodbye(struct attempt *attempt)
 {
     struct flight *flight = &attempt->connection->flight;
 
-    if (flight->attempts.count > 1)
-        flight->is_ending = flight->has_said_goodbye = true;
+    flight->is_ending = flight->has_said_goodbye = true;
 }
 
 void flight_give_back(struct attempt *attempt)

@@ -14,7 +14,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FETCH_MS = 60000, TIDY_MS = 60000, INQUIRIES_MAX = LIMIT_DOMAIN_QUEUES };
+enum {
+    BUSY_AGAIN_MS = 1000,
+    FETCH_MS = 60000,
+    TIDY_MS = 60000,
+    INQUIRIES_MAX = LIMIT_DOMAIN_QUEUES
+};
 
 struct sts {
     struct deliver *deliver;
@@ -43,7 +48,8 @@ struct inquiry {
     struct dane *dane;
     struct sts_fetch *fetch;
     struct timer patience;
-    int64_t until_ms; /* monotonic: of the turn and the fetch */
+    struct timer again; /* we had no room for its handshake */
+    int64_t until_ms;   /* monotonic: of the turn and the fetch */
 };
 
 struct sts_ask {
@@ -74,6 +80,7 @@ static void inquiry_free(struct inquiry *inquiry)
         sts->fetching--;
     sts_fetch_cancel(inquiry->fetch);
     timer_cancel(&inquiry->patience);
+    timer_cancel(&inquiry->again);
     sts->refreshing -= inquiry->is_refresh;
     plan_fini(&inquiry->plan);
     memory_free(inquiry);
@@ -169,6 +176,15 @@ static void tally_failure(const struct inquiry *inquiry, enum deliver_sts_fetch 
         tls_report_count(inquiry->sts->deliver->tls_report, &session);
 }
 
+/* Too many handshakes of our own are no answer: as long as nothing is known. */
+static bool wants_again(const struct inquiry *inquiry, enum deliver_sts_fetch result)
+{
+    return result == DELIVER_STS_BUSY &&
+           !sts_cache_find(inquiry->sts->cache, inquiry->domain) &&
+           inquiry->until_ms - loop_now_ms(inquiry->sts->deliver->rooms.loop) >
+               2 * BUSY_AGAIN_MS;
+}
+
 static void on_fetched(void *owner, enum deliver_sts_fetch result,
                        struct sts_policy *policy, const char *text)
 {
@@ -178,6 +194,11 @@ static void on_fetched(void *owner, enum deliver_sts_fetch result,
     inquiry->fetch = NULL;
     sts->fetching--;
     sts->deliver->statistics.sts_fetches[result]++;
+    if (wants_again(inquiry, result)) {
+        timer_start(&inquiry->again, BUSY_AGAIN_MS);
+        fetch_next(sts);
+        return;
+    }
     if (policy) {
         log_fetched(inquiry, policy);
         sts_cache_put(sts->cache, inquiry->domain, inquiry->id, policy);
@@ -198,6 +219,17 @@ static void fetch(struct inquiry *inquiry)
     inquiry->fetch = sts_fetch_start(
         sts->deliver, inquiry->domain,
         inquiry->until_ms - loop_now_ms(sts->deliver->rooms.loop), on_fetched, inquiry);
+}
+
+static void on_again(void *owner)
+{
+    struct inquiry *inquiry = owner;
+    struct sts *sts = inquiry->sts;
+
+    timer_start(&inquiry->patience,
+                inquiry->until_ms - loop_now_ms(sts->deliver->rooms.loop) - 1);
+    list_push_front(&sts->waiting, &inquiry->turn);
+    fetch_next(sts);
 }
 
 static void fetch_next(struct sts *sts)
@@ -315,6 +347,7 @@ static struct inquiry *inquiry_new(struct sts *sts, const char *domain)
     inquiry->sts = sts;
     list_init(&inquiry->asks);
     timer_init(&inquiry->patience, sts->deliver->rooms.loop, on_patience, inquiry);
+    timer_init(&inquiry->again, sts->deliver->rooms.loop, on_again, inquiry);
     list_push_back(&sts->all, &inquiry->link);
     return inquiry;
 }

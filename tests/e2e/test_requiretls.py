@@ -91,7 +91,7 @@ class RequireTls(unittest.TestCase):
             self.send(relay, recipient)
             event = world.wait_for(lambda: [e for e in relay.events("deliver.bounced")
                                             if e["recipient"] == recipient], recipient)[0]
-            self.assertIn("550 5.7.30", event["reply"])
+            self.assertEqual((event["reply"]["code"], event["reply"]["enhanced"]), (550, "5.7.30"))
             self.assertEqual(event["class"], "tls")
         self.assertEqual([m for hop in self.hops.values() for m in hop.messages], [])
         reports = world.wait_for(lambda: len(relay.maildir("alice")) == 3 and relay.maildir("alice"),
@@ -121,7 +121,7 @@ class RequireTls(unittest.TestCase):
         event = relay.wait_event("deliver.policy_backoff")
         self.assertEqual(event["domain"], "strict.r.test")
         self.send(relay, "c@loose.r.test", field)
-        self.assertIn("5.7.30", relay.wait_event("deliver.bounced")["reply"])
+        self.assertEqual(relay.wait_event("deliver.bounced")["reply"]["enhanced"], "5.7.30")
 
 
 if __name__ == "__main__":

@@ -129,8 +129,8 @@ class Pools(Case):
         wait_for(lambda: len(relay.events("deliver.deferred")) == 5, "each was tried")
         relay.kill()
         relay.start()
-        self.doors.deferred = {}
         wait_for(lambda: len(relay.queue()) == 5, "all in the index")
+        self.doors.deferred = {}
         relay.command("queue", "retry", "--all")
         relay.wait_empty()
         came = {sender: address for address, sender in self.doors.mails}

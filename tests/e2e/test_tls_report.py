@@ -242,6 +242,7 @@ class TlsReport(unittest.TestCase):
 
     def test_reports_go_to_mailboxes_and_web_servers_and_are_counted_no_more(self):
         keys = os.path.join(self.folder, "keys")
+        os.mkdir(keys)
         relay = self.relay(
             {"free": ("good", "mailto:tls%40x@reports.t.test,mailto:tls@reports.t.test"),
              "bare": ("clear", f"https://web.t.test:{self.web.port}/in?a=b,mailto:tls@reports.t.test"),

@@ -157,10 +157,12 @@ bool connection_is_trusted(const struct connection *connection,
 
     if (!facts->is_secure)
         return false;
-    if (connection->dane && dane_wish(connection->dane) == DANE_WANTS_MATCH)
+    /* What another domain's policy asked for here says nothing about the way of this one. */
+    if (policy->wants_dane && connection->dane &&
+        dane_wish(connection->dane) == DANE_WANTS_MATCH)
         return dane_fits(connection->dane, facts, policy->domain);
     return facts->is_verified && strcmp(facts->name, host) == 0 &&
            (policy->is_authentic || connection->destination->plan.is_route ||
-            connection->level == TLS_VERIFIED ||
+            (connection->level == TLS_VERIFIED && !connection->has_sts) ||
             (policy->sts && sts_policy_matches(policy->sts, host)));
 }

@@ -24,6 +24,7 @@ enum {
     OTHER_AT_ONCE = 8, /* local mailboxes, groups that fail at once */
     FORGET_MS = 3600000,
     FORGET_LOOK = 16,
+    OTHER_HOSTS_MS = 300000,
     ROOM_LOOK_MS = 100
 };
 
@@ -57,7 +58,9 @@ static bool is_forgotten(const struct destination *destination, int64_t age_ms)
     const struct loop *loop = destination->deliver->rooms.loop;
 
     return ready_is_empty(&destination->ready) && destination->running == 0 &&
-           destination->connections == 0 &&
+           destination->connections == 0 && !destination->has_turn &&
+           !link_is_in_list(&destination->waiting) &&
+           !link_is_in_list(&destination->run.link) &&
            destination->until_ms <= deliver_now(destination->deliver) &&
            loop_now_ms(loop) - destination->used_ms >= age_ms;
 }
@@ -554,7 +557,12 @@ void destination_wait_for_hosts(struct destination *destination)
         if (!host || host->until_ms < until_ms)
             until_ms = host ? host->until_ms : 0;
     }
-    if (!destination->fault[0]) {
+    if (until_ms == INT64_MAX) { /* they have other addresses than a moment ago */
+        until_ms = deliver_now(destination->deliver) + OTHER_HOSTS_MS;
+        (void)snprintf(destination->fault, sizeof destination->fault,
+                       "none of its hosts has an address that our source could reach");
+        destination->fault_class = CLASS_CONNECTION;
+    } else if (!destination->fault[0]) {
         (void)snprintf(destination->fault, sizeof destination->fault,
                        "all of its hosts failed a short while ago");
         destination->fault_class = CLASS_CONNECTION;

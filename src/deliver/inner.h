@@ -193,8 +193,9 @@ struct destination {
     size_t member_count;
     unsigned pool_generation; /* of the settings that the members are of */
     unsigned plan_version;
-    bool has_family[FAMILIES]; /* of a head: some host has such an address */
-    struct list users;         /* struct pool_member: of a path, whose mail goes by it */
+    const struct destination *plan_of; /* of a path: whose it has; may be gone */
+    bool has_family[FAMILIES];         /* of a head: some host has such an address */
+    struct list users; /* struct pool_member: of a path, whose mail goes by it */
     enum plan_kind kind;
     struct plan plan; /* copy of the hosts */
     struct ready ready;

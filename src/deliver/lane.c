@@ -103,6 +103,9 @@ static void set_fault(struct lane *lane, const char *fault)
 
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault)
 {
+    /* It rests till then already, and who ends that looks for it. */
+    if (!lane->is_held && lane->why == WHY_SUSPENDED && lane->until_ms > until_ms)
+        return;
     lane_set_why(lane, why);
     lane->until_ms = until_ms;
     set_fault(lane, fault);

@@ -56,7 +56,7 @@ static bool has_other_source(const struct attempt *attempt)
 {
     const struct destination *head = attempt->work->lane->destination;
 
-    return head && head->member_count > 1;
+    return head && pool_goes_elsewhere(head, attempt->destination);
 }
 
 /* False: it comes again, or has ended. */

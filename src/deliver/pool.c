@@ -51,8 +51,12 @@ void pool_fini(struct destination *destination)
     memory_free(destination->members);
     destination->members = NULL;
     destination->member_count = 0;
-    while ((link = list_pop_front(&destination->users)))
-        CONTAINER_OF(link, struct pool_member, of_path)->path = NULL;
+    while ((link = list_pop_front(&destination->users))) {
+        struct pool_member *member = CONTAINER_OF(link, struct pool_member, of_path);
+
+        member->path = NULL;
+        destination_run_later(member->head); /* it may have waited by this one */
+    }
 }
 
 /* What it has learned of its place goes on under the same name. */
@@ -118,8 +122,13 @@ static bool reaches(const struct pool_member *member)
 /* The head's hosts may have other addresses since. */
 static void refresh(struct pool_member *member)
 {
-    if (member->path && member->plan_version != member->head->plan_version)
-        destination_take_plan(member->path, &member->head->plan);
+    struct destination *path = member->path;
+
+    if (path && (member->plan_version != member->head->plan_version ||
+                 path->plan_of != member->head)) { /* or another pool's */
+        destination_take_plan(path, &member->head->plan);
+        path->plan_of = member->head;
+    }
     member->plan_version = member->head->plan_version;
 }
 
@@ -129,6 +138,7 @@ static bool make_path(struct pool_member *member)
     if (!member->path)
         return false;
     member->plan_version = member->head->plan_version;
+    member->path->plan_of = member->head;
     list_push_back(&member->path->users, &member->of_path);
     return true;
 }
@@ -287,6 +297,18 @@ static struct pool_member *find_next(struct destination *head, bool can_make)
             best = member;
     }
     return best;
+}
+
+bool pool_goes_elsewhere(const struct destination *head, const struct destination *path)
+{
+    for (size_t i = 0; i < head->member_count; i++) {
+        struct pool_member *member = &head->members[i];
+
+        if (member->path != path && is_open(member) &&
+            (!member->path || destination_could_start(member->path)))
+            return true;
+    }
+    return false;
 }
 
 /* In the queue of each scope that has no room now: the first that has some tells. */

@@ -52,6 +52,8 @@ bool pool_holds(struct destination *head, struct pool_hold *hold);
 struct destination *pool_choose(struct destination *head);
 /* The path of a connection that takes one more behind others; NULL: none. */
 struct destination *pool_choose_ridden(struct destination *head);
+/* Could the next message start by another one now? */
+bool pool_goes_elsewhere(const struct destination *head, const struct destination *path);
 /* It went there. */
 void pool_pay(struct destination *head, const struct destination *path);
 /* How many more attempts might start. */

@@ -3,6 +3,7 @@
 
 #include "pool.h"
 #include "scope.h"
+#include "smtpd/base/memory.h"
 #include "smtpd/mail/address.h"
 
 #include <stdio.h>
@@ -28,6 +29,14 @@ struct slice reach_name_of(const struct destination *destination)
     return reach_hosts(&destination->plan, slice_of(destination->key));
 }
 
+static const struct suspension_view *later(const struct suspension_view *a,
+                                           const struct suspension_view *b)
+{
+    if (!a || !b)
+        return a ? a : b;
+    return b->until_ms > a->until_ms ? b : a;
+}
+
 /* All of the sources of a pool have one of that name. */
 const char *reach_scope_of(const struct destination *destination)
 {
@@ -51,14 +60,28 @@ static struct slice scope_name(const struct destination *destination, struct byt
     return bytes_view(key);
 }
 
+/* "rule:NAME" of its block, also where that matched the domain and is no scope; NULL: none. */
+static char *rule_name(const struct destination *destination)
+{
+    const struct deliver_settings *values = &destination->deliver->settings->values;
+    int rule = destination->plan.rule;
+
+    return destination->plan.is_route || rule < 0 || (size_t)rule >= values->rule_count
+               ? NULL
+               : memory_format("%s%s", rule_prefix, values->rules[rule].name);
+}
+
 static bool is_in_scope(const struct destination *destination, const char *name)
 {
+    char *rule = rule_name(destination);
     struct bytes key;
     bool is_it;
 
     bytes_init(&key, SCOPE_KEY_MAX);
-    is_it = slice_equal_text(scope_name(destination, &key), name);
+    is_it = slice_equal_text(scope_name(destination, &key), name) ||
+            (rule && strcmp(rule, name) == 0);
     bytes_fini(&key);
+    memory_free(rule);
     return is_it;
 }
 
@@ -67,12 +90,17 @@ static const struct suspension_view *find_in_scope(const struct destination *des
     const struct suspensions *all = destination->deliver->suspensions;
     const struct suspension_view *found;
     struct bytes key;
+    char *rule;
 
     if (suspensions_count(all, REACH_SCOPE) == 0)
         return NULL;
+    rule = rule_name(destination);
     bytes_init(&key, SCOPE_KEY_MAX);
     found = suspensions_find(all, REACH_SCOPE, scope_name(destination, &key));
     bytes_fini(&key);
+    if (rule)
+        found = later(found, suspensions_find(all, REACH_SCOPE, slice_of(rule)));
+    memory_free(rule);
     return found;
 }
 
@@ -88,14 +116,6 @@ bool reach_has(const struct reached *reached, const struct destination *destinat
         break;
     }
     return false;
-}
-
-static const struct suspension_view *later(const struct suspension_view *a,
-                                           const struct suspension_view *b)
-{
-    if (!a || !b)
-        return a ? a : b;
-    return b->until_ms > a->until_ms ? b : a;
 }
 
 const struct suspension_view *reach_suspension_of(const struct deliver *deliver,
@@ -168,9 +188,13 @@ static enum result take_scope(const struct deliver *deliver, const char *text,
 {
     const char *name = starts_with(text, rule_prefix) ? text + strlen(rule_prefix) : text;
 
-    if (!is_rule(deliver, name))
+    if (set_name(reached, REACH_SCOPE, rule_prefix, name, fault) != RESULT_OK)
+        return RESULT_INVALID;
+    /* What is suspended can be resumed when its block is gone. */
+    if (!is_rule(deliver, name) &&
+        !suspensions_find(deliver->suspensions, REACH_SCOPE, slice_of(reached->name)))
         return fault_set(fault, RESULT_NOT_FOUND, "no [[destination]] block has this name");
-    return set_name(reached, REACH_SCOPE, rule_prefix, name, fault);
+    return RESULT_OK;
 }
 
 static enum result take_hosts(const char *text, struct reached *reached,

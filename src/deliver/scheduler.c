@@ -248,7 +248,9 @@ static void forget_plans(struct deliver *deliver)
             continue;
         lane->has_plan = false;
         lane_ask_again(lane);
-        if (lane->why == WHY_SOURCE || lane->why == WHY_WARM_UP) { /* of the old settings */
+        /* By the old settings; what is suspended may be another one by the new ones. */
+        if (lane->why == WHY_SOURCE || lane->why == WHY_WARM_UP ||
+            lane->why == WHY_SUSPENDED) {
             lane->until_ms = 0;
             domain_queue_wake(domain_queue);
         }

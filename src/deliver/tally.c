@@ -14,6 +14,7 @@ struct tally {
     struct list open;
     struct list closed;
     size_t bytes;
+    size_t ceiling;
 };
 
 /* ---- words ---- */
@@ -109,6 +110,7 @@ struct tally *tally_new(void)
     struct tally *tally = NEW(struct tally);
 
     tally->by_domain = map_new(LIMIT_TLS_REPORT_DOMAINS);
+    tally->ceiling = LIMIT_TLS_REPORT_BYTES;
     list_init(&tally->open);
     list_init(&tally->closed);
     return tally;
@@ -124,6 +126,11 @@ void tally_free(struct tally *tally)
         domain_free(tally, CONTAINER_OF(link, struct tally_domain, link));
     map_free(tally->by_domain);
     memory_free(tally);
+}
+
+void tally_set_ceiling(struct tally *tally, size_t bytes)
+{
+    tally->ceiling = bytes;
 }
 
 struct list *tally_open(struct tally *tally)
@@ -145,7 +152,7 @@ const struct tally_domain *tally_find(const struct tally *tally, const char *dom
 
 static bool has_room(const struct tally *tally)
 {
-    return tally->bytes < LIMIT_TLS_REPORT_BYTES;
+    return tally->bytes < tally->ceiling;
 }
 
 struct tally_domain *tally_put_domain(struct tally *tally, const char *domain,

@@ -91,6 +91,8 @@ struct tally_domain {
 struct tally;
 struct tally *tally_new(void);
 void tally_free(struct tally *tally);
+/* What is read back may be a little more than what is counted: the last piece may have gone over. */
+void tally_set_ceiling(struct tally *tally, size_t bytes);
 
 /* False: there is no room for this domain. */
 bool tally_count(struct tally *tally, const struct tally_session *session, int64_t now_ms);

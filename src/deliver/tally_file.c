@@ -1,5 +1,7 @@
 #include "tally_file.h"
 
+#include "smtpd/base/limits.h"
+
 #include <string.h>
 
 #define HEAD "smtpd-tls-report 1"
@@ -201,7 +203,7 @@ static bool is_end(struct reading *reading, uint64_t lines, struct slice rest)
            reading->line.length == 0 && rest.length == 0;
 }
 
-enum result tally_file_parse(struct slice text, struct tally *tally, struct fault *fault)
+static enum result parse(struct slice text, struct tally *tally, struct fault *fault)
 {
     struct reading reading = {.tally = tally};
     struct slice line;
@@ -221,4 +223,14 @@ enum result tally_file_parse(struct slice text, struct tally *tally, struct faul
                              (unsigned long long)lines + 1);
     }
     return fault_set(fault, RESULT_CORRUPT, "it has no end");
+}
+
+enum result tally_file_parse(struct slice text, struct tally *tally, struct fault *fault)
+{
+    enum result result;
+
+    tally_set_ceiling(tally, 2 * LIMIT_TLS_REPORT_BYTES);
+    result = parse(text, tally, fault);
+    tally_set_ceiling(tally, LIMIT_TLS_REPORT_BYTES);
+    return result;
 }

@@ -33,7 +33,7 @@ static void begin_day(struct warm_up *warm, int64_t wall_ms)
 
     if (day <= warm->day || !warm_up_is_limited(warm))
         return;
-    if (warm->day > 0 && warm->used > 0)
+    if (warm->day > 0 && warm->used > 0 && warm->used < UINT32_MAX) /* damaged: anew */
         warm->step++;
     warm->day = day;
     warm->used = warm->kept = 0;

@@ -421,6 +421,8 @@ void stream_close(struct stream *stream)
     stream->is_closing = true;
     handshake_count_out(stream);
     deferred_cancel(stream->net->loop, &stream->broken);
+    if (stream->is_securing && stream->engine) /* or the next one would stall as well */
+        tls_engine_forget_session(stream->engine);
     /* In a handshake there are no last words, and its step must not come back to the owner. */
     if (stream->is_broken || stream->is_securing) {
         close_handle(stream);

@@ -221,12 +221,16 @@ static void on_sweep(void *owner)
 static void load_record(void *owner, const struct suppression_record *record)
 {
     struct suppression *suppression = owner;
+    struct suppression_entry entry = record->entry;
+    char normal[SUPPRESSION_ADDRESS];
 
+    /* Of a version that took quotes for another address. */
+    if (entry.address[0] == '"' && suppression_normalise(entry.address, normal))
+        entry.address = normal;
     if (record->is_removal)
-        (void)suppression_table_remove(suppression->table, record->entry.tenant,
-                                       record->entry.address);
+        (void)suppression_table_remove(suppression->table, entry.tenant, entry.address);
     else
-        (void)suppression_table_set(suppression->table, &record->entry);
+        (void)suppression_table_set(suppression->table, &entry);
 }
 
 static enum result cut(struct suppression *suppression, int fd, size_t bytes, size_t sound,

@@ -34,8 +34,9 @@ void tls_report_handle_list(struct request *request)
     request_answer(request, MHD_HTTP_OK,
                    json_pack("{s:b,s:o,s:o}", "on", (int)deliver_tls_report_is_on(deliver),
                              "items", items, "next",
-                             walked == DOMAINS ? json_integer((json_int_t)(number + walked))
-                                               : json_null()));
+                             walked == DOMAINS
+                                 ? json_integer((json_int_t)number + (json_int_t)walked)
+                                 : json_null()));
 }
 
 static bool read_domain(struct request *request, const char *given,

@@ -44,12 +44,19 @@ static bool is_slower(const struct quota *a, const struct quota *b)
            (double)b->count * (double)a->window_ms;
 }
 
-static void take_least(const struct option_table *table, struct config_element *element,
-                       const char *key, void *value, const void *least, size_t bytes)
-{
-    const struct option *row = option_find(table->rows, table->row_count, key);
+struct least {
+    const char *key;
+    void *value;
+    const void *least;
+    size_t bytes;
+};
 
-    memcpy(value, least, bytes);
+static void take_least(const struct option_table *table, struct config_element *element,
+                       const struct least *taken)
+{
+    const struct option *row = option_find(table->rows, table->row_count, taken->key);
+
+    memcpy(taken->value, taken->least, taken->bytes);
     element->lines[row - table->rows] = 0; /* it is that of [delivery] again */
 }
 
@@ -80,12 +87,14 @@ static void keep_within(const struct option_table *table, const struct config *c
 
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (*counts[i].least < *counts[i].value)
-            take_least(table, &one->element, counts[i].key, counts[i].value,
-                       counts[i].least, sizeof *counts[i].value);
+            take_least(table, &one->element,
+                       &(struct least){counts[i].key, counts[i].value, counts[i].least,
+                                       sizeof *counts[i].value});
     for (size_t i = 0; i < sizeof rates / sizeof *rates; i++)
         if (is_slower(rates[i].least, rates[i].value))
-            take_least(table, &one->element, rates[i].key, rates[i].value, rates[i].least,
-                       sizeof *rates[i].value);
+            take_least(table, &one->element,
+                       &(struct least){rates[i].key, rates[i].value, rates[i].least,
+                                       sizeof *rates[i].value});
 }
 
 /* ---- what the file says of one of them ---- */

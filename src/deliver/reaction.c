@@ -18,28 +18,28 @@ static const char *const gmx[] = {"*.gmx.net", "*.gmx.com", "*.web.de", "*.1and1
 
 static const struct reaction shipped[] = {
     /* Google: an unusual rate of unsolicited mail, from the address, its network or the domain. */
-    {"4xx", "4.7.28", NULL, 0, AT(google), REACTION_SLOW, MINUTES(60), 50, 0},
-    {"421", "4.7.0", "unusual rate", 0, AT(google), REACTION_SLOW, MINUTES(60), 50, 0},
-    {"421", "4.7.0", "Try again later, closing connection", 0, AT(google), REACTION_BACK_OFF, MINUTES(5), 0, 0},
+    {"4xx", "4.7.28", NULL, AT(google), MINUTES(60), 0, REACTION_SLOW, 50, 0},
+    {"421", "4.7.0", "unusual rate", AT(google), MINUTES(60), 0, REACTION_SLOW, 50, 0},
+    {"421", "4.7.0", "Try again later, closing connection", AT(google), MINUTES(5), 0, REACTION_BACK_OFF, 0, 0},
     /* Yahoo, AOL: TSS04 unexpected volume or complaints; the others are its harder brothers. */
-    {"4xx", NULL, "[TSS04]", 0, AT(yahoo), REACTION_BACK_OFF, MINUTES(30), 0, 0},
-    {"4xx", NULL, "[TSS0*]", 0, AT(yahoo), REACTION_BACK_OFF, MINUTES(60), 0, 0},
-    {NULL, NULL, "[TSS1*]", 0, AT(yahoo), REACTION_SUSPEND, MINUTES(240), 0, 0},
+    {"4xx", NULL, "[TSS04]", AT(yahoo), MINUTES(30), 0, REACTION_BACK_OFF, 0, 0},
+    {"4xx", NULL, "[TSS0*]", AT(yahoo), MINUTES(60), 0, REACTION_BACK_OFF, 0, 0},
+    {NULL, NULL, "[TSS1*]", AT(yahoo), MINUTES(240), 0, REACTION_SUSPEND, 0, 0},
     /* Microsoft: 4.7.500 to 4.7.699 are throttles of Exchange Online; RP-001 to 003 of Outlook.com. */
-    {"451", "4.7.650", NULL, 0, AT(microsoft), REACTION_BACK_OFF, MINUTES(15), 0, 0},
-    {"451", "4.7.5*", NULL, 0, AT(microsoft), REACTION_SLOW, MINUTES(60), 50, 0},
-    {"4xx", NULL, "RP-00", 0, AT(microsoft), REACTION_SLOW, MINUTES(60), 50, 0},
+    {"451", "4.7.650", NULL, AT(microsoft), MINUTES(15), 0, REACTION_BACK_OFF, 0, 0},
+    {"451", "4.7.5*", NULL, AT(microsoft), MINUTES(60), 0, REACTION_SLOW, 50, 0},
+    {"4xx", NULL, "RP-00", AT(microsoft), MINUTES(60), 0, REACTION_SLOW, 50, 0},
     /* Apple, Comcast (RL: rate limit), GMX and web.de. */
-    {"4xx", "4.7.*", "rate", 0, AT(apple), REACTION_SLOW, MINUTES(60), 50, 0},
-    {"4xx", NULL, "too many messages", 0, AT(apple), REACTION_SLOW, MINUTES(60), 50, 0},
-    {"4xx", NULL, "RL0000", 0, AT(comcast), REACTION_SLOW, MINUTES(60), 50, 0},
-    {"4xx", NULL, "too many messages", 0, AT(gmx), REACTION_BACK_OFF, MINUTES(15), 0, 0},
+    {"4xx", "4.7.*", "rate", AT(apple), MINUTES(60), 0, REACTION_SLOW, 50, 0},
+    {"4xx", NULL, "too many messages", AT(apple), MINUTES(60), 0, REACTION_SLOW, 50, 0},
+    {"4xx", NULL, "RL0000", AT(comcast), MINUTES(60), 0, REACTION_SLOW, 50, 0},
+    {"4xx", NULL, "too many messages", AT(gmx), MINUTES(15), 0, REACTION_BACK_OFF, 0, 0},
     /* Whoever says it in words. */
-    {"4xx", NULL, "rate limit", 0, NULL, 0, REACTION_SLOW, MINUTES(30), 50, 0},
-    {"4xx", NULL, "ratelimit", 0, NULL, 0, REACTION_SLOW, MINUTES(30), 50, 0},
-    {"4xx", NULL, "throttl", 0, NULL, 0, REACTION_SLOW, MINUTES(30), 50, 0},
-    {"4xx", NULL, "sending too fast", 0, NULL, 0, REACTION_SLOW, MINUTES(30), 50, 0},
-    {"4xx", NULL, "temporarily deferred due to", 0, NULL, 0, REACTION_BACK_OFF, MINUTES(15), 0, 0},
+    {"4xx", NULL, "rate limit", NULL, 0, MINUTES(30), 0, REACTION_SLOW, 50, 0},
+    {"4xx", NULL, "ratelimit", NULL, 0, MINUTES(30), 0, REACTION_SLOW, 50, 0},
+    {"4xx", NULL, "throttl", NULL, 0, MINUTES(30), 0, REACTION_SLOW, 50, 0},
+    {"4xx", NULL, "sending too fast", NULL, 0, MINUTES(30), 0, REACTION_SLOW, 50, 0},
+    {"4xx", NULL, "temporarily deferred due to", NULL, 0, MINUTES(15), 0, REACTION_BACK_OFF, 0, 0},
 };
 /* clang-format on */
 

@@ -203,7 +203,7 @@ static void restore(void *owner, const struct pace *kept)
     struct scope *scope = NULL;
     struct bytes key;
 
-    bytes_init(&key, 2 * KEY_MAX);
+    bytes_init(&key, (size_t)2 * KEY_MAX);
     if (bytes_add_text(&key, kept->scope) == RESULT_OK) {
         add_source(&key, kept->source);
         if (!map_get(scopes->map, bytes_view(&key)))
@@ -254,7 +254,7 @@ struct scope *scope_find(const struct deliver *deliver, const struct plan *plan,
     struct bytes key;
     char *text = slice_to_text(destination_key);
 
-    bytes_init(&key, 2 * KEY_MAX);
+    bytes_init(&key, (size_t)2 * KEY_MAX);
     scope_key(deliver->settings, plan, text, &key);
     add_source(&key, source);
     scope = map_get(deliver->scopes->map, bytes_view(&key));
@@ -270,7 +270,7 @@ static struct scope *find(struct destination *destination)
     struct scope *scope;
     struct bytes key;
 
-    bytes_init(&key, 2 * KEY_MAX);
+    bytes_init(&key, (size_t)2 * KEY_MAX);
     scope_key(deliver->settings, &destination->plan, destination->key, &key);
     add_source(&key, destination->source ? destination->source->name : "");
     scope = map_get(scopes->map, bytes_view(&key));

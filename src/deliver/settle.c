@@ -157,6 +157,21 @@ static void note_failure(const struct settle *settle, const struct outcome *outc
 }
 
 /* Outcomes share few replies: each is copied, and judged, once. */
+/* NULL: there is no memory for it. */
+static const struct said *copy_said(struct settle *settle, const struct outcome *outcome)
+{
+    struct said *said = arena_alloc(&settle->arena, sizeof *said);
+
+    if (!said)
+        return NULL;
+    *said = *outcome->said;
+    if (said->is_remote) {
+        said->class = class_of(settle, said);
+        note_failure(settle, outcome, said);
+    }
+    return said;
+}
+
 static void copy_outcomes(struct settle *settle, const struct outcome *outcomes,
                           uint32_t count_of)
 {
@@ -166,16 +181,8 @@ static void copy_outcomes(struct settle *settle, const struct outcome *outcomes,
     for (uint32_t i = 0; i < count_of; i++) {
         settle->outcomes[i] = outcomes[i];
         if (outcomes[i].said && outcomes[i].said != from) {
-            struct said *said = arena_alloc(&settle->arena, sizeof *said);
-
             from = outcomes[i].said;
-            if (said)
-                *said = *from;
-            if (said && said->is_remote) {
-                said->class = class_of(settle, said);
-                note_failure(settle, &outcomes[i], said);
-            }
-            copy = said;
+            copy = copy_said(settle, &outcomes[i]);
         }
         settle->outcomes[i].said = outcomes[i].said ? copy : NULL;
     }

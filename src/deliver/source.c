@@ -139,8 +139,6 @@ static void end_writing(struct sources *sources, struct writing *writing)
         take_kept(sources);
     if (has_failed)
         timer_start(&sources->again, WRITE_AGAIN_MS);
-    else if (sources->is_wanted)
-        start_writing(sources);
 }
 
 static void on_written(void *owner, void *input)
@@ -150,6 +148,8 @@ static void on_written(void *owner, void *input)
     sources->job = NULL;
     end_writing(sources, input);
     writing_free(input);
+    if (sources->is_wanted) /* and if this one failed, in a moment */
+        start_writing(sources);
 }
 
 static void start_writing(struct sources *sources)

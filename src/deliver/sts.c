@@ -182,7 +182,7 @@ static bool wants_again(const struct inquiry *inquiry, enum deliver_sts_fetch re
     return result == DELIVER_STS_BUSY &&
            !sts_cache_find(inquiry->sts->cache, inquiry->domain) &&
            inquiry->until_ms - loop_now_ms(inquiry->sts->deliver->rooms.loop) >
-               2 * BUSY_AGAIN_MS;
+               (int64_t)2 * BUSY_AGAIN_MS;
 }
 
 static void on_fetched(void *owner, enum deliver_sts_fetch result,

@@ -104,7 +104,7 @@ struct list *tally_closed(struct tally *tally); /* the oldest first */
 /* What began before `end_ms` ends then (RFC 8460 3: a day, UTC); who had no session is forgotten. */
 void tally_close_day(struct tally *tally, int64_t end_ms);
 /* This one ends now, and is counted on from there. NULL: it had no session. */
-struct tally_domain *tally_close(struct tally *tally, const char *domain, int64_t now_ms);
+struct tally_domain *tally_close(struct tally *tally, const char *name, int64_t now_ms);
 void tally_remove(struct tally *tally, struct tally_domain *closed);
 uint64_t tally_sessions(const struct tally_domain *domain); /* good and bad ones */
 

@@ -180,15 +180,25 @@ static void forget_sending(struct tls_report *report, const struct tally_domain 
     }
 }
 
-static void log_report(const struct tally_domain *domain, const char *event,
-                       enum log_level level, const char *name, const char *text,
-                       int64_t wait_ms)
+static void log_sent(const struct tally_domain *domain, const char *place)
 {
     struct log_line line;
 
-    log_start(&line, level, event);
+    log_start(&line, LOG_INFO, "deliver.tls_report_sent");
     log_text(&line, "domain", domain->domain);
-    log_text(&line, name, text);
+    log_text(&line, "to", place);
+    log_number(&line, "sessions", (int64_t)tally_sessions(domain));
+    log_end(&line);
+}
+
+/* 0: it is not tried again. */
+static void log_failed(const struct tally_domain *domain, const char *text, int64_t wait_ms)
+{
+    struct log_line line;
+
+    log_start(&line, LOG_WARNING, "deliver.tls_report_failed");
+    log_text(&line, "domain", domain->domain);
+    log_text(&line, "message", text);
     log_number(&line, "sessions", (int64_t)tally_sessions(domain));
     if (wait_ms > 0)
         log_seconds(&line, "wait", wait_ms);
@@ -207,10 +217,9 @@ static void on_sent(void *owner, struct tally_domain *domain,
     bool is_over = result != DELIVER_TLS_REPORT_FAILED || is_too_late(report, domain);
 
     if (result == DELIVER_TLS_REPORT_SENT)
-        log_report(domain, "deliver.tls_report_sent", LOG_INFO, "to", text, 0);
+        log_sent(domain, text);
     else if (result == DELIVER_TLS_REPORT_FAILED)
-        log_report(domain, "deliver.tls_report_failed", LOG_WARNING, "message", text,
-                   is_over ? 0 : RETRY_MS);
+        log_failed(domain, text, is_over ? 0 : RETRY_MS);
     report->deliver->statistics.tls_reports[result]++;
     forget_sending(report, domain);
     domain->is_sending = false;

@@ -227,10 +227,12 @@ static void try_mail(struct tls_report_send *send)
     }
     message = bytes_view(&send->message);
     if (signing->start)
-        send->signing =
-            signing->start(signing->owner, slice_part(message, 0, send->header_bytes),
-                           slice_from(message, send->header_bytes), draft_id(send->draft),
-                           on_signed, send);
+        send->signing = signing->start(
+            signing->owner,
+            &(struct deliver_unsigned){slice_part(message, 0, send->header_bytes),
+                                       slice_from(message, send->header_bytes),
+                                       draft_id(send->draft)},
+            on_signed, send);
     if (!send->signing)
         commit(send, SLICE_NONE); /* no key is its author's */
 }

@@ -2,7 +2,7 @@
  * both. */
 #include "inner.h"
 
-static void *start(void *owner, struct slice section, struct slice body, uint64_t id,
+static void *start(void *owner, const struct deliver_unsigned *mail,
                    deliver_signed_fn *on_end, void *end_owner)
 {
     const struct server *server = owner;
@@ -10,12 +10,12 @@ static void *start(void *owner, struct slice section, struct slice body, uint64_
 
     if (!signing)
         return NULL;
-    signing_add(signing, body);
-    if (signing_choose(signing, section) == 0) {
+    signing_add(signing, mail->body);
+    if (signing_choose(signing, mail->section) == 0) {
         signing_cancel(signing);
         return NULL;
     }
-    signing_finish(signing, section, id, on_end, end_owner);
+    signing_finish(signing, mail->section, mail->id, on_end, end_owner);
     return signing;
 }
 

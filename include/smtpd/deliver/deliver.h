@@ -98,11 +98,11 @@ struct reaction {             /* [[reaction]]: the first that fits; NULL: any */
     const char *code;         /* "421", "4xx" */
     const char *status;       /* "4.7.28", "4.7.*" */
     const char *text;         /* somewhere in it; `*`: anything between */
-    uint32_t classes;         /* 1 << enum deliver_class, each; 0: any */
     const char *const *match; /* patterns: who said it, or the recipient's domain */
     size_t match_count;
-    enum reaction_action action;
     int64_t for_ms;
+    uint32_t classes; /* 1 << enum deliver_class, each; 0: any */
+    enum reaction_action action;
     unsigned percent;
     unsigned limit;
 };
@@ -184,8 +184,13 @@ struct deliver_policy {
 /* Signs mail of our own: as the room `sign` does, wired by server/. NULL from `start`: no key is its
  * author's; else the completion rule holds. `fields`: to be put in front. */
 typedef void deliver_signed_fn(void *owner, enum result result, struct slice fields);
+struct deliver_unsigned {
+    struct slice section; /* its header */
+    struct slice body;
+    uint64_t id; /* for the log */
+};
 struct deliver_signing {
-    void *(*start)(void *owner, struct slice section, struct slice body, uint64_t id,
+    void *(*start)(void *owner, const struct deliver_unsigned *mail,
                    deliver_signed_fn *on_end, void *end_owner);
     void (*cancel)(void *signing);
     void *owner;

@@ -229,7 +229,7 @@ enum result tally_file_parse(struct slice text, struct tally *tally, struct faul
 {
     enum result result;
 
-    tally_set_ceiling(tally, 2 * LIMIT_TLS_REPORT_BYTES);
+    tally_set_ceiling(tally, (size_t)2 * LIMIT_TLS_REPORT_BYTES);
     result = parse(text, tally, fault);
     tally_set_ceiling(tally, LIMIT_TLS_REPORT_BYTES);
     return result;

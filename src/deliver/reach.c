@@ -163,15 +163,14 @@ bool reach_rests(struct destination *destination, const struct lane *lane,
 static enum result set_name(struct reached *reached, enum reach reach, const char *prefix,
                             const char *text, struct fault *fault)
 {
+    int length = snprintf(reached->name, sizeof reached->name, "%s%s", prefix, text);
+
     reached->reach = reach;
-    if (strlen(prefix) + strlen(text) < sizeof reached->name) {
-        (void)snprintf(reached->name, sizeof reached->name, "%s%s", prefix, text);
+    if (length >= 0 && (size_t)length < sizeof reached->name)
         return RESULT_OK;
-    }
     return fault_set(fault, RESULT_INVALID, "the name is too long");
 }
 
-/* A block that only matches domains has no scope of its own. */
 static bool is_rule(const struct deliver *deliver, const char *name)
 {
     const struct deliver_settings *values =

@@ -76,7 +76,8 @@ def source(port, count, size, sessions, reuse=True, enter=None, timeout=None):
 class Smtpd:
     name = "smtpd"
 
-    def __init__(self, binary, sink_port, limits="", sign=None, extra="", environment=None):
+    def __init__(self, binary, sink_port, limits="", sign=None, extra="", environment=None,
+                 connections=100):
         """`sign`: words for `dkim keygen`, of a key that signs every message. `extra`: TOML
         behind the rest; {folder} is the relay's own folder. `environment`: more of it for the
         relay."""
@@ -109,7 +110,7 @@ match = "*"
 host = "127.0.0.1"
 port = {sink_port}
 tls = "off"
-connections = 100
+connections = {connections}
 {extra.replace("{folder}", self.folder)}
 """)
             if sign is not None:

@@ -51,8 +51,10 @@ static command_fn command_check;
 static command_fn command_user;
 static command_fn command_queue;
 static command_fn command_suppression;
+static command_fn command_tls_report;
 static command_fn command_status;
 static command_fn command_explain;
+static command_fn command_destination;
 static command_fn command_dkim;
 static command_fn command_health;
 static command_fn command_classify;
@@ -72,9 +74,11 @@ static const struct command commands[] = {
      "file. --json prints the errors, or the differences, as a list.\n"},
     {"user",     command_user,     "add|set|show|list|remove ...",        "Users who may log in, and what each may.", NULL},
     {"queue",    command_queue,    "list|show|why|retry|verify ...",      "Look at the queue, change it, check it, move it.", NULL},
-    {"explain",  command_explain,  "ADDRESS|DOMAIN",                      "Where mail for it would go, by which rules, and what would happen now.",
+    {"destination", command_destination, "list|show|suspend|resume|flush ...", "Where mail goes, at which pace; stop it, let it go on, try it now.", NULL},
+    {"explain",  command_explain,  "ADDRESS|DOMAIN [--from SENDER] [--tenant T]", "Where mail for it would go, by which rules, and what would happen now.",
      "Nothing is sent. The running server is asked, which looks the names up.\n"},
     {"suppression", command_suppression, "add|remove|list|show|import ...", "Addresses that get no mail.", NULL},
+    {"tls-report", command_tls_report, "show [DOMAIN], send DOMAIN|--all", "How mail met TLS, for the reports that other domains get.", NULL},
     {"dkim",     command_dkim,     "keygen DOMAIN SELECTOR, check ...",   "Keys that sign mail, and their records in the DNS.", NULL},
     {"status",   command_status,   "[--short]",                           "What the running server counts: a summary, and every metric.",
      "--short prints the summary alone. --json prints everything; docs/metrics.md and\n"
@@ -85,7 +89,9 @@ static const struct command commands[] = {
     {"classify", command_classify, "[--host HOST] [REPLY]",               "What kind of failure a reply tells, and which rule says so.",
      "REPLY as \"550 5.1.1 No such user\", or replies on standard input, a line each.\n"
      "--host is who gave it, for rules that ask. docs/classes.md has the classes.\n"},
-    {"document", command_document, "example|manual|verbs|metrics",        "Print the example file or a page of the manual.", NULL},
+    {"document", command_document, "example|manual|destinations|...", "Print the example file, the shipped [[destination]] blocks, or a page of the manual.",
+     "destinations: blocks for large providers, which come behind those of the file.\n"
+     "manual, verbs, metrics: pages of docs/.\n"},
     {"help",     command_help,     "",                                    "This page.", NULL},
     {"version",  command_version,  "",                                    "Print the version.", NULL},
 };
@@ -377,6 +383,20 @@ static int command_suppression(const struct words *words)
     return ask_server(words, cli_suppression);
 }
 
+static int command_destination(const struct words *words)
+{
+    if (words->count == 0 || wants_help(words))
+        return cli_destination_help(words->count > 0);
+    return ask_server(words, cli_destination);
+}
+
+static int command_tls_report(const struct words *words)
+{
+    if (words->count == 0 || wants_help(words))
+        return cli_tls_report_help(words->count > 0);
+    return ask_server(words, cli_tls_report);
+}
+
 static int command_status(const struct words *words)
 {
     return ask_server(words, cli_status);
@@ -442,7 +462,8 @@ static int command_document(const struct words *words)
     enum result result = server_document(page);
 
     if (result == RESULT_NOT_FOUND)
-        return usage_error("usage: smtpd document example|manual|verbs|metrics", "", "");
+        return usage_error(
+            "usage: smtpd document example|manual|destinations|verbs|metrics", "", "");
     return result == RESULT_OK ? CLI_DONE : CLI_FAILED;
 }
 
@@ -483,7 +504,8 @@ static const struct command *find_command(const char *name)
 static int run_command(const struct command *command, const struct words *words)
 {
     if (command->run != command_queue && command->run != command_user &&
-        command->run != command_suppression && wants_help(words))
+        command->run != command_suppression && command->run != command_destination &&
+        command->run != command_tls_report && wants_help(words))
         return print_command_usage(command);
     return command->run(words);
 }

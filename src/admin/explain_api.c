@@ -1,5 +1,5 @@
 /* GET /v1/explain?address=...: what would become of mail for it. */
-#include "request.h"
+#include "destination_json.h"
 #include "smtpd/deliver/explain.h"
 #include "smtpd/mail/address.h"
 #include "why.h"
@@ -21,11 +21,6 @@ static const char *const levels[] = {[TLS_NONE] = "off",
                                      [TLS_REQUIRED] = "required",
                                      [TLS_VERIFIED] = "verified"};
 
-static json_t *text_or_null(const char *text)
-{
-    return text && text[0] ? request_text(text) : json_null();
-}
-
 static json_t *host_json(const struct explain_host *host)
 {
     json_t *addresses = json_array();
@@ -36,10 +31,11 @@ static json_t *host_json(const struct explain_host *host)
         ip_print(&host->addresses[i], text);
         (void)json_array_append_new(addresses, json_string(text));
     }
-    return json_pack("{s:o,s:i,s:o,s:s,s:o,s:I,s:I}", "name", request_text(host->name),
+    return json_pack("{s:o,s:i,s:o,s:s,s:o,s:b,s:I,s:I}", "name", request_text(host->name),
                      "preference", (int)host->preference, "addresses", addresses, "dane",
                      danes[host->dane], "dane_text", text_or_null(host->dane_text),
-                     "backs_off_until_ms", (json_int_t)host->until_ms, "in_clear_until_ms",
+                     "is_forbidden", (int)host->is_forbidden, "backs_off_until_ms",
+                     (json_int_t)host->until_ms, "in_clear_until_ms",
                      (json_int_t)host->clear_until_ms);
 }
 
@@ -54,10 +50,12 @@ static json_t *match_json(const struct explanation *explanation)
 
 static json_t *limits_json(const struct destination_settings *settings)
 {
-    return json_pack("{s:i,s:i,s:i}", "connections", (int)settings->connections,
+    return json_pack("{s:i,s:i,s:i,s:o,s:o}", "connections", (int)settings->connections,
                      "messages_per_connection", (int)settings->messages_per_connection,
                      "recipients_per_transaction",
-                     (int)settings->recipients_per_transaction);
+                     (int)settings->recipients_per_transaction, "message_rate",
+                     rate_json(&settings->message_rate), "connection_rate",
+                     rate_json(&settings->connection_rate));
 }
 
 static json_t *state_json(const struct explanation *explanation)
@@ -69,6 +67,43 @@ static json_t *state_json(const struct explanation *explanation)
                      (json_int_t)explanation->ready, "backs_off_until_ms",
                      (json_int_t)explanation->until_ms, "fault",
                      text_or_null(explanation->fault));
+}
+
+static json_t *sts_json(const struct explain_sts *sts)
+{
+    if (!sts->is_wanted)
+        return json_null();
+    return json_pack("{s:o,s:o,s:I,s:I,s:b}", "mode", text_or_null(sts->mode), "id",
+                     text_or_null(sts->id), "fetched_ms", (json_int_t)sts->fetched_ms,
+                     "until_ms", (json_int_t)sts->until_ms, "has_failed",
+                     (int)sts->has_failed);
+}
+
+static json_t *source_json(const struct explain_source *source)
+{
+    char address[IP_TEXT];
+
+    ip_print(&source->ip, address);
+    return json_pack(
+        "{s:s,s:s,s:i,s:o,s:o,s:I,s:i,s:i,s:o}", "name", source->name, "address", address,
+        "weight", (int)source->weight, "waits",
+        source->why == WHY_SCHEDULED ? json_null() : json_string(why_name(source->why)),
+        "text", text_or_null(source->text), "until_ms", (json_int_t)source->until_ms,
+        "connections", (int)source->connections, "most", (int)source->most, "warm_up",
+        source->is_warming
+            ? json_pack("{s:i,s:I,s:I}", "day", (int)source->day, "quota",
+                        (json_int_t)source->quota, "sent", (json_int_t)source->used)
+            : json_null());
+}
+
+static void add_pool(json_t *json, const struct explanation *explanation)
+{
+    json_t *sources = json_array();
+
+    for (size_t i = 0; i < explanation->source_count; i++)
+        (void)json_array_append_new(sources, source_json(&explanation->sources[i]));
+    (void)json_object_set_new(json, "pool", text_or_null(explanation->pool));
+    (void)json_object_set_new(json, "sources", sources);
 }
 
 static void add_way(json_t *json, const struct explanation *explanation)
@@ -83,11 +118,17 @@ static void add_way(json_t *json, const struct explanation *explanation)
     (void)json_object_set_new(json, "logs_in", json_boolean(explanation->logs_in));
     (void)json_object_set_new(json, "port", json_integer(explanation->port));
     (void)json_object_set_new(json, "match", match_json(explanation));
+    (void)json_object_set_new(json, "rule", text_or_null(explanation->rule));
+    (void)json_object_set_new(json, "scope", text_or_null(explanation->scope));
+    (void)json_object_set_new(json, "paces",
+                              paces_json(explanation->paces, explanation->pace_count));
     (void)json_object_set_new(json, "tls", json_string(levels[explanation->settings.tls]));
+    (void)json_object_set_new(json, "mta_sts", sts_json(&explanation->sts));
     (void)json_object_set_new(json, "is_authentic",
                               json_boolean(explanation->is_authentic));
     (void)json_object_set_new(json, "limits", limits_json(&explanation->settings));
     (void)json_object_set_new(json, "state", state_json(explanation));
+    add_pool(json, explanation);
 }
 
 static void on_explained(void *owner, const struct explanation *explanation)
@@ -100,6 +141,7 @@ static void on_explained(void *owner, const struct explanation *explanation)
         "text", text_or_null(explanation->text), "waits", "kind", why_name(waits->kind),
         "text", text_or_null(waits->text), "until_ms", (json_int_t)waits->until_ms);
 
+    (void)json_object_set_new(json, "suspension", suspension_json(explanation->suspension));
     request->on_gone = NULL;
     request->work = NULL;
     if (explanation->kind == EXPLAIN_HOSTS)
@@ -130,6 +172,9 @@ void explain_handle(struct request *request)
         return;
     }
     request->on_gone = explain_gone;
-    request->work =
-        explain_start(request->rooms->deliver, address.text, on_explained, request);
+    request->work = explain_start(
+        request->rooms->deliver,
+        &(struct explain_request){address.text, request_query(request, "from"),
+                                  request_query(request, "tenant")},
+        on_explained, request);
 }

@@ -2,6 +2,7 @@
  * the configuration, and the hundred busiest destinations. */
 #include "metrics.h"
 
+#include "smtpd/deliver/destinations.h"
 #include "why.h"
 
 #include <string.h>
@@ -73,7 +74,7 @@ static void walk_backoffs(const struct snapshot *snapshot, struct exposition *to
     }
 }
 
-static void write_result(struct exposition *to, const char *destination,
+static void write_result(struct exposition *to, const char *what, const char *name,
                          const struct deliver_result *result)
 {
     const struct {
@@ -85,7 +86,7 @@ static void write_result(struct exposition *to, const char *destination,
 
     for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
         exposition_start(to, "");
-        exposition_label(to, "destination", destination);
+        exposition_label(to, what, name);
         exposition_labels(to, samples[i].label);
         exposition_value(to, (int64_t)samples[i].count, 1);
     }
@@ -94,9 +95,50 @@ static void write_result(struct exposition *to, const char *destination,
 static void walk_destinations(const struct snapshot *snapshot, struct exposition *to)
 {
     for (size_t i = 0; i < snapshot->busiest.count; i++)
-        write_result(to, snapshot->busiest.named[i].name,
+        write_result(to, "destination", snapshot->busiest.named[i].name,
                      &snapshot->busiest.named[i].result);
-    write_result(to, "other", &snapshot->busiest.other);
+    write_result(to, "destination", "other", &snapshot->busiest.other);
+}
+
+static void walk_sources(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        write_result(to, "source", snapshot->sources[i].name,
+                     &snapshot->sources[i].state.result);
+}
+
+static void write_source(struct exposition *to, const struct snapshot_source *source,
+                         int64_t value)
+{
+    exposition_start(to, "");
+    exposition_label(to, "source", source->name);
+    exposition_value(to, value, 1);
+}
+
+static void walk_source_connections(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        write_source(to, &snapshot->sources[i], snapshot->sources[i].state.connections);
+}
+
+static void walk_source_aside(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        write_source(to, &snapshot->sources[i], snapshot->sources[i].state.is_aside);
+}
+
+static void walk_warm_up_quota(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        if (snapshot->sources[i].state.is_warming)
+            write_source(to, &snapshot->sources[i], snapshot->sources[i].state.quota);
+}
+
+static void walk_warm_up_sent(const struct snapshot *snapshot, struct exposition *to)
+{
+    for (size_t i = 0; i < snapshot->source_count; i++)
+        if (snapshot->sources[i].state.is_warming)
+            write_source(to, &snapshot->sources[i], snapshot->sources[i].state.used);
 }
 
 static void write_destination(struct exposition *to, const char *name, int64_t value)
@@ -140,6 +182,8 @@ static void walk_waiting(const struct snapshot *snapshot, struct exposition *to)
     write_reason(to, WHY_DESTINATION, counts[WHY_DESTINATION]);
     write_reason(to, WHY_CONNECTIONS, counts[WHY_CONNECTIONS] + counts[WHY_LEASED]);
     write_reason(to, WHY_SUSPENDED, counts[WHY_SUSPENDED]);
+    write_reason(to, WHY_SOURCE, counts[WHY_SOURCE]);
+    write_reason(to, WHY_WARM_UP, counts[WHY_WARM_UP]);
     write_reason(to, WHY_READY_FULL, counts[WHY_READY_FULL]);
     write_reason(to, WHY_NO_ROOM, counts[WHY_NO_ROOM]);
     write_reason(to, WHY_DRAINING, counts[WHY_DRAINING]);
@@ -273,7 +317,7 @@ const struct metric metrics[] = {
     {"Queue", "queue_groups", GAUGE, NULL, "state=\"waiting\"", AT(queue.groups_waiting), 1, NULL, "Groups (the recipients of one message at one domain or route) that wait for their time, that an operator holds, and that an attempt has."},
     MORE("state=\"held\"", queue.groups_held, 1),
     MORE("state=\"leased\"", queue.groups_leased, 1),
-    {SAME, "queue_waiting_groups", GAUGE, NULL, "reason", WALK, walk_waiting, "Waiting and held groups by what holds their domain or route now: scheduled (each its own next try), held, dns (a look-up failed), destination (it rests after a fault), connections (it is being served: all are busy, or its rate lets no more through), suspended (by a reaction to what its destination said), ready_full (too many destinations), no_room (log or disk), draining, overflow (more domains than the index has room for)."},
+    {SAME, "queue_waiting_groups", GAUGE, NULL, "reason", WALK, walk_waiting, "Waiting and held groups by what holds their domain or route now: scheduled (each its own next try), held, dns (a look-up failed, or others are asked before), destination (it rests after a fault), connections (it is being served: all are busy, or its rate lets no more through), suspended (by a reaction to what its destination said), source (none of its pool can be used), warm_up (they have sent what they may today), ready_full (too many destinations), no_room (log or disk), draining, overflow (more domains than the index has room for)."},
     {SAME, "queue_domains", GAUGE, NULL, NULL, AT(queue.domain_queues), 1, NULL, "Domains and routes that mail waits for."},
     {SAME, "queue_oldest_age_seconds", GAUGE, "seconds", NULL, AT(oldest_age_ms), 1000, NULL, "Age of the oldest message that waits; 0: none."},
     {SAME, "queue_drafts", GAUGE, NULL, NULL, AT(queue.drafts), 1, NULL, "Messages that are being received."},
@@ -304,13 +348,24 @@ const struct metric metrics[] = {
     MORE("policy=\"dane-unusable\"", deliver.delivered_by_policy[DELIVER_TLS_DANE_UNUSABLE], 1),
     MORE("policy=\"sts\"", deliver.delivered_by_policy[DELIVER_TLS_STS], 1),
     MORE("policy=\"sts-testing\"", deliver.delivered_by_policy[DELIVER_TLS_STS_TESTING], 1),
-    {SAME, "mta_sts_fetches", COUNTER, NULL, "result=\"ok\"", AT(deliver.sts_fetches[DELIVER_STS_FETCHED]), 1, NULL, "MTA-STS policies that were asked for: had, or not, and at which step it ended. answer: no 200 with a text of a fitting size; invalid: no policy."},
+    {SAME, "mta_sts_fetches", COUNTER, NULL, "result=\"ok\"", AT(deliver.sts_fetches[DELIVER_STS_FETCHED]), 1, NULL, "MTA-STS policies that were asked for: had, or not, and at which step it ended. answer: no 200 with a text of a fitting size; invalid: no policy; busy: too many TLS handshakes of our own."},
     MORE("result=\"address\"", deliver.sts_fetches[DELIVER_STS_NO_ADDRESS], 1),
     MORE("result=\"connection\"", deliver.sts_fetches[DELIVER_STS_NO_CONNECTION], 1),
     MORE("result=\"tls\"", deliver.sts_fetches[DELIVER_STS_NO_TLS], 1),
     MORE("result=\"answer\"", deliver.sts_fetches[DELIVER_STS_NO_ANSWER], 1),
     MORE("result=\"invalid\"", deliver.sts_fetches[DELIVER_STS_INVALID], 1),
+    MORE("result=\"busy\"", deliver.sts_fetches[DELIVER_STS_BUSY], 1),
     {SAME, "mta_sts_policies", GAUGE, NULL, NULL, AT(deliver.sts_policies), 1, NULL, "MTA-STS policies that are known."},
+    {SAME, "tls_report_sessions", COUNTER, NULL, "policy=\"no-policy-found\"", AT(deliver.tls_sessions[0][0]), 1, NULL, "Sessions counted for reports of TLS (RFC 8460) that went as the policy of their domain asks."},
+    MORE("policy=\"sts\"", deliver.tls_sessions[1][0], 1),
+    MORE("policy=\"tlsa\"", deliver.tls_sessions[2][0], 1),
+    {SAME, "tls_report_failures", COUNTER, NULL, "policy=\"no-policy-found\"", AT(deliver.tls_sessions[0][1]), 1, NULL, "Those that did not; a policy that could not be had counts as one."},
+    MORE("policy=\"sts\"", deliver.tls_sessions[1][1], 1),
+    MORE("policy=\"tlsa\"", deliver.tls_sessions[2][1], 1),
+    {SAME, "tls_report_sessions_uncounted", COUNTER, NULL, NULL, AT(deliver.tls_sessions_uncounted), 1, NULL, "Sessions that are in no report: so many domains are being counted that there was no room for theirs."},
+    {SAME, "tls_reports", COUNTER, NULL, "result=\"sent\"", AT(deliver.tls_reports[DELIVER_TLS_REPORT_SENT]), 1, NULL, "Reports of TLS: sent (into our queue, or taken by a web server), unwanted (the domain asks for none), failed (each try)."},
+    MORE("result=\"unwanted\"", deliver.tls_reports[DELIVER_TLS_REPORT_UNWANTED], 1),
+    MORE("result=\"failed\"", deliver.tls_reports[DELIVER_TLS_REPORT_FAILED], 1),
     {SAME, "mta_sts_testing_failures", COUNTER, NULL, NULL, AT(deliver.sts_testing_failures), 1, NULL, "Messages that a connection took which the MTA-STS policy of their domain would forbid, were it enforced."},
     {SAME, "recipients_not_delivered", COUNTER, NULL, "result,class", WALK, walk_classes, "Answers that put a recipient off (deferred: once for each try) or ended it (failed: bounced; class expired: given up at queue.expire), by class (docs/classes.md)."},
     {SAME, "reports", COUNTER, NULL, NULL, AT(deliver.reports_queued), 1, NULL, "Reports to senders: bounces, delays, deliveries."},
@@ -323,9 +378,14 @@ const struct metric metrics[] = {
     {SAME, "delivery_connections_failed", COUNTER, NULL, NULL, AT(deliver.connections_failed), 1, NULL, "Of those, the ones that broke before the first message."},
     {SAME, "delivery_connections_open", GAUGE, NULL, NULL, AT(deliver.connections_open), 1, NULL, "Connections to next hops now."},
     {SAME, "delivery_connections_reused", COUNTER, NULL, NULL, AT(deliver.messages_reused_connection), 1, NULL, "Messages that went over a connection that was there."},
+    {SAME, "delivery_messages_in_flight", COUNTER, NULL, NULL, AT(deliver.messages_in_flight), 1, NULL, "Of those, the ones that were begun before the one ahead of them was answered."},
+    {SAME, "delivery_hosts_lock_step", COUNTER, NULL, NULL, AT(deliver.hosts_lock_step), 1, NULL, "Hosts whose replies did not fit what was said ahead of them, and that are spoken to step by step for a day."},
     {SAME, "delivery_attempts_running", GAUGE, NULL, NULL, AT(deliver.attempts_running), 1, NULL, "Attempts in progress."},
     {SAME, "destinations", GAUGE, NULL, NULL, AT(deliver.destinations), 1, NULL, "Destinations known: sets of mail exchangers, routes."},
     {SAME, "paces", GAUGE, NULL, NULL, AT(deliver.paces), 1, NULL, "Paces known: what limits hold for, a destination or all that a [[destination]] block matches by mail exchangers."},
+    {SAME, "suspensions", GAUGE, NULL, "reach=\"domain\"", AT(deliver.suspensions[REACH_DOMAIN]), 1, NULL, "What operators suspended: recipient domains, destinations, scopes (smtpd destination suspend)."},
+    MORE("reach=\"destination\"", deliver.suspensions[REACH_DESTINATION], 1),
+    MORE("reach=\"scope\"", deliver.suspensions[REACH_SCOPE], 1),
     {SAME, "pace_changes", COUNTER, NULL, "what=\"connections\",direction=\"down\"", AT(deliver.pace_changes.down[DELIVER_PACE_CONNECTIONS]), 1, NULL, "Changes of paces: connections (learned), rate (slowed by a reaction), suspended, bounce (what waited is bounced). Each is one event, deliver.pace_changed."},
     MORE("what=\"connections\",direction=\"up\"", deliver.pace_changes.up[DELIVER_PACE_CONNECTIONS], 1),
     MORE("what=\"rate\",direction=\"down\"", deliver.pace_changes.down[DELIVER_PACE_RATE], 1),
@@ -338,6 +398,11 @@ const struct metric metrics[] = {
     {SAME, "destination_recipients", COUNTER, NULL, "destination,result", WALK, walk_destinations, "Recipients by destination: the hundred busiest, and \"other\"."},
     {SAME, "destination_connections", GAUGE, NULL, "destination", WALK, walk_destination_connections, "Connections to the busiest destinations now."},
     {SAME, "destination_backing_off", GAUGE, NULL, "destination", WALK, walk_destination_backing_off, "1: this destination rests after a fault of its own."},
+    {SAME, "source_recipients", COUNTER, NULL, "source,result", WALK, walk_sources, "Recipients by our address, as [[source]] names it, since the start."},
+    {SAME, "source_connections", GAUGE, NULL, "source", WALK, walk_source_connections, "Open connections from it."},
+    {SAME, "source_set_aside", GAUGE, NULL, "source", WALK, walk_source_aside, "1: its address is none of this machine now, and nothing is sent from it."},
+    {SAME, "warm_up_quota", GAUGE, NULL, "source", WALK, walk_warm_up_quota, "Messages that a source may send today, while it warms up."},
+    {SAME, "warm_up_sent", GAUGE, NULL, "source", WALK, walk_warm_up_sent, "What of it was sent."},
 
     {"Suppression", "suppression_entries", GAUGE, NULL, NULL, AT(suppression.entries), 1, NULL, "Entries of the suppression list."},
     {SAME, "suppression_refused", COUNTER, NULL, "source=\"command\"", AT(suppression.refused[SUPPRESSION_COMMAND]), 1, NULL, "Recipients that were refused at RCPT, by where their entry came from."},

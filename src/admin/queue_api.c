@@ -61,17 +61,17 @@ static json_t *group_json(const struct listing *listing, const struct envelope *
     id_print(envelope->id, id);
     size = (json_int_t)envelope->header_bytes + (json_int_t)envelope->body_bytes;
     return json_pack(
-        "{s:s,s:i,s:o,s:o,s:o,s:I,s:I,s:i,s:s,s:I,s:I,s:o,s:o,s:{s:i,s:o,s:o,s:o,s:I}}",
+        "{s:s,s:i,s:o,s:o,s:o,s:I,s:I,s:i,s:s,s:I,s:I,s:o,s:o,s:o,s:{s:i,s:o,s:o,s:o,s:I}}",
         "id", id, "group", (int)group->number, "lane", request_text(group->lane), "sender",
         request_text(envelope->sender), "recipients", recipients_json(group), "arrival_ms",
         (json_int_t)envelope->arrival_ms, "next_attempt_ms",
         (json_int_t)group->next_attempt_ms, "attempts", (int)group->attempts, "state",
         state_name(listing, envelope, group), "held_until_ms",
         held_until(listing, envelope, group), "size", size, "user",
-        text_or_null(envelope->user), "tenant", text_or_null(envelope->tenant), "last",
-        "code", (int)group->last_code, "status", text_or_null(group->last_status), "text",
-        text_or_null(group->last_text), "host", text_or_null(group->last_host), "time_ms",
-        (json_int_t)group->last_attempt_ms);
+        text_or_null(envelope->user), "tenant", text_or_null(envelope->tenant), "pool",
+        text_or_null(envelope->pool), "last", "code", (int)group->last_code, "status",
+        text_or_null(group->last_status), "text", text_or_null(group->last_text), "host",
+        text_or_null(group->last_host), "time_ms", (json_int_t)group->last_attempt_ms);
 }
 
 /* What the last answer tells, by the rules of today. Words of our own have no host. */

@@ -79,6 +79,11 @@ request_fn config_handle_compare;
 request_fn explain_handle;
 request_fn suppression_handle_list;
 request_fn suppression_handle_change;
+request_fn destinations_handle_list;
+request_fn destinations_handle_change;
+request_fn tls_report_handle_list;
+request_fn tls_report_handle_show;
+request_fn tls_report_handle_send;
 
 /* NULL: ready. */
 const char *probe_not_ready(const struct admin_rooms *rooms);

@@ -51,6 +51,16 @@ static void add_process(struct snapshot *snapshot)
     snapshot->log_dropped = log_dropped_count();
 }
 
+static void add_source(void *owner, const struct deliver_source_state *state)
+{
+    struct snapshot *snapshot = owner;
+    struct snapshot_source *source = &snapshot->sources[snapshot->source_count++];
+
+    source->state = *state;
+    (void)snprintf(source->name, sizeof source->name, "%s", state->name);
+    source->state.name = source->state.fault = NULL;
+}
+
 void snapshot_take(const struct admin_rooms *rooms, const struct sample *sample,
                    struct snapshot *snapshot)
 {
@@ -65,6 +75,7 @@ void snapshot_take(const struct admin_rooms *rooms, const struct sample *sample,
     receive_statistics(rooms->receive, &snapshot->receive);
     deliver_statistics(rooms->deliver, &snapshot->deliver);
     deliver_busiest(rooms->deliver, &snapshot->busiest);
+    deliver_sources(rooms->deliver, add_source, snapshot);
     suppression_statistics(rooms->suppression, &snapshot->suppression);
     net_statistics(rooms->net, &snapshot->net);
     resolver_statistics(rooms->resolver, &snapshot->dns);

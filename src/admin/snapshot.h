@@ -16,6 +16,11 @@ struct snapshot_certificate {
     int64_t expires_ms;
 };
 
+struct snapshot_source {
+    char name[DELIVER_SOURCE_TEXT];
+    struct deliver_source_state state; /* its texts are gone */
+};
+
 enum { SNAPSHOT_LISTENERS = 256, SNAPSHOT_CERTIFICATES = 64 };
 
 struct snapshot {
@@ -36,6 +41,8 @@ struct snapshot {
     size_t listener_count;
     struct snapshot_certificate certificates[SNAPSHOT_CERTIFICATES];
     size_t certificate_count;
+    struct snapshot_source sources[DELIVER_SOURCES_MAX];
+    size_t source_count;
     int64_t now_ms;
     int64_t oldest_age_ms; /* of what waits; 0: nothing does */
     int64_t cpu_us;

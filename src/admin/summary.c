@@ -90,7 +90,7 @@ static struct line line_of(const struct summary *summary,
     const char *lane = domain_queue_lane(domain_queue);
     struct why why = {0};
 
-    deliver_why(summary->request->rooms->deliver, lane, &why);
+    deliver_why(summary->request->rooms->deliver, lane, NULL, &why);
     return (struct line){.groups = domain_queue_count(domain_queue),
                          .held = domain_queue_held_count(domain_queue),
                          .oldest_ms = domain_queue_oldest_ms(domain_queue),

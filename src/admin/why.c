@@ -17,6 +17,8 @@ static const char *const names[WHY_COUNT] = {
     [WHY_NO_ROOM] = "no_room",
     [WHY_RATE] = "rate",
     [WHY_SUSPENDED] = "suspended",
+    [WHY_SOURCE] = "source",
+    [WHY_WARM_UP] = "warm_up",
     [WHY_HELD] = "held",
     [WHY_REBUILDING] = "rebuilding",
     [WHY_OVERFLOW] = "overflow",
@@ -48,9 +50,9 @@ static void judge(const struct admin_rooms *rooms, const struct envelope *envelo
 {
     int64_t now_ms = loop_wall_ms(rooms->loop);
 
-    deliver_why(rooms->deliver, group->lane, why);
+    deliver_why(rooms->deliver, group->lane, envelope, why);
     if (queue_is_leased(rooms->queue, envelope->id, group->number)) {
-        deliver_why_leased(rooms->deliver, group->lane,
+        deliver_why_leased(rooms->deliver, group->lane, envelope,
                            &(struct queue_target){envelope->id, group->number}, why);
     } else if (group_is_held(group, now_ms)) {
         int64_t until_ms = why_held_until(rooms, envelope, group);

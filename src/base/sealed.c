@@ -33,6 +33,12 @@ void sealed_note(struct sealed *sealed, struct slice lines)
         sealed->lines += lines.data[i] == '\n';
 }
 
+void sealed_end_line(struct sealed *sealed, struct bytes *into, size_t start)
+{
+    into->data[into->length - 1] = '\n';
+    sealed_note(sealed, slice_from(bytes_view(into), start));
+}
+
 enum result sealed_end(const struct sealed *sealed, struct bytes *into)
 {
     return bytes_format(into, "end %llu %016llx\n", (unsigned long long)sealed->lines,

@@ -2,6 +2,7 @@
  * fails when the two files in the tree differ from what this prints. */
 #include "smtpd/config/config.h"
 
+#include "destinations.h"
 #include "options.h"
 
 #include <string.h>
@@ -233,6 +234,12 @@ static bool has_value(const struct option *option, const void *base)
     return is_there;
 }
 
+enum result config_document_destinations(struct bytes *into)
+{
+    return bytes_add(into, (struct slice){(const char *)destinations_shipped,
+                                          destinations_shipped_bytes});
+}
+
 static enum result effective_row(struct bytes *into, const struct option *option,
                                  const void *base, unsigned line, const char *path)
 {
@@ -267,8 +274,36 @@ static enum result effective_table(struct bytes *into, const struct config *conf
         const struct config_element *place = element;
 
         added = bytes_format(into, "\n[[%s]]\n", table->name);
+        for (size_t i = 0; i < table->row_count && added == RESULT_OK; i++) {
+            bool is_shipped =
+                place->lines[i] == 0 && place->shipped_lines && place->shipped_lines[i] > 0;
+
+            added = effective_row(into, &table->rows[i], element,
+                                  is_shipped ? place->shipped_lines[i] : place->lines[i],
+                                  is_shipped ? DESTINATIONS_SHIPPED : path);
+        }
+    }
+    return added;
+}
+
+/* What they set: the rest is as in [delivery]. */
+static enum result effective_shipped(struct bytes *into, const struct config *config)
+{
+    const struct config_destination *shipped = config->shipped_destination.items;
+    const struct option_table *table = config_tables;
+    enum result added = RESULT_OK;
+
+    while (strcmp(table->name, "destination") != 0)
+        table++;
+    for (size_t n = 0; n < config->shipped_destination.count; n++) {
+        if (shipped[n].is_replaced)
+            continue;
+        if (added == RESULT_OK)
+            added = bytes_add_text(into, "\n[[destination]]  # shipped\n");
         for (size_t i = 0; i < table->row_count && added == RESULT_OK; i++)
-            added = effective_row(into, &table->rows[i], element, place->lines[i], path);
+            if (shipped[n].element.lines[i] > 0)
+                added = effective_row(into, &table->rows[i], &shipped[n],
+                                      shipped[n].element.lines[i], DESTINATIONS_SHIPPED);
     }
     return added;
 }
@@ -287,7 +322,7 @@ enum result config_print_effective(const struct config *config, const char *path
     }
     for (size_t i = 0; i < config_table_count && added == RESULT_OK; i++)
         added = effective_table(into, config, &config_tables[i], path);
-    return added;
+    return added == RESULT_OK ? effective_shipped(into, config) : added;
 }
 
 /* ---- the differences of a reload ---- */

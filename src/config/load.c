@@ -3,6 +3,7 @@
 #include "smtpd/config/config.h"
 
 #include "classes.h"
+#include "destinations.h"
 #include "options.h"
 #include "problems.h"
 #include "smtpd/base/file.h"
@@ -211,6 +212,7 @@ static void finish(struct loader *loader)
     for (size_t i = 0; i < loader->config->route.count; i++)
         finish_route(loader, &routes[i]);
     classes_read(loader);
+    destinations_read(loader);
     check_rules(loader);
     problems_sort(loader->problems);
 }

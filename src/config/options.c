@@ -25,6 +25,7 @@ const struct option_section config_sections[] = {
     {"queue",      "Keeping and retrying."},
     {"dns",        "Name servers."},
     {"delivery",   "Every destination, unless [[destination]] or [[route]] says otherwise."},
+    {"tls_report", "Daily reports to other domains of how mail for them met TLS (RFC 8460); see docs/tls-reports.md. Off until both options are set."},
     {"admin",      "Probes and metrics, over HTTP. Commands go over the control socket in data_dir only."},
     {"log",        "The event log."},
 };
@@ -176,6 +177,10 @@ const struct option config_options[] = {
      "New connections in a time to one destination, as message_rate."},
     {"delivery.reactions", &type_bool, AT(shipped_reactions), "true", NULL, NULL, LIVE, NULL,
      "Reacts to the replies of large providers that ask for less, as the table in docs/delivery.md says."},
+    {"delivery.pipeline_window", &type_count, AT(delivery.pipeline_window), "32", "1", "32", LIVE, NULL,
+     "Messages that may be under way on one connection, where the next hop offers PIPELINING: two with DATA, up to so many with CHUNKING. 1: each waits for the answer to the one before."},
+    {"delivery.shipped_destinations", &type_bool, AT(shipped_destinations), "true", NULL, NULL, LIVE, NULL,
+     "Behind the [[destination]] blocks of this file come those that are shipped for large providers: smtpd document destinations prints them. A block here with the name of one takes what it does not set from there, and its place."},
     {"delivery.tls", &type_choice, AT(delivery.tls), "opportunistic", NULL, NULL, LIVE, TLS_LEVELS,
      "\"opportunistic\": TLS where offered, with any certificate. \"required\": never in clear. \"verified\": the certificate must be valid for the host too."},
     {"delivery.dane", &type_bool, AT(delivery.dane), "true", NULL, NULL, LIVE, NULL,
@@ -212,6 +217,17 @@ const struct option config_options[] = {
      "Users whose messages may name their tenant; \"*\": whoever logged in. Each tenant has a share of its own, so who may name many may have many shares."},
     {"delivery.priority_header", &type_field_name, AT(priority_header), NULL, NULL, NULL, LIVE, NULL,
      "The header field that says how urgent a message of who logged in is, within its tenant: -9 to 9 (RFC 6710), or \"high\" (4), \"normal\" (0), \"low\" (-4). Anything else is 0. It stays in the mail."},
+    {"delivery.pool", &type_text, AT(delivery.pool), NULL, NULL, NULL, LIVE, NULL,
+     "The [[pool]] of mail that nothing else says a pool for. Without it the system chooses our address."},
+    {"delivery.pool_header", &type_field_name, AT(pool_header), NULL, NULL, NULL, LIVE, NULL,
+     "The header field that names the pool of a message of delivery.pool_users, as \"X-Pool\", before any other rule. It is taken out of all mail of who logged in."},
+    {"delivery.pool_users", &type_text, AT(pool_users), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Users whose messages may name their pool; \"*\": whoever logged in."},
+
+    {"tls_report.organization", &type_text, AT(tls_report_organization), NULL, NULL, NULL, LIVE, NULL,
+     "Who reports, as \"Example Ltd\"."},
+    {"tls_report.contact", &type_mailbox, AT(tls_report_contact), NULL, NULL, NULL, LIVE, NULL,
+     "The address that reports come from, and that they name for questions. Where a key of its domain is there (docs/signing.md) they are signed, which their receivers expect."},
 
     {"admin.listen", &type_endpoint, AT(admin_listen), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Addresses for /livez, /readyz, /startupz and /metrics, as \"0.0.0.0:8587\", without a log-in: let only those reach them who may. At most 16."},
@@ -261,15 +277,19 @@ static const struct option listen_rows[] = {
      "How long a connection is kept open for the next message."},                                                        \
     {"retry", &type_duration, IN(type, transfer.retry), "@queue.retry", "1s", "7d", LIVE | OPTION_LIST, NULL,            \
      "Waits between attempts at one message that was answered with 4xx, at most 32."},                                   \
+    {"pipeline_window", &type_count, IN(type, transfer.pipeline_window), "@delivery.pipeline_window", "1", "32", LIVE,   \
+     NULL, "Messages under way on one connection."},                                                                    \
     {"tls", &type_choice, IN(type, transfer.tls), "@delivery.tls", NULL, NULL, LIVE, TLS_LEVELS,                         \
      "As [delivery] tls."},                                                                                              \
+    {"pool", &type_text, IN(type, transfer.pool), NULL, NULL, NULL, LIVE, NULL,                                          \
+     "The [[pool]]; without it that of [delivery]. Of a destination: of mail that names none itself. Of a route: of all mail there; \"none\": the system chooses our address."}, \
     {"dane", &type_bool, IN(type, transfer.dane), "@delivery.dane", NULL, NULL, LIVE, NULL, "As [delivery] dane."}
 
 static const struct option destination_rows[] = {
     {"name", &type_text, IN(config_destination, name), NULL, NULL, NULL, LIVE, NULL,
      "Name in logs and commands, which what was learned is kept under; without it the first of match."},
-    {"match", &type_pattern, IN(config_destination, match), NULL, NULL, NULL, LIVE | OPTION_LIST | OPTION_REQUIRED, NULL,
-     "Recipient domains, or names of mail exchangers. The first block that matches holds."},
+    {"match", &type_pattern, IN(config_destination, match), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Recipient domains, or names of mail exchangers. The first block that matches holds. Only a block with the name of a shipped one may do without."},
     TRANSFER_ROWS(config_destination),
     {"mta_sts", &type_bool, IN(config_destination, transfer.mta_sts), "@delivery.mta_sts", NULL, NULL, LIVE, NULL,
      "As [delivery] mta_sts."},
@@ -304,6 +324,8 @@ static const struct option reaction_rows[] = {
      "Its enhanced code, as \"4.7.28\" or \"4.7.*\"; none: any."},
     {"text", &type_text, IN(config_reaction, text), NULL, NULL, NULL, LIVE, NULL,
      "What stands somewhere in it, in either case; * is anything between. At most 200 bytes."},
+    {"class", &type_choice, IN(config_reaction, class), NULL, NULL, NULL, LIVE | OPTION_LIST, CLASS_CHOICES,
+     "Kinds of failure (docs/classes.md), one of which it tells by the rules of [[class]] and the shipped ones; none: any."},
     {"match", &type_pattern, IN(config_reaction, match), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Names of mail exchangers, or recipient domains; none: all."},
     {"action", &type_choice, IN(config_reaction, action), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, "none|slow|back_off|suspend|bounce",
@@ -376,6 +398,32 @@ static const struct option tenant_rows[] = {
      "How many turns it gets while another one of the weight 1 gets one."},
 };
 
+static const struct option source_rows[] = {
+    {"name", &type_text, IN(config_source, name), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "Name in logs, commands and pools, which what was learned and sent is kept under: letters, digits, \".\", \"-\", \"_\", at most 64."},
+    {"address", &type_host, IN(config_source, address), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "An IPv4 or IPv6 address of this machine. Hosts are asked at addresses of its family only."},
+    {"ehlo", &type_domain, IN(config_source, ehlo), NULL, NULL, NULL, LIVE, NULL,
+     "The name in EHLO, which the address should have in the DNS; without it server.hostname."},
+    {"weight", &type_count, IN(config_source, weight), "1", "1", "1000", LIVE, NULL,
+     "Its share of a pool's mail that several of its sources can take."},
+    {"warm_up", &type_count, IN(config_source, warm_up), NULL, "1", "100000000", LIVE | OPTION_LIST, NULL,
+     "How many messages (transactions) it sends at most on its first day with mail, the second and so on, at most 100; behind the last one there is no limit. Days are those of UTC."},
+};
+
+static const struct option pool_rows[] = {
+    {"name", &type_text, IN(config_pool, name), NULL, NULL, NULL, LIVE | OPTION_REQUIRED, NULL,
+     "Its name, as a source's; not \"none\"."},
+    {"sources", &type_text, IN(config_pool, sources), NULL, NULL, NULL, LIVE | OPTION_LIST | OPTION_REQUIRED, NULL,
+     "Names of [[source]] tables, at most 100; \"NAME=WEIGHT\": with another weight than its own."},
+    {"senders", &type_text, IN(config_pool, senders), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Addresses whose mail goes by this pool."},
+    {"sender_domains", &type_pattern, IN(config_pool, sender_domains), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Domains of senders whose mail does."},
+    {"tenants", &type_text, IN(config_pool, tenants), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "Tenants whose mail does: users, or what delivery.tenant_header names."},
+};
+
 #define ROWS(rows) (rows), sizeof(rows) / sizeof *(rows)
 const struct option_table config_tables[] = {
     {"listen", AT(listen), sizeof(struct config_listen), 64, ROWS(listen_rows),
@@ -408,6 +456,12 @@ const struct option_table config_tables[] = {
     {"tenant", AT(tenant), sizeof(struct config_tenant), 1000, ROWS(tenant_rows),
      "The share that a tenant has of each destination where several have mail waiting. A tenant without a table has the weight 1.",
      "# [[tenant]]\n# name = \"shop\"\n# weight = 3\n"},
+    {"source", AT(source), sizeof(struct config_source), DELIVER_SOURCES_MAX, ROWS(source_rows),
+     "Addresses of this machine that mail goes out by; without a pool that has it a source does nothing.",
+     "# [[source]]\n# name = \"mail-a\"\n# address = \"192.0.2.10\"\n# ehlo = \"mail-a.example.com\"\n# warm_up = [50, 100, 500, 1000, 5000, 10000, 20000, 50000]\n"},
+    {"pool", AT(pool), sizeof(struct config_pool), DELIVER_POOLS_MAX, ROWS(pool_rows),
+     "A choice of sources. Mail goes by the pool that its sender says, its sender's domain, or its tenant, in this order; else by that of its destination; else by that of [delivery].",
+     "# [[pool]]\n# name = \"newsletters\"\n# sources = [\"mail-a\", \"mail-b=3\"]\n# sender_domains = [\"news.example.com\"]\n"},
 };
 /* clang-format on */
 const size_t config_table_count = sizeof config_tables / sizeof *config_tables;

@@ -2,6 +2,7 @@
  * can only be seen on the machine (a certificate that fits its key) is for the rooms to
  * say. */
 #include "options.h"
+#include "sources.h"
 
 #include <string.h>
 
@@ -192,6 +193,13 @@ static bool route_password_is_safe(const struct config *config, const void *elem
     return ip_parse(slice_of(route->host), &ip) == RESULT_OK && ip_is_loopback(&ip);
 }
 
+/* A shipped one has filled it in. */
+static bool destination_has_match(const struct config *config, const void *element)
+{
+    (void)config;
+    return ((const struct config_destination *)element)->match.count > 0;
+}
+
 static bool route_is_alone(const struct config *config, const void *element)
 {
     const struct config_route *mine = element;
@@ -228,7 +236,8 @@ static bool reaction_has_reply(const struct config *config, const void *element)
     const struct config_reaction *reaction = element;
 
     (void)config;
-    return (reaction->code || reaction->status || reaction->text) &&
+    return (reaction->code || reaction->status || reaction->text ||
+            reaction->class.count > 0) &&
            (!reaction->text || strlen(reaction->text) <= REACTION_PATTERN_MAX) &&
            (!reaction->status || strlen(reaction->status) <= REACTION_PATTERN_MAX);
 }
@@ -395,6 +404,18 @@ static bool tenant_is_alone(const struct config *config, const void *element)
     return true;
 }
 
+static bool report_has_contact(const struct config *config, const void *element)
+{
+    (void)element;
+    return !config->tls_report_organization || config->tls_report_contact;
+}
+
+static bool report_has_organization(const struct config *config, const void *element)
+{
+    (void)element;
+    return !config->tls_report_contact || config->tls_report_organization;
+}
+
 static bool tenant_is_name(const struct config *config, const void *element)
 {
     const struct config_tenant *tenant = element;
@@ -423,8 +444,21 @@ const struct option_rule config_rules[] = {
     {NULL, "delivery.tenant_header", tenant_header_has_users, "needs delivery.tenant_users, the users who may name a tenant; \"*\": whoever logged in", "delivery.tenant_users"},
     {NULL, "delivery.tenant_users", tenant_users_have_header, "needs delivery.tenant_header, the field that names a tenant", "delivery.tenant_header"},
     {NULL, "delivery.priority_header", headers_are_two, "needs another field than delivery.tenant_header", "delivery.tenant_header"},
+    {NULL, "tls_report.organization", report_has_contact, "needs tls_report.contact, the address that reports come from", "tls_report.contact"},
+    {NULL, "tls_report.contact", report_has_organization, "needs tls_report.organization, the name of who reports", "tls_report.organization"},
     {"tenant", "name", tenant_is_alone, "another [[tenant]] table has this name", NULL},
     {"tenant", "name", tenant_is_name, "a name of 1 to 128 bytes, as a user's", NULL},
+    {NULL, "delivery.pool", delivery_has_pool, "no [[pool]] table has this name", NULL},
+    {NULL, "delivery.pool_header", pool_header_has_users, "goes with delivery.pool_users, the users who may name a pool; \"*\": whoever logged in", "delivery.pool_users"},
+    {NULL, "delivery.pool_header", pool_header_is_own, "needs another field than delivery.tenant_header and delivery.priority_header", NULL},
+    {"source", "name", source_is_named, "a name of its own: letters, digits, \".\", \"-\", \"_\", at most 64", NULL},
+    {"source", "address", source_has_address, "is an IPv4 or IPv6 address of this machine, without a port", NULL},
+    {"source", "warm_up", source_warms_up, "at most 100 days", NULL},
+    {"pool", "name", pool_is_named, "a name of its own: letters, digits, \".\", \"-\", \"_\", at most 64, and not \"none\"", NULL},
+    {"pool", "sources", pool_has_sources, "names of 1 to 100 [[source]] tables, each once, as \"mail-a\" or \"mail-a=3\" (weights 1 to 1000)", NULL},
+    {"pool", "senders", pool_has_senders, "addresses, as \"news@example.com\"; domains go into sender_domains", NULL},
+    {"destination", "pool", destination_has_pool, "no [[pool]] table has this name", NULL},
+    {"route", "pool", route_has_pool, "no [[pool]] table has this name; \"none\": the system chooses our address", NULL},
     {NULL, "limits.memory", memory_is_enough, "less than 16MiB would refuse everything", NULL},
     {"listen", "address", listens_once, "an address stands here twice; each is listened on once, with one mode and one tls", NULL},
     {"listen", "tls", listener_has_certificate, "needs tls.certificate and tls.key; or set tls = \"none\"", "tls.certificate"},
@@ -438,9 +472,10 @@ const struct option_rule config_rules[] = {
     {"local", "maildir", maildir_names_user, "must contain {user}, as \"/var/mail/{domain}/{user}\"", NULL},
     {"local", "users", users_are_names, "a user is a local part: no blank, \"/\", \"@\" or leading dot", NULL},
     {"destination", "name", destination_is_alone, "another block has this name (without one it is the first of match); give each its own, of at most 100 bytes", NULL},
+    {"destination", "match", destination_has_match, "needs recipient domains or names of mail exchangers, unless name is that of a shipped block (smtpd document destinations)", NULL},
     {"destination", "retry", destination_retries, "needs between 1 and 32 durations", "queue.retry"},
     {"route", "retry", route_retries, "needs between 1 and 32 durations", "queue.retry"},
-    {"reaction", "code", reaction_has_reply, "needs code, status or text (of at most 200 bytes), or it would react to every refusal", NULL},
+    {"reaction", "code", reaction_has_reply, "needs code, status, class or text (of at most 200 bytes), or it would react to every refusal", NULL},
     {"reaction", "code", reaction_code_is_one, "is a code of a refusal: \"421\", \"45x\" or \"4xx\"", NULL},
     {"reaction", "limit", bounce_is_meant, "action = \"bounce\" ends mail for good: say with limit how much at most", NULL},
     {"route", "user", route_has_one_password, "user needs exactly one of password_file, password_env and password, and none of them goes without user", NULL},

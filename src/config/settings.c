@@ -3,6 +3,7 @@
 #include "smtpd/config/config.h"
 
 #include "options.h"
+#include "sources.h"
 
 #include <string.h>
 
@@ -57,7 +58,9 @@ void config_receive(struct config *config, struct receive_settings *settings)
         .auth_in_clear_on_loopback = config->auth_in_clear_on_loopback,
         .has_users = config->users_file != NULL,
         .tenancy = {config->tenant_header, config->tenant_users.items,
-                    config->tenant_users.count, config->priority_header},
+                    config->tenant_users.count, config->priority_header,
+                    config->pool_header, config->pool_users.items, config->pool_users.count,
+                    NULL, 0},
         .strangers =
             {
                 .greeting_delay_ms = config->greeting_delay_ms,
@@ -69,6 +72,8 @@ void config_receive(struct config *config, struct receive_settings *settings)
                 .offenders_ms = config->offenders_ms,
             },
     };
+    settings->tenancy.pool_rules =
+        sources_pool_rules(config, &settings->tenancy.pool_rule_count);
     add_header_rules(config, settings);
 }
 
@@ -240,6 +245,7 @@ static struct destination_settings transfer_settings(struct config *config,
         .connections = transfer->connections,
         .messages_per_connection = transfer->messages_per_connection,
         .recipients_per_transaction = transfer->recipients_per_transaction,
+        .pipeline_window = transfer->pipeline_window,
         .message_rate = transfer->message_rate,
         .connection_rate = transfer->connection_rate,
         .timeouts = times,
@@ -248,25 +254,40 @@ static struct destination_settings transfer_settings(struct config *config,
         .tls = (enum tls_level)transfer->tls,
         .dane = transfer->dane,
         .mta_sts = transfer->mta_sts,
+        .pool = transfer->pool ? transfer->pool : config->delivery.pool,
+        .has_own_pool = transfer->pool != NULL,
     };
 }
 
+static size_t add_some_rules(struct config *config, const struct value_list *list,
+                             struct destination_rule *rules)
+{
+    const struct config_destination *from = list->items;
+    size_t count = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        if (!from[i].is_replaced)
+            rules[count++] = (struct destination_rule){
+                .name = from[i].name,
+                .match = from[i].match.items,
+                .match_count = from[i].match.count,
+                .settings = transfer_settings(config, &from[i].transfer)};
+    return count;
+}
+
+/* Those of the file first: what they match is theirs. */
 static void add_rules(struct config *config, struct deliver_settings *settings)
 {
-    const struct config_destination *from = config->destination.items;
+    size_t most = config->destination.count + config->shipped_destination.count;
     struct destination_rule *rules =
-        arena_alloc(&config->arena, (config->destination.count + 1) * sizeof *rules);
+        arena_alloc(&config->arena, (most + 1) * sizeof *rules);
 
     if (!rules)
         return;
-    for (size_t i = 0; i < config->destination.count; i++)
-        rules[i] = (struct destination_rule){
-            .name = from[i].name,
-            .match = from[i].match.items,
-            .match_count = from[i].match.count,
-            .settings = transfer_settings(config, &from[i].transfer)};
+    settings->rule_count = add_some_rules(config, &config->destination, rules);
+    settings->rule_count +=
+        add_some_rules(config, &config->shipped_destination, rules + settings->rule_count);
     settings->rules = rules;
-    settings->rule_count = config->destination.count;
 }
 
 static void add_routes(struct config *config, struct deliver_settings *settings)
@@ -305,6 +326,16 @@ static void add_tenants(struct config *config, struct deliver_settings *settings
     settings->tenant_count = tenants ? config->tenant.count : 0;
 }
 
+static uint32_t classes_of(const struct value_list *list)
+{
+    const int *choices = list->items;
+    uint32_t classes = 0;
+
+    for (size_t i = 0; i < list->count; i++)
+        classes |= UINT32_C(1) << (CLASS_BAD_MAILBOX + choices[i]);
+    return classes;
+}
+
 static void add_reactions(struct config *config, struct deliver_settings *settings)
 {
     const struct config_reaction *from = config->reaction.items;
@@ -317,6 +348,7 @@ static void add_reactions(struct config *config, struct deliver_settings *settin
         reactions[i] = (struct reaction){.code = from[i].code,
                                          .status = from[i].status,
                                          .text = from[i].text,
+                                         .classes = classes_of(&from[i].class),
                                          .match = from[i].match.items,
                                          .match_count = from[i].match.count,
                                          .action = (enum reaction_action)from[i].action,
@@ -374,6 +406,8 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
         .delay_notice_ms = config->delay_notice_ms,
         .report_body_bytes = config->report_body_bytes,
         .timeouts = transfer_times(config, &config->delivery.times),
+        .tls_report_organization = config->tls_report_organization,
+        .tls_report_contact = config->tls_report_contact,
     };
     settings->retry_count = copy_retry(config, settings->retry_ms);
     settings->classifier = config_classifier(config);
@@ -381,6 +415,7 @@ void config_deliver(struct config *config, struct deliver_settings *settings)
     add_routes(config, settings);
     add_tenants(config, settings);
     add_reactions(config, settings);
+    sources_add(config, settings);
     add_local_domains(config, settings);
     add_own_addresses(config, settings);
 }

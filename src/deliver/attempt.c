@@ -3,7 +3,9 @@
  * Whose fault: before MAIL was answered it is the host's, and nothing is
  * written; what is said about this message writes its group. */
 #include "attempt_inner.h"
+#include "flight.h"
 
+#include "pool.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "sts_policy.h"
@@ -11,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ARENA_MAX = 4 << 20, STALE_MAX = 5 };
+enum { ARENA_MAX = 4 << 20, STALE_MAX = 5, NO_ROOM_MS = 1000 };
 
 static void connect_next(struct attempt *attempt);
 
@@ -43,9 +45,10 @@ static void attempt_free(struct attempt *attempt)
 {
     end_judging(attempt);
     host_await_cancel(&attempt->wait);
-    transaction_close_body(attempt);
+    payload_close(attempt);
     deferred_cancel(attempt->deliver->rooms.loop, &attempt->again);
     list_remove(&attempt->deliver->attempts, &attempt->link);
+    list_remove(&attempt->destination->attempts, &attempt->of_destination);
     pacing_end(attempt);
     attempt->deliver->statistics.attempts_running--;
     settings_unref(attempt->settings);
@@ -54,13 +57,11 @@ static void attempt_free(struct attempt *attempt)
     memory_free(attempt);
 }
 
-void attempt_drop_connection(struct attempt *attempt, bool is_polite)
+static void drop_connection(struct attempt *attempt)
 {
     if (attempt->connection)
-        connection_close(attempt->connection, is_polite);
+        flight_abandon(attempt);
     timer_cancel(&attempt->pause);
-    attempt->connection = NULL;
-    attempt->is_ready = false;
     end_judging(attempt);
 }
 
@@ -76,7 +77,7 @@ static void give_up(struct attempt *attempt)
 {
     struct destination *destination = attempt->destination;
 
-    attempt_drop_connection(attempt, false);
+    drop_connection(attempt);
     work_release(attempt->work);
     attempt_free(attempt);
     destination_ended(destination);
@@ -101,7 +102,7 @@ bool attempt_has_open(const struct attempt *attempt)
     return false;
 }
 
-static bool has_outcome(const struct attempt *attempt)
+bool attempt_has_outcome(const struct attempt *attempt)
 {
     for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
         if (attempt->outcomes[i].verdict != VERDICT_OPEN &&
@@ -118,7 +119,9 @@ void attempt_finish(struct attempt *attempt)
     struct loop *loop = attempt->deliver->rooms.loop;
     struct tls_facts tls = {0};
     char peer[360] = "";
-    struct settle_facts facts = {.started_ms = attempt->started_ms};
+    struct settle_facts facts = {.started_ms = attempt->started_ms,
+                                 .source = destination->source ? destination->source->name
+                                                               : NULL};
 
     attempt_set_open(attempt, VERDICT_DEFERRED,
                      said_words(&attempt->arena, attempt->fault_class, 451, "4.4.2",
@@ -130,9 +133,8 @@ void attempt_finish(struct attempt *attempt)
         facts.tls_policy = connection_tls_policy(attempt->connection, &attempt->policy);
         facts.connect_ms =
             attempt->is_reused ? 0 : connection_connect_ms(attempt->connection);
-        connection_await(attempt->connection, 0, "");
-        connection_rest(attempt->connection);
-        attempt->connection = NULL;
+        payload_close(attempt);
+        flight_leave(attempt);
     }
     facts.peer = peer[0] ? peer : NULL;
     facts.tls = tls.is_secure ? &tls : NULL;
@@ -143,28 +145,41 @@ void attempt_finish(struct attempt *attempt)
     destination_ended(destination);
 }
 
+void attempt_hand_back(struct attempt *attempt)
+{
+    struct destination *destination = attempt->destination;
+    struct work *work = attempt->work;
+
+    if (attempt_has_outcome(attempt)) {
+        attempt_finish(attempt);
+        return;
+    }
+    attempt_free(attempt);
+    destination_take_back(work);
+    destination_ended(destination);
+}
+
 void attempt_postpone(struct attempt *attempt, int64_t wait_ms, const char *text)
 {
     struct lane *lane = attempt->work->lane;
     int64_t until_ms = deliver_now(attempt->deliver) + wait_ms;
+    enum why_kind why = attempt->fault.code == RESULT_BUSY ? WHY_NO_ROOM : WHY_RATE;
     char words[sizeof attempt->fault.text];
 
     (void)snprintf(words, sizeof words, "%s", text); /* it may be the fault's own */
     if (attempt->is_ready)
-        connection_rest(attempt->connection);
+        flight_leave(attempt);
     else
-        attempt_drop_connection(attempt, false);
-    attempt->connection = NULL;
-    attempt->is_ready = false;
+        drop_connection(attempt);
     end_judging(attempt);
     (void)fault_set(&attempt->fault, RESULT_AGAIN, "%s", words);
-    if (has_outcome(attempt)) {
+    if (attempt_has_outcome(attempt)) {
         attempt_finish(attempt);
         return;
     }
     give_up(attempt);
     if (wait_ms > 0) /* or it would be taken again at once, and go round */
-        lane_wait_for_rate(lane, until_ms, words);
+        lane_wait(lane, until_ms, why, words);
 }
 
 /* ---- hosts ---- */
@@ -212,7 +227,7 @@ static void hosts_exhausted(struct attempt *attempt)
         return;
     }
     /* Behind a first transaction its answers must not be lost: nobody gets it twice. */
-    if (has_outcome(attempt))
+    if (attempt_has_outcome(attempt))
         attempt_finish(attempt);
     else
         give_up(attempt);
@@ -227,7 +242,7 @@ static void hosts_exhausted(struct attempt *attempt)
 static void next_host(struct attempt *attempt)
 {
     attempt->host_at++;
-    attempt->goes_in_clear = false;
+    attempt->goes_in_clear = attempt->goes_again = false;
     attempt->missed_host = true;
     connect_next(attempt);
 }
@@ -254,25 +269,24 @@ static void note_testing(const struct attempt *attempt)
     log_end(&line);
 }
 
-static void on_ready(void *owner)
+void attempt_on_reused(struct attempt *attempt)
 {
-    struct attempt *attempt = owner;
+    attempt->is_ready = attempt->is_reused = true;
+    note_testing(attempt);
+}
 
+void attempt_on_ready(struct attempt *attempt)
+{
     attempt->is_ready = true;
     pacing_opened(attempt);
     lane_policy_works(attempt->work->lane);
     note_testing(attempt);
-    transaction_begin(attempt);
 }
-
-static const struct connection_events events = {on_ready, transaction_on_reply,
-                                                transaction_on_drained, attempt_broken};
 
 static void connect_host(struct attempt *attempt)
 {
     attempt->judged = host_begin(attempt->destination, current_host(attempt)->name);
-    attempt->connection = connection_open(attempt->destination, current_host(attempt),
-                                          &attempt->policy, &events, attempt);
+    flight_open(attempt, current_host(attempt));
 }
 
 /* What a connection is asked for goes by the settings in force, and a plan by those that it was made
@@ -316,29 +330,18 @@ static void connect_chosen(struct attempt *attempt)
 
 static void connect_next(struct attempt *attempt)
 {
-    struct destination *destination = attempt->destination;
-
     attempt->is_ready = false;
     attempt->is_reused = attempt->has_transacted = false;
-    if (attempt->hosts_tried == 0 && attempt->stale < STALE_MAX) {
-        attempt->connection =
-            connection_take_idle(destination, &attempt->policy, &events, attempt);
-        if (attempt->connection) {
-            attempt->is_reused = true;
-            attempt->is_ready = true;
-            note_testing(attempt);
-            transaction_begin(attempt);
-            return;
-        }
-    }
-    connect_chosen(attempt);
+    if (attempt->hosts_tried > 0 || attempt->stale >= STALE_MAX ||
+        !flight_take_idle(attempt))
+        connect_chosen(attempt);
 }
 
 static void on_lack(void *owner)
 {
     struct attempt *attempt = owner;
 
-    attempt->goes_in_clear = false;
+    attempt->goes_in_clear = attempt->goes_again = false;
     connect_next(attempt);
 }
 
@@ -350,8 +353,7 @@ void attempt_lacks(struct attempt *attempt, const struct said *lack)
     for (size_t i = 0; i < plan->host_count; i++)
         if (strcmp(plan->hosts[i].name, connection_host(attempt->connection)) == 0)
             attempt->lacking |= UINT32_C(1) << i;
-    connection_rest(attempt->connection);
-    attempt->connection = NULL;
+    flight_leave(attempt);
     end_judging(attempt);
     if (attempt->is_reused)
         attempt->hosts_tried = 1; /* no further idle one: it may be the same host */
@@ -360,28 +362,50 @@ void attempt_lacks(struct attempt *attempt, const struct said *lack)
 
 /* ---- a connection that ends ---- */
 
+/* Our own address is gone: nobody else's fault. */
+static bool is_by_source(const struct attempt *attempt)
+{
+    struct source *source = attempt->destination->source;
+
+    return source && !connection_was_dialed(attempt->connection) && source_blame(source);
+}
+
 static void broken_before_mail(struct attempt *attempt, bool wants_clear)
 {
     /* Closed while it was idle, or because the host takes no more on one connection: nobody's
      * fault. Each connection that has transacted settled somebody: this ends. */
     if (attempt->is_reused || attempt->has_transacted) {
         attempt->stale += attempt->is_reused;
-        attempt_drop_connection(attempt, false);
+        drop_connection(attempt);
         connect_next(attempt);
         return;
     }
-    if (wants_clear && !attempt->goes_in_clear) {
-        attempt->goes_in_clear = true;
-        attempt_drop_connection(attempt, false);
+    if ((wants_clear && !attempt->goes_in_clear) ||
+        (connection_wants_again(attempt->connection) && !attempt->goes_again)) {
+        attempt->goes_in_clear |= wants_clear;
+        attempt->goes_again |= !wants_clear;
+        drop_connection(attempt);
         if (!is_outdated(attempt) && pacing_may_connect(attempt, connect_again))
             connect_host(attempt);
+        return;
+    }
+    /* It is we who have no room, for a handshake or a descriptor: that says nothing of the host. */
+    if (attempt->fault.code == RESULT_BUSY) {
+        drop_connection(attempt);
+        connection_close_longest_idle(attempt->deliver);
+        attempt_postpone(attempt, NO_ROOM_MS, attempt->fault.text);
         return;
     }
     /* It takes us, only not so many at once: no fault of the host. */
     if (connection_objects(attempt->connection) &&
         pacing_has_others(attempt, connection_host(attempt->connection))) {
-        attempt_drop_connection(attempt, false); /* it has more to say, or is closing */
+        drop_connection(attempt); /* it has more to say, or is closing */
         attempt_postpone(attempt, 0, attempt->fault.text);
+        return;
+    }
+    if (is_by_source(attempt)) {
+        drop_connection(attempt);
+        attempt_postpone(attempt, 0, attempt->fault.text); /* it goes by another one */
         return;
     }
     if (connection_fails_policy(attempt->connection)) {
@@ -390,7 +414,7 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
         host_fault(attempt->destination, current_host(attempt)->name);
         connection_blame_address(attempt->connection);
     }
-    attempt_drop_connection(attempt, false);
+    drop_connection(attempt);
     next_host(attempt);
 }
 
@@ -400,8 +424,8 @@ static void broken_inside(struct attempt *attempt)
                     attempt->hosts_tried > 0;
 
     attempt->drops++;
-    attempt_drop_connection(attempt, false);
-    transaction_close_body(attempt);
+    drop_connection(attempt);
+    payload_close(attempt);
     if (attempt->drops == 1 && has_next && !attempt->dot_was_sent) {
         next_host(attempt);
         return;
@@ -409,10 +433,8 @@ static void broken_inside(struct attempt *attempt)
     attempt_finish(attempt);
 }
 
-void attempt_broken(void *owner, const struct fault *fault)
+void attempt_note_fault(struct attempt *attempt, const struct fault *fault)
 {
-    struct attempt *attempt = owner;
-
     attempt->fault = *fault;
     attempt->fault_class = connection_fault_class(attempt->connection);
     if (connection_refusal(attempt->connection))
@@ -420,6 +442,11 @@ void attempt_broken(void *owner, const struct fault *fault)
     if (connection_objects(attempt->connection))
         pacing_objects(attempt, fault->code == RESULT_TIMEOUT ? "silence" : "reply",
                        fault->text);
+}
+
+void attempt_broken(struct attempt *attempt, const struct fault *fault)
+{
+    attempt_note_fault(attempt, fault);
     if (transaction_is_under_way(attempt))
         broken_inside(attempt);
     else
@@ -428,23 +455,37 @@ void attempt_broken(void *owner, const struct fault *fault)
 
 /* ---- start ---- */
 
-static void learn_policy(struct attempt *attempt)
+void attempt_learn_policy(const struct work *work, struct tls_policy *policy)
 {
-    const struct destination_settings *settings =
-        destination_settings(attempt->destination);
-    const struct plan *plan = &attempt->destination->plan;
-    const struct lane *lane = attempt->work->lane;
-    const char *domain = domain_queue_lane(lane->domain_queue);
+    const struct destination_settings *settings = destination_settings(work->destination);
+    const struct plan *plan = &work->destination->plan;
     bool may_raise = settings->tls == TLS_OPPORTUNISTIC || settings->tls == TLS_REQUIRED;
 
+    policy->domain = domain_queue_lane(work->lane->domain_queue);
     if (plan->is_route && plan->host_count > 0)
-        domain = plan->hosts[0].name;
-    attempt->policy.wants_dane = settings->dane && attempt->work->is_authentic && may_raise;
-    attempt->policy.wants_sts =
+        policy->domain = plan->hosts[0].name;
+    policy->wish = work->lease->envelope.tls_wish;
+    if (policy->wish == TLS_WISH_WAIVED)
+        may_raise = false; /* RFC 8689 4: whatever the domain asks for; not the operator */
+    policy->is_authentic = work->is_authentic;
+    policy->wants_dane = settings->dane && work->is_authentic && may_raise;
+    policy->wants_sts =
         settings->mta_sts && plan->kind == PLAN_HOSTS && !plan->is_route && may_raise;
-    attempt->policy.has_sts = lane->has_sts;
-    attempt->policy.sts = attempt->policy.wants_sts ? sts_policy_ref(lane->sts) : NULL;
-    attempt->policy.domain = arena_text(&attempt->arena, slice_of(domain));
+    policy->has_sts = work->lane->has_sts;
+    policy->sts = policy->wants_sts ? work->lane->sts : NULL;
+}
+
+/* Hosts without an address of its source's family may do for another source. */
+static void pass_over_hosts(struct attempt *attempt)
+{
+    const struct plan *plan = &attempt->destination->plan;
+
+    for (size_t i = 0; i < plan->host_count; i++) {
+        if (pool_can_reach(attempt->destination->source, &plan->hosts[i]))
+            continue;
+        attempt->lacking |= UINT32_C(1) << i;
+        attempt->missed_host = true;
+    }
 }
 
 static struct attempt *attempt_new(struct work *work)
@@ -463,10 +504,14 @@ static struct attempt *attempt_new(struct work *work)
     attempt->outcomes = arena_alloc(&attempt->arena, work->lease->group.recipient_count *
                                                          sizeof *attempt->outcomes);
     suppress_recipients(attempt->deliver, work->lease, attempt->outcomes, &attempt->arena);
-    learn_policy(attempt);
+    attempt_learn_policy(work, &attempt->policy);
+    attempt->policy.sts = sts_policy_ref(attempt->policy.sts);
+    attempt->policy.domain = arena_text(&attempt->arena, slice_of(attempt->policy.domain));
     plan_order(&destination->plan, attempt->order);
+    pass_over_hosts(attempt);
     pacing_start(attempt);
     list_push_back(&attempt->deliver->attempts, &attempt->link);
+    list_push_back(&destination->attempts, &attempt->of_destination);
     attempt->deliver->statistics.attempts_running++;
     return attempt;
 }
@@ -536,7 +581,10 @@ void attempt_start(struct work *work)
         attempt_finish(attempt);
         return;
     }
-    connect_next(attempt);
+    if (work->is_rider)
+        flight_join(attempt);
+    else
+        connect_next(attempt);
 }
 
 /* ---- leaving ---- */

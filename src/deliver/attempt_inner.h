@@ -10,6 +10,8 @@
 
 struct attempt {
     struct link link;
+    struct link in_flight; /* on its connection */
+    struct link of_destination;
     struct deliver *deliver;
     struct destination *destination;
     struct work *work;
@@ -25,12 +27,14 @@ struct attempt {
     struct host_wait wait;
     struct scope *scope;     /* NULL: nothing limits it */
     struct pace_claim claim; /* on its pace */
+    bool has_promise;        /* of its source's warm-up */
     struct timer pause;      /* until the pace lets it go on */
     bool is_ready;
     bool is_reused;
     bool has_transacted; /* this connection, in this attempt: it has worked */
     unsigned stale;      /* idle connections that were gone when used */
     bool goes_in_clear;  /* the same host again, without TLS */
+    bool goes_again;     /* or without the TLS session of before */
     unsigned drops;      /* in the middle of a transaction */
     struct tls_policy policy;
     const char
@@ -45,7 +49,12 @@ struct attempt {
     uint32_t batch_count;
     bool accepted[LIMIT_GROUP_RECIPIENTS];
     uint32_t accepted_count;
-    bool has_reset;
+    uint32_t prefix;     /* steps before MAIL */
+    bool has_probe;      /* among these a chunk that is refused */
+    bool is_chunked;     /* BDAT, before the answers to the recipients; else DATA */
+    bool runs_ahead;     /* it spoke before what was said before was answered */
+    uint64_t end_at;     /* of the connection's bytes: behind its last one */
+    bool is_turned_away; /* by 421, in the middle of what was sent */
     bool mail_is_ok;
     bool is_in_body;
     bool dot_was_sent;
@@ -62,21 +71,29 @@ struct attempt {
 };
 
 /* attempt.c */
+void attempt_learn_policy(const struct work *work, struct tls_policy *policy);
+void attempt_on_ready(struct attempt *attempt);
+void attempt_on_reused(struct attempt *attempt); /* it has a connection that others used */
+bool attempt_has_outcome(const struct attempt *attempt);
+/* It was not tried, and has left its connection: first in line again. What has an outcome ends. */
+void attempt_hand_back(struct attempt *attempt);
 void attempt_set_open(struct attempt *attempt, enum verdict verdict,
                       const struct said *said);
 bool attempt_has_open(const struct attempt *attempt);
-void attempt_drop_connection(struct attempt *attempt, bool is_polite);
 void attempt_finish(struct attempt *attempt);     /* outcomes to the settlement; frees */
 void attempt_host_works(struct attempt *attempt); /* it answers about a message */
 /* The host cannot take this message: another one, from the loop. */
 void attempt_lacks(struct attempt *attempt, const struct said *lack);
-void attempt_broken(void *owner, const struct fault *fault);
+void attempt_note_fault(struct attempt *attempt, const struct fault *fault);
+void attempt_broken(struct attempt *attempt, const struct fault *fault);
 /* It cannot go on for long: back into the queue, or what is left of it (`text`) if something was
  * said about the message. */
 void attempt_postpone(struct attempt *attempt, int64_t wait_ms, const char *text);
 
 /* pacing.c */
 void pacing_start(struct attempt *attempt);
+/* It goes behind another on one connection, or does so no more. */
+void pacing_rides(struct attempt *attempt, bool rides);
 void pacing_end(struct attempt *attempt);
 /* False: `again` is called in a moment, or the attempt is over. */
 bool pacing_may_connect(struct attempt *attempt, loop_fn *again);
@@ -91,9 +108,14 @@ bool pacing_has_others(const struct attempt *attempt, const char *host);
 
 /* transaction.c */
 void transaction_begin(struct attempt *attempt); /* with the recipients that are open */
-void transaction_on_reply(void *owner, const struct reply *reply);
-void transaction_on_drained(void *owner);
+void transaction_on_reply(struct attempt *attempt, const struct reply *reply);
+void transaction_await(struct attempt *attempt);
 bool transaction_is_under_way(const struct attempt *attempt); /* MAIL was answered */
-void transaction_close_body(struct attempt *attempt);
+
+/* payload.c */
+void payload_start(struct attempt *attempt);
+void payload_end(struct attempt *attempt, struct slice last);
+void payload_on_drained(struct attempt *attempt);
+void payload_close(struct attempt *attempt);
 
 #endif

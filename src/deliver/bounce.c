@@ -139,6 +139,8 @@ static void add_report(struct bounce *bounce, const struct dsn *dsn, struct byte
     report->envelope.tenant = of->tenant;
     report->envelope.arrival_ms = dsn->now_ms;
     report->envelope.smtputf8 = of->smtputf8;
+    if (of->tls_wish == TLS_WISH_REQUIRED) /* RFC 8689 5: its way back is as safe */
+        report->envelope.tls_wish = TLS_WISH_REQUIRED;
     report->recipient.address = of->sender;
     report->recipient.notify = NOTIFY_NEVER;
     note_facts(&report->envelope, bytes_view(message));
@@ -242,7 +244,8 @@ static uint64_t wanted(const struct bounce *bounce)
     const struct envelope *envelope = &bounce->lease->envelope;
     uint64_t all = envelope->header_bytes + envelope->body_bytes;
 
-    if (envelope->dsn_return == RETURN_FULL && is_due(bounce, DSN_FAILED) &&
+    if (envelope->dsn_return == RETURN_FULL && envelope->tls_wish != TLS_WISH_REQUIRED &&
+        is_due(bounce, DSN_FAILED) &&
         all <= bounce->deliver->settings->values.report_body_bytes)
         return all;
     return envelope->header_bytes;

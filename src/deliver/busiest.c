@@ -79,7 +79,7 @@ static void take_slot(struct busiest *busiest, size_t at, struct destination *de
     slot->destination = destination;
     slot->generation++;
     memset(&slot->result, 0, sizeof slot->result);
-    set_name(slot, destination->key);
+    set_name(slot, destination->name);
     destination->busy.slot = (uint32_t)at + 1;
 }
 

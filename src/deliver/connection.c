@@ -3,8 +3,10 @@
 #include "connection.h"
 
 #include "connection_inner.h"
+#include "flight.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
+#include "source.h"
 #include "sts_policy.h"
 
 #include <stdio.h>
@@ -72,6 +74,18 @@ void connection_broken_off(struct connection *connection, const struct reply *re
         classifier_match_reply(classifier, reply, connection->host.name).class;
 }
 
+void connection_enter(struct connection *connection)
+{
+    connection->depth++;
+}
+
+void connection_exit(struct connection *connection)
+{
+    connection->depth--;
+    if (connection->is_closed && connection->depth == 0)
+        memory_free(connection);
+}
+
 /* ---- bytes ---- */
 
 static void on_whole_reply(struct connection *connection)
@@ -87,6 +101,8 @@ static void on_whole_reply(struct connection *connection)
         return;
     }
     if (connection->is_resting) { /* 421 or worse: an idle connection has nothing to hear */
+        if (connection->reply.code != 421)
+            flight_spoke_idle(connection, connection->reply.text);
         connection_broken(connection, RESULT_CLOSED, "it spoke while idle");
         return;
     }
@@ -152,11 +168,9 @@ static void on_bytes(void *owner, struct slice bytes)
                           "it sends more than a reply can be");
         return;
     }
-    connection->depth++;
+    connection_enter(connection);
     read_lines(connection);
-    connection->depth--;
-    if (connection->is_closed)
-        memory_free(connection);
+    connection_exit(connection);
 }
 
 static void on_closed(void *owner, const struct fault *why)
@@ -256,9 +270,12 @@ struct connection *connection_open(struct destination *destination,
     reply_reader_init(&connection->reader);
     connection->started_ms = loop_now_ms(deliver->rooms.loop);
     timer_init(&connection->patience, deliver->rooms.loop, on_patience, connection);
+    flight_init(connection);
     destination->connections++;
+    if (destination->source)
+        destination->source->connections++;
     connection->policy = *policy;
-    connection->policy.domain = NULL;
+    connection->policy.domain = memory_text(policy->domain ? policy->domain : "");
     connection->policy.sts = sts_policy_ref(policy->sts);
     if (scope_of(destination)) {
         connection->scope = scope_ref(destination->scope);
@@ -287,15 +304,22 @@ static void leave_scope(struct connection *connection)
     scope_unref(scope);
 }
 
+void connection_set_owner(struct connection *connection, void *owner)
+{
+    connection->owner = owner;
+}
+
 void connection_close(struct connection *connection, bool is_polite)
 {
     struct deliver *deliver = connection->deliver;
 
     if (connection->is_resting)
         list_remove(&connection->destination->idle, &connection->link);
+    list_remove(&deliver->idle, &connection->idle);
     leave_scope(connection);
     dane_free(connection->dane);
     sts_policy_unref(connection->policy.sts);
+    memory_free((char *)(uintptr_t)connection->policy.domain); /* our own copy */
     if (connection->dial)
         dial_cancel(connection->dial);
     if (connection->stream) {
@@ -311,6 +335,8 @@ void connection_close(struct connection *connection, bool is_polite)
     bytes_fini(&connection->input);
     settings_unref(connection->settings);
     connection->destination->connections--;
+    if (connection->destination->source)
+        connection->destination->source->connections--;
     destination_run_later(connection->destination);
     if (connection->depth > 0)
         connection->is_closed = true; /* freed when its own frames are left */
@@ -338,9 +364,14 @@ enum result connection_send_both(struct connection *connection, struct slice fir
     return stream_write_both(connection->stream, first, second);
 }
 
-size_t connection_unsent(const struct connection *connection)
+uint64_t connection_written(const struct connection *connection)
 {
-    return stream_unsent(connection->stream);
+    return stream_written(connection->stream);
+}
+
+uint64_t connection_left(const struct connection *connection)
+{
+    return stream_written(connection->stream) - stream_unsent(connection->stream);
 }
 
 const struct capabilities *connection_capabilities(const struct connection *connection)
@@ -386,6 +417,16 @@ const struct reply *connection_refusal(const struct connection *connection)
 bool connection_wants_clear(const struct connection *connection)
 {
     return connection->without_tls && connection->level == TLS_OPPORTUNISTIC;
+}
+
+bool connection_was_dialed(const struct connection *connection)
+{
+    return connection->stream;
+}
+
+bool connection_wants_again(const struct connection *connection)
+{
+    return connection->wants_again;
 }
 
 void connection_blame_address(const struct connection *connection)
@@ -461,8 +502,18 @@ void connection_rest(struct connection *connection)
                connection);
     timer_start(&connection->patience, idle_ms);
     list_push_front(&connection->destination->idle, &connection->link);
+    list_push_front(&connection->deliver->idle, &connection->idle);
     if (connection->scope)
         list_push_front(&connection->scope->resting, &connection->resting);
+    if (connection->deliver->idle.count > LIMIT_IDLE_CONNECTIONS)
+        connection_close_longest_idle(connection->deliver);
+}
+
+void connection_close_longest_idle(struct deliver *deliver)
+{
+    if (deliver->idle.count > 0)
+        connection_close(CONTAINER_OF(deliver->idle.head.prev, struct connection, idle),
+                         true);
 }
 
 static struct connection *find_idle(struct destination *destination,
@@ -494,6 +545,7 @@ struct connection *connection_take_idle(struct destination *destination,
         return NULL;
     }
     list_remove(&destination->idle, &connection->link);
+    list_remove(&destination->deliver->idle, &connection->idle);
     if (connection->scope)
         list_remove(&connection->scope->resting, &connection->resting);
     connection->is_resting = false;

@@ -26,6 +26,7 @@ struct connection *connection_open(struct destination *destination,
                                    const struct plan_host *host,
                                    const struct tls_policy *policy,
                                    const struct connection_events *events, void *owner);
+void connection_set_owner(struct connection *connection, void *owner);
 /* Polite: QUIT first. */
 void connection_close(struct connection *connection, bool is_polite);
 /* A lost reply or a fault is awaited for so long from now on; 0: nothing is awaited. */
@@ -34,7 +35,9 @@ void connection_await(struct connection *connection, int64_t patience_ms,
 enum result connection_send(struct connection *connection, struct slice bytes);
 enum result connection_send_both(struct connection *connection, struct slice first,
                                  struct slice second);
-size_t connection_unsent(const struct connection *connection); /* bytes, still with us */
+/* Bytes on the wire, since it was made: handed over, and gone from here. */
+uint64_t connection_written(const struct connection *connection);
+uint64_t connection_left(const struct connection *connection);
 
 const struct capabilities *connection_capabilities(const struct connection *connection);
 const char *connection_host(const struct connection *connection);
@@ -47,6 +50,9 @@ enum deliver_tls_policy connection_tls_policy(const struct connection *connectio
 /* What an MTA-STS policy that is only tested would say against this connection; NULL: nothing. */
 const char *connection_sts_failure(const struct connection *connection,
                                    const struct sts_policy *sts);
+/* May mail that requires TLS (RFC 8689 4.2.1) go over it? */
+bool connection_is_trusted(const struct connection *connection,
+                           const struct tls_policy *policy);
 int64_t connection_connect_ms(const struct connection *connection);
 struct plan_settings *connection_settings(const struct connection *connection);
 /* 421 or 4xx before it took mail, or silence once it was connected. */
@@ -59,6 +65,10 @@ void connection_broken_off(struct connection *connection, const struct reply *re
 const struct reply *connection_refusal(const struct connection *connection);
 /* TLS broke: a new connection to the same host goes on in clear. */
 bool connection_wants_clear(const struct connection *connection);
+/* False: no address of the host, or none of ours, did. */
+bool connection_was_dialed(const struct connection *connection);
+/* A session could not be resumed: a new connection to the same host begins anew. */
+bool connection_wants_again(const struct connection *connection);
 /* Broken before it was ready, by a fault of the host: its next address comes first next time. */
 void connection_blame_address(const struct connection *connection);
 /* Broken before it was ready, and not by a fault of the host: it is not what the policy asks for.
@@ -80,5 +90,7 @@ struct connection *connection_take_idle(struct destination *destination,
                                         const struct connection_events *events,
                                         void *owner);
 void connection_forget_idle(struct destination *destination, struct link *link);
+/* Of all destinations. */
+void connection_close_longest_idle(struct deliver *deliver);
 
 #endif

@@ -22,17 +22,24 @@ void opening_ask_dane(struct connection *connection, const char *domain)
                                    .port = connection->destination->plan.port,
                                    .is_route = connection->destination->plan.is_route};
 
-    connection->dane = dane_start(connection->deliver, &request, on_dane, connection);
+    connection->dane_is_unknown =
+        host_dane_is_unknown(connection->destination, connection->host.name);
+    if (!connection->dane_is_unknown)
+        connection->dane = dane_start(connection->deliver, &request, on_dane, connection);
 }
 
 /* RFC 7672 2.2: with records TLS is a must, and what is remembered of the host does not count. */
 int opening_dane_done(void *self)
 {
     struct connection *connection = self;
+    bool is_known = dane_wish(connection->dane) != DANE_IS_UNKNOWN;
 
-    if (dane_wish(connection->dane) == DANE_IS_UNKNOWN) {
+    host_note_dane(connection->destination, connection->host.name, is_known);
+    if (!is_known) {
         connection->deliver->statistics.connections++; /* begun, and over */
         connection->fails_policy = true;
+        connection_tally_failure(connection, TALLY_DNSSEC_INVALID,
+                                 dane_text(connection->dane));
         connection_broken(connection, RESULT_DNS_FAILURE, dane_text(connection->dane));
         return STATE_BROKEN;
     }
@@ -65,6 +72,9 @@ int opening_policy_done(void *self)
     struct connection *connection = self;
     const struct tls_policy *policy = &connection->policy;
 
+    if (connection->dane_is_unknown)
+        return forbidden(connection,
+                         "its TLSA records could not be looked up a short while ago");
     if (!policy->wants_sts ||
         (connection->dane && dane_wish(connection->dane) == DANE_WANTS_MATCH))
         return STATE_DIAL;
@@ -74,8 +84,11 @@ int opening_policy_done(void *self)
                          "domain was not asked for yet");
     if (!policy->sts || sts_policy_mode(policy->sts) != STS_ENFORCE)
         return STATE_DIAL;
-    if (!sts_policy_matches(policy->sts, connection->host.name))
+    if (!sts_policy_matches(policy->sts, connection->host.name)) {
+        connection_tally_failure(connection, TALLY_VALIDATION,
+                                 "the MTA-STS policy does not name this host");
         return forbidden(connection, "the MTA-STS policy of the domain does not name it");
+    }
     connection->is_raised |= connection->level == TLS_OPPORTUNISTIC;
     connection->level = TLS_VERIFIED;
     connection->without_tls = false;
@@ -132,4 +145,24 @@ bool connection_satisfies(const struct connection *connection,
     return policy->has_sts &&
            (!policy->sts || sts_policy_mode(policy->sts) != STS_ENFORCE ||
             !connection_sts_failure(connection, policy->sts));
+}
+
+/* RFC 8689 4.2.1: the certificate is good, and the name in it is no word of an attacker's: it comes
+ * by DNSSEC, by MTA-STS, or from the operator. */
+bool connection_is_trusted(const struct connection *connection,
+                           const struct tls_policy *policy)
+{
+    const struct tls_facts *facts = connection_tls(connection);
+    const char *host = connection->host.name;
+
+    if (!facts->is_secure)
+        return false;
+    /* What another domain's policy asked for here says nothing about the way of this one. */
+    if (policy->wants_dane && connection->dane &&
+        dane_wish(connection->dane) == DANE_WANTS_MATCH)
+        return dane_fits(connection->dane, facts, policy->domain);
+    return facts->is_verified && strcmp(facts->name, host) == 0 &&
+           (policy->is_authentic || connection->destination->plan.is_route ||
+            (connection->level == TLS_VERIFIED && !connection->has_sts) ||
+            (policy->sts && sts_policy_matches(policy->sts, host)));
 }

@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { BASES = 2, TLSA_NAME = 256 + 16 };
+enum { BASES = 2, TLSA_NAME = 256 + 16, RECORDS_TEXT = 4096 };
 
 struct dane {
     struct link link; /* in deliver->danes, while it waits for an answer */
@@ -30,6 +30,7 @@ struct dane {
     size_t base_at;
     enum dane_wish wish;
     struct tlsa_set *set;
+    struct bytes records; /* in words */
     char text[sizeof((struct dns_answer *)NULL)->text];
     loop_fn *on_end;
     void *owner;
@@ -96,8 +97,28 @@ static bool has_anchor(const struct tlsa_set *set)
     return false;
 }
 
+static void print_records(struct dane *dane, const struct dns_answer *answer)
+{
+    enum result added = RESULT_OK;
+
+    bytes_clear(&dane->records);
+    for (size_t i = 0; i < answer->tlsa_count && added == RESULT_OK; i++) {
+        const struct tlsa *tlsa = &answer->tlsa[i];
+
+        added = bytes_format(&dane->records, "%s%u %u %u ", i > 0 ? "|" : "", tlsa->usage,
+                             tlsa->selector, tlsa->matching);
+        for (size_t k = 0; k < tlsa->data.length && added == RESULT_OK; k++)
+            added = bytes_format(&dane->records, "%02X", (unsigned char)tlsa->data.data[k]);
+    }
+    if (added == RESULT_OK)
+        added = bytes_add(&dane->records, (struct slice){"", 1});
+    if (added != RESULT_OK) /* longer than anybody reads */
+        bytes_clear(&dane->records);
+}
+
 static void take_records(struct dane *dane, const struct dns_answer *answer)
 {
+    print_records(dane, answer);
     dane->set = tlsa_set_new(answer->tlsa, answer->tlsa_count);
     if (!dane->set) {
         end(dane, DANE_WANTS_TLS); /* RFC 7672 2.2: none of them is usable */
@@ -178,6 +199,7 @@ struct dane *dane_start(struct deliver *deliver, const struct dane_request *requ
     struct dane *dane = NEW(struct dane);
 
     dane->deliver = deliver;
+    bytes_init(&dane->records, RECORDS_TEXT);
     (void)snprintf(dane->domain, sizeof dane->domain, "%s", request->domain);
     (void)snprintf(dane->host, sizeof dane->host, "%s", request->host);
     dane->port = request->port;
@@ -206,6 +228,7 @@ void dane_free(struct dane *dane)
     lookup_cancel(dane->lookup);
     list_remove(&dane->deliver->danes, &dane->link);
     tlsa_set_free(dane->set);
+    bytes_fini(&dane->records);
     memory_free(dane);
 }
 
@@ -222,6 +245,11 @@ const char *dane_text(const struct dane *dane)
 const char *dane_base(const struct dane *dane)
 {
     return dane->bases[dane->base_at];
+}
+
+const char *dane_records(const struct dane *dane)
+{
+    return dane->records.length > 0 ? dane->records.data : "";
 }
 
 struct tlsa_set *dane_take_set(struct dane *dane)

@@ -37,6 +37,8 @@ enum dane_wish dane_wish(const struct dane *dane);
 const char *dane_text(const struct dane *dane); /* of DANE_IS_UNKNOWN: why */
 /* The name that the records stand under: what the server is asked for (SNI). */
 const char *dane_base(const struct dane *dane);
+/* The records as they stand in the DNS, parted by '|'; "": there are none. */
+const char *dane_records(const struct dane *dane);
 /* DANE_WANTS_MATCH: the set, once; then it is the caller's. */
 struct tlsa_set *dane_take_set(struct dane *dane);
 /* May mail of this domain go over a connection that was made after this, with these facts? A

@@ -4,6 +4,9 @@
 
 #include "busiest.h"
 #include "connection.h"
+#include "flight.h"
+#include "pool.h"
+#include "reach.h"
 #include "resting.h"
 #include "scope.h"
 #include "smtpd/base/log.h"
@@ -21,6 +24,7 @@ enum {
     OTHER_AT_ONCE = 8, /* local mailboxes, groups that fail at once */
     FORGET_MS = 3600000,
     FORGET_LOOK = 16,
+    OTHER_HOSTS_MS = 300000,
     ROOM_LOOK_MS = 100
 };
 
@@ -28,69 +32,142 @@ enum {
 
 static void run(void *owner);
 
-static void copy_plan(struct destination *destination, const struct plan *plan)
+void destination_note_families(struct destination *destination, const struct plan *plan)
 {
+    destination->has_family[FAMILY_IPV4] = destination->has_family[FAMILY_IPV6] = false;
+    for (size_t i = 0; i < plan->host_count; i++)
+        for (size_t k = 0; k < plan->hosts[i].address_count; k++)
+            destination->has_family[family_of(&plan->hosts[i].addresses[k])] = true;
+}
+
+void destination_take_plan(struct destination *destination, const struct plan *plan)
+{
+    if (&destination->plan == plan)
+        return;
     plan_fini(&destination->plan);
     destination->plan = *plan;
     destination->plan.hosts =
         plan->host_count ? memory_copy(plan->hosts, plan->host_count * sizeof *plan->hosts)
                          : NULL;
+    destination->plan_version++;
+    destination_note_families(destination, plan);
 }
 
-static bool is_forgotten(const struct destination *destination)
+static bool is_forgotten(const struct destination *destination, int64_t age_ms)
 {
     const struct loop *loop = destination->deliver->rooms.loop;
 
     return ready_is_empty(&destination->ready) && destination->running == 0 &&
-           destination->connections == 0 &&
+           destination->connections == 0 && !destination->has_turn &&
+           !link_is_in_list(&destination->waiting) &&
+           !link_is_in_list(&destination->run.link) &&
            destination->until_ms <= deliver_now(destination->deliver) &&
-           loop_now_ms(loop) - destination->used_ms > FORGET_MS;
+           loop_now_ms(loop) - destination->used_ms >= age_ms;
 }
 
-/* A few in turn for each new one: a pass over all of them would hold the loop. */
+/* A few in turn for each new one: a pass over all of them would hold the loop. When hardly any more
+ * can be known, whoever has nothing to do goes, however lately it had. */
 static void forget_old(struct deliver *deliver)
 {
+    size_t room = LIMIT_DESTINATIONS - map_count(deliver->destinations);
+    int64_t age_ms = room > FORGET_LOOK ? FORGET_MS : 0;
+
     for (int i = 0; i < FORGET_LOOK && deliver->all_destinations.count > 0; i++) {
         struct link *link = list_pop_front(&deliver->all_destinations);
         struct destination *one = CONTAINER_OF(link, struct destination, link);
 
         list_push_back(&deliver->all_destinations, link);
-        if (is_forgotten(one))
+        if (is_forgotten(one, age_ms))
             destination_free(one);
     }
+}
+
+static struct destination *destination_new(struct deliver *deliver, struct slice key,
+                                           struct slice name)
+{
+    struct destination *destination = NEW(struct destination);
+
+    destination->deliver = deliver;
+    destination->key = slice_to_text(key);
+    destination->name = slice_to_text(name);
+    ready_init(&destination->ready);
+    list_init(&destination->attached);
+    list_init(&destination->attempts);
+    list_init(&destination->idle);
+    list_init(&destination->flights);
+    list_init(&destination->users);
+    if (map_set(deliver->destinations, name, destination) != RESULT_OK) {
+        memory_free(destination->key);
+        memory_free(destination->name);
+        memory_free(destination);
+        return NULL; /* the lane rests and comes again */
+    }
+    list_push_back(&deliver->all_destinations, &destination->link);
+    return destination;
+}
+
+enum { KEY_MAX = 8192, NAME_MAX_BYTES = KEY_MAX + 256 };
+
+static struct destination *find_or_make(struct deliver *deliver, struct slice key,
+                                        const char *kind, const char *of)
+{
+    struct destination *destination;
+    struct bytes name;
+
+    bytes_init(&name, NAME_MAX_BYTES);
+    if (bytes_add(&name, key) != RESULT_OK ||
+        (of && bytes_format(&name, "@%s%s", kind, of) != RESULT_OK)) {
+        bytes_fini(&name);
+        return NULL;
+    }
+    destination = map_get(deliver->destinations, bytes_view(&name));
+    if (!destination && map_count(deliver->destinations) >= LIMIT_DESTINATIONS / 2)
+        forget_old(deliver);
+    if (!destination)
+        destination = destination_new(deliver, key, bytes_view(&name));
+    bytes_fini(&name);
+    return destination;
+}
+
+struct destination *destination_get_head(struct deliver *deliver, const struct plan *plan,
+                                         const char *lane, const char *pool)
+{
+    struct destination *destination;
+    struct bytes key;
+
+    bytes_init(&key, KEY_MAX);
+    plan_key(plan, lane, &key);
+    destination = find_or_make(deliver, bytes_view(&key), "pool:", pool);
+    bytes_fini(&key);
+    if (!destination)
+        return NULL;
+    if (pool && !destination->pool)
+        destination->pool = memory_text(pool);
+    destination->kind = plan->kind;
+    destination->used_ms = loop_now_ms(deliver->rooms.loop);
+    destination_take_plan(destination, plan);
+    return destination;
 }
 
 struct destination *destination_get(struct deliver *deliver, const struct plan *plan,
                                     const char *lane)
 {
-    struct destination *destination;
-    struct bytes key;
+    return destination_get_head(deliver, plan, lane, NULL);
+}
 
-    bytes_init(&key, 8192);
-    plan_key(plan, lane, &key);
-    destination = map_get(deliver->destinations, bytes_view(&key));
-    if (!destination && map_count(deliver->destinations) >= LIMIT_DESTINATIONS / 2)
-        forget_old(deliver);
-    if (!destination) {
-        destination = NEW(struct destination);
-        destination->deliver = deliver;
-        destination->key = slice_to_text(bytes_view(&key));
-        ready_init(&destination->ready);
-        list_init(&destination->attached);
-        list_init(&destination->idle);
-        if (map_set(deliver->destinations, bytes_view(&key), destination) != RESULT_OK) {
-            memory_free(destination->key);
-            memory_free(destination);
-            bytes_fini(&key);
-            return NULL; /* the lane rests and comes again */
-        }
-        list_push_back(&deliver->all_destinations, &destination->link);
-    }
-    bytes_fini(&key);
-    destination->kind = plan->kind;
-    destination->used_ms = loop_now_ms(deliver->rooms.loop);
-    copy_plan(destination, plan);
-    return destination;
+struct destination *destination_get_path(const struct destination *head,
+                                         struct source *source)
+{
+    struct deliver *deliver = head->deliver;
+    struct destination *path = find_or_make(deliver, slice_of(head->key), "", source->name);
+
+    if (!path)
+        return NULL;
+    path->source = source;
+    path->kind = head->kind;
+    path->used_ms = loop_now_ms(deliver->rooms.loop);
+    destination_take_plan(path, &head->plan);
+    return path;
 }
 
 void destination_free(struct destination *destination)
@@ -106,12 +183,16 @@ void destination_free(struct destination *destination)
     busiest_forget(deliver->busiest, destination);
     resting_forget(destination);
     scope_forget(destination);
+    pool_fini(destination);
     list_remove(&deliver->all_destinations, &destination->link);
     list_remove(&deliver->stalled, &destination->stalled);
-    (void)map_remove(deliver->destinations, slice_of(destination->key));
+    (void)map_remove(deliver->destinations, slice_of(destination->name));
     ready_fini(&destination->ready);
     plan_fini(&destination->plan);
     memory_free(destination->key);
+    memory_free(destination->name);
+    memory_free(destination->pool);
+    memory_free(destination->last.text);
     memory_free(destination);
 }
 
@@ -131,6 +212,12 @@ const struct deliver_timeouts *destination_timeouts(const struct destination *de
 
 /* ---- work ---- */
 
+/* Connections, whatever goes over them. */
+static unsigned in_use(const struct destination *destination)
+{
+    return destination->running - destination->riding;
+}
+
 static unsigned limit(const struct destination *destination)
 {
     if (destination->kind != PLAN_HOSTS)
@@ -139,7 +226,7 @@ static unsigned limit(const struct destination *destination)
         return PROBES;
     if (!destination->scope) /* more scopes are known than can be */
         return destination_settings(destination)->connections;
-    return destination->running + scope_slots(destination);
+    return in_use(destination) + scope_slots(destination);
 }
 
 bool destination_rests(const struct destination *destination)
@@ -150,13 +237,16 @@ bool destination_rests(const struct destination *destination)
 /* While it is judged nothing is read but what the probes need. */
 static void refill(struct destination *destination)
 {
-    ready_fill(destination, destination->failures > 0 ? 0 : LIMIT_READY_GROUPS);
+    bool is_judged =
+        destination->pool ? pool_is_judged(destination) : destination->failures > 0;
+
+    ready_fill(destination, is_judged ? 0 : LIMIT_READY_GROUPS);
 }
 
-static void start_one(struct work *work)
+/* `destination`: the way there, of this work from now on. */
+static void start_one(struct work *work, struct destination *destination)
 {
-    struct destination *destination = work->destination;
-
+    work->destination = destination;
     destination->running++;
     destination->used_ms = loop_now_ms(destination->deliver->rooms.loop);
     if (destination->kind == PLAN_LOCAL)
@@ -166,26 +256,74 @@ static void start_one(struct work *work)
 }
 
 /* Probes are counted apart, and are part of the pace. */
-static bool may_start(struct destination *destination)
+static bool has_slot(struct destination *destination)
 {
     bool is_apart = destination->failures > 0 || !scope_of(destination);
 
-    if (is_apart && destination->running >= limit(destination))
-        return false;
-    return scope_admits(destination);
+    return !is_apart || in_use(destination) < limit(destination);
+}
+
+bool destination_could_start(struct destination *destination)
+{
+    return has_slot(destination) && scope_would_admit(destination);
+}
+
+bool destination_may_start(struct destination *destination)
+{
+    return has_slot(destination) && scope_admits(destination);
+}
+
+unsigned destination_slots(const struct destination *destination)
+{
+    unsigned most = limit(destination);
+
+    return most > in_use(destination) ? most - in_use(destination) : 0;
+}
+
+/* The way of the next message; NULL: none now. */
+static struct destination *choose_way(struct destination *destination)
+{
+    if (destination->pool)
+        return pool_choose(destination);
+    return destination_may_start(destination) ? destination : NULL;
+}
+
+static unsigned slots(const struct destination *destination)
+{
+    return destination->pool ? pool_slots(destination) : destination_slots(destination);
+}
+
+void destination_stall(struct destination *destination)
+{
+    struct deliver *deliver = destination->deliver;
+
+    if (!link_is_in_list(&destination->stalled))
+        list_push_back(&deliver->stalled, &destination->stalled);
+    if (!timer_is_waiting(&deliver->room))
+        timer_start(&deliver->room, ROOM_LOOK_MS);
+}
+
+/* A connection of its own as long as the limits allow one: the next hop works on them side by side.
+ * Then behind others. */
+bool destination_may_ride(struct destination *destination)
+{
+    return destination->kind == PLAN_HOSTS && destination->failures == 0 &&
+           flight_has_room(destination) && scope_admits_behind(destination);
+}
+
+static struct destination *choose_ridden(struct destination *destination)
+{
+    if (destination->pool)
+        return pool_choose_ridden(destination);
+    return destination_may_ride(destination) ? destination : NULL;
 }
 
 /* No room: it is run again when there is some, whoever else has work for it or not. */
 static bool is_stalled(struct destination *destination)
 {
-    struct deliver *deliver = destination->deliver;
-
-    if (deliver_has_room(deliver))
+    if (deliver_has_room(destination->deliver))
         return false;
-    if (!link_is_in_list(&destination->stalled))
-        list_push_back(&deliver->stalled, &destination->stalled);
-    if (!timer_is_waiting(&deliver->room))
-        timer_start(&deliver->room, ROOM_LOOK_MS);
+    destination_stall(destination);
     return true;
 }
 
@@ -200,27 +338,70 @@ void destination_on_room(void *owner)
         timer_start(&deliver->room, ROOM_LOOK_MS);
 }
 
-static void start_some(struct destination *destination)
+/* False: nothing more can start now. */
+static bool start_next(struct destination *destination)
 {
     struct ready *ready = &destination->ready;
+    struct destination *way = choose_way(destination);
+    bool rides = !way;
+    struct work *work;
 
-    refill(destination);
-    while (!is_stalled(destination) && ready_waits(ready) && may_start(destination)) {
-        struct work *work =
-            ready_take(destination, limit(destination) - destination->running);
-
-        if (!work) {
-            /* It is the next in its scope all the same, once the group is read. */
-            destination->has_turn = destination->scope && ready->choosing > 0;
-            return;
-        }
-        start_one(work);
-        refill(destination);
+    if (rides && !(way = choose_ridden(destination)))
+        return false;
+    work = ready_take(destination, rides ? 1 : slots(destination));
+    if (!work) {
+        /* It is the next in its scope all the same, once the group is read. */
+        way->has_turn = !rides && way->scope && ready->choosing > 0;
+        return false;
     }
+    work->is_rider = rides;
+    if (rides && !flight_can_take(way, work)) { /* it waits for a connection */
+        ready_put_back(ready, work);
+        return false;
+    }
+    if (destination->pool)
+        pool_pay(destination, way);
+    start_one(work, way);
+    return true;
 }
 
-static void release_all(struct destination *destination, int64_t until_ms,
-                        enum why_kind why, const char *text)
+/* Whose turn it was. NULL: its lane has another way since. */
+static struct destination *find_head(const struct work *work)
+{
+    struct destination *head = work->lane->destination;
+
+    if (!head || head == work->destination)
+        return head;
+    for (size_t i = 0; i < head->member_count; i++)
+        if (head->members[i].path == work->destination)
+            return head;
+    return NULL;
+}
+
+void destination_take_back(struct work *work)
+{
+    struct destination *head = find_head(work);
+
+    if (!head) {
+        work_release(work);
+        return;
+    }
+    work->destination = head;
+    ready_put_back(&head->ready, work);
+    destination_run_later(head);
+}
+
+static void start_some(struct destination *destination)
+{
+    refill(destination);
+    while (!is_stalled(destination) && ready_waits(&destination->ready) &&
+           start_next(destination))
+        refill(destination);
+    if (destination->users.count == 0 && !link_is_in_list(&destination->stalled))
+        destination->has_turn = false; /* it has no use for it: the next one has */
+}
+
+static void release_all(struct destination *destination, const struct pool_hold *hold)
 {
     struct link *link;
 
@@ -230,23 +411,64 @@ static void release_all(struct destination *destination, int64_t until_ms,
 
         ready_leave(&destination->ready, lane);
         lane->was_tried = true;
-        lane_rest(lane, until_ms, why, text);
+        lane_rest(lane, hold->until_ms, hold->why, hold->text);
     }
+}
+
+bool destination_holds(struct destination *destination, const struct lane *lane,
+                       struct pool_hold *hold)
+{
+    struct rest rest;
+
+    *hold = (struct pool_hold){.class = destination->fault_class};
+    if (reach_rests(destination, lane, &rest)) {
+        hold->why = WHY_SUSPENDED;
+        hold->until_ms = rest.until_ms;
+        (void)snprintf(hold->text, sizeof hold->text, "%s", rest.text);
+        return true;
+    }
+    if (destination->pool) {
+        bool is_held = pool_holds(destination, hold);
+
+        destination->fault_class = hold->class; /* what reports of late mail say */
+        return is_held;
+    }
+    if (!destination_rests(destination))
+        return false;
+    hold->why = WHY_DESTINATION;
+    hold->until_ms = destination->until_ms;
+    (void)snprintf(hold->text, sizeof hold->text, "%s", destination->fault);
+    return true;
+}
+
+/* Turns that were not used go on. */
+static void serve(const struct destination *destination)
+{
+    for (size_t i = 0; i < destination->member_count; i++) {
+        const struct destination *path = destination->members[i].path;
+
+        if (path && path->scope)
+            scope_serve(path->scope);
+    }
+    if (destination->scope && destination->users.count == 0)
+        scope_serve(destination->scope);
 }
 
 static void run(void *owner)
 {
     struct destination *destination = owner;
-    int64_t suspended_ms = scope_suspended_until(destination);
+    struct pool_hold hold;
+    bool is_draining = destination->deliver->is_draining;
+    bool is_held = !is_draining && destination_holds(destination, NULL, &hold);
 
-    if (suspended_ms > 0 && !destination->deliver->is_draining)
-        release_all(destination, suspended_ms, WHY_SUSPENDED,
-                    destination->scope->pace.suspension);
-    else if (!destination->deliver->is_draining && !destination_rests(destination) &&
-             !is_stalled(destination))
+    if (is_held)
+        release_all(destination, &hold);
+    else if (!is_draining && !is_stalled(destination))
         start_some(destination);
-    if (destination->scope)
-        scope_serve(destination->scope); /* its turn may be over */
+    if ((is_held || is_draining) && destination->users.count == 0)
+        destination->has_turn = false;
+    pool_wake_users(destination);
+    serve(destination);
 }
 
 void destination_run_later(struct destination *destination)
@@ -264,18 +486,41 @@ void destination_ended(struct destination *destination)
 
 /* ---- faults ---- */
 
+void destination_failed(struct destination *destination, enum deliver_class class,
+                        const char *text)
+{
+    destination->last.ms = deliver_now(destination->deliver);
+    destination->last.class = class;
+    if (destination->last.text && strcmp(destination->last.text, text) == 0)
+        return;
+    memory_free(destination->last.text);
+    destination->last.text = memory_text(text);
+}
+
 static void log_backoff(const struct destination *destination)
 {
     struct log_line line;
 
     log_start(&line, LOG_WARNING, "deliver.destination_backoff");
     log_text(&line, "destination", destination->key);
+    log_text(&line, "source", destination->source ? destination->source->name : NULL);
     log_text(&line, "message", destination->fault);
     log_text(&line, "class", deliver_class_name(destination->fault_class));
     log_number(&line, "failures", destination->failures);
     log_seconds(&line, "wait", destination->until_ms - deliver_now(destination->deliver));
-    log_number(&line, "lanes", (int64_t)destination->ready.lanes.count);
+    log_number(&line, "lanes",
+               (int64_t)(destination->ready.lanes.count + pool_lane_count(destination)));
     log_end(&line);
+}
+
+/* What is ready goes back, unless it has another way. */
+static void hold_back(struct destination *destination)
+{
+    struct pool_hold hold = {.why = WHY_DESTINATION, .until_ms = destination->until_ms};
+
+    (void)snprintf(hold.text, sizeof hold.text, "%s", destination->fault);
+    release_all(destination, &hold);
+    pool_wake_users(destination);
 }
 
 void destination_fault(struct destination *destination, const struct fault *fault,
@@ -285,6 +530,7 @@ void destination_fault(struct destination *destination, const struct fault *faul
 
     (void)snprintf(destination->fault, sizeof destination->fault, "%.299s", fault->text);
     destination->fault_class = class;
+    destination_failed(destination, class, destination->fault);
     if (!destination_rests(
             destination)) { /* a second probe of the same round is no second fault */
         secure_random(&random, sizeof random);
@@ -295,7 +541,7 @@ void destination_fault(struct destination *destination, const struct fault *faul
         destination->deliver->statistics.backoffs_by_class[class]++;
         log_backoff(destination);
     }
-    release_all(destination, destination->until_ms, WHY_DESTINATION, destination->fault);
+    hold_back(destination);
 }
 
 void destination_wait_for_hosts(struct destination *destination)
@@ -306,10 +552,17 @@ void destination_wait_for_hosts(struct destination *destination)
     for (size_t i = 0; i < plan->host_count; i++) {
         const struct host_memory *host = host_find(destination, plan->hosts[i].name);
 
+        if (!pool_can_reach(destination->source, &plan->hosts[i]))
+            continue;
         if (!host || host->until_ms < until_ms)
             until_ms = host ? host->until_ms : 0;
     }
-    if (!destination->fault[0]) {
+    if (until_ms == INT64_MAX) { /* they have other addresses than a moment ago */
+        until_ms = deliver_now(destination->deliver) + OTHER_HOSTS_MS;
+        (void)snprintf(destination->fault, sizeof destination->fault,
+                       "none of its hosts has an address that our source could reach");
+        destination->fault_class = CLASS_CONNECTION;
+    } else if (!destination->fault[0]) {
         (void)snprintf(destination->fault, sizeof destination->fault,
                        "all of its hosts failed a short while ago");
         destination->fault_class = CLASS_CONNECTION;
@@ -319,7 +572,7 @@ void destination_wait_for_hosts(struct destination *destination)
     /* It is judged by two attempts, like after a fault of its own. */
     if (destination->failures == 0)
         destination->failures = 1;
-    release_all(destination, destination->until_ms, WHY_DESTINATION, destination->fault);
+    hold_back(destination);
 }
 
 void destination_works(struct destination *destination)

@@ -4,6 +4,7 @@
 
 #include "address_memory.h"
 #include "family.h"
+#include "source.h"
 #include "smtpd/base/log.h"
 
 #include <string.h>
@@ -12,8 +13,10 @@ enum { CONNECT_MS = 30000 };
 
 enum rank { RANK_GOOD, RANK_BEHIND, RANK_DEAD, RANKS };
 
-static bool has_both(const struct plan_host *host)
+static bool has_both(const struct destination *destination, const struct plan_host *host)
 {
+    if (destination->source)
+        return false; /* its own is the only one that counts */
     for (size_t i = 1; i < host->address_count; i++)
         if (family_of(&host->addresses[i]) != family_of(&host->addresses[0]))
             return true;
@@ -46,6 +49,13 @@ static void find_behind(struct destination *destination, const struct plan_host 
         behind[FAMILY_IPV4] = behind[FAMILY_IPV6] = false;
 }
 
+static bool is_reached(const struct destination *destination, const struct ip *address)
+{
+    const struct source *source = destination->source;
+
+    return !source || family_of(address) == family_of(&source->ip);
+}
+
 size_t dialing_order(struct destination *destination, const struct plan_host *host,
                      struct endpoint addresses[LIMIT_HOST_ADDRESSES])
 {
@@ -54,7 +64,7 @@ size_t dialing_order(struct destination *destination, const struct plan_host *ho
     enum rank ranks[LIMIT_HOST_ADDRESSES];
     size_t count = 0;
 
-    if (has_both(host))
+    if (has_both(destination, host))
         find_behind(destination, host, behind);
     for (size_t i = 0; i < host->address_count; i++) {
         struct endpoint address = {host->addresses[i], destination->plan.port};
@@ -67,7 +77,7 @@ size_t dialing_order(struct destination *destination, const struct plan_host *ho
         size_t from = count;
 
         for (size_t i = 0; i < host->address_count; i++)
-            if (ranks[i] == rank)
+            if (ranks[i] == rank && is_reached(destination, &host->addresses[i]))
                 addresses[count++] =
                     (struct endpoint){host->addresses[i], destination->plan.port};
         dial_interleave(addresses + from, count - from, behind[FAMILY_IPV6]);
@@ -159,9 +169,14 @@ struct dial *dialing_start(struct dialing *dialing, const struct deliver_timeout
                            dial_end_fn *on_end, void *owner)
 {
     struct endpoint addresses[LIMIT_HOST_ADDRESSES];
+    const struct source *source = dialing->destination->source;
+    bool is_v4 = source && ip_is_v4(&source->ip);
+    struct dial_sources sources = {is_v4 ? &source->ip : NULL,
+                                   source && !is_v4 ? &source->ip : NULL};
     struct dial_request request = {
         .addresses = addresses,
         .count = dialing_order(dialing->destination, dialing->host, addresses),
+        .sources = source ? &sources : NULL,
         .delay_ms = timeouts->attempt_delay,
         .timeout_ms = timeouts->connect ? timeouts->connect : CONNECT_MS,
         .on_tried = dialing_tried,

@@ -2,9 +2,14 @@
 #include "smtpd/deliver/explain.h"
 
 #include "dane.h"
+#include "destinations_ask.h"
 #include "host.h"
 #include "inner.h"
+#include "reach.h"
+#include "pool.h"
 #include "smtpd/base/memory.h"
+#include "sts.h"
+#include "sts_file.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +19,9 @@ struct explain {
     struct deliver *deliver;
     struct plan_settings *settings; /* the rule and the route are its */
     char address[LIMIT_ADDRESS + 1];
+    char sender[LIMIT_ADDRESS + 1];
+    char tenant[LIMIT_USER_NAME + 1]; /* "": none */
+    struct explain_source sources[DELIVER_POOL_MEMBERS_MAX];
     char lane[LANE_TEXT];
     char domain[LANE_TEXT]; /* of DANE: a route's host */
     const struct route *route;
@@ -21,6 +29,7 @@ struct explain {
     struct route_search *search;
     struct dane *dane;
     struct explain_host hosts[LIMIT_MX_HOSTS];
+    struct pace_view paces[PACES_TOLD];
     size_t at;
     struct deferred now; /* nothing must be asked */
     explain_fn *on_end;
@@ -93,6 +102,71 @@ static void tell_rule(const struct explain *explain, struct explanation *explana
         return;
     explanation->match = values->rules[explain->plan.rule].match;
     explanation->match_count = values->rules[explain->plan.rule].match_count;
+    explanation->rule = values->rules[explain->plan.rule].name;
+}
+
+static void tell_pool(struct explain *explain, struct explanation *explanation)
+{
+    const struct deliver_settings *values = &explain->settings->values;
+    const char *asked =
+        pool_rule_choose(values->pool_rules, values->pool_rule_count, explain->sender,
+                         explain->tenant[0] ? explain->tenant : NULL);
+
+    explanation->pool = pool_name(explain->settings, &explain->plan, asked);
+    explanation->sources = explain->sources;
+    if (explanation->pool)
+        explanation->source_count =
+            pool_explain(explain->deliver, explanation->pool, &explain->plan,
+                         explanation->destination, explain->sources);
+    for (size_t i = 0; i < explanation->source_count; i++) {
+        explanation->connections += explain->sources[i].connections;
+        explanation->is_known |= explain->sources[i].most > 0;
+    }
+}
+
+/* Before any mail went there too: what was learned in another process is kept by the scope, whose
+ * limits come with the first mail. */
+static void tell_scope(struct explain *explain, struct slice key, const char *source,
+                       struct explanation *explanation)
+{
+    struct scope *scope = scope_find(explain->deliver, &explain->plan, key, source);
+    const struct destination_settings *settings = &explanation->settings;
+    struct pace_view *view = &explain->paces[explanation->pace_count];
+
+    if (!scope || explanation->pace_count == PACES_TOLD)
+        return;
+    explanation->scope = scope->key;
+    explanation->paces = explain->paces;
+    explanation->pace_count++;
+    *view = scope_view(scope);
+    if (scope->generation > 0)
+        return;
+    view->ceiling = settings->connections;
+    view->message_rate = settings->message_rate;
+    view->connection_rate = settings->connection_rate;
+}
+
+static void tell_scopes(struct explain *explain, struct slice key,
+                        struct explanation *explanation)
+{
+    if (!explanation->pool)
+        tell_scope(explain, key, "", explanation);
+    for (size_t i = 0; i < explanation->source_count; i++)
+        tell_scope(explain, key, explain->sources[i].name, explanation);
+}
+
+/* A scope that is not known yet may be suspended all the same. */
+static void tell_suspension(const struct explain *explain, struct slice key,
+                            struct explanation *explanation)
+{
+    struct bytes scope;
+
+    bytes_init(&scope, 16384);
+    scope_key(explain->settings, &explain->plan, key.data, &scope);
+    if (bytes_add(&scope, (struct slice){"", 1}) == RESULT_OK)
+        explanation->suspension = reach_suspension_of(
+            explain->deliver, explain->lane, reach_hosts(&explain->plan, key), scope.data);
+    bytes_fini(&scope);
 }
 
 static enum explain_kind kind_of(const struct plan *plan)
@@ -111,13 +185,36 @@ static enum explain_kind kind_of(const struct plan *plan)
     return EXPLAIN_HOSTS;
 }
 
+static void tell_sts(struct explain *explain, struct explain_sts *sts)
+{
+    const struct destination_settings *settings = settings_of(explain);
+    const struct sts_record *record;
+
+    sts->is_wanted = settings->mta_sts && !explain->route &&
+                     (settings->tls == TLS_OPPORTUNISTIC || settings->tls == TLS_REQUIRED);
+    if (!sts->is_wanted)
+        return;
+    record = sts_known(explain->deliver->sts, explain->domain, &sts->has_failed);
+    if (!record)
+        return;
+    sts->mode = sts_mode_name(sts_policy_mode(record->policy));
+    sts->id = record->id;
+    sts->fetched_ms = record->fetched_ms;
+    sts->until_ms = record->fetched_ms + sts_policy_max_age_ms(record->policy);
+    for (size_t i = 0; i < explain->plan.host_count; i++)
+        explain->hosts[i].is_forbidden =
+            sts_policy_mode(record->policy) == STS_ENFORCE &&
+            !sts_policy_matches(record->policy, explain->plan.hosts[i].name);
+}
+
 static void tell(struct explain *explain)
 {
     struct explanation explanation = {.lane = explain->lane,
                                       .kind = kind_of(&explain->plan),
                                       .status = explain->plan.status,
                                       .text = explain->plan.text,
-                                      .fault = ""};
+                                      .fault = "",
+                                      .scope = ""};
     explain_fn *on_end = explain->on_end;
     void *owner = explain->owner;
     struct bytes key;
@@ -129,18 +226,26 @@ static void tell(struct explain *explain)
         tell_hosts(explain, destination);
         if (destination)
             tell_destination(explain, destination, &explanation);
-        explanation.destination =
-            bytes_add(&key, (struct slice){"", 1}) == RESULT_OK ? key.data : NULL;
         explanation.route = explain->route ? explain->route->name : NULL;
         explanation.logs_in = explain->route && explain->route->user;
         explanation.port = explain->plan.port;
         explanation.settings = *settings_of(explain);
+        if (bytes_add(&key, (struct slice){"", 1}) == RESULT_OK) {
+            explanation.destination = key.data;
+            tell_pool(explain, &explanation);
+            tell_scopes(explain, slice_of(key.data), &explanation);
+            tell_suspension(explain, slice_of(key.data), &explanation);
+        }
         explanation.is_authentic = explain->plan.is_authentic;
         explanation.hosts = explain->hosts;
         explanation.host_count = explain->plan.host_count;
         tell_rule(explain, &explanation);
+        tell_sts(explain, &explanation.sts);
     }
-    deliver_why(explain->deliver, explain->lane, &explanation.lane_waits);
+    if (explanation.kind == EXPLAIN_LOCAL)
+        explanation.suspension =
+            reach_suspension_of(explain->deliver, explain->lane, SLICE_NONE, "");
+    deliver_why(explain->deliver, explain->lane, NULL, &explanation.lane_waits);
     on_end(owner, &explanation);
     bytes_fini(&key);
     explain_free(explain);
@@ -236,8 +341,9 @@ static void find_lane(struct explain *explain)
         explain->route = settings_route_by_name(explain->settings, explain->lane + 6);
 }
 
-struct explain *explain_start(struct deliver *deliver, const char *address,
-                              explain_fn *on_end, void *owner)
+struct explain *explain_start(struct deliver *deliver,
+                              const struct explain_request *request, explain_fn *on_end,
+                              void *owner)
 {
     struct explain *explain = NEW(struct explain);
 
@@ -245,7 +351,11 @@ struct explain *explain_start(struct deliver *deliver, const char *address,
     explain->on_end = on_end;
     explain->owner = owner;
     explain->plan.rule = -1;
-    (void)snprintf(explain->address, sizeof explain->address, "%s", address);
+    (void)snprintf(explain->address, sizeof explain->address, "%s", request->address);
+    (void)snprintf(explain->sender, sizeof explain->sender, "%s",
+                   request->sender ? request->sender : "");
+    (void)snprintf(explain->tenant, sizeof explain->tenant, "%s",
+                   request->tenant ? request->tenant : "");
     list_push_back(&deliver->explains, &explain->link);
     find_lane(explain);
     find_way(explain);

@@ -2,6 +2,7 @@
 #include "host.h"
 
 #include "inner.h"
+#include "source.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/pen.h"
 #include "smtpd/base/secure.h"
@@ -10,8 +11,10 @@
 enum {
     HOST_FIRST_MS = 30000,
     HOST_MOST_MS = 900000,
+    DANE_FIRST_MS = 15000,
+    DANE_MOST_MS = 300000,
     HOSTS_MAX = 100000,
-    HOST_KEY = 640,
+    HOST_KEY = 720,
     JUDGES = 2,       /* attempts at once at a host that is not known to work */
     KNOWN_MS = 60000, /* so long it is known, once it worked */
     FORGET_LOOK = 16
@@ -55,6 +58,10 @@ static struct slice host_key(const struct destination *destination, const char *
         pen_text(&pen, plan->route_name);
     else
         pen_number(&pen, (uint64_t)plan->rule + 1); /* -1, none, is 0 */
+    if (destination->source) {
+        pen_byte(&pen, ' ');
+        pen_text(&pen, destination->source->name);
+    }
     return (struct slice){text, (size_t)(pen.at - text)};
 }
 
@@ -226,4 +233,33 @@ void host_works(struct destination *destination, const char *name)
     host->until_ms = 0;
     host->worked_ms = deliver_now(destination->deliver);
     tell_waiting(destination, host);
+}
+
+void host_note_dane(struct destination *destination, const char *name, bool is_known)
+{
+    struct host_memory *host =
+        is_known ? host_find(destination, name) : host_memory(destination, name);
+    uint32_t random;
+
+    if (!host)
+        return;
+    if (is_known) {
+        host->dane_failures = 0;
+        host->dane_until_ms = 0;
+        return;
+    }
+    secure_random(&random, sizeof random);
+    host->dane_failures++;
+    host->dane_generation = destination->deliver->generation;
+    host->dane_until_ms =
+        deliver_now(destination->deliver) +
+        schedule_backoff(host->dane_failures, DANE_FIRST_MS, DANE_MOST_MS, random);
+}
+
+bool host_dane_is_unknown(const struct destination *destination, const char *name)
+{
+    const struct host_memory *host = host_find(destination, name);
+
+    return host && host->dane_until_ms > deliver_now(destination->deliver) &&
+           host->dane_generation == destination->deliver->generation;
 }

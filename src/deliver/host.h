@@ -1,5 +1,5 @@
-/* What is remembered of a host, by its name; apart for each port, route and [[destination]], because
- * a fault may lie in what these ask for (TLS, a log-in). */
+/* What is remembered of a host, by its name; apart for each port, route, [[destination]] and source,
+ * because a fault may lie in what these ask for (TLS, a log-in), or in our address. */
 #ifndef SMTPD_DELIVER_HOST_H
 #define SMTPD_DELIVER_HOST_H
 
@@ -12,12 +12,18 @@ struct hosts; /* of deliver: bounded, the oldest give way */
 
 struct host_memory {
     unsigned failures;
-    unsigned opening;        /* attempts on their way to an answered MAIL */
-    int64_t until_ms;        /* wall: back-off */
-    int64_t worked_ms;       /* wall: MAIL was answered; 0: never, or it failed since */
-    int64_t clear_until_ms;  /* wall: TLS is broken there */
-    unsigned recipients_max; /* learned; 0: none */
-    struct list waiting;     /* struct host_wait */
+    unsigned opening;           /* attempts on their way to an answered MAIL */
+    int64_t until_ms;           /* wall: back-off */
+    int64_t worked_ms;          /* wall: MAIL was answered; 0: never, or it failed since */
+    int64_t clear_until_ms;     /* wall: TLS is broken there */
+    unsigned recipients_max;    /* learned; 0: none */
+    int64_t lock_step_until_ms; /* wall: replies did not fit; nothing goes ahead of them */
+    int64_t chunks_until_ms;    /* wall: it refuses a chunk as it should (RFC 3030 4.2) */
+    int64_t no_probe_until_ms;  /* wall: it ended a connection when that was asked */
+    unsigned dane_failures;
+    unsigned dane_generation; /* of the settings that it was asked under */
+    int64_t dane_until_ms;    /* wall: its TLSA records cannot be had */
+    struct list waiting;      /* struct host_wait */
     struct family_memory families;
 };
 
@@ -67,5 +73,10 @@ bool host_choose(const struct destination *destination, struct host_choice *choi
 /* The second fault of the same round is none. */
 void host_fault(struct destination *destination, const char *name);
 void host_works(struct destination *destination, const char *name);
+
+/* A look-up of its TLSA records that takes its time is not repeated by each attempt, which would hold a
+ * connection's place meanwhile: not for 15 s, doubling to 5 min, nor over a reload. */
+void host_note_dane(struct destination *destination, const char *name, bool is_known);
+bool host_dane_is_unknown(const struct destination *destination, const char *name);
 
 #endif

@@ -7,6 +7,8 @@
 #ifndef SMTPD_DELIVER_INNER_H
 #define SMTPD_DELIVER_INNER_H
 
+#include "asking.h"
+#include "family.h"
 #include "host.h"
 #include "ready.h"
 #include "smtpd/base/arena.h"
@@ -36,6 +38,8 @@ bool settings_is_local(const struct plan_settings *settings, const char *domain)
 /* The [[destination]] rule of a domain or of its mail exchangers; -1: the defaults. */
 int settings_find_rule(const struct plan_settings *settings, const char *domain,
                        const char *const *hosts, size_t host_count);
+const struct deliver_source *settings_source(const struct plan_settings *settings,
+                                             const char *name); /* NULL: none */
 /* Of a tenant, or of what has none (NULL). */
 unsigned settings_weight(const struct plan_settings *settings, const char *tenant);
 
@@ -84,6 +88,10 @@ struct route_search *route_search_start_route(struct deliver *deliver,
                                               const struct route *route,
                                               route_search_fn *on_end, void *owner);
 void route_search_cancel(struct route_search *search);
+/* The first question needs no answer of a server: it is a literal, or in the cache. The route is
+ * NULL for a domain that none takes. */
+bool route_search_is_quick(struct deliver *deliver, const char *domain,
+                           const struct route *route);
 /* What an answer of the DNS means: pure. False: more must be asked (the plan has host
  * names). */
 bool router_judge_mx(const struct dns_answer *answer, const char *domain,
@@ -97,6 +105,8 @@ struct tls_policy {
     bool has_sts;    /* it was asked for; else only DANE will do */
     const struct sts_policy *sts; /* NULL: it has none; counted by who holds this */
     const char *domain;           /* of the mail; of a route its host */
+    enum tls_wish wish;           /* of the message itself (RFC 8689) */
+    bool is_authentic;            /* the way to the hosts (DNSSEC) */
 };
 
 const struct destination_settings *settings_for(const struct plan_settings *settings,
@@ -149,6 +159,7 @@ struct lane {
     struct deliver *deliver;
     struct domain_queue *domain_queue;
     struct destination *destination; /* while it has due work there, or the last one */
+    struct asking_place asking;
     struct route_search *search;
     struct sts_ask *ask;
     struct sts_policy *sts; /* NULL: there is none */
@@ -160,6 +171,7 @@ struct lane {
     unsigned dns_failures;
     unsigned policy_failures;
     int64_t policy_until_ms; /* wall: no host fits the policy of its domain */
+    int64_t room_until_ms;   /* wall: we had no room for a connection */
     enum why_kind why;
     char *fault;      /* NULL: none. There may be a million lanes */
     int64_t until_ms; /* wall */
@@ -167,16 +179,31 @@ struct lane {
 enum { FAULT_TEXT = 300 };
 const char *lane_fault(const struct lane *lane); /* "": none */
 
+/* The mail for some hosts, in its turn, and the way there. With a pool that is two: the head, which has
+ * the turns, and a path for each source, which has the way (pool.h). */
 struct destination {
     struct link link;    /* of all */
     struct link stalled; /* in deliver->stalled: it has work, and there was no room */
     struct deliver *deliver;
     char *key;
+    char *name;            /* no other one has it: the key, and its source or its pool */
+    struct source *source; /* of a path; NULL: the system chooses the address */
+    char *pool;            /* of a head; NULL: it is none */
+    struct pool_member *members;
+    size_t member_count;
+    unsigned pool_generation; /* of the settings that the members are of */
+    unsigned plan_version;
+    const struct destination *plan_of; /* of a path: whose it has; may be gone */
+    bool has_family[FAMILIES];         /* of a head: some host has such an address */
+    struct list users; /* struct pool_member: of a path, whose mail goes by it */
     enum plan_kind kind;
     struct plan plan; /* copy of the hosts */
     struct ready ready;
     struct list attached; /* lanes that name it: they may wait for hours */
+    struct list attempts; /* under way there */
     struct list idle;     /* struct connection */
+    struct list flights;  /* struct flight: connections with attempts on them */
+    unsigned riding;      /* of those that run: on a connection behind another */
     struct scope *scope;  /* whose limits hold; NULL: of none yet, or no limits */
     struct link waiting;  /* in it, while it may not start more */
     bool has_turn;        /* there: it was the next */
@@ -186,6 +213,16 @@ struct destination {
     int64_t until_ms; /* wall */
     char fault[300];
     enum deliver_class fault_class;
+    struct { /* the last failure, of a message or its own; kept when it works again */
+        int64_t ms; /* wall; 0: none */
+        enum deliver_class class;
+        char *text;
+    } last;
+    struct { /* of the last listing: see destinations_ask.c */
+        unsigned round;
+        uint64_t groups;
+        uint64_t lanes;
+    } census;
     struct deferred run;
     int64_t used_ms; /* monotonic */
     struct {
@@ -204,6 +241,7 @@ struct work { /* a lease on its way */
     struct queue_entry entry;
     struct link of_lane; /* while it waits in memory */
     bool is_chosen;      /* its turn came before it was in memory */
+    bool is_rider;       /* it goes behind others, on a connection under way: flight.h */
     bool is_authentic;   /* the lane's plan, when it was taken */
 };
 
@@ -212,6 +250,7 @@ struct deliver {
     struct plan_settings *settings;
     unsigned generation; /* of the settings */
     struct scopes *scopes;
+    struct sources *sources;
     struct map *destinations;
     struct list all_destinations;
     struct hosts *hosts; /* of host.c */
@@ -225,10 +264,17 @@ struct deliver {
     struct list regroups;
     struct list dismissals;
     struct list stalled;  /* destinations */
+    struct list idle;     /* connections that rest, the longest last */
+    struct asking asking; /* lanes, for their way */
     struct list danes;    /* that wait for an answer: see dane.c */
     struct list explains; /* under way */
-    struct sts *sts;      /* what is known of MTA-STS: see sts.c */
-    struct timer room;    /* for them */
+    struct list acts;     /* commands of operators: see destinations_act.c */
+    struct list asks;     /* listings: see destinations_ask.c */
+    struct census *census;
+    struct suspensions *suspensions;
+    struct sts *sts; /* what is known of MTA-STS: see sts.c */
+    struct tls_report *tls_report;
+    struct timer room; /* for them */
     struct timer sweep;
     struct timer expiry; /* the next step of its round */
     size_t expiry_left;  /* lanes of that round; 0: none runs */
@@ -261,6 +307,27 @@ bool deliver_has_room(const struct deliver *deliver);
 /* destination.c */
 struct destination *destination_get(struct deliver *deliver, const struct plan *plan,
                                     const char *lane);
+/* The one of a pool (NULL: of none). NULL: there are too many. */
+struct destination *destination_get_head(struct deliver *deliver, const struct plan *plan,
+                                         const char *lane, const char *pool);
+struct destination *destination_get_path(const struct destination *head,
+                                         struct source *source);
+void destination_note_families(struct destination *destination, const struct plan *plan);
+void destination_take_plan(struct destination *destination, const struct plan *plan);
+/* May it start one more attempt now? The first only looks; with the second it has had its turn, or stands
+ * in the queue for it. Not of heads. */
+bool destination_could_start(struct destination *destination);
+bool destination_may_start(struct destination *destination);
+/* May one more go behind those on a connection there? Not of heads. */
+bool destination_may_ride(struct destination *destination);
+/* What an attempt did not begin is the next there. */
+void destination_take_back(struct work *work);
+unsigned destination_slots(const struct destination *destination); /* so many more */
+void destination_stall(struct destination *destination); /* it is run again in a moment */
+/* Nothing can go there before; of heads: by no source of the pool. `lane` NULL: whatever the lane. */
+struct pool_hold;
+bool destination_holds(struct destination *destination, const struct lane *lane,
+                       struct pool_hold *hold);
 void destination_run_later(struct destination *destination);
 bool destination_rests(const struct destination *destination); /* it backs off */
 void destination_on_room(void *owner); /* of deliver->room: looks after the stalled ones */
@@ -272,6 +339,9 @@ const struct deliver_timeouts *destination_timeouts(const struct destination *de
 /* The whole destination is at fault: one back-off, nothing written. */
 void destination_fault(struct destination *destination, const struct fault *fault,
                        enum deliver_class class);
+/* For who asks what failed last; `text` is copied. */
+void destination_failed(struct destination *destination, enum deliver_class class,
+                        const char *text);
 /* Every host of it is backing off: it waits for the first of them, without a fault of its
  * own. */
 void destination_wait_for_hosts(struct destination *destination);
@@ -282,9 +352,10 @@ void destination_free(struct destination *destination);
 /* lane.c; the first two are the queue's watchers */
 void lane_on_due(void *owner, struct domain_queue *domain_queue);
 void lane_on_gone(void *owner, struct domain_queue *domain_queue);
-/* Of the domain queues of a lane, whatever the tenant: one that waits for a reason, if there is any.
- * NULL: none is known. */
-const struct lane *lane_find(const struct deliver *deliver, const char *name);
+/* Of the domain queues of a lane that have such mail (NULL: any): one that waits for a reason, if there is
+ * any. NULL: none is known. */
+const struct lane *lane_find(const struct deliver *deliver, const char *name,
+                             const struct envelope *of);
 void lane_set_why(struct lane *lane, enum why_kind why);
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault);
 /* No host of its destination is what its domain asks for (DANE): the lane backs off, those that it
@@ -293,9 +364,10 @@ void lane_policy_fault(struct lane *lane, const char *text);
 void lane_policy_works(struct lane *lane);
 bool lane_policy_rests(const struct lane *lane);
 /* What its mail needs (another connection than those that rest) is not to be had before. */
-void lane_wait_for_rate(struct lane *lane, int64_t until_ms, const char *text);
+void lane_wait(struct lane *lane, int64_t until_ms, enum why_kind why, const char *text);
 /* What it asks for now it asks for anew, by the settings and the resolver in force. */
 void lane_ask_again(struct lane *lane);
+void lane_ask(struct lane *lane);           /* its turn has come: see asking.h */
 bool lane_has_way(const struct lane *lane); /* its plan is not too old */
 void lane_attach(struct lane *lane, struct destination *destination); /* NULL: to none */
 /* What waits behind a fault expires too (G6): some of it; called again and again. */
@@ -309,7 +381,8 @@ void lane_wake(struct lane *lane);
 
 /* settle.c: takes work and outcomes (one per recipient of the lease, copied). */
 struct settle_facts {
-    const char *peer; /* "host [address]:port", or NULL */
+    const char *peer;   /* "host [address]:port", or NULL */
+    const char *source; /* its name, or NULL */
     const struct tls_facts *tls;
     enum deliver_tls_policy tls_policy;
     int64_t connect_ms;

@@ -2,6 +2,7 @@
  * `smtpd queue why` can say it. */
 #include "inner.h"
 
+#include "pool.h"
 #include "scope.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
@@ -34,8 +35,9 @@ static struct lane *lane_of(struct deliver *deliver, struct domain_queue *domain
 static void note_fault(struct lane *lane)
 {
     struct list *faulty = &lane->deliver->faulty;
-    bool is_held_up =
-        lane->why == WHY_DESTINATION || lane->why == WHY_DNS || lane->why == WHY_SUSPENDED;
+    bool is_held_up = lane->why == WHY_DESTINATION || lane->why == WHY_DNS ||
+                      lane->why == WHY_SUSPENDED || lane->why == WHY_SOURCE ||
+                      lane->why == WHY_WARM_UP;
 
     if (is_held_up && !link_is_in_list(&lane->faulty))
         list_push_back(faulty, &lane->faulty);
@@ -45,14 +47,28 @@ static void note_fault(struct lane *lane)
     list_remove(&lane->deliver->expiring, &lane->expiring);
 }
 
-const struct lane *lane_find(const struct deliver *deliver, const char *name)
+static bool equal_texts(const char *left, const char *right)
+{
+    return left && right ? strcmp(left, right) == 0 : !left && !right;
+}
+
+static bool has_mail_of(const struct domain_queue *domain_queue, const struct envelope *of)
+{
+    return !of || (equal_texts(domain_queue_tenant(domain_queue), of->tenant) &&
+                   equal_texts(domain_queue_pool(domain_queue), of->pool) &&
+                   domain_queue_priority(domain_queue) == of->priority);
+}
+
+const struct lane *lane_find(const struct deliver *deliver, const char *name,
+                             const struct envelope *of)
 {
     struct domain_queue *first = queue_find_domain_queue(deliver->rooms.queue, name);
     struct domain_queue *next = first;
     const struct lane *found = NULL;
 
     for (int looks = 0; next && looks < LOOKS; looks++) {
-        const struct lane *lane = domain_queue_attachment(next);
+        const struct lane *lane =
+            has_mail_of(next, of) ? domain_queue_attachment(next) : NULL;
 
         if (lane && lane->why != WHY_SCHEDULED && domain_queue_count(next) > 0)
             return lane;
@@ -87,6 +103,9 @@ static void set_fault(struct lane *lane, const char *fault)
 
 void lane_rest(struct lane *lane, int64_t until_ms, enum why_kind why, const char *fault)
 {
+    /* It rests till then already, and who ends that looks for it. */
+    if (!lane->is_held && lane->why == WHY_SUSPENDED && lane->until_ms > until_ms)
+        return;
     lane_set_why(lane, why);
     lane->until_ms = until_ms;
     set_fault(lane, fault);
@@ -120,6 +139,7 @@ static void lane_forget(struct lane *lane)
 {
     struct deliver *deliver = lane->deliver;
 
+    asking_end(lane);
     if (lane->search)
         route_search_cancel(lane->search);
     sts_ask_cancel(lane->ask);
@@ -163,19 +183,22 @@ bool lane_policy_rests(const struct lane *lane)
     return lane->policy_until_ms > deliver_now(lane->deliver);
 }
 
-void lane_wait_for_rate(struct lane *lane, int64_t until_ms, const char *text)
+void lane_wait(struct lane *lane, int64_t until_ms, enum why_kind why, const char *text)
 {
     if (lane->destination) {
         ready_leave(&lane->destination->ready, lane);
         ready_release(&lane->destination->ready, lane);
     }
-    lane_rest(lane, until_ms, WHY_RATE, text);
+    if (why == WHY_NO_ROOM) /* what comes back is due at once, and would go round */
+        lane->room_until_ms = until_ms;
+    lane_rest(lane, until_ms, why, text);
 }
 
 void lane_ask_again(struct lane *lane)
 {
     if (!lane->search && !lane->ask)
         return;
+    asking_end(lane);
     if (lane->search)
         route_search_cancel(lane->search);
     sts_ask_cancel(lane->ask);
@@ -222,9 +245,13 @@ void lane_policy_works(struct lane *lane)
 static void join(struct lane *lane)
 {
     struct deliver *deliver = lane->deliver;
-    struct destination *destination =
-        destination_get(deliver, &lane->plan, domain_queue_lane(lane->domain_queue));
-    int64_t suspended_ms;
+    const char *pool = lane->plan.kind == PLAN_HOSTS
+                           ? pool_name(deliver->settings, &lane->plan,
+                                       domain_queue_pool(lane->domain_queue))
+                           : NULL;
+    struct destination *destination = destination_get_head(
+        deliver, &lane->plan, domain_queue_lane(lane->domain_queue), pool);
+    struct pool_hold hold;
 
     if (!destination) {
         lane_rest(lane, deliver_now(deliver) + 60000, WHY_READY_FULL,
@@ -236,15 +263,9 @@ static void join(struct lane *lane)
         rest_for_policy(lane);
         return;
     }
-    if (destination->until_ms > deliver_now(deliver)) {
+    if (destination_holds(destination, lane, &hold)) {
         lane->was_tried = true; /* others were, and it would have gone the same way */
-        lane_rest(lane, destination->until_ms, WHY_DESTINATION, destination->fault);
-        return;
-    }
-    suspended_ms = scope_suspended_until(destination);
-    if (suspended_ms > 0) {
-        lane->was_tried = true;
-        lane_rest(lane, suspended_ms, WHY_SUSPENDED, destination->scope->pace.suspension);
+        lane_rest(lane, hold.until_ms, hold.why, hold.text);
         return;
     }
     lane_set_why(lane, WHY_CONNECTIONS);
@@ -325,6 +346,7 @@ static void on_route(void *owner, struct plan *plan)
     struct lane *lane = owner;
 
     lane->search = NULL;
+    asking_end(lane);
     plan_fini(&lane->plan);
     lane->plan = *plan;
     lane->has_plan = true;
@@ -339,6 +361,7 @@ static void on_route(void *owner, struct plan *plan)
 
 static void start_simple(struct lane *lane, enum plan_kind kind)
 {
+    asking_end(lane);
     plan_fini(&lane->plan);
     memset(&lane->plan, 0, sizeof lane->plan);
     lane->plan.kind = kind;
@@ -348,25 +371,53 @@ static void start_simple(struct lane *lane, enum plan_kind kind)
     join(lane);
 }
 
+static enum asking_rank rank_of(const struct lane *lane)
+{
+    if (lane->dns_failures > 0)
+        return ASKING_FAILED;
+    return lane->destination ? ASKING_KNOWN : ASKING_NEW;
+}
+
+/* With the route that takes it, or (NULL) the hosts of its domain. */
+static void search_way(struct lane *lane, const char *name, const struct route *route)
+{
+    struct deliver *deliver = lane->deliver;
+
+    if (!route_search_is_quick(deliver, name, route) &&
+        !asking_start(lane, rank_of(lane))) {
+        lane_set_why(lane, WHY_DNS);
+        lane->until_ms = 0;
+        set_fault(lane, "its turn to ask the DNS comes behind that of others");
+        note_fault(lane);
+    } else if (route) {
+        lane->search = route_search_start_route(deliver, route, on_route, lane);
+    } else {
+        lane->search = route_search_start(deliver, name, on_route, lane);
+    }
+}
+
 static void find_way(struct lane *lane)
 {
     const struct plan_settings *settings = lane->deliver->settings;
     const char *name = domain_queue_lane(lane->domain_queue);
-    const struct route *route;
+    bool is_route = strncmp(name, "route:", 6) == 0;
+    const struct route *route = is_route ? settings_route_by_name(settings, name + 6)
+                                         : settings_find_route(settings, name);
 
-    if (strncmp(name, "route:", 6) == 0) {
-        route = settings_route_by_name(settings, name + 6);
-        if (route)
-            lane->search = route_search_start_route(lane->deliver, route, on_route, lane);
-        else
-            start_simple(lane, PLAN_REGROUP);
-    } else if (settings_is_local(settings, name)) {
+    if (is_route && !route)
+        start_simple(lane, PLAN_REGROUP);
+    else if (!is_route && settings_is_local(settings, name))
         start_simple(lane, PLAN_LOCAL);
-    } else if ((route = settings_find_route(settings, name))) {
-        lane->search = route_search_start_route(lane->deliver, route, on_route, lane);
-    } else {
-        lane->search = route_search_start(lane->deliver, name, on_route, lane);
-    }
+    else
+        search_way(lane, name, route);
+}
+
+void lane_ask(struct lane *lane)
+{
+    lane_set_why(lane, WHY_SCHEDULED);
+    set_fault(lane, "");
+    note_fault(lane);
+    find_way(lane);
 }
 
 void lane_on_due(void *owner, struct domain_queue *domain_queue)
@@ -384,7 +435,11 @@ void lane_on_due(void *owner, struct domain_queue *domain_queue)
                   "the log, or the way to the disk, has no room");
         return;
     }
-    if (lane->search || lane->ask)
+    if (lane->room_until_ms > deliver_now(deliver)) {
+        lane_rest(lane, lane->room_until_ms, WHY_NO_ROOM, lane_fault(lane));
+        return;
+    }
+    if (lane->search || lane->ask || link_is_in_list(&lane->asking.link))
         return;
     if (lane_policy_rests(lane))
         rest_for_policy(lane);
@@ -425,11 +480,11 @@ void lane_notice_some(struct lane *lane, size_t most)
 
 /* ---- an operator says: now ---- */
 
-void lane_wake(struct lane *lane)
+static void wake_way(struct destination *destination)
 {
-    struct destination *destination = lane->destination;
-
-    if (destination && destination->until_ms > 0) {
+    for (size_t i = 0; i < destination->plan.host_count; i++)
+        host_note_dane(destination, destination->plan.hosts[i].name, true);
+    if (destination->until_ms > 0) {
         /* It stays on probation: two attempts judge it again. */
         destination->until_ms = 0;
         for (size_t i = 0; i < destination->plan.host_count; i++) {
@@ -440,8 +495,19 @@ void lane_wake(struct lane *lane)
                 host->until_ms = 0;
         }
     }
-    if (destination && destination->scope)
+    if (destination->scope)
         scope_resume(destination->scope, &(struct pace_cause){"operator", NULL});
+}
+
+void lane_wake(struct lane *lane)
+{
+    struct destination *destination = lane->destination;
+
+    if (destination)
+        wake_way(destination);
+    for (size_t i = 0; destination && i < destination->member_count; i++)
+        if (destination->members[i].path)
+            wake_way(destination->members[i].path);
     if (!lane->search && !lane->ask)
         lane->has_plan = false; /* ask the DNS again too */
     lane->until_ms = 0;

@@ -7,6 +7,7 @@
  * Time limits are RFC 5321 4.5.3.2's, for a whole reply, not for a byte of it. */
 #include "connection_inner.h"
 
+#include "source.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/base/secure.h"
 
@@ -94,10 +95,24 @@ static int greeting_done(void *self)
 {
     struct connection *connection = self;
 
-    if (take_reply(connection) && connection->reply.code == 220)
+    if (take_reply(connection) && connection->reply.code == 220) {
+        struct slice text = slice_of(connection->reply.text);
+
+        slice_copy_start(slice_next_word(&text), connection->helo, sizeof connection->helo);
         return STATE_EHLO;
+    }
     stage_fault(connection, "the greeting");
     return STATE_BROKEN;
+}
+
+/* A source is known by its own name, which its address has in the DNS. */
+static const char *our_name(const struct connection *connection)
+{
+    const struct source *source = connection->destination->source;
+    const struct deliver_source *own =
+        source ? settings_source(connection->settings, source->name) : NULL;
+
+    return own && own->ehlo ? own->ehlo : connection->settings->values.hostname;
 }
 
 static void ehlo_enter(void *self)
@@ -105,7 +120,7 @@ static void ehlo_enter(void *self)
     struct connection *connection = self;
 
     memset(&connection->capabilities, 0, sizeof connection->capabilities);
-    say_text(connection, "EHLO ", connection->settings->values.hostname);
+    say_text(connection, "EHLO ", our_name(connection));
 }
 
 static bool clear_is_allowed(const struct connection *connection)
@@ -125,6 +140,19 @@ static int after_ehlo(struct connection *connection)
     return STATE_AUTH;
 }
 
+/* Where TLS was to be tried: an old server is one without it. */
+static void note_no_starttls(const struct connection *connection)
+{
+    bool is_old = reply_is_permanent(&connection->reply);
+
+    if (connection->level != TLS_NONE && !connection->is_secured &&
+        !connection->without_tls &&
+        (is_old ||
+         (reply_is_positive(&connection->reply) && !connection->capabilities.starttls)))
+        connection_tally_failure(connection, TALLY_NO_STARTTLS,
+                                 is_old ? "EHLO was refused" : NULL);
+}
+
 static int ehlo_done(void *self)
 {
     struct connection *connection = self;
@@ -133,6 +161,7 @@ static int ehlo_done(void *self)
         stage_fault(connection, "EHLO");
         return STATE_BROKEN;
     }
+    note_no_starttls(connection);
     if (reply_is_permanent(&connection->reply) && clear_is_allowed(connection))
         return STATE_HELO; /* RFC 5321 4.1.1.1: an old server */
     if (!reply_is_positive(&connection->reply)) {
@@ -159,7 +188,7 @@ static void helo_enter(void *self)
 {
     struct connection *connection = self;
 
-    say_text(connection, "HELO ", connection->settings->values.hostname);
+    say_text(connection, "HELO ", our_name(connection));
 }
 
 static int helo_done(void *self)
@@ -189,6 +218,14 @@ static int tls_failed(struct connection *connection, const char *text)
         connection_broken(connection, RESULT_BUSY, text);
         return STATE_BROKEN;
     }
+    /* It may be the session of before that it stumbles over: once again without. */
+    if (connection->fault.code != RESULT_UNTRUSTED &&
+        stream_offered_session(connection->stream)) {
+        connection->wants_again = true;
+        connection_broken(connection, RESULT_TLS, text);
+        return STATE_BROKEN;
+    }
+    connection_tally_tls(connection);
     if (connection->level == TLS_OPPORTUNISTIC) {
         host = host_memory(connection->destination, connection->host.name);
         if (host)
@@ -211,6 +248,8 @@ static int starttls_done(void *self)
 
     if (take_reply(connection) && connection->reply.code == 220)
         return STATE_SECURE;
+    if (connection->reply.code >= 400)
+        connection_tally_failure(connection, TALLY_NO_STARTTLS, connection->reply.text);
     if (connection->level == TLS_OPPORTUNISTIC && connection->reply.code >= 400) {
         connection->without_tls = true;
         return after_ehlo(connection); /* it said no: the session goes on in clear */
@@ -262,6 +301,7 @@ static void secure_enter(void *self)
     bytes_clear(&connection->input); /* bytes in clear behind the 220 are nobody's */
     framing_read_lines(&connection->framing);
     reply_reader_init(&connection->reader);
+    stream_allow_resumption(connection->stream);
     if (secure(connection) == RESULT_OK)
         return;
     (void)fault_set(&connection->fault, RESULT_BUSY, "too many TLS handshakes are running");
@@ -273,6 +313,8 @@ static int secure_done(void *self)
     struct connection *connection = self;
     char text[sizeof connection->fault.text];
 
+    if (connection->is_secured)
+        connection_tally_secured(connection);
     if (connection->is_secured)
         return connection->route && connection->route->tls_is_implicit ? STATE_GREETING
                                                                        : STATE_EHLO_SECURE;

@@ -177,18 +177,43 @@ static int64_t token_wait(struct pace *pace, bool has_idle, const struct pace_ti
     return wait_ms > 0 ? wait_ms : 0;
 }
 
+unsigned pace_connections(const struct pace *pace)
+{
+    return pace->running - pace->riding;
+}
+
+static bool is_suspended(struct pace *pace, const struct pace_time *time, int64_t *until_ms)
+{
+    recover(pace, time);
+    *until_ms = 0;
+    if (pace->suspended_until_ms == 0)
+        return false;
+    *until_ms = time->now_ms + pace->suspended_until_ms - time->wall_ms;
+    return true;
+}
+
+enum pace_hold pace_look_behind(struct pace *pace, const struct pace_time *time,
+                                int64_t *until_ms)
+{
+    int64_t wait_ms;
+
+    if (is_suspended(pace, time, until_ms))
+        return PACE_SUSPENDED;
+    wait_ms = token_wait(pace, true, time);
+    if (wait_ms == 0)
+        return PACE_GOES;
+    *until_ms = time->now_ms + wait_ms;
+    return PACE_MESSAGES;
+}
+
 enum pace_hold pace_look(struct pace *pace, bool has_idle, const struct pace_time *time,
                          int64_t *until_ms)
 {
     int64_t wait_ms;
 
-    recover(pace, time);
-    *until_ms = 0;
-    if (pace->suspended_until_ms > 0) {
-        *until_ms = time->now_ms + pace->suspended_until_ms - time->wall_ms;
+    if (is_suspended(pace, time, until_ms))
         return PACE_SUSPENDED;
-    }
-    if (pace->running >= pace->window)
+    if (pace_connections(pace) >= pace->window)
         return PACE_CONNECTIONS;
     /* Another connection would hear the same. */
     if (!has_idle && time->now_ms - pace->shrunk_ms < OBJECTION_MS) {
@@ -214,7 +239,8 @@ void pace_start(struct pace *pace, bool has_idle, struct pace_claim *claim,
                 const struct pace_time *time)
 {
     pace->started_ms = time->now_ms;
-    *claim = (struct pace_claim){true, true, !has_idle};
+    *claim = (struct pace_claim){
+        .is_running = true, .has_message = true, .has_connection = !has_idle};
     pace->running++;
     pace->promised_messages++;
     pace->promised_connections += !has_idle;
@@ -232,8 +258,20 @@ static void use_connection(struct pace *pace, struct pace_claim *claim)
     claim->has_connection = false;
 }
 
+void pace_rides(struct pace *pace, struct pace_claim *claim, bool rides)
+{
+    if (claim->rides == rides)
+        return;
+    claim->rides = rides;
+    if (rides)
+        pace->riding++;
+    else
+        pace->riding--;
+}
+
 void pace_end(struct pace *pace, struct pace_claim *claim)
 {
+    pace_rides(pace, claim, false);
     use_message(pace, claim);
     use_connection(pace, claim);
     pace->running -= claim->is_running;
@@ -285,7 +323,7 @@ void pace_works(struct pace *pace, const struct pace_time *time)
 {
     pace->successes++;
     pace->backoffs = 0;
-    if (pace->running < pace->window || pace->window >= pace->limits.connections)
+    if (pace_connections(pace) < pace->window || pace->window >= pace->limits.connections)
         return; /* more would not be used */
     if (pace->has_shrunk && pace->successes < pace->window)
         return;
@@ -316,7 +354,7 @@ void pace_suspend(struct pace *pace, int64_t until_ms, const struct pace_cause *
         (pace->suspended_until_ms > 0 &&
          until_ms - pace->suspended_until_ms < (until_ms - time->wall_ms) / 10 + 1000))
         return;
-    if (pace->suspended_until_ms > 0)
+    if (pace->suspended_until_ms > time->wall_ms)
         (void)snprintf(from, sizeof from, "%lld s",
                        (long long)(pace->suspended_until_ms - time->wall_ms) / 1000);
     (void)snprintf(to, sizeof to, "%lld s", (long long)(until_ms - time->wall_ms) / 1000);

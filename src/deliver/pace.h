@@ -55,6 +55,7 @@ struct pace {
     int64_t changed_ms; /* wall; 0: never */
     int64_t shrunk_ms;  /* monotonic */
     unsigned running;
+    unsigned riding;            /* of these: on a connection behind another */
     unsigned promised_messages; /* attempts that have not said MAIL yet */
     unsigned promised_connections;
     int64_t started_ms; /* monotonic: the last attempt */
@@ -78,6 +79,7 @@ struct pace {
 /* What an attempt has been promised, and has not used. */
 struct pace_claim {
     bool is_running;
+    bool rides;
     bool has_message;
     bool has_connection;
 };
@@ -92,8 +94,14 @@ void pace_set_limits(struct pace *pace, const struct pace_limits *limits, int64_
 /* May one more attempt start? `until_ms` (monotonic): when to ask again; 0: when one has ended. */
 enum pace_hold pace_look(struct pace *pace, bool has_idle, const struct pace_time *time,
                          int64_t *until_ms);
+/* The same for one that goes behind another, on its connection. */
+enum pace_hold pace_look_behind(struct pace *pace, const struct pace_time *time,
+                                int64_t *until_ms);
+unsigned pace_connections(const struct pace *pace); /* in use */
 void pace_start(struct pace *pace, bool has_idle, struct pace_claim *claim,
                 const struct pace_time *time);
+/* It goes behind another, or does so no more. */
+void pace_rides(struct pace *pace, struct pace_claim *claim, bool rides);
 void pace_end(struct pace *pace, struct pace_claim *claim);
 /* Now, on the way out: 0, and it is taken; else so many ms are to be waited. */
 int64_t pace_take_message(struct pace *pace, struct pace_claim *claim,

@@ -28,10 +28,7 @@ static enum result add_line(struct bytes *into, const struct pace *pace)
         added = sealed_add_word(into, pace->suspension);
     if (added == RESULT_OK)
         added = sealed_add_word(into, pace->slowness);
-    if (added != RESULT_OK)
-        return added;
-    into->data[into->length - 1] = '\n'; /* for the blank behind the last word */
-    return RESULT_OK;
+    return added;
 }
 
 enum result paces_file_add(struct bytes *into, struct sealed *sealed,
@@ -40,10 +37,9 @@ enum result paces_file_add(struct bytes *into, struct sealed *sealed,
     size_t before = into->length;
     enum result added = add_line(into, pace);
 
-    if (added != RESULT_OK)
-        return added;
-    sealed_note(sealed, slice_from(bytes_view(into), before));
-    return RESULT_OK;
+    if (added == RESULT_OK)
+        sealed_end_line(sealed, into, before);
+    return added;
 }
 
 enum result paces_file_end(struct bytes *into, struct sealed *sealed)

@@ -2,23 +2,37 @@
  * had; what is left to wait here is short (a connection was quicker than its forerunners), or comes
  * of further connections and transactions that nobody could foresee. */
 #include "attempt_inner.h"
+#include "pool.h"
 #include "reaction.h"
 
 #include <string.h>
 
 enum { PAUSE_MOST_MS = 10000 }; /* a next hop grows tired of silence */
+enum { DISK_MS = 50 };          /* a block of a warm-up is on its way */
 
 void pacing_start(struct attempt *attempt)
 {
     struct destination *destination = attempt->destination;
-
     struct pace_time time;
 
+    if (destination->source) {
+        source_promise(destination->source);
+        attempt->has_promise = true;
+    }
     if (!scope_of(destination))
         return;
     time = scope_time(destination->scope);
     attempt->scope = scope_ref(destination->scope);
-    pace_start(&attempt->scope->pace, destination->idle.count > 0, &attempt->claim, &time);
+    pace_start(&attempt->scope->pace,
+               attempt->work->is_rider || destination->idle.count > 0, &attempt->claim,
+               &time);
+    pacing_rides(attempt, attempt->work->is_rider);
+}
+
+void pacing_rides(struct attempt *attempt, bool rides)
+{
+    if (attempt->scope)
+        pace_rides(&attempt->scope->pace, &attempt->claim, rides);
 }
 
 void pacing_end(struct attempt *attempt)
@@ -26,6 +40,9 @@ void pacing_end(struct attempt *attempt)
     struct scope *scope = attempt->scope;
 
     timer_cancel(&attempt->pause);
+    if (attempt->has_promise)
+        source_break(attempt->destination->source);
+    attempt->has_promise = false;
     if (!scope)
         return;
     attempt->scope = NULL;
@@ -34,13 +51,21 @@ void pacing_end(struct attempt *attempt)
     scope_unref(scope);
 }
 
+/* Other sources may go on where this one waits. */
+static bool has_other_source(const struct attempt *attempt)
+{
+    const struct destination *head = attempt->work->lane->destination;
+
+    return head && pool_goes_elsewhere(head, attempt->destination);
+}
+
 /* False: it comes again, or has ended. */
 static bool goes_on(struct attempt *attempt, int64_t wait_ms, loop_fn *again)
 {
     if (wait_ms == 0)
         return true;
     if (wait_ms > PAUSE_MOST_MS) {
-        attempt_postpone(attempt, wait_ms,
+        attempt_postpone(attempt, has_other_source(attempt) ? 0 : wait_ms,
                          "the destination takes no more for now: its limit");
         return false;
     }
@@ -66,16 +91,34 @@ static void begin_again(void *owner)
     transaction_begin(owner);
 }
 
+/* Its first message was promised; a further one may be too many for today. */
+static bool source_allows(struct attempt *attempt)
+{
+    struct source *source = attempt->destination->source;
+    int64_t until_ms;
+
+    if (!source || source_take(source, attempt->has_promise)) {
+        attempt->has_promise = false;
+        return true;
+    }
+    if (source_look(source, &until_ms) == SOURCE_IS_FULL)
+        attempt_postpone(attempt, 0, "its source has sent what its warm-up allows today");
+    else
+        (void)goes_on(attempt, DISK_MS, begin_again);
+    return false;
+}
+
 bool pacing_may_send(struct attempt *attempt)
 {
     struct pace_time time;
 
     if (!attempt->scope)
-        return true;
+        return source_allows(attempt);
     time = scope_time(attempt->scope);
     return goes_on(attempt,
                    pace_take_message(&attempt->scope->pace, &attempt->claim, &time),
-                   begin_again);
+                   begin_again) &&
+           source_allows(attempt);
 }
 
 void pacing_opened(struct attempt *attempt)
@@ -110,7 +153,7 @@ static void react(struct attempt *attempt, const struct reaction *reaction,
     struct scope *scope = attempt->scope;
     struct pace_time time = scope_time(scope);
     struct pace_cause cause = {"reaction", said};
-    bool was_suspended = scope->pace.suspended_until_ms > 0;
+    bool was_suspended = scope->pace.suspended_until_ms > time.wall_ms;
 
     switch (reaction->action) {
     case REACTION_SLOW:
@@ -150,14 +193,13 @@ void pacing_reacts(struct attempt *attempt, const struct reply *reply)
 
 bool pacing_has_others(const struct attempt *attempt, const char *host)
 {
-    const struct destination *destination = attempt->destination;
+    const struct list *attempts = &attempt->destination->attempts;
 
-    for (struct link *link = list_first(&attempt->deliver->attempts); link;
-         link = list_next(&attempt->deliver->attempts, link)) {
-        const struct attempt *other = attempt_of_link(link);
+    for (struct link *link = list_first(attempts); link; link = list_next(attempts, link)) {
+        const struct attempt *other = CONTAINER_OF(link, struct attempt, of_destination);
 
-        if (other != attempt && other->destination == destination && other->is_ready &&
-            other->connection && strcmp(connection_host(other->connection), host) == 0)
+        if (other != attempt && other->is_ready && other->connection &&
+            strcmp(connection_host(other->connection), host) == 0)
             return true;
     }
     return false;

@@ -3,6 +3,7 @@
 #include "ready.h"
 
 #include "inner.h"
+#include "reach.h"
 #include "scope.h"
 #include "smtpd/base/memory.h"
 
@@ -83,7 +84,8 @@ static bool is_wanted(const struct work *work)
     return !work->destination->deliver->is_draining &&
            work->lane->destination == work->destination && /* not another way since */
            lane_has_way(work->lane) && !destination_rests(work->destination) &&
-           !lane_policy_rests(work->lane);
+           !lane_policy_rests(work->lane) &&
+           !reach_suspension(work->destination, work->lane);
 }
 
 static void put(struct ready *ready, struct work *work)
@@ -224,6 +226,14 @@ struct work *ready_take(struct destination *destination, size_t slots)
 }
 
 /* ---- giving back ---- */
+
+void ready_put_back(struct ready *ready, struct work *work)
+{
+    if (is_wanted(work))
+        list_push_front(&ready->chosen, &work->link);
+    else
+        work_release(work);
+}
 
 void ready_release(struct ready *ready, const struct lane *lane)
 {

@@ -44,6 +44,9 @@ bool ready_waits(struct ready *ready);
  * the `slots` that are free: then the destination is run again. */
 struct work *ready_take(struct destination *destination, size_t slots);
 
+/* It was not tried, or cannot go now: it is the next. */
+void ready_put_back(struct ready *ready, struct work *work);
+
 /* Leases in memory go back, of this lane only or (NULL) of all. */
 void ready_release(struct ready *ready, const struct lane *lane);
 /* A load was cancelled. */

@@ -419,6 +419,18 @@ struct route_search *route_search_start(struct deliver *deliver, const char *dom
     return search;
 }
 
+bool route_search_is_quick(struct deliver *deliver, const char *domain,
+                           const struct route *route)
+{
+    struct ip ip;
+
+    if (!route)
+        return domain[0] == '[' ||
+               resolver_knows(deliver->rooms.resolver, LOOKUP_MX, domain);
+    return ip_parse(slice_of(route->host), &ip) == RESULT_OK ||
+           resolver_knows(deliver->rooms.resolver, LOOKUP_ADDRESS, route->host);
+}
+
 void route_search_cancel(struct route_search *search)
 {
     if (search->lookup)

@@ -4,11 +4,17 @@
 #include "address_memory.h"
 #include "busiest.h"
 #include "dane.h"
+#include "pool.h"
+#include "destinations_act.h"
+#include "destinations_ask.h"
 #include "resting.h"
 #include "scope.h"
+#include "source.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "sts.h"
+#include "suspensions.h"
+#include "tls_report.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -176,6 +182,7 @@ static void count_init(struct deliver_statistics *statistics)
 struct deliver *deliver_new(const struct deliver_rooms *rooms)
 {
     struct deliver *deliver = NEW(struct deliver);
+    char *suspensions_path;
 
     deliver->rooms = *rooms;
     deliver->busiest = busiest_new();
@@ -192,15 +199,27 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     list_init(&deliver->regroups);
     list_init(&deliver->dismissals);
     list_init(&deliver->stalled);
+    list_init(&deliver->idle);
     list_init(&deliver->danes);
     list_init(&deliver->explains);
+    asking_init(deliver);
+    list_init(&deliver->acts);
+    list_init(&deliver->asks);
+    suspensions_path =
+        rooms->data_dir ? memory_format("%s/suspensions", rooms->data_dir) : NULL;
+    deliver->suspensions = suspensions_new(rooms->loop, rooms->offload, suspensions_path,
+                                           act_on_suspension_ended, deliver);
+    memory_free(suspensions_path);
+    deliver->census = census_new(deliver);
     deliver->scopes = scopes_new(deliver);
-    deliver->rooms.paces_path = NULL; /* the caller's */
+    deliver->sources = sources_new(deliver);
+    deliver->rooms.paces_path = deliver->rooms.warm_up_path = NULL; /* the caller's */
     timer_init(&deliver->room, rooms->loop, destination_on_room, deliver);
     timer_init(&deliver->sweep, rooms->loop, on_sweep, deliver);
     timer_init(&deliver->expiry, rooms->loop, on_expiry_step, deliver);
     timer_start(&deliver->sweep, SWEEP_MS);
     deliver->sts = sts_new(deliver);
+    deliver->tls_report = tls_report_new(deliver);
     queue_set_lanes(rooms->queue, lane_name, deliver);
     queue_watch(rooms->queue, lane_on_due, lane_on_gone, deliver);
     return deliver;
@@ -229,6 +248,12 @@ static void forget_plans(struct deliver *deliver)
             continue;
         lane->has_plan = false;
         lane_ask_again(lane);
+        /* By the old settings; what is suspended may be another one by the new ones. */
+        if (lane->why == WHY_SOURCE || lane->why == WHY_WARM_UP ||
+            lane->why == WHY_SUSPENDED) {
+            lane->until_ms = 0;
+            domain_queue_wake(domain_queue);
+        }
     }
 }
 
@@ -238,6 +263,7 @@ void deliver_apply(struct deliver *deliver, const struct deliver_settings *setti
     settings_unref(deliver->settings);
     deliver->settings = settings_new(settings, tls);
     deliver->generation++;
+    sources_apply(deliver->sources);
     forget_plans(deliver);
     /* What was taken for the old ways goes back; lanes with due work ask for theirs again. */
     release_ready(deliver);
@@ -245,6 +271,8 @@ void deliver_apply(struct deliver *deliver, const struct deliver_settings *setti
          link = list_next(&deliver->all_destinations, link)) {
         struct destination *destination = CONTAINER_OF(link, struct destination, link);
 
+        if (destination->pool)
+            pool_renew(destination);
         ready_reweigh(&destination->ready, deliver->settings);
         destination_run_later(destination);
     }
@@ -260,6 +288,7 @@ void deliver_set_resolver(struct deliver *deliver, struct resolver *resolver)
     dane_ask_again(deliver);
     explain_ask_again(deliver);
     sts_ask_again(deliver->sts);
+    tls_report_ask_again(deliver->tls_report);
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position))) {
         struct lane *lane = domain_queue_attachment(domain_queue);
 
@@ -292,6 +321,7 @@ void deliver_drain(struct deliver *deliver, loop_fn *on_empty, void *owner)
     deliver->is_draining = true;
     deliver->on_empty = on_empty;
     deliver->on_empty_owner = owner;
+    tls_report_stop(deliver->tls_report);
     release_ready(deliver);
     for (struct link *link = list_first(&deliver->attempts); link; link = next) {
         next = list_next(&deliver->attempts, link);
@@ -336,6 +366,10 @@ void deliver_free(struct deliver *deliver)
     while ((link = list_first(&deliver->all_destinations)))
         destination_free(CONTAINER_OF(link, struct destination, link));
     scopes_free(deliver->scopes);
+    sources_free(deliver->sources);
+    acts_abort(deliver);
+    census_free(deliver->census);
+    suspensions_free(deliver->suspensions);
     hosts_free(deliver->hosts);
     address_memory_free(deliver->addresses);
     map_free(deliver->destinations);
@@ -343,8 +377,10 @@ void deliver_free(struct deliver *deliver)
     timer_cancel(&deliver->expiry);
     timer_cancel(&deliver->room);
     deferred_cancel(deliver->rooms.loop, &deliver->empty);
+    asking_fini(deliver);
     queue_watch(deliver->rooms.queue, NULL, NULL, NULL);
     sts_free(deliver->sts);
+    tls_report_free(deliver->tls_report);
     settings_unref(deliver->settings);
     resting_stop(deliver);
     busiest_free(deliver->busiest);
@@ -361,6 +397,8 @@ void deliver_statistics(const struct deliver *deliver,
     statistics->destinations = deliver->all_destinations.count;
     statistics->destinations_backing_off = resting_count(deliver);
     statistics->paces = scopes_count(deliver->scopes);
+    for (int i = 0; i < REACH_COUNT; i++)
+        statistics->suspensions[i] = suspensions_count(deliver->suspensions, (enum reach)i);
     statistics->pace_changes = *scopes_counts(deliver->scopes);
 }
 
@@ -369,9 +407,10 @@ void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busi
     busiest_read(deliver->busiest, deliver_now(deliver), busiest);
 }
 
-void deliver_why(const struct deliver *deliver, const char *lane_text, struct why *why)
+void deliver_why(const struct deliver *deliver, const char *lane_text,
+                 const struct envelope *of, struct why *why)
 {
-    const struct lane *lane = lane_find(deliver, lane_text);
+    const struct lane *lane = lane_find(deliver, lane_text, of);
 
     memset(why, 0, sizeof *why);
     why->kind = deliver->is_draining ? WHY_DRAINING : WHY_SCHEDULED;

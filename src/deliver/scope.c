@@ -1,6 +1,8 @@
 /* Whose limits: one pace for all destinations of a scope, and the queue in front of it. */
 #include "scope.h"
 
+#include "destinations_act.h"
+#include "pool.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/memory.h"
 
@@ -8,7 +10,7 @@
 #include <string.h>
 
 enum {
-    KEY_MAX = 9000,
+    KEY_MAX = SCOPE_KEY_MAX,
     SCOPES_MAX = 2 * LIMIT_DESTINATIONS, /* those in use are fewer */
     UNUSED_MAX = LIMIT_DESTINATIONS / 2,
     FORGET_MS = 3600000,
@@ -70,7 +72,7 @@ static void scope_free(struct scope *scope)
     timer_cancel(&scope->timer);
     if (scopes->keeper)
         keeper_forget(scopes->keeper, &scope->kept);
-    (void)map_remove(scopes->map, slice_of(scope->key));
+    (void)map_remove(scopes->map, (struct slice){scope->key, scope->key_length});
     memory_free(scope->key);
     memory_free(scope);
 }
@@ -158,6 +160,7 @@ static void on_changed(void *owner)
         keeper_note(scope->deliver->scopes->keeper, &scope->kept);
 }
 
+/* `key`: the name of the scope, NUL, the source. */
 static struct scope *scope_new(struct scopes *scopes, struct slice key)
 {
     struct deliver *deliver = scopes->deliver;
@@ -169,12 +172,14 @@ static struct scope *scope_new(struct scopes *scopes, struct slice key)
         memory_free(scope);
         return NULL;
     }
-    scope->key = slice_to_text(key);
+    scope->key = memory_copy(key.data, key.length);
+    scope->key_length = key.length;
     list_init(&scope->waiting);
     list_init(&scope->resting);
     timer_init(&scope->timer, deliver->rooms.loop, on_time, scope);
     time = scope_time(scope);
-    pace_init(&scope->pace, scope->key, "", &scopes->counts, &time);
+    pace_init(&scope->pace, scope->key, scope->key + strlen(scope->key) + 1,
+              &scopes->counts, &time);
     scope->kept.pace = &scope->pace;
     scope->pace.on_changed = on_changed;
     scope->pace.owner = scope;
@@ -182,14 +187,29 @@ static struct scope *scope_new(struct scopes *scopes, struct slice key)
     return scope;
 }
 
-/* Of another source, when there are some: those stand for themselves. */
+/* With both NULs: the source is a text too. */
+static void add_source(struct bytes *key, const char *source)
+{
+    enum result added = bytes_add(key, (struct slice){"", 1});
+
+    if (added == RESULT_OK)
+        added = bytes_add(key, (struct slice){source, strlen(source) + 1});
+    CHECK(added == RESULT_OK);
+}
+
 static void restore(void *owner, const struct pace *kept)
 {
     struct scopes *scopes = owner;
-    struct slice key = slice_of(kept->scope);
-    struct scope *scope =
-        kept->source[0] || map_get(scopes->map, key) ? NULL : scope_new(scopes, key);
+    struct scope *scope = NULL;
+    struct bytes key;
 
+    bytes_init(&key, (size_t)2 * KEY_MAX);
+    if (bytes_add_text(&key, kept->scope) == RESULT_OK) {
+        add_source(&key, kept->source);
+        if (!map_get(scopes->map, bytes_view(&key)))
+            scope = scope_new(scopes, bytes_view(&key));
+    }
+    bytes_fini(&key);
     if (!scope)
         return;
     pace_restore(&scope->pace, kept);
@@ -227,6 +247,22 @@ static void apply(struct scope *scope, const struct destination *destination)
     scope->generation = destination->deliver->generation;
 }
 
+struct scope *scope_find(const struct deliver *deliver, const struct plan *plan,
+                         struct slice destination_key, const char *source)
+{
+    struct scope *scope;
+    struct bytes key;
+    char *text = slice_to_text(destination_key);
+
+    bytes_init(&key, (size_t)2 * KEY_MAX);
+    scope_key(deliver->settings, plan, text, &key);
+    add_source(&key, source);
+    scope = map_get(deliver->scopes->map, bytes_view(&key));
+    bytes_fini(&key);
+    memory_free(text);
+    return scope;
+}
+
 static struct scope *find(struct destination *destination)
 {
     struct deliver *deliver = destination->deliver;
@@ -234,8 +270,9 @@ static struct scope *find(struct destination *destination)
     struct scope *scope;
     struct bytes key;
 
-    bytes_init(&key, KEY_MAX);
+    bytes_init(&key, (size_t)2 * KEY_MAX);
     scope_key(deliver->settings, &destination->plan, destination->key, &key);
+    add_source(&key, destination->source ? destination->source->name : "");
     scope = map_get(scopes->map, bytes_view(&key));
     if (!scope) {
         forget_some(scopes);
@@ -249,8 +286,8 @@ struct scope *scope_of(struct destination *destination)
 {
     struct scope *scope = destination->scope;
 
-    if (destination->kind != PLAN_HOSTS)
-        return NULL;
+    if (destination->kind != PLAN_HOSTS || destination->pool)
+        return NULL; /* of a head its paths have one each */
     if (scope && scope->generation == destination->deliver->generation)
         return scope;
     scope = find(destination);
@@ -293,13 +330,23 @@ unsigned scope_slots(const struct destination *destination)
 
     if (!pace)
         return UINT32_MAX;
-    return pace->window > pace->running ? pace->window - pace->running : 0;
+    return pace->window > pace_connections(pace) ? pace->window - pace_connections(pace)
+                                                 : 0;
 }
 
 static void stand(struct scope *scope, struct destination *destination)
 {
     if (!link_is_in_list(&destination->waiting))
         list_push_back(&scope->waiting, &destination->waiting);
+}
+
+bool scope_would_admit(struct destination *destination)
+{
+    struct scope *scope = scope_of(destination);
+    int64_t until_ms;
+
+    return !scope || ((scope->waiting.count == 0 || destination->has_turn) &&
+                      look(scope, destination, &until_ms) == PACE_GOES);
 }
 
 bool scope_admits(struct destination *destination)
@@ -318,6 +365,20 @@ bool scope_admits(struct destination *destination)
         return true;
     stand(scope, destination);
     return false;
+}
+
+bool scope_admits_behind(struct destination *destination)
+{
+    struct scope *scope = scope_of(destination);
+    struct pace_time time;
+    int64_t until_ms;
+
+    if (!scope)
+        return true;
+    if (scope->waiting.count > (link_is_in_list(&destination->waiting) ? 1 : 0))
+        return false;
+    time = scope_time(scope);
+    return pace_look_behind(&scope->pace, &time, &until_ms) == PACE_GOES;
 }
 
 void scope_serve(struct scope *scope)
@@ -362,7 +423,11 @@ void scope_resume(struct scope *scope, const struct pace_cause *cause)
 {
     struct pace_time time = scope_time(scope);
 
+    if (scope->pace.suspended_until_ms == 0)
+        return;
     pace_resume(&scope->pace, cause, &time);
+    scope_wake(scope);
+    act_wake_scope(scope->deliver, scope->key); /* lanes that rest for it */
 }
 
 /* ---- a queue that is bounced ---- */
@@ -380,24 +445,33 @@ void scope_bounce(struct scope *scope, int64_t for_ms, unsigned most, const char
     pace_bounces(&scope->pace, most, &(struct pace_cause){"reaction", text}, &time);
 }
 
-bool scope_bounces(struct destination *destination, struct lease *lease)
+static bool bounces(struct scope *scope, struct deliver *deliver, struct lease *lease)
 {
-    struct scope *scope = destination->scope;
-
     if (!scope || scope->bounce.left == 0 ||
-        scope->bounce.until_ms <= deliver_now(destination->deliver) ||
+        scope->bounce.until_ms <= deliver_now(deliver) ||
         lease->envelope.arrival_ms >= scope->bounce.before_ms)
         return false;
     scope->bounce.left--;
     settle_decided(
-        destination->deliver, lease,
+        deliver, lease,
         &(struct decision){.code = 550, .status = "5.7.1", .text = scope->bounce.text});
     return true;
 }
 
+bool scope_bounces(struct destination *destination, struct lease *lease)
+{
+    for (size_t i = 0; i < destination->member_count; i++) {
+        const struct destination *path = destination->members[i].path;
+
+        if (path && bounces(path->scope, destination->deliver, lease))
+            return true;
+    }
+    return bounces(destination->scope, destination->deliver, lease);
+}
+
 /* ---- why ---- */
 
-bool scope_why(const struct destination *destination, struct why *why)
+static bool why_of(const struct destination *destination, struct why *why)
 {
     struct scope *scope = destination->scope;
     struct pace *pace = scope ? &scope->pace : NULL;
@@ -423,5 +497,26 @@ bool scope_why(const struct destination *destination, struct why *why)
                                          : "the destination takes %s connections%s%s",
                    rate, pace->permille < BUCKET_FULL_RATE ? ", slowed: " : "",
                    pace->permille < BUCKET_FULL_RATE ? pace->slowness : "");
+    return true;
+}
+
+/* By all of its sources, then until the first of them goes on. */
+bool scope_why(const struct destination *destination, struct why *why)
+{
+    struct why first = {.until_ms = INT64_MAX};
+
+    if (!destination->pool)
+        return why_of(destination, why);
+    for (size_t i = 0; i < destination->member_count; i++) {
+        struct why one = *why;
+
+        if (!destination->members[i].path || !why_of(destination->members[i].path, &one))
+            return false;
+        if (one.until_ms < first.until_ms)
+            first = one;
+    }
+    if (first.until_ms == INT64_MAX)
+        return false;
+    *why = first;
     return true;
 }

@@ -15,10 +15,11 @@
 #include "keeper.h"
 #include "pace.h"
 
-struct scope {          /* of one source */
+struct scope {          /* of one source: "": the system's */
     struct link unused; /* in scopes->unused, while nothing refers to it */
     struct deliver *deliver;
-    char *key;
+    char *key; /* its name, and behind the NUL the source's */
+    size_t key_length;
     struct pace pace;
     struct kept kept;
     unsigned generation;  /* of the settings whose limits are in force; 0: none yet */
@@ -41,10 +42,14 @@ void scopes_free(struct scopes *scopes); /* no references are left */
 const struct deliver_pace_changes *scopes_counts(const struct scopes *scopes);
 size_t scopes_count(const struct scopes *scopes);
 
+enum { SCOPE_KEY_MAX = 9000 };
 /* Pure: the name of the scope of a plan with this destination key. */
 void scope_key(const struct plan_settings *settings, const struct plan *plan,
                const char *destination_key, struct bytes *key);
 
+/* With this source ("": none). NULL: there is none yet. */
+struct scope *scope_find(const struct deliver *deliver, const struct plan *plan,
+                         struct slice destination_key, const char *source);
 /* Finds or makes it, and brings its limits up to date. NULL: nothing limits this kind, or there
  * are too many. */
 struct scope *scope_of(struct destination *destination);
@@ -55,9 +60,14 @@ struct pace_time scope_time(const struct scope *scope);
 
 /* How many more attempts it might start now. */
 unsigned scope_slots(const struct destination *destination);
+/* Would it? Changes nothing. */
+bool scope_would_admit(struct destination *destination);
 /* May this destination start one more attempt now? If not it stands in the queue, and is run again
  * in its turn. */
 bool scope_admits(struct destination *destination);
+/* May it start one that goes behind another, on its connection? Not while other destinations wait: a
+ * connection that never comes to its end would never be theirs. */
+bool scope_admits_behind(struct destination *destination);
 /* The next in turn, if one may start. Call it when something ended. */
 void scope_serve(struct scope *scope);
 /* Until when (wall) the whole scope is suspended; 0: it is not. */

@@ -40,6 +40,7 @@ static void copy_transfer(struct arena *arena, struct destination_settings *tran
                                     transfer->retry_count * sizeof *transfer->retry_ms);
     if (!transfer->retry_ms)
         transfer->retry_count = 0;
+    transfer->pool = copy_text(arena, transfer->pool);
 }
 
 static void copy_rules(struct plan_settings *settings)
@@ -138,6 +139,75 @@ static void copy_reactions(struct plan_settings *settings)
     values->reactions = reactions;
 }
 
+static void copy_sources(struct plan_settings *settings)
+{
+    struct deliver_settings *values = &settings->values;
+    struct arena *arena = &settings->arena;
+    struct deliver_source *sources =
+        arena_alloc(arena, (values->source_count + 1) * sizeof *sources);
+
+    for (size_t i = 0; sources && i < values->source_count; i++) {
+        struct deliver_source *one = &sources[i];
+
+        *one = values->sources[i];
+        one->name = copy_text(arena, one->name);
+        one->ehlo = copy_text(arena, one->ehlo);
+        one->warm_up =
+            copy_bytes(arena, one->warm_up, one->warm_up_count * sizeof *one->warm_up);
+    }
+    values->sources = sources;
+}
+
+static void copy_pools(struct plan_settings *settings)
+{
+    struct deliver_settings *values = &settings->values;
+    struct arena *arena = &settings->arena;
+    struct deliver_pool *pools =
+        arena_alloc(arena, (values->pool_count + 1) * sizeof *pools);
+
+    for (size_t i = 0; pools && i < values->pool_count; i++) {
+        const struct deliver_pool *from = &values->pools[i];
+        struct deliver_pool_member *members =
+            arena_alloc(arena, (from->member_count + 1) * sizeof *members);
+
+        pools[i] = (struct deliver_pool){copy_text(arena, from->name), members,
+                                         from->member_count};
+        for (size_t k = 0; members && k < from->member_count; k++)
+            members[k] = (struct deliver_pool_member){
+                copy_text(arena, from->members[k].source), from->members[k].weight};
+    }
+    values->pools = pools;
+}
+
+static void copy_pool_rules(struct plan_settings *settings)
+{
+    struct deliver_settings *values = &settings->values;
+    struct arena *arena = &settings->arena;
+    struct pool_rule *rules =
+        arena_alloc(arena, (values->pool_rule_count + 1) * sizeof *rules);
+
+    for (size_t i = 0; rules && i < values->pool_rule_count; i++) {
+        struct pool_rule *one = &rules[i];
+
+        *one = values->pool_rules[i];
+        one->pool = copy_text(arena, one->pool);
+        one->senders = copy_texts(arena, one->senders, one->sender_count);
+        one->sender_domains =
+            copy_texts(arena, one->sender_domains, one->sender_domain_count);
+        one->tenants = copy_texts(arena, one->tenants, one->tenant_count);
+    }
+    values->pool_rules = rules;
+}
+
+const struct deliver_source *settings_source(const struct plan_settings *settings,
+                                             const char *name)
+{
+    for (size_t i = 0; i < settings->values.source_count; i++)
+        if (strcmp(settings->values.sources[i].name, name) == 0)
+            return &settings->values.sources[i];
+    return NULL;
+}
+
 struct plan_settings *settings_new(const struct deliver_settings *values,
                                    struct tls_client *tls)
 {
@@ -151,16 +221,24 @@ struct plan_settings *settings_new(const struct deliver_settings *values,
     classifier_ref(values->classifier);
     settings->values.hostname = copy_text(&settings->arena, values->hostname);
     settings->values.postmaster = copy_text(&settings->arena, values->postmaster);
+    settings->values.tls_report_organization =
+        copy_text(&settings->arena, values->tls_report_organization);
+    settings->values.tls_report_contact =
+        copy_text(&settings->arena, values->tls_report_contact);
     settings->values.local_domains =
         copy_texts(&settings->arena, values->local_domains, values->local_count);
     own = arena_alloc(&settings->arena, (values->own_count + 1) * sizeof *own);
     if (own && values->own_count)
         memcpy(own, values->own_addresses, values->own_count * sizeof *own);
     settings->values.own_addresses = own;
+    settings->values.defaults.pool = copy_text(&settings->arena, values->defaults.pool);
     copy_rules(settings);
     copy_routes(settings);
     copy_tenants(settings);
     copy_reactions(settings);
+    copy_sources(settings);
+    copy_pools(settings);
+    copy_pool_rules(settings);
     return settings;
 }
 

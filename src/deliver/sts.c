@@ -9,11 +9,17 @@
 #include "smtpd/base/memory.h"
 #include "sts_cache.h"
 #include "sts_fetch.h"
+#include "tls_report.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { FETCH_MS = 60000, TIDY_MS = 60000, INQUIRIES_MAX = LIMIT_DOMAIN_QUEUES };
+enum {
+    BUSY_AGAIN_MS = 1000,
+    FETCH_MS = 60000,
+    TIDY_MS = 60000,
+    INQUIRIES_MAX = LIMIT_DOMAIN_QUEUES
+};
 
 struct sts {
     struct deliver *deliver;
@@ -42,13 +48,15 @@ struct inquiry {
     struct dane *dane;
     struct sts_fetch *fetch;
     struct timer patience;
-    int64_t until_ms; /* monotonic: of the turn and the fetch */
+    struct timer again; /* we had no room for its handshake */
+    int64_t until_ms;   /* monotonic: of the turn and the fetch */
 };
 
 struct sts_ask {
     struct link link; /* in its inquiry */
     struct inquiry *inquiry;
     struct deferred none; /* there is nothing to ask */
+    char *domain; /* or no room to: what is known of it holds; NULL: nothing can be */
     struct sts *sts;
     sts_end_fn *on_end;
     void *owner;
@@ -72,6 +80,7 @@ static void inquiry_free(struct inquiry *inquiry)
         sts->fetching--;
     sts_fetch_cancel(inquiry->fetch);
     timer_cancel(&inquiry->patience);
+    timer_cancel(&inquiry->again);
     sts->refreshing -= inquiry->is_refresh;
     plan_fini(&inquiry->plan);
     memory_free(inquiry);
@@ -82,6 +91,7 @@ static void answer(struct sts_ask *ask, bool is_known, const struct sts_policy *
     sts_end_fn *on_end = ask->on_end;
     void *owner = ask->owner;
 
+    memory_free(ask->domain);
     memory_free(ask);
     on_end(owner, is_known, policy);
 }
@@ -149,6 +159,32 @@ static void note_failure(struct inquiry *inquiry, const char *text)
     log_failed(inquiry, text, sts_cache_note_failure(inquiry->sts->cache, inquiry->domain));
 }
 
+/* RFC 8460 4.3.2.2: of mail that waited for it. */
+static void tally_failure(const struct inquiry *inquiry, enum deliver_sts_fetch result,
+                          const char *text)
+{
+    struct tally_session session = {.domain = inquiry->domain,
+                                    .type = TALLY_STS,
+                                    .policy = "",
+                                    .result =
+                                        result == DELIVER_STS_NO_TLS    ? TALLY_STS_WEBPKI
+                                        : result == DELIVER_STS_INVALID ? TALLY_STS_INVALID
+                                                                        : TALLY_STS_FETCH,
+                                    .texts = {[TALLY_REASON] = text}};
+
+    if (inquiry->asks.count > 0)
+        tls_report_count(inquiry->sts->deliver->tls_report, &session);
+}
+
+/* Too many handshakes of our own are no answer: as long as nothing is known. */
+static bool wants_again(const struct inquiry *inquiry, enum deliver_sts_fetch result)
+{
+    return result == DELIVER_STS_BUSY &&
+           !sts_cache_find(inquiry->sts->cache, inquiry->domain) &&
+           inquiry->until_ms - loop_now_ms(inquiry->sts->deliver->rooms.loop) >
+               (int64_t)2 * BUSY_AGAIN_MS;
+}
+
 static void on_fetched(void *owner, enum deliver_sts_fetch result,
                        struct sts_policy *policy, const char *text)
 {
@@ -158,10 +194,17 @@ static void on_fetched(void *owner, enum deliver_sts_fetch result,
     inquiry->fetch = NULL;
     sts->fetching--;
     sts->deliver->statistics.sts_fetches[result]++;
+    if (wants_again(inquiry, result)) {
+        timer_start(&inquiry->again, BUSY_AGAIN_MS);
+        fetch_next(sts);
+        return;
+    }
     if (policy) {
         log_fetched(inquiry, policy);
         sts_cache_put(sts->cache, inquiry->domain, inquiry->id, policy);
-    } else {
+    } else if (result !=
+               DELIVER_STS_BUSY) { /* whose fault is ours; it is asked for again */
+        tally_failure(inquiry, result, text);
         note_failure(inquiry, text);
     }
     end_with_known(inquiry);
@@ -176,6 +219,17 @@ static void fetch(struct inquiry *inquiry)
     inquiry->fetch = sts_fetch_start(
         sts->deliver, inquiry->domain,
         inquiry->until_ms - loop_now_ms(sts->deliver->rooms.loop), on_fetched, inquiry);
+}
+
+static void on_again(void *owner)
+{
+    struct inquiry *inquiry = owner;
+    struct sts *sts = inquiry->sts;
+
+    timer_start(&inquiry->patience,
+                inquiry->until_ms - loop_now_ms(sts->deliver->rooms.loop) - 1);
+    list_push_front(&sts->waiting, &inquiry->turn);
+    fetch_next(sts);
 }
 
 static void fetch_next(struct sts *sts)
@@ -293,6 +347,7 @@ static struct inquiry *inquiry_new(struct sts *sts, const char *domain)
     inquiry->sts = sts;
     list_init(&inquiry->asks);
     timer_init(&inquiry->patience, sts->deliver->rooms.loop, on_patience, inquiry);
+    timer_init(&inquiry->again, sts->deliver->rooms.loop, on_again, inquiry);
     list_push_back(&sts->all, &inquiry->link);
     return inquiry;
 }
@@ -312,7 +367,13 @@ static void copy_plan(struct inquiry *inquiry, const struct plan *plan)
 
 static void on_none(void *owner)
 {
-    answer(owner, true, NULL);
+    struct sts_ask *ask = owner;
+    const struct sts_record *record =
+        ask->domain ? sts_cache_find(ask->sts->cache, ask->domain) : NULL;
+    struct sts_policy *policy = record ? sts_policy_ref(record->policy) : NULL;
+
+    answer(ask, true, policy && sts_policy_mode(policy) != STS_NONE ? policy : NULL);
+    sts_policy_unref(policy);
 }
 
 struct sts_ask *sts_ask_start(struct sts *sts, const char *domain, const struct plan *plan,
@@ -334,6 +395,7 @@ struct sts_ask *sts_ask_start(struct sts *sts, const char *domain, const struct 
         ask->inquiry = inquiry;
         list_push_back(&inquiry->asks, &ask->link);
     } else {
+        ask->domain = sts_is_domain(domain) ? memory_text(domain) : NULL;
         loop_defer(sts->deliver->rooms.loop, &ask->none, on_none, ask);
     }
     return ask;
@@ -346,6 +408,7 @@ void sts_ask_cancel(struct sts_ask *ask)
     if (ask->inquiry)
         list_remove(&ask->inquiry->asks, &ask->link);
     deferred_cancel(ask->sts->deliver->rooms.loop, &ask->none);
+    memory_free(ask->domain);
     memory_free(ask);
 }
 
@@ -361,6 +424,12 @@ void sts_ask_again(struct sts *sts)
         }
         sts_fetch_ask_again(inquiry->fetch); /* DANE's are asked again by themselves */
     }
+}
+
+const struct sts_record *sts_known(struct sts *sts, const char *domain, bool *has_failed)
+{
+    *has_failed = sts_cache_has_failure(sts->cache, domain);
+    return sts_cache_find(sts->cache, domain);
 }
 
 size_t sts_count(const struct sts *sts)

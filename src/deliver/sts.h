@@ -27,6 +27,9 @@ struct sts_ask *sts_ask_start(struct sts *sts, const char *domain, const struct 
 void sts_ask_cancel(struct sts_ask *ask); /* NULL is fine */
 /* What the old resolver was asked the new one is asked. */
 void sts_ask_again(struct sts *sts);
+/* What is in the cache of it. NULL: nothing; until the cache changes. */
+struct sts_record;
+const struct sts_record *sts_known(struct sts *sts, const char *domain, bool *has_failed);
 size_t sts_count(const struct sts *sts); /* policies that are known */
 
 #endif

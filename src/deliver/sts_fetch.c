@@ -11,7 +11,7 @@ struct sts_fetch {
     struct deliver *deliver;
     struct plan_settings *settings;
     struct lookup *lookup;
-    struct https_get *get;
+    struct https *get;
     struct timer deadline; /* of the look-up: HTTPS has its own */
     int64_t until_ms;      /* monotonic */
     char host[300];        /* one that is too long for the DNS does not exist there */
@@ -25,7 +25,7 @@ void sts_fetch_cancel(struct sts_fetch *fetch)
         return;
     if (fetch->lookup)
         lookup_cancel(fetch->lookup);
-    https_get_cancel(fetch->get);
+    https_cancel(fetch->get);
     timer_cancel(&fetch->deadline);
     settings_unref(fetch->settings);
     memory_free(fetch);
@@ -56,7 +56,8 @@ static void on_got(void *owner, enum https_result got, struct slice body,
 
     fetch->get = NULL;
     if (got != HTTPS_OK) {
-        end(fetch, results[got], NULL, fault->text);
+        end(fetch, fault->code == RESULT_BUSY ? DELIVER_STS_BUSY : results[got], NULL,
+            fault->text);
         return;
     }
     policy = sts_policy_parse(body, text);
@@ -95,7 +96,7 @@ static void on_address(void *owner, const struct dns_answer *answer)
     timer_cancel(&fetch->deadline);
     request.address_count = take_addresses(fetch, answer, addresses);
     if (request.address_count > 0) {
-        fetch->get = https_get_start(fetch->deliver->rooms.net, &request, on_got, fetch);
+        fetch->get = https_start(fetch->deliver->rooms.net, &request, on_got, fetch);
         return;
     }
     (void)snprintf(text, sizeof text, "%.200s: %.160s", fetch->host,

@@ -279,6 +279,11 @@ void sts_policy_unref(const struct sts_policy *policy)
     memory_free(own);
 }
 
+const char *sts_mode_name(enum sts_mode mode)
+{
+    return modes[mode];
+}
+
 enum sts_mode sts_policy_mode(const struct sts_policy *policy)
 {
     return policy->mode;
@@ -324,4 +329,20 @@ enum result sts_policy_print(const struct sts_policy *policy, struct bytes *into
          i++, pattern += strlen(pattern) + 1)
         result = bytes_format(into, "mx: %s\n", pattern);
     return result;
+}
+
+enum result sts_policy_print_line(const struct sts_policy *policy, struct bytes *into)
+{
+    size_t before = into->length;
+    enum result result = sts_policy_print(policy, into);
+
+    if (result != RESULT_OK) {
+        into->length = before;
+        return result;
+    }
+    into->length--; /* the end of the last line */
+    for (size_t i = before; i < into->length; i++)
+        if (into->data[i] == '\n')
+            into->data[i] = '|';
+    return RESULT_OK;
 }

@@ -30,6 +30,7 @@ struct sts_policy *sts_policy_parse(struct slice body, char text[160]);
 struct sts_policy *sts_policy_ref(const struct sts_policy *policy);
 void sts_policy_unref(const struct sts_policy *policy); /* NULL is fine */
 
+const char *sts_mode_name(enum sts_mode mode); /* "enforce" */
 enum sts_mode sts_policy_mode(const struct sts_policy *policy);
 int64_t sts_policy_max_age_ms(const struct sts_policy *policy);
 size_t sts_policy_mx_count(const struct sts_policy *policy);
@@ -38,5 +39,8 @@ bool sts_policy_matches(const struct sts_policy *policy, const char *host);
 /* Prints it so that it parses to the same. */
 enum result MUST_CHECK sts_policy_print(const struct sts_policy *policy,
                                         struct bytes *into);
+/* The same in one line, parted by '|'. */
+enum result MUST_CHECK sts_policy_print_line(const struct sts_policy *policy,
+                                             struct bytes *into);
 
 #endif

@@ -60,20 +60,30 @@ bool suppress_lease(struct deliver *deliver, struct lease *lease)
     return failed == count;
 }
 
-/* RFC 3463: there is no such mailbox (X.1.1, X.1.6, X.1.10), or it is closed (X.2.1). What speaks
- * of the domain, the sender or the moment is no reason to give an address up. */
-static bool is_hard(const struct outcome *outcome)
+/* RFC 3463: there is no such mailbox (X.1.1, X.1.6, X.1.10), or it is closed (X.2.1). Texts say more
+ * than codes: what they tell of the sender or the moment is no reason to give an address up, whatever
+ * the code. */
+static bool says_so(const struct said *said)
 {
     static const char *const statuses[] = {"5.1.1", "5.1.6", "5.1.10", "5.2.1"};
 
+    if (said->class == CLASS_BAD_MAILBOX)
+        return true;
+    if (said->class != CLASS_INACTIVE_MAILBOX && said->class != CLASS_OTHER)
+        return false;
+    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
+        if (strcmp(said->status, statuses[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool is_hard(const struct outcome *outcome)
+{
     if (outcome->verdict != VERDICT_FAILED || outcome->is_expired ||
         outcome->is_suppressed || outcome->is_operator || !outcome->said ||
         !outcome->said->is_remote)
         return false;
-    for (size_t i = 0; i < sizeof statuses / sizeof *statuses; i++)
-        if (strcmp(outcome->said->status, statuses[i]) == 0)
-            return true;
-    return false;
+    return says_so(outcome->said);
 }
 
 void suppress_note(const struct deliver *deliver, const struct lease *lease,

@@ -5,97 +5,105 @@
  *
  *   RSET?  MAIL  RCPT RCPT ... RCPT  DATA  (body) DOT
  *          ^got                  ^sent
+ *   RSET?  MAIL  RCPT RCPT ... RCPT  BDAT with the body
+ *
+ * In the second row, which a connection must have earned (flight.c), nothing is waited for. The
+ * probe is in front of one of the first kind: a chunk that must be refused, of one line that ends
+ * the session of a host that takes it for a command.
  */
 #include "attempt_inner.h"
 
-#include "smtpd/base/check.h"
+#include "flight.h"
+#include "lack.h"
 #include "smtpd/smtp/command.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
-enum step { STEP_RSET, STEP_MAIL, STEP_RCPT, STEP_DATA, STEP_DOT };
+enum step {
+    STEP_RSET,
+    STEP_PROBE_MAIL,
+    STEP_PROBE_CHUNK,
+    STEP_MAIL,
+    STEP_RCPT,
+    STEP_DATA,
+    STEP_DOT,
+    STEP_CHUNK
+};
 
 enum { COMMANDS_MAX = 1 << 20 };
-
-/* ---- what the host lacks ---- */
-
-static bool address_has_utf8(const char *address)
-{
-    for (; *address; address++)
-        if ((unsigned char)*address > 0x7f)
-            return true;
-    return false;
-}
-
-static bool needs_smtputf8(const struct attempt *attempt)
-{
-    const struct envelope *envelope = &attempt->lease->envelope;
-
-    if (!envelope->smtputf8)
-        return false;
-    for (uint32_t i = 0; i < attempt->lease->group.recipient_count; i++)
-        if (address_has_utf8(attempt->lease->group.recipients[i].address))
-            return true;
-    return address_has_utf8(envelope->sender) || envelope->has_8bit;
-}
-
-static const struct said *find_lack(struct attempt *attempt)
-{
-    const struct envelope *envelope = &attempt->lease->envelope;
-    const struct capabilities *theirs = connection_capabilities(attempt->connection);
-    const char *host = connection_host(attempt->connection);
-    uint64_t size = envelope->header_bytes + envelope->body_bytes;
-
-    if (needs_smtputf8(attempt) && !theirs->smtputf8)
-        return said_words(
-            &attempt->arena, CLASS_PROTOCOL, 553, "5.6.7",
-            "the message needs SMTPUTF8 (RFC 6531), which the next hop does not offer",
-            host);
-    if (envelope->has_8bit && !theirs->eightbitmime)
-        return said_words(
-            &attempt->arena, CLASS_PROTOCOL, 554, "5.6.3",
-            "the message has 8-bit content, and the next hop does not offer 8BITMIME",
-            host);
-    if (theirs->size && theirs->size_limit && size > theirs->size_limit)
-        return said_words(&attempt->arena, CLASS_SIZE, 552, "5.3.4",
-                          "the message is larger than the next hop takes", host);
-    return NULL;
-}
 
 /* ---- the steps ---- */
 
 static enum step step_at(const struct attempt *attempt, uint32_t at, uint32_t *recipient)
 {
-    if (attempt->has_reset && at == 0)
-        return STEP_RSET;
-    at -= attempt->has_reset;
-    *recipient = at - 1;
+    static const enum step prefix[] = {STEP_RSET, STEP_PROBE_MAIL, STEP_PROBE_CHUNK,
+                                       STEP_RSET};
+
+    *recipient = 0;
+    if (at < attempt->prefix)
+        return prefix[at];
+    at -= attempt->prefix;
     if (at == 0)
         return STEP_MAIL;
+    *recipient = at - 1;
     if (at <= attempt->batch_count)
         return STEP_RCPT;
+    if (attempt->is_chunked)
+        return STEP_CHUNK;
     return at == attempt->batch_count + 1 ? STEP_DATA : STEP_DOT;
+}
+
+static enum result add_chunk(const struct attempt *attempt, struct bytes *into)
+{
+    const struct envelope *envelope = &attempt->lease->envelope;
+    char line[64];
+
+    (void)snprintf(line, sizeof line, "BDAT %" PRIu64 " LAST",
+                   envelope->header_bytes + envelope->body_bytes);
+    return framing_add_line(into, slice_of(line));
+}
+
+/* A chunk for nobody. Who reads it as a command says goodbye, and nothing was in it. */
+static enum result add_probe(struct bytes *into)
+{
+    enum result result = framing_add_line(into, SLICE("BDAT 6 LAST"));
+
+    return result == RESULT_OK ? framing_add_line(into, SLICE("QUIT")) : result;
+}
+
+static enum result add_mail(struct attempt *attempt, struct bytes *into)
+{
+    const struct capabilities *theirs = connection_capabilities(attempt->connection);
+    const struct envelope *envelope = &attempt->lease->envelope;
+    struct mail_line line = {envelope->sender,  theirs->size, theirs->eightbitmime,
+                             theirs->smtputf8,  theirs->dsn,  envelope,
+                             theirs->requiretls};
+
+    return command_add_mail(into, &line);
 }
 
 static enum result add_step(struct attempt *attempt, uint32_t at, struct bytes *into)
 {
     const struct capabilities *theirs = connection_capabilities(attempt->connection);
-    const struct envelope *envelope = &attempt->lease->envelope;
-    uint32_t recipient = 0;
+    uint32_t recipient;
 
     switch (step_at(attempt, at, &recipient)) {
     case STEP_RSET:
         return framing_add_line(into, SLICE("RSET"));
-    case STEP_MAIL: {
-        struct mail_line line = {envelope->sender, theirs->size, theirs->eightbitmime,
-                                 theirs->smtputf8, theirs->dsn,  envelope};
-
-        return command_add_mail(into, &line);
-    }
+    case STEP_PROBE_MAIL:
+        return framing_add_line(into, SLICE("MAIL FROM:<>"));
+    case STEP_PROBE_CHUNK:
+        return add_probe(into);
+    case STEP_MAIL:
+        return add_mail(attempt, into);
     case STEP_RCPT:
         return command_add_rcpt(
             into, &attempt->lease->group.recipients[attempt->batch[recipient]],
             theirs->dsn);
+    case STEP_CHUNK:
+        return add_chunk(attempt, into);
     case STEP_DATA:
     case STEP_DOT:
     default:
@@ -103,41 +111,50 @@ static enum result add_step(struct attempt *attempt, uint32_t at, struct bytes *
     }
 }
 
-static void await_reply(struct attempt *attempt)
+static int64_t or_usual(int64_t patience_ms, int64_t usual_ms)
+{
+    return patience_ms ? patience_ms : usual_ms;
+}
+
+/* The end has not left: the peer is to take the data. */
+static bool is_in_data(const struct attempt *attempt, enum step step)
+{
+    return (step == STEP_DOT || step == STEP_CHUNK) &&
+           (!attempt->dot_was_sent || attempt->waits_for_drain);
+}
+
+void transaction_await(struct attempt *attempt)
 {
     const struct deliver_timeouts *t =
         destination_timeouts(attempt->destination, attempt->settings);
     uint32_t recipient;
+    enum step step = step_at(attempt, attempt->got, &recipient);
 
-    switch (step_at(attempt, attempt->got, &recipient)) {
-    case STEP_RSET:
-        connection_await(attempt->connection, t->mail ? t->mail : 300000, "RSET");
-        break;
-    case STEP_MAIL:
-        connection_await(attempt->connection, t->mail ? t->mail : 300000, "MAIL");
-        break;
-    case STEP_RCPT:
-        connection_await(attempt->connection, t->rcpt ? t->rcpt : 300000, "RCPT");
-        break;
-    case STEP_DATA:
-        connection_await(attempt->connection, t->data ? t->data : 120000, "DATA");
-        break;
-    case STEP_DOT:
-    default:
-        connection_await(attempt->connection, t->final_dot ? t->final_dot : 600000,
-                         "the final dot");
-        break;
-    }
+    if (attempt->sent == 0) /* its pace holds it */
+        flight_await(attempt, 0, "");
+    else if (is_in_data(attempt, step))
+        flight_await(attempt, or_usual(t->block, 180000), "the data");
+    else if (step == STEP_DOT || step == STEP_CHUNK)
+        flight_await(attempt, or_usual(t->final_dot, 600000), "the final dot");
+    else if (step == STEP_DATA)
+        flight_await(attempt, or_usual(t->data, 120000), "DATA");
+    else if (step == STEP_RCPT)
+        flight_await(attempt, or_usual(t->rcpt, 300000), "RCPT");
+    else
+        flight_await(attempt, or_usual(t->mail, 300000),
+                     step == STEP_RSET ? "RSET" : "MAIL");
 }
 
 static uint32_t data_at(const struct attempt *attempt)
 {
-    return attempt->has_reset + 1 + attempt->batch_count;
+    return attempt->prefix + 1 + attempt->batch_count;
 }
 
 static void send_more(struct attempt *attempt)
 {
-    bool pipelines = connection_capabilities(attempt->connection)->pipelining;
+    bool pipelines = connection_capabilities(attempt->connection)->pipelining &&
+                     !flight_is_lock_step(attempt->connection);
+    bool was_before_data = attempt->sent <= data_at(attempt);
     struct bytes text;
     enum result added = RESULT_OK;
 
@@ -147,10 +164,13 @@ static void send_more(struct attempt *attempt)
         added = add_step(attempt, attempt->sent, &text);
         attempt->sent++;
     }
+    /* First: what is in memory comes before the turn ends, and leaves with the commands. */
+    if (attempt->is_chunked && was_before_data)
+        payload_start(attempt);
     if (added == RESULT_OK)
         (void)connection_send(attempt->connection, bytes_view(&text));
     bytes_fini(&text);
-    await_reply(attempt);
+    transaction_await(attempt);
 }
 
 static void choose_batch(struct attempt *attempt)
@@ -170,12 +190,32 @@ static void choose_batch(struct attempt *attempt)
             attempt->batch[attempt->batch_count++] = i;
 }
 
+static void choose_manner(struct attempt *attempt)
+{
+    attempt->is_chunked = flight_may_chunk(attempt);
+    attempt->has_probe = !attempt->is_chunked && flight_wants_probe(attempt);
+    attempt->runs_ahead =
+        attempt->is_chunked || attempt->has_probe || flight_is_behind(attempt);
+    attempt->prefix = connection_needs_reset(attempt->connection);
+    if (attempt->has_probe)
+        attempt->prefix = 4;
+    if (attempt->is_chunked)
+        flight_chunks(attempt);
+}
+
 void transaction_begin(struct attempt *attempt)
 {
-    const struct said *lack = find_lack(attempt);
+    const struct connection *connection = attempt->connection;
+    const struct capabilities *theirs = connection_capabilities(connection);
+    enum lack lack = lack_of(attempt->lease, theirs,
+                             connection_is_trusted(connection, &attempt->policy));
 
-    if (lack) { /* other hosts first */
-        attempt_lacks(attempt, lack);
+    /* TLS that broke, or that is not tried for an hour, may be there another time. */
+    if (lack == LACK_REQUIRETLS)
+        attempt->missed_host |= theirs->starttls && !connection_tls(connection)->is_secure;
+    if (lack != LACK_NOTHING) { /* other hosts first */
+        attempt_lacks(attempt, lack_said(lack, &attempt->arena,
+                                         connection_host(attempt->connection)));
         return;
     }
     attempt->is_in_body = attempt->dot_was_sent = false;
@@ -185,127 +225,13 @@ void transaction_begin(struct attempt *attempt)
     choose_batch(attempt);
     memset(attempt->accepted, 0, sizeof attempt->accepted);
     attempt->accepted_count = 0;
-    attempt->has_reset = connection_needs_reset(attempt->connection);
+    choose_manner(attempt);
     attempt->mail_is_ok = attempt->is_lone_dot = false;
     attempt->rest_waits = attempt->waits_for_drain = false;
     if (!attempt->transfer_from_ms)
         attempt->transfer_from_ms = loop_now_ms(attempt->deliver->rooms.loop);
     connection_set_needs_reset(attempt->connection, true);
     send_more(attempt);
-}
-
-/* ---- the body ---- */
-
-void transaction_close_body(struct attempt *attempt)
-{
-    if (attempt->body)
-        body_reader_close(attempt->body);
-    attempt->body = NULL;
-}
-
-static void fail_reading(struct attempt *attempt)
-{
-    /* Half a message must not end with a dot: the connection is cut. */
-    attempt_drop_connection(attempt, false);
-    attempt_set_open(attempt, VERDICT_DEFERRED,
-                     said_words(&attempt->arena, CLASS_OTHER, 451, "4.3.0",
-                                "the message could not be read from the queue", NULL));
-    attempt_finish(attempt);
-}
-
-static void await_block(struct attempt *attempt)
-{
-    int64_t block = destination_timeouts(attempt->destination, attempt->settings)->block;
-
-    connection_await(attempt->connection, block ? block : 180000, "the data");
-}
-
-/* The final dot leaves with the last piece. While much of both is unsent the patience is that
- * of the data (RFC 5321 4.5.3.2.5): there is nothing yet that the peer could answer. */
-static void send_end(struct attempt *attempt, struct slice last)
-{
-    struct slice end = framing_data_end(true); /* the queue keeps whole lines */
-
-    attempt->is_in_body = false;
-    attempt->dot_was_sent = true; /* from now on it may leave, whatever becomes of us */
-    attempt->waits_for_drain =
-        connection_send_both(attempt->connection, last, end) == RESULT_AGAIN;
-    if (attempt->waits_for_drain)
-        await_block(attempt);
-    else
-        await_reply(attempt);
-}
-
-static enum result send_piece(struct attempt *attempt, struct slice piece)
-{
-    if (body_reader_left(attempt->body) > 0)
-        return connection_send(attempt->connection, piece);
-    send_end(attempt, piece);
-    transaction_close_body(attempt); /* `piece` lived until here */
-    return RESULT_OK;
-}
-
-static enum result send_stuffed(struct attempt *attempt, struct slice piece)
-{
-    struct bytes stuffed;
-    enum result result;
-
-    bytes_init(&stuffed, 2 * piece.length + 64);
-    CHECK(framing_stuff(&attempt->stuffing, piece, &stuffed) == RESULT_OK);
-    result = send_piece(attempt, bytes_view(&stuffed));
-    bytes_fini(&stuffed);
-    return result;
-}
-
-static void on_piece(void *owner, struct slice piece, enum result result)
-{
-    struct attempt *attempt = owner;
-    enum result sent;
-
-    if (result != RESULT_OK) {
-        fail_reading(attempt);
-        return;
-    }
-    if (piece.length == 0) {
-        transaction_close_body(attempt);
-        send_end(attempt, SLICE_NONE);
-        return;
-    }
-    await_block(attempt);
-    sent = attempt->lease->envelope.has_dot_line ? send_stuffed(attempt, piece)
-                                                 : send_piece(attempt, piece);
-    if (attempt->dot_was_sent)
-        return;
-    if (sent == RESULT_AGAIN)
-        attempt->waits_for_drain = true;
-    else
-        body_reader_next(attempt->body, on_piece, attempt);
-}
-
-void transaction_on_drained(void *owner)
-{
-    struct attempt *attempt = owner;
-
-    if (!attempt->waits_for_drain)
-        return;
-    attempt->waits_for_drain = false;
-    if (attempt->dot_was_sent) {
-        await_reply(attempt);
-    } else {
-        await_block(attempt);
-        body_reader_next(attempt->body, on_piece, attempt);
-    }
-}
-
-static void start_body(struct attempt *attempt)
-{
-    transaction_close_body(attempt);
-    attempt->body =
-        body_reader_open_in_turn(attempt->deliver->rooms.queue, &attempt->lease->envelope);
-    framing_stuffing_init(&attempt->stuffing);
-    attempt->is_in_body = true;
-    await_block(attempt);
-    body_reader_next(attempt->body, on_piece, attempt);
 }
 
 /* ---- replies ---- */
@@ -335,13 +261,16 @@ static void judge_batch(struct attempt *attempt, const struct reply *reply,
 /* The steps are over. What is still open goes in a further transaction, at once. */
 static void transaction_over(struct attempt *attempt)
 {
-    if (attempt->dot_was_sent)
-        connection_set_needs_reset(attempt->connection, false);
-    if (attempt_has_open(attempt) &&
+    /* It was turned away, whatever its mail is; behind MAIL it may have been for that. */
+    if (attempt->is_turned_away && !attempt->mail_is_ok && !attempt_has_outcome(attempt)) {
+        flight_give_back(attempt);
+        return;
+    }
+    if (attempt_has_open(attempt) && !flight_is_ending(attempt) &&
         (attempt->accepted_count > 0 || !attempt->rest_waits) && attempt->batch_count > 0 &&
         attempt->outcomes[attempt->batch[0]].verdict != VERDICT_OPEN) {
         attempt->has_transacted = true;
-        transaction_begin(attempt);
+        flight_again(attempt);
         return;
     }
     attempt_finish(attempt);
@@ -393,12 +322,15 @@ static void on_data_reply(struct attempt *attempt, const struct reply *reply)
         return;
     }
     if (attempt->accepted_count > 0) {
-        start_body(attempt);
+        payload_start(attempt);
+        transaction_await(attempt);
         return;
     }
     /* RFC 2920 3.1: 354 although no recipient was accepted: a lone dot. */
     attempt->is_lone_dot = true;
-    send_end(attempt, SLICE_NONE);
+    payload_end(attempt, SLICE_NONE);
+    if (!attempt->waits_for_drain)
+        flight_written(attempt);
 }
 
 static void on_dot_reply(struct attempt *attempt, const struct reply *reply)
@@ -406,16 +338,32 @@ static void on_dot_reply(struct attempt *attempt, const struct reply *reply)
     if (!attempt->is_lone_dot) {
         judge_batch(attempt, reply, true);
         connection_count_message(attempt->connection);
+        flight_answered(attempt);
         if (reply_is_positive(reply))
             pacing_works(attempt);
     }
+    if (reply->code == 421)
+        flight_said_goodbye(attempt);
+    transaction_over(attempt);
+}
+
+static void on_chunk_reply(struct attempt *attempt, const struct reply *reply)
+{
+    connection_count_message(attempt->connection);
+    flight_answered(attempt);
+    judge_batch(attempt, reply, true);
+    if (reply_is_positive(reply))
+        pacing_works(attempt);
+    flight_chunk_answered(attempt, reply_is_positive(reply));
+    if (reply->code == 421)
+        flight_said_goodbye(attempt);
     transaction_over(attempt);
 }
 
 /* Without PIPELINING the next step may be needless. */
 static bool is_over_early(const struct attempt *attempt)
 {
-    uint32_t after_mail = attempt->has_reset + 1U;
+    uint32_t after_mail = attempt->prefix + 1;
 
     if (attempt->sent != attempt->got)
         return false;
@@ -438,22 +386,26 @@ static void on_step_reply(struct attempt *attempt, const struct reply *reply)
         on_dot_reply(attempt, reply);
         return;
     }
+    if (step == STEP_CHUNK) {
+        on_chunk_reply(attempt, reply);
+        return;
+    }
     if (step == STEP_MAIL)
         on_mail_reply(attempt, reply);
     else if (step == STEP_RCPT)
         on_rcpt_reply(attempt, reply, recipient);
+    else if (step == STEP_RSET && attempt->has_probe && attempt->got == attempt->prefix)
+        flight_probed(attempt);
     if (is_over_early(attempt))
         transaction_over(attempt);
     else
         send_more(attempt);
 }
 
-/* A positive reply while the end of the message is still with us answers something else. */
-static bool is_out_of_turn(const struct attempt *attempt, const struct reply *reply)
+/* The reply of a server that took what came for something else. */
+static bool is_unknown_command(const struct reply *reply)
 {
-    if (attempt->dot_was_sent)
-        return reply_is_positive(reply) && connection_unsent(attempt->connection) > 0;
-    return attempt->got >= attempt->sent;
+    return reply->code == 500 || reply->code == 502;
 }
 
 static void break_off(struct attempt *attempt, enum result code, const char *did,
@@ -466,20 +418,72 @@ static void break_off(struct attempt *attempt, enum result code, const char *did
     (void)fault_set(&fault, code, "%s %s%.300s", connection_peer(attempt->connection), did,
                     words);
     connection_broken_off(attempt->connection, reply, code == RESULT_CLOSED);
-    attempt_broken(attempt, &fault);
+    if (code == RESULT_INVALID) {
+        flight_misfit(attempt, &fault);
+    } else if (flight_goodbye(attempt, &fault)) {
+        attempt->is_turned_away = true;
+        attempt->got++;
+    }
 }
 
-void transaction_on_reply(void *owner, const struct reply *reply)
+/* Can it be an answer to this? Only asked where more was said than one command: a host that read a
+ * refused chunk as commands answers each line of it (RFC 3030 4.2 forbids that). */
+static bool fits(const struct attempt *attempt, const struct reply *reply, enum step step)
 {
-    struct attempt *attempt = owner;
+    if (!attempt->runs_ahead)
+        return true;
+    switch (step) {
+    case STEP_RSET: /* not 221, the answer to the line of the probe */
+        return reply->code == 250;
+    case STEP_PROBE_CHUNK: /* 503 or 554 by most: its words are known to it */
+        return reply_is_permanent(reply) && reply->code > 502 && reply->code != 504 &&
+               reply->code != 555;
+    case STEP_RCPT:
+        if (reply_is_positive(reply) && !attempt->mail_is_ok)
+            return false;
+        break;
+    case STEP_CHUNK:
+        if (reply_is_positive(reply) && attempt->accepted_count == 0)
+            return false;
+        break;
+    case STEP_DATA:
+        return !is_unknown_command(reply);
+    case STEP_PROBE_MAIL:
+    case STEP_MAIL:
+    case STEP_DOT:
+    default:
+        break;
+    }
+    return !reply_is_intermediate(reply) && !is_unknown_command(reply);
+}
+
+/* An answer to the message while the end of it is still with us answers something else. */
+static bool is_out_of_turn(const struct attempt *attempt, const struct reply *reply,
+                           enum step step)
+{
+    if (attempt->got >= attempt->sent && !attempt->dot_was_sent)
+        return true;
+    if (step != STEP_DOT && step != STEP_CHUNK)
+        return false;
+    if (!attempt->dot_was_sent)
+        return true;
+    return (reply_is_positive(reply) || step == STEP_CHUNK) &&
+           connection_left(attempt->connection) < attempt->end_at;
+}
+
+void transaction_on_reply(struct attempt *attempt, const struct reply *reply)
+{
     uint32_t recipient;
     enum step step = step_at(attempt, attempt->got, &recipient);
+    bool is_about_message =
+        (step == STEP_DOT || step == STEP_CHUNK) && attempt->dot_was_sent;
 
-    pacing_reacts(attempt, reply);
+    if (step != STEP_PROBE_CHUNK) /* that one is to be refused */
+        pacing_reacts(attempt, reply);
     /* It closes: RFC 5321 3.8. In the middle of the data too. */
-    if (reply->code == 421 && (step != STEP_DOT || !attempt->dot_was_sent))
+    if (reply->code == 421 && !is_about_message)
         break_off(attempt, RESULT_CLOSED, "said ", reply);
-    else if (is_out_of_turn(attempt, reply))
+    else if (is_out_of_turn(attempt, reply, step) || !fits(attempt, reply, step))
         break_off(attempt, RESULT_INVALID, "spoke out of turn: ", reply);
     else
         on_step_reply(attempt, reply);
@@ -487,8 +491,7 @@ void transaction_on_reply(void *owner, const struct reply *reply)
 
 bool transaction_is_under_way(const struct attempt *attempt)
 {
-    uint32_t recipient;
-    enum step step = step_at(attempt, attempt->got, &recipient);
-
-    return attempt->is_ready && attempt->sent > 0 && step != STEP_RSET && step != STEP_MAIL;
+    if (!attempt->is_ready || attempt->sent == 0)
+        return false;
+    return attempt->dot_was_sent || attempt->got > attempt->prefix;
 }

@@ -1,5 +1,6 @@
 /* Where a leased group stands: words for `smtpd queue why`. */
 #include "attempt_inner.h"
+#include "pool.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -96,10 +97,13 @@ static void tell_attempt(const struct attempt *attempt, struct why *why)
 }
 
 void deliver_why_leased(const struct deliver *deliver, const char *lane_text,
-                        const struct queue_target *group, struct why *why)
+                        const struct envelope *of, const struct queue_target *group,
+                        struct why *why)
 {
-    const struct lane *lane = lane_find(deliver, lane_text);
+    const struct lane *lane = lane_find(deliver, lane_text, of);
     const struct attempt *attempt = find_attempt(deliver, group);
+    const struct destination *way = lane ? lane->destination : NULL;
+    unsigned running = way ? way->running + pool_running(way) : 0;
     struct place place;
 
     why->kind = WHY_LEASED;
@@ -121,6 +125,6 @@ void deliver_why_leased(const struct deliver *deliver, const char *lane_text,
                              "%zu of its tenant"
                            : "the log, or the way to the disk, has no room (%u running; "
                              "place %zu of %zu of its tenant)",
-                       lane->destination->running, place.before + 1, place.count);
+                       running, place.before + 1, place.count);
     }
 }

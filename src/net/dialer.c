@@ -104,7 +104,8 @@ static bool is_ours(int status)
 
 static void note_status(struct dial *dial, size_t at, int status)
 {
-    note_failure(dial, at, result_of_uv(status), uv_strerror(status));
+    note_failure(dial, at, is_ours(status) ? RESULT_BUSY : result_of_uv(status),
+                 uv_strerror(status));
     if (!is_ours(status))
         tell(dial, at, DIAL_FAILED);
 }
@@ -282,6 +283,16 @@ static void on_first(void *owner)
 }
 
 /* ---- the door ---- */
+
+enum result dial_source_check(const struct ip *source)
+{
+    int fd = socket_bound_to(source);
+
+    if (fd >= 0)
+        (void)close(fd);
+    /* Full tables and the like are no fault of the address. */
+    return fd >= 0 || is_ours(fd) ? RESULT_OK : RESULT_UNREACHABLE;
+}
 
 static void take_sources(struct dial *dial, const struct dial_sources *sources)
 {

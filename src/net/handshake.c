@@ -7,6 +7,8 @@
 #include "smtpd/base/memory.h"
 #include "stream_inner.h"
 
+#include <string.h>
+
 enum {
     EARLY_MAX = 262144, /* ciphertext that came during a step */
     HANDSHAKE_MS = 60000
@@ -78,6 +80,7 @@ static void end_handshake(struct stream *stream, const struct fault *fault)
     if (fault) {
         stream->net->statistics.handshakes_failed++;
         direction->failed++;
+        tls_engine_forget_session(stream->engine);
         stream_flush(stream); /* the alert, as far as it goes */
         stream_set_fault(stream, fault->code, fault->text);
         stream->is_broken = true;
@@ -91,6 +94,7 @@ static void end_handshake(struct stream *stream, const struct fault *fault)
     stream->is_securing = false;
     stream->facts = NEW(struct tls_facts);
     tls_engine_facts(stream->engine, stream->facts);
+    tls_engine_keep_session(stream->engine);
     direction->done++;
     direction->resumed += stream->facts->is_resumed;
     on_secured(stream->owner, NULL);
@@ -206,14 +210,44 @@ enum result stream_secure_server(struct stream *stream, struct tls_server *serve
     return RESULT_OK;
 }
 
+/* The same peer, from the same address of ours. */
+static void resume(struct stream *stream, struct tls_engine *engine)
+{
+    char way[2 * sizeof stream->peer.ip.bytes + sizeof stream->peer.port];
+
+    if (!stream->may_resume)
+        return;
+    memcpy(way, stream->peer.ip.bytes, sizeof stream->peer.ip.bytes);
+    memcpy(way + sizeof stream->peer.ip.bytes, stream->local.ip.bytes,
+           sizeof stream->local.ip.bytes);
+    memcpy(way + 2 * sizeof stream->peer.ip.bytes, &stream->peer.port,
+           sizeof stream->peer.port);
+    tls_engine_resume(engine, (struct slice){way, sizeof way},
+                      loop_now_ms(stream->net->loop));
+}
+
+void stream_allow_resumption(struct stream *stream)
+{
+    stream->may_resume = true;
+}
+
+bool stream_offered_session(const struct stream *stream)
+{
+    return stream->engine && tls_engine_offered_session(stream->engine);
+}
+
 enum result stream_secure_client(struct stream *stream, struct tls_client *client,
                                  enum tls_level level, const char *name,
                                  stream_secured_fn *on_end)
 {
+    struct tls_engine *engine;
+
     if (count_in(stream) != RESULT_OK)
         return RESULT_BUSY;
     stream->is_client = true;
-    secure(stream, tls_engine_new_client(client, level, name), on_end);
+    engine = tls_engine_new_client(client, level, name);
+    resume(stream, engine);
+    secure(stream, engine, on_end);
     return RESULT_OK;
 }
 
@@ -227,6 +261,7 @@ enum result stream_secure_client_dane(struct stream *stream, struct tls_client *
     stream->is_client = true;
     engine = tls_engine_new_client(client, TLS_REQUIRED, tlsa_set_name(set, 0));
     tls_engine_take_dane(engine, set);
+    resume(stream, engine);
     secure(stream, engine, on_end);
     return RESULT_OK;
 }

@@ -43,6 +43,11 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+static bool is_good(const struct https_answer *answer)
+{
+    return answer->media_type ? answer->status == 200 : answer->status / 100 == 2;
+}
+
 /* "HTTP/1.1 200 OK"; the words behind the number, and the blank before them, may be missing. */
 static void read_status(struct https_answer *answer, struct slice line)
 {
@@ -58,12 +63,13 @@ static void read_status(struct https_answer *answer, struct slice line)
     answer->is_old = at[7] == '0';
     answer->status = (unsigned)((at[9] - '0') * 100 + (at[10] - '0') * 10 + (at[11] - '0'));
     answer->step = HTTPS_FIELDS;
-    if (answer->status == 200 || (answer->status / 100 == 1 && answer->status != 101))
+    if (is_good(answer) || (answer->status / 100 == 1 && answer->status != 101))
         return;
     show(slice_from(line, 9), shown);
     answer->step = HTTPS_BAD;
-    (void)snprintf(answer->text, sizeof answer->text, "the answer is \"%s\", not 200%s",
-                   shown, answer->status / 100 == 3 ? ": redirects are not followed" : "");
+    (void)snprintf(answer->text, sizeof answer->text, "the answer is \"%s\", not %s%s",
+                   shown, answer->media_type ? "200" : "2xx",
+                   answer->status / 100 == 3 ? ": redirects are not followed" : "");
 }
 
 static bool is_token(struct slice name)
@@ -97,7 +103,8 @@ static void read_type(struct https_answer *answer, struct slice value)
 {
     struct slice type = slice_trim(slice_part(value, 0, slice_find(value, ';')));
 
-    answer->has_type = slice_equal_text_fold(type, answer->media_type);
+    answer->has_type =
+        answer->media_type && slice_equal_text_fold(type, answer->media_type);
 }
 
 static void read_field(struct https_answer *answer, struct slice line)
@@ -134,8 +141,10 @@ static void forget_interim(struct https_answer *answer)
 
 static void end_head(struct https_answer *answer)
 {
-    if (answer->status != 200) {
+    if (!is_good(answer)) {
         forget_interim(answer);
+    } else if (!answer->media_type) {
+        answer->step = HTTPS_DONE;
     } else if (answer->is_chunked && (answer->has_length || answer->is_old)) {
         bad(answer, "the length of the answer is told in two ways");
     } else if (!answer->has_type) {

@@ -2,7 +2,7 @@
  *
  * Owns      the line being read, the body.
  * Promises  pure; strict: what two readers could understand in two ways is bad (RFC 9112 11.2).
- *           Nothing but status 200 is good, redirects neither. At most HTTPS_HEAD_MAX bytes of
+ *           Nothing but status 200 is good (to a POST 2xx), redirects neither. At most HTTPS_HEAD_MAX bytes of
  *           head (all interim answers and trailers in it), HTTPS_LINE_MAX of a line, and the
  *           ceiling of the body.
  * Ignores   caches, cookies, codings of content.
@@ -29,7 +29,8 @@ enum https_step {
 
 struct https_answer {
     enum https_step step;
-    const char *media_type; /* that the body must have */
+    const char *
+        media_type; /* that the body must have; NULL: any 2xx ends it, the body is nobody's */
     struct bytes line;
     struct bytes body;
     size_t head_bytes;

@@ -402,6 +402,15 @@ static bool prepare(enum lookup_kind kind, const char *name, struct dns_question
     return true;
 }
 
+bool resolver_knows(struct resolver *resolver, enum lookup_kind kind, const char *name)
+{
+    struct dns_question questions[HALVES];
+    char text[KEY_BYTES];
+
+    return !prepare(kind, name, questions, text) ||
+           dns_cache_get(resolver->cache, slice_of(text), loop_now_ms(resolver->loop));
+}
+
 struct lookup *lookup_start(struct resolver *resolver, enum lookup_kind kind,
                             const char *name, lookup_end_fn *on_end, void *owner)
 {

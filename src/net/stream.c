@@ -176,6 +176,7 @@ static void tell_closed(void *owner)
         stream_secured_fn *on_secured = stream->on_secured;
 
         stream->on_secured = NULL;
+        tls_engine_forget_session(stream->engine);
         on_secured(stream->owner, stream->fault);
     } else if (stream->events) {
         stream->events->on_closed(stream->owner, stream->fault);
@@ -420,6 +421,8 @@ void stream_close(struct stream *stream)
     stream->is_closing = true;
     handshake_count_out(stream);
     deferred_cancel(stream->net->loop, &stream->broken);
+    if (stream->is_securing && stream->engine) /* or the next one would stall as well */
+        tls_engine_forget_session(stream->engine);
     /* In a handshake there are no last words, and its step must not come back to the owner. */
     if (stream->is_broken || stream->is_securing) {
         close_handle(stream);
@@ -461,4 +464,9 @@ const struct tls_facts *stream_tls(const struct stream *stream)
     static const struct tls_facts plain;
 
     return stream->facts ? stream->facts : &plain;
+}
+
+enum tls_flaw stream_tls_flaw(const struct stream *stream)
+{
+    return stream->engine ? tls_engine_flaw(stream->engine) : TLS_FLAW_NONE;
 }

@@ -20,6 +20,7 @@ struct stream {
     void *owner;
     struct bytes out; /* not yet given to libuv */
     size_t in_flight; /* given to libuv, not yet written */
+    uint64_t written; /* ever, with these two */
     struct deferred flush;
     struct deferred broken; /* on_closed for what failed inside a call of the owner's */
     struct deferred resume;
@@ -40,6 +41,7 @@ struct stream {
     bool is_paused;
     bool is_securing;
     bool is_client;  /* of TLS */
+    bool may_resume; /* a session of before */
     bool is_counted; /* among the running handshakes */
     bool is_broken;  /* nothing can be sent or read any more */
     bool is_ended;   /* the peer says no more; it may still listen */

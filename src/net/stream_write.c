@@ -18,12 +18,18 @@ size_t stream_unsent(const struct stream *stream)
     return stream->out.length + stream->in_flight;
 }
 
+uint64_t stream_written(const struct stream *stream)
+{
+    return stream->written;
+}
+
 static enum result add_out(struct stream *stream, struct slice bytes)
 {
     struct net *net = stream->net;
 
     if (!stream->out.data && net->spare_count > 0 && bytes.length > 0)
         stream->out = net->spares[--net->spare_count];
+    stream->written += bytes.length;
     return bytes_add(&stream->out, bytes);
 }
 
@@ -115,6 +121,7 @@ static bool try_write(struct stream *stream, const struct slice *parts, unsigned
         size_t gone = sent < buffers[i].len ? sent : buffers[i].len;
 
         sent -= gone;
+        stream->written += i > 0 ? gone : 0;
         if (i == 0)
             bytes_drop_front(&stream->out, gone);
         else if (add_out(stream, slice_from(parts[i - 1], gone)) != RESULT_OK) {

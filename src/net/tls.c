@@ -312,6 +312,9 @@ static int configure_client(struct tls_client *client, mbedtls_ssl_config *confi
     mbedtls_ssl_conf_ciphersuites(config, suites);
     /* The verdict is always computed and judged by us: a policy belongs to a domain. */
     mbedtls_ssl_conf_authmode(config, MBEDTLS_SSL_VERIFY_OPTIONAL);
+    /* In TLS 1.3 the ticket comes behind the handshake. */
+    mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(
+        config, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
     if (client->has_authorities)
         mbedtls_ssl_conf_ca_chain(config, &client->authorities, NULL);
     return error;
@@ -325,6 +328,7 @@ static void client_free(struct tls_client *client)
     memory_free(client->strict_suites);
     memory_free(client->opportunistic_suites);
     random_fini(&client->random);
+    tls_sessions_free(client->sessions);
     memory_free(client);
 }
 
@@ -359,6 +363,7 @@ enum result tls_client_new(const char *ca_file, struct tls_client **client,
     mbedtls_x509_crt_init(&made->authorities);
     mbedtls_ssl_config_init(&made->strict);
     mbedtls_ssl_config_init(&made->opportunistic);
+    made->sessions = tls_sessions_new();
     made->strict_suites = choose_suites(false);
     made->opportunistic_suites = choose_suites(true);
     result = random_init(&made->random, fault);

@@ -129,3 +129,32 @@ void tls_dane_judge(const struct tlsa_set *set, const mbedtls_x509_crt *chain,
                        "none of the %zu usable records is of a certificate that was shown",
                        tlsa_set_count(set));
 }
+
+static void add_number(struct secure_sum *sum, size_t number)
+{
+    secure_sum_add(sum, (struct slice){(const char *)&number, sizeof number});
+}
+
+void tls_dane_digest(const struct tlsa_set *set, uint8_t digest[SECURE_DIGEST])
+{
+    struct secure_sum *sum = secure_sum_new();
+    const char *name;
+    bool has_anchor = false;
+
+    for (size_t i = 0; i < tlsa_set_count(set); i++) {
+        const struct tlsa *tlsa = tlsa_set_at(set, i);
+
+        add_number(sum, tlsa->usage);
+        add_number(sum, tlsa->selector);
+        add_number(sum, tlsa->matching);
+        add_number(sum, tlsa->data.length);
+        secure_sum_add(sum, tlsa->data);
+        has_anchor |= tlsa->usage == TLSA_DANE_TA;
+    }
+    /* Else names do not matter, and the domain of the mail is one. */
+    for (size_t i = 0; has_anchor && (name = tlsa_set_name(set, i)); i++) {
+        add_number(sum, strlen(name));
+        secure_sum_add(sum, slice_of(name));
+    }
+    secure_sum_end(sum, digest);
+}

@@ -2,6 +2,7 @@
 #ifndef SMTPD_NET_TLS_DANE_H
 #define SMTPD_NET_TLS_DANE_H
 
+#include "smtpd/base/secure.h"
 #include "smtpd/net/tls.h"
 
 #include <mbedtls/x509_crt.h>
@@ -16,5 +17,8 @@ struct tls_dane_verdict {
  * signatures are verified. */
 void tls_dane_judge(const struct tlsa_set *set, const mbedtls_x509_crt *chain,
                     struct tls_dane_verdict *verdict);
+
+/* The same for the same records, and names where they matter. */
+void tls_dane_digest(const struct tlsa_set *set, uint8_t digest[SECURE_DIGEST]);
 
 #endif

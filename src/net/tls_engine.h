@@ -24,6 +24,13 @@ struct tls_engine *tls_engine_new_client(struct tls_client *client, enum tls_lev
 /* Before the first step: the certificate must fit these records. Theirs is the verdict, whatever
  * the authorities say. */
 void tls_engine_take_dane(struct tls_engine *engine, struct tlsa_set *set);
+/* Before the first step, behind the records: a session that was kept of the peer at `way` (both its
+ * ends) under the same demands is resumed, and those to come are kept. On the loop's thread. */
+void tls_engine_resume(struct tls_engine *engine, struct slice way, int64_t now_ms);
+/* The handshake ended well, or did not (the next one begins anew): on the loop's thread. */
+void tls_engine_keep_session(struct tls_engine *engine);
+void tls_engine_forget_session(const struct tls_engine *engine);
+bool tls_engine_offered_session(const struct tls_engine *engine);
 void tls_engine_free(struct tls_engine *engine);
 
 /* Ciphertext from the peer. RESULT_TOO_LARGE: more than a connection may have unread. */
@@ -33,6 +40,7 @@ bool tls_engine_has_input(const struct tls_engine *engine);
 enum tls_step tls_engine_handshake(struct tls_engine *engine);
 /* After a step: the fault of a failed one, and the facts of a done one. */
 const struct fault *tls_engine_fault(const struct tls_engine *engine);
+enum tls_flaw tls_engine_flaw(const struct tls_engine *engine);
 void tls_engine_facts(const struct tls_engine *engine, struct tls_facts *facts);
 
 /* Ciphertext that waits to be sent: look, then drop. */

@@ -3,6 +3,7 @@
 #define SMTPD_NET_TLS_INNER_H
 
 #include "smtpd/net/tls.h"
+#include "tls_sessions.h"
 
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
@@ -39,6 +40,7 @@ struct tls_client {
     struct tls_random random;
     mbedtls_x509_crt authorities;
     bool has_authorities;
+    struct tls_sessions *sessions;    /* new with every client: a reload resumes nothing */
     mbedtls_ssl_config strict;        /* forward secrecy only */
     mbedtls_ssl_config opportunistic; /* static RSA too */
     int *strict_suites;

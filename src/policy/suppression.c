@@ -26,6 +26,29 @@ static void fold(char *text)
             *text = (char)(*text - 'A' + 'a');
 }
 
+/* RFC 5321 4.1.2: quotes and backslashes say nothing, where the same can be said without them. */
+static void unquote(struct address *address, struct slice domain)
+{
+    struct slice local = address_local(address);
+    struct address plain;
+    char text[sizeof address->text];
+    size_t length = 0;
+
+    if (local.length < 2 || local.data[0] != '"')
+        return;
+    for (size_t i = 1; i + 1 < local.length; i++) {
+        if (local.data[i] == '\\' && i + 2 < local.length)
+            i++;
+        text[length++] = local.data[i];
+    }
+    text[length++] = '@';
+    memcpy(text + length, domain.data, domain.length);
+    if (address_parse_mailbox((struct slice){text, length + domain.length}, &plain) ==
+            RESULT_OK &&
+        plain.local_length == length - 1)
+        *address = plain;
+}
+
 bool suppression_normalise(const char *given, char normal[SUPPRESSION_ADDRESS])
 {
     char name[DOMAIN_TEXT];
@@ -39,6 +62,7 @@ bool suppression_normalise(const char *given, char normal[SUPPRESSION_ADDRESS])
     } else {
         if (address_parse_mailbox(text, &address) != RESULT_OK)
             return false;
+        unquote(&address, address_domain(&address));
         local = address_local(&address);
         rest = address_domain(&address);
     }
@@ -197,12 +221,16 @@ static void on_sweep(void *owner)
 static void load_record(void *owner, const struct suppression_record *record)
 {
     struct suppression *suppression = owner;
+    struct suppression_entry entry = record->entry;
+    char normal[SUPPRESSION_ADDRESS];
 
+    /* Of a version that took quotes for another address. */
+    if (entry.address[0] == '"' && suppression_normalise(entry.address, normal))
+        entry.address = normal;
     if (record->is_removal)
-        (void)suppression_table_remove(suppression->table, record->entry.tenant,
-                                       record->entry.address);
+        (void)suppression_table_remove(suppression->table, entry.tenant, entry.address);
     else
-        (void)suppression_table_set(suppression->table, &record->entry);
+        (void)suppression_table_set(suppression->table, &entry);
 }
 
 static enum result cut(struct suppression *suppression, int fd, size_t bytes, size_t sound,

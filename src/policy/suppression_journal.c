@@ -240,6 +240,19 @@ enum result suppression_pieces_read(struct slice text, suppression_record_fn *ea
     return RESULT_OK;
 }
 
+enum result suppression_piece_join(struct suppression_piece *piece, struct bytes *into,
+                                   struct slice other)
+{
+    struct piece joined = find_piece(other);
+    enum result added = bytes_add(into, joined.lines);
+
+    if (added != RESULT_OK)
+        return added;
+    piece->hash = hash_of(piece->hash, joined.lines);
+    piece->lines += joined.line_count;
+    return RESULT_OK;
+}
+
 /* ---- the file ---- */
 
 /* The end says how many lines belong to it: are those sound, whatever stands in front? So a
@@ -292,6 +305,14 @@ static bool has_head(struct slice text)
                             SUPPRESSION_JOURNAL_HEAD);
 }
 
+static bool is_zeros(struct slice text)
+{
+    for (size_t i = 0; i < text.length; i++)
+        if (text.data[i] != '\0')
+            return false;
+    return true;
+}
+
 enum result suppression_journal_read(struct slice text, suppression_record_fn *each,
                                      void *owner, struct suppression_journal *journal,
                                      struct fault *fault)
@@ -300,7 +321,9 @@ enum result suppression_journal_read(struct slice text, suppression_record_fn *e
 
     *journal = (struct suppression_journal){0};
     /* Its very first writing was torn. */
-    if (text.length < head.length && slice_equal(text, slice_part(head, 0, text.length)))
+    if ((text.length < head.length &&
+         slice_equal(text, slice_part(head, 0, text.length))) ||
+        is_zeros(text))
         return RESULT_OK;
     if (!has_head(text))
         return fault_set(fault, RESULT_CORRUPT, "it does not begin with \"%.*s\"",

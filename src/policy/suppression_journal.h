@@ -36,6 +36,10 @@ void suppression_piece_begin(struct suppression_piece *piece);
 enum result MUST_CHECK suppression_piece_add(struct suppression_piece *piece,
                                              struct bytes *into,
                                              const struct suppression_record *record);
+/* The lines of another piece, which is sound: two that are written together are one, or the disk
+ * could keep the second and lose the first. */
+enum result MUST_CHECK suppression_piece_join(struct suppression_piece *piece,
+                                              struct bytes *into, struct slice other);
 enum result MUST_CHECK suppression_piece_end(const struct suppression_piece *piece,
                                              struct bytes *into);
 
@@ -49,7 +53,7 @@ struct suppression_journal {
     uint64_t records;
 };
 /* Calls for every record of a sound piece, in order. What is wrong behind the last sound piece
- * is a torn end; in front of a sound piece: RESULT_CORRUPT, and the fault says where. */
+ * is a torn end (a file of zeros alone too: its length came to the disk, and nothing else); in front of a sound piece: RESULT_CORRUPT, and the fault says where. */
 enum result MUST_CHECK suppression_journal_read(struct slice text,
                                                 suppression_record_fn *each, void *owner,
                                                 struct suppression_journal *journal,

@@ -11,6 +11,7 @@
 
 enum {
     PORTION_ENTRIES = 500,
+    PIECE_END_BYTES = 64,
     RETRY_MS = 100,
     ANEW_RECORDS_MIN = 1000,
     ANEW_RETRY_MS = 60000
@@ -149,26 +150,32 @@ static void on_written(void *owner, void *input)
     suppression_save(suppression);
 }
 
-/* What waits, as far as it fits. */
+/* What waits, as far as it fits: one piece. */
 static void fill_append(struct suppression *suppression)
 {
     struct suppression_writer *writer = &suppression->writer;
-    enum result added = RESULT_OK;
+    struct suppression_piece piece;
     struct link *link;
 
     bytes_clear(&writer->append);
-    if (writer->length == 0 && suppression->waiting.count > 0)
-        added = bytes_add_text(&writer->append, SUPPRESSION_JOURNAL_HEAD);
-    while (added == RESULT_OK && (link = list_first(&suppression->waiting))) {
+    if (suppression->waiting.count == 0)
+        return;
+    suppression_piece_begin(&piece);
+    if (writer->length == 0)
+        CHECK(bytes_add_text(&writer->append, SUPPRESSION_JOURNAL_HEAD) == RESULT_OK);
+    while ((link = list_first(&suppression->waiting))) {
         struct suppression_task *task = CONTAINER_OF(link, struct suppression_task, link);
 
-        added = bytes_add(&writer->append, bytes_view(&task->text));
-        if (added != RESULT_OK)
-            return;
+        if (writer->append.length + task->text.length + PIECE_END_BYTES >
+                SUPPRESSION_APPEND_MAX ||
+            suppression_piece_join(&piece, &writer->append, bytes_view(&task->text)) !=
+                RESULT_OK)
+            break;
         list_remove(&suppression->waiting, link);
         list_push_back(&suppression->writing, link);
         suppression->waiting_bytes -= task->text.length;
     }
+    CHECK(suppression_piece_end(&piece, &writer->append) == RESULT_OK);
 }
 
 struct copying {

@@ -62,14 +62,17 @@ static int open_journal(struct suppression_writer *writer)
 static int append(struct suppression_writer *writer)
 {
     bool is_first = writer->length == 0;
+    bool syncs_folder = is_first || writer->folder_is_doubtful;
     int error = open_journal(writer);
 
     if (error == 0)
         error = write_at(writer->fd, bytes_view(&writer->append), writer->length);
     if (error == 0 && fdatasync(writer->fd) != 0)
         error = errno;
-    if (error == 0 && is_first)
+    if (error == 0 && syncs_folder)
         error = sync_folder(writer->folder);
+    if (error == 0)
+        writer->folder_is_doubtful = false;
     if (error == 0)
         writer->length += writer->append.length;
     else if (writer->fd >= 0 && ftruncate(writer->fd, (off_t)writer->length) != 0)
@@ -99,15 +102,19 @@ static int add_beside(struct suppression_writer *writer, struct slice text)
 
 static int take_place(struct suppression_writer *writer)
 {
+    int error;
+
     if (fsync(writer->beside_fd) != 0 || rename(writer->beside, writer->path) != 0)
         return errno;
     (void)close(writer->fd);
     writer->fd = writer->beside_fd;
     writer->length = writer->beside_length;
     writer->beside_fd = -1;
-    /* If this fails the old file may be back after a power failure: then what is appended from
-     * now on would be lost. */
-    return sync_folder(writer->folder);
+    /* If this fails the old file may be back after a power failure. It holds all that was
+     * promised so far; what is appended from now on is no promise before this was done. */
+    error = sync_folder(writer->folder);
+    writer->folder_is_doubtful = error != 0;
+    return error;
 }
 
 static void write_anew(struct suppression_writer *writer)

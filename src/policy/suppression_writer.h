@@ -23,6 +23,7 @@ struct suppression_writer {
     uint64_t length; /* of what is sound in the file */
     int beside_fd;   /* -1: no new file is being written */
     uint64_t beside_length;
+    bool folder_is_doubtful; /* the name may lead to the old file after a power failure */
 
     /* What to do. */
     struct bytes append;  /* pieces, with the head in front of the first ones */

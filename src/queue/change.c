@@ -137,7 +137,8 @@ static struct placed_change judge(struct change *change, size_t at, bool is_comm
                                &groups) == RESULT_OK &&
         record_decode_group(bytes_view(&target->record), target->group, &group,
                             recipients) == RESULT_OK) {
-        struct waiting_key key = {group.lane, envelope.tenant, envelope.priority};
+        struct waiting_key key = {group.lane, envelope.tenant, envelope.priority,
+                                  envelope.pool};
 
         placed.domain_queue = waiting_find(queue->waiting, &key);
         if (change->kind == QUEUE_REMOVE || change->kind == QUEUE_EXPORTED)

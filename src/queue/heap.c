@@ -156,3 +156,22 @@ size_t heap_advance(struct heap *heap, const struct heap_target *targets, size_t
     }
     return found;
 }
+
+/* Held ones stay where they are in time, so the order has to be made anew: linear, from the lowest
+ * parents up. */
+size_t heap_advance_all(struct heap *heap, int64_t next_ms)
+{
+    size_t moved = 0;
+
+    for (size_t at = 0; at < heap->count; at++) {
+        struct entry *entry = &heap->entries[at];
+
+        if (entry->is_held || entry->next_ms <= next_ms)
+            continue;
+        entry->next_ms = next_ms;
+        moved++;
+    }
+    for (size_t at = moved > 0 ? heap->count / 2 : 0; at > 0; at--)
+        sift_down(heap, at - 1, heap->entries[at - 1]);
+    return moved;
+}

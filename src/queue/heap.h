@@ -43,6 +43,8 @@ struct heap_target {
  * sorted by heap_target_order(). Returns how many were found. */
 size_t heap_advance(struct heap *heap, const struct heap_target *targets, size_t count,
                     int64_t next_ms);
+/* All that are not held and later get this time; how many there were. */
+size_t heap_advance_all(struct heap *heap, int64_t next_ms);
 int heap_target_order(const void *left, const void *right); /* for qsort */
 
 #endif

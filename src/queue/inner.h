@@ -71,6 +71,7 @@ struct message {
     const char **lanes; /* by group */
     char *lane_texts;
     char *tenant;
+    char *pool;
     int8_t priority;
     int64_t arrival_ms;
     struct store_message store;

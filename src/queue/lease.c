@@ -419,7 +419,7 @@ static void on_regrouped(void *owner, struct store_op *op)
         cache_forget_group(queue->cache, lease->entry.id, lease->entry.group);
         for (size_t i = 0; i < settling->group_count; i++) {
             struct waiting_key key = {settling->lanes[i], lease->envelope.tenant,
-                                      lease->envelope.priority};
+                                      lease->envelope.priority, lease->envelope.pool};
             struct queue_entry entry = lease->entry;
 
             entry.next_attempt_ms = loop_wall_ms(queue->loop); /* it was due */

@@ -181,6 +181,7 @@ enum result message_build(struct message *message, struct queue *queue,
     message->arrival_ms = source->envelope->arrival_ms;
     message->tenant = memory_text(source->envelope->tenant);
     message->priority = source->envelope->priority;
+    message->pool = memory_text(source->envelope->pool);
     bytes_init(&message->envelope, RECORD_MAX);
     bytes_init(&message->groups, (source->recipient_count + 1) * RECORD_MAX);
     join_pieces(message, source);
@@ -202,6 +203,7 @@ void message_fini(struct message *message)
     memory_free(message->lanes);
     memory_free(message->lane_texts);
     memory_free(message->tenant);
+    memory_free(message->pool);
     bytes_fini(&message->envelope);
     bytes_fini(&message->groups);
 }
@@ -221,7 +223,8 @@ void message_publish(struct message *message)
     if (!message->store.was_draft) /* a streamed one has left memory on purpose */
         cache_add(queue->cache, &cached, loop_now_ms(queue->loop));
     for (size_t i = 0; i < message->group_count; i++) {
-        struct waiting_key key = {message->lanes[i], message->tenant, message->priority};
+        struct waiting_key key = {message->lanes[i], message->tenant, message->priority,
+                                  message->pool};
         struct queue_entry entry = {message->store.id, (uint32_t)i,
                                     (uint32_t)(message->arrival_ms / 1000), next_ms, false};
 

@@ -23,6 +23,7 @@ struct found {
     char lane[LANE_TEXT];
     char tenant[LIMIT_USER_NAME + 1];
     bool has_tenant;
+    char pool[LIMIT_POOL_NAME + 1]; /* "": none */
     int8_t priority;
 };
 
@@ -80,6 +81,8 @@ static void keep(void *owner, uint64_t id, uint32_t number, struct slice envelop
         envelope.tenant &&
         slice_copy_text(slice_of(envelope.tenant), found->tenant, sizeof found->tenant);
     found->priority = envelope.priority;
+    (void)slice_copy_text(slice_of(envelope.pool ? envelope.pool : ""), found->pool,
+                          sizeof found->pool);
 }
 
 static void scan_run(struct store *store, void *argument)
@@ -139,7 +142,7 @@ static void hold(const struct queue *queue, int64_t until_ms, int64_t now_ms,
 static void add_found(struct queue *queue, const struct found *found)
 {
     struct waiting_key key = {found->lane, found->has_tenant ? found->tenant : NULL,
-                              found->priority};
+                              found->priority, found->pool[0] ? found->pool : NULL};
     struct queue_entry entry = found->entry;
     int64_t now_ms = loop_wall_ms(queue->loop);
     int64_t latest_ms = now_ms + queue->longest_wait_ms;

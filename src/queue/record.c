@@ -2,7 +2,8 @@
  *
  *   envelope    version u8, kind u8, flags u8, priority u8, longest_line u32,
  *               group_count u32, arrival u64, header_bytes u64, body_bytes u64,
- *               texts: sender, envid, user, tenant, session, from version 2 on: origin
+ *               texts: sender, envid, user, tenant, session, from version 2 on: origin,
+ *               from version 3 on: pool, tls_wish u8
  *   group       version u8, kind u8, flags u8, 0 u8, attempts u32, next u64,
  *               not_before u64, last_attempt u64, last_code u16, recipient_count u16,
  *               texts: lane, last_status, last_text, last_host,
@@ -19,7 +20,12 @@
 #include <string.h>
 
 enum { KIND_ENVELOPE = 'e', KIND_GROUP = 'g', TEXT_NONE = 0xffff };
-enum { ENVELOPE_VERSION = 2, ENVELOPE_WITHOUT_ORIGIN = 1, GROUP_VERSION = 1 };
+enum {
+    ENVELOPE_VERSION = 3,
+    ENVELOPE_WITHOUT_ORIGIN = 1,
+    ENVELOPE_WITHOUT_POOL = 2, /* and without a wish */
+    GROUP_VERSION = 1
+};
 
 enum {
     FLAG_SMTPUTF8 = 1,
@@ -109,7 +115,8 @@ enum result record_encode_envelope(const struct envelope *envelope, uint32_t gro
 
     writer.length = 0;
     writer.is_full = false;
-    writer.is_wrong = envelope->dsn_return > RETURN_HEADERS;
+    writer.is_wrong =
+        envelope->dsn_return > RETURN_HEADERS || envelope->tls_wish >= TLS_WISH_COUNT;
     flags |= envelope->smtputf8 ? FLAG_SMTPUTF8 : 0;
     flags |= envelope->has_8bit ? FLAG_8BIT : 0;
     flags |= envelope->has_dot_line ? FLAG_DOT_LINE : 0;
@@ -130,6 +137,8 @@ enum result record_encode_envelope(const struct envelope *envelope, uint32_t gro
     put_text(&writer, envelope->tenant);
     put_text(&writer, envelope->session);
     put_text(&writer, envelope->origin);
+    put_text(&writer, envelope->pool);
+    put_number(&writer, (uint64_t)envelope->tls_wish, 1);
     return writer_end(&writer, into);
 }
 
@@ -251,6 +260,15 @@ static enum result reader_end(const struct reader *reader)
     return reader->is_corrupt || reader->rest.length > 0 ? RESULT_CORRUPT : RESULT_OK;
 }
 
+static enum tls_wish take_wish(struct reader *reader)
+{
+    uint64_t wish = take_number(reader, 1);
+
+    if (wish >= TLS_WISH_COUNT)
+        reader->is_corrupt = true;
+    return reader->is_corrupt ? TLS_WISH_NONE : (enum tls_wish)wish;
+}
+
 enum result record_decode_envelope(struct slice record, uint64_t id,
                                    struct envelope *envelope, uint32_t *group_count)
 {
@@ -282,6 +300,12 @@ enum result record_decode_envelope(struct slice record, uint64_t id,
     envelope->session = take_optional_text(&reader);
     if (version > ENVELOPE_WITHOUT_ORIGIN)
         envelope->origin = take_optional_text(&reader);
+    if (version > ENVELOPE_WITHOUT_POOL) {
+        envelope->pool = take_optional_text(&reader);
+        envelope->tls_wish = take_wish(&reader);
+    }
+    if (envelope->pool && strlen(envelope->pool) > LIMIT_POOL_NAME)
+        reader.is_corrupt = true; /* or it would wait as another one */
     if (envelope->header_bytes >> SIZE_BITS || envelope->body_bytes >> SIZE_BITS)
         reader.is_corrupt = true;
     return reader_end(&reader);

@@ -16,7 +16,7 @@ enum {
     STORE_KEY_CHUNK = 12,
     STORE_PATIENCE_US = 10000,
     STORE_TABLES = 6,
-    STORE_FORMAT = 2, /* of the whole file; docs/queue.md says what each brought */
+    STORE_FORMAT = 3, /* of the whole file; docs/queue.md says what each brought */
     STORE_FORMAT_OLDEST = 1
 };
 

@@ -82,7 +82,8 @@ static struct domain_queue *place(struct queue_take *take, const struct target *
         record_decode_group(bytes_view(&target->record), target->group, &group,
                             recipients) != RESULT_OK)
         return NULL;
-    key = (struct waiting_key){group.lane, envelope.tenant, envelope.priority};
+    key =
+        (struct waiting_key){group.lane, envelope.tenant, envelope.priority, envelope.pool};
     change->moved_ms = record_due_ms(&group, envelope.arrival_ms + take->queue->expire_ms);
     change->moves_held = group_is_held(&group, loop_wall_ms(take->queue->loop));
     return waiting_find(take->queue->waiting, &key);

@@ -13,6 +13,9 @@
 static const char zeros[] =
     "\"digest\":\"00000000000000000000000000000000000000000000000000"
     "00000000000000\"";
+static const char *const wishes[] = {[TLS_WISH_NONE] = "none",
+                                     [TLS_WISH_REQUIRED] = "required",
+                                     [TLS_WISH_WAIVED] = "waived"};
 static const char *const returns[] = {
     [RETURN_UNSPECIFIED] = "", [RETURN_FULL] = "FULL", [RETURN_HEADERS] = "HDRS"};
 static const struct {
@@ -72,19 +75,20 @@ void transfer_set_envelope(struct transfer_writer *writer, uint64_t queue_id,
     id_print(envelope->id, id);
     record_print_origin(queue_id, envelope->id, origin);
     writer->root = json_pack(
-        "{s:s,s:s,s:o,s:o,s:o,s:o,s:s,s:b,s:o,s:o,s:o,s:i,s:o}", "id", id, "origin", origin,
-        "imported_from", text_or_null(envelope->origin), "sender",
+        "{s:s,s:s,s:o,s:o,s:o,s:o,s:s,s:b,s:o,s:o,s:o,s:o,s:i,s:o}", "id", id, "origin",
+        origin, "imported_from", text_or_null(envelope->origin), "sender",
         json_string(envelope->sender), "envid", text_or_null(envelope->envid), "ret",
         text_or_null(envelope->dsn_return ? returns[envelope->dsn_return] : NULL), "body",
         envelope->body_type == BODY_8BITMIME ? "8BITMIME" : "7BIT", "smtputf8",
         (int)envelope->smtputf8, "user", text_or_null(envelope->user), "tenant",
-        text_or_null(envelope->tenant), "session", text_or_null(envelope->session),
-        "priority", (int)envelope->priority, "arrival", moment(envelope->arrival_ms));
+        text_or_null(envelope->tenant), "pool", text_or_null(envelope->pool), "session",
+        text_or_null(envelope->session), "priority", (int)envelope->priority, "arrival",
+        moment(envelope->arrival_ms));
     if (!writer->root ||
         json_object_update_new(
             writer->root,
-            json_pack("{s:I,s:I,s:b,s:b,s:I,s:s}", "header_bytes",
-                      (json_int_t)envelope->header_bytes, "body_bytes",
+            json_pack("{s:s,s:I,s:I,s:b,s:b,s:I,s:s}", "tls", wishes[envelope->tls_wish],
+                      "header_bytes", (json_int_t)envelope->header_bytes, "body_bytes",
                       (json_int_t)envelope->body_bytes, "has_8bit", (int)envelope->has_8bit,
                       "has_dot_line", (int)envelope->has_dot_line, "longest_line",
                       (json_int_t)envelope->longest_line, "digest", "")) != 0)
@@ -282,8 +286,13 @@ static void take_envelope(struct reader *reader, const json_t *root,
     envelope->dsn_return = (enum dsn_return)take_word(reader, root, "ret", returns, 3);
     envelope->body_type = (enum body_type)take_word(reader, root, "body", bodies, 2);
     envelope->smtputf8 = take_bool(reader, root, "smtputf8");
+    if (json_object_get(root, "tls")) /* files of earlier versions have none */
+        envelope->tls_wish =
+            (enum tls_wish)take_word(reader, root, "tls", wishes, TLS_WISH_COUNT);
     envelope->user = take_optional_text(reader, root, "user", LIMIT_USER_NAME);
     envelope->tenant = take_optional_text(reader, root, "tenant", LIMIT_USER_NAME);
+    if (json_object_get(root, "pool")) /* files of older versions have none */
+        envelope->pool = take_optional_text(reader, root, "pool", LIMIT_POOL_NAME);
     envelope->session = take_optional_text(reader, root, "session", 64);
     envelope->priority = take_priority(reader, root);
     envelope->arrival_ms = take_moment(reader, root, "arrival");

@@ -181,14 +181,16 @@ static void on_timer(void *owner)
 
 /* ---- domain queues ---- */
 
-/* lane NUL tenant NUL priority; no tenant differs from an empty one. Names have bounds far
+/* lane NUL tenant NUL priority pool NUL; no tenant differs from an empty one. Names have bounds far
  * below this. */
-enum { KEY_BYTES = LANE_TEXT + LIMIT_USER_NAME + 4 };
+enum { KEY_BYTES = LANE_TEXT + LIMIT_USER_NAME + LIMIT_POOL_NAME + 5 };
 
 static struct slice key_of(const struct waiting_key *key, char memory[KEY_BYTES])
 {
     size_t lane = strnlen(key->lane, LANE_TEXT);
     size_t tenant = key->tenant ? strnlen(key->tenant, LIMIT_USER_NAME) + 1 : 0;
+    size_t pool = key->pool ? strnlen(key->pool, LIMIT_POOL_NAME) : 0;
+    size_t length;
 
     memcpy(memory, key->lane, lane);
     memory[lane] = 0;
@@ -196,7 +198,10 @@ static struct slice key_of(const struct waiting_key *key, char memory[KEY_BYTES]
         memcpy(memory + lane + 1, key->tenant, tenant - 1);
     memory[lane + tenant] = 0;
     memory[lane + 1 + tenant] = (char)key->priority;
-    return (struct slice){memory, lane + 1 + tenant + 1};
+    length = lane + 1 + tenant + 1;
+    memcpy(memory + length, key->pool ? key->pool : "", pool);
+    memory[length + pool] = 0;
+    return (struct slice){memory, length + pool + 1};
 }
 
 static struct slice lane_of(const struct domain_queue *domain_queue)
@@ -259,6 +264,9 @@ static struct domain_queue *find_or_make(struct waiting *waiting,
     domain_queue->waiting = waiting;
     domain_queue->tenant = key->tenant ? domain_queue->key + strlen(key->lane) + 1 : NULL;
     domain_queue->priority = key->priority;
+    if (key->pool && key->pool[0]) /* the last text of the key */
+        domain_queue->pool =
+            domain_queue->key + text.length - 1 - strnlen(key->pool, LIMIT_POOL_NAME);
     domain_queue->position = waiting->count;
     domain_queue->empty_since_ms = loop_now_ms(waiting->loop);
     CHECK(map_set(waiting->by_key, text, domain_queue) == RESULT_OK);
@@ -529,7 +537,12 @@ const char *domain_queue_lane(const struct domain_queue *domain_queue)
 struct waiting_key waiting_key_of(const struct domain_queue *domain_queue)
 {
     return (struct waiting_key){domain_queue_lane(domain_queue), domain_queue->tenant,
-                                domain_queue->priority};
+                                domain_queue->priority, domain_queue->pool};
+}
+
+const char *domain_queue_pool(const struct domain_queue *domain_queue)
+{
+    return domain_queue->pool;
 }
 
 const char *domain_queue_tenant(const struct domain_queue *domain_queue)
@@ -665,4 +678,14 @@ void domain_queue_wake(struct domain_queue *domain_queue)
 {
     domain_queue->not_before_ms = 0;
     domain_queue_arm(domain_queue);
+}
+
+size_t domain_queue_hasten(struct domain_queue *domain_queue)
+{
+    size_t moved =
+        heap_advance_all(&domain_queue->heap, waiting_now(domain_queue->waiting));
+
+    if (moved > 0)
+        domain_queue_arm(domain_queue);
+    return moved;
 }

@@ -20,6 +20,7 @@ struct waiting_key {
     const char *lane;
     const char *tenant; /* or NULL */
     int8_t priority;
+    const char *pool; /* or NULL */
 };
 
 struct waiting *waiting_new(struct loop *loop, struct queue *queue, size_t most_queues);
@@ -36,7 +37,7 @@ void waiting_add(struct waiting *waiting, const struct waiting_key *key,
 /* Lives as long as the domain queue. */
 struct waiting_key waiting_key_of(const struct domain_queue *domain_queue);
 struct domain_queue *waiting_find(struct waiting *waiting, const struct waiting_key *key);
-/* Any tenant, any priority. */
+/* Any tenant, any priority, any pool. */
 struct domain_queue *waiting_find_lane(struct waiting *waiting, const char *lane);
 struct domain_queue *waiting_next(struct waiting *waiting, size_t *position);
 size_t waiting_queue_count(const struct waiting *waiting);

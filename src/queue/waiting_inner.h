@@ -24,6 +24,7 @@ struct domain_queue {
     uint8_t reason;     /* the watcher's */
     uint32_t held;      /* entries that an operator holds */
     const char *tenant; /* or NULL */
+    const char *pool;   /* or NULL */
     void *attachment;
     struct domain_queue *lane_next; /* a ring of those of this lane */
     struct domain_queue *lane_before;

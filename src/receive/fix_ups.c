@@ -36,8 +36,8 @@ static size_t name_removed(const struct session *session,
     if (session->mode == MODE_SUBMISSION && session->profile->settings.remove_bcc)
         for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++)
             names[count++] = hidden[i];
-    if (session->user && tenancy_header(session->profile->tenancy))
-        names[count++] = tenancy_header(session->profile->tenancy);
+    if (session->user)
+        count += tenancy_headers(session->profile->tenancy, names + count);
     count += header_rules_removed(session->profile->header_rules, session, names + count,
                                   FIX_UP_NAMES_MAX - 1 - count);
     names[count] = NULL;

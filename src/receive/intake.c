@@ -138,6 +138,25 @@ static void choose_keys(struct transaction *transaction)
         transaction_leave_unsigned(transaction);
 }
 
+/* RFC 8689 4: REQUIRETLS goes before the field. */
+static void note_tls_wish(struct transaction *transaction)
+{
+    struct slice rest = transaction_section(transaction);
+    struct slice name;
+    struct slice field;
+
+    while (transaction->envelope.tls_wish == TLS_WISH_NONE &&
+           header_next_field(&rest, &name, &field)) {
+        if (!slice_equal_text_fold(name, "TLS-Required"))
+            continue;
+        field = slice_from(field, slice_find(field, ':') + 1);
+        while (field.length > 0 && (unsigned char)field.data[field.length - 1] <= ' ')
+            field.length--;
+        if (slice_equal_text_fold(slice_trim(field), "No"))
+            transaction->envelope.tls_wish = TLS_WISH_WAIVED;
+    }
+}
+
 /* The buffer holds the section without its empty line. */
 static void finish_header(struct session *session)
 {
@@ -156,6 +175,7 @@ static void finish_header(struct session *session)
         fail(session, REPLY_HEADER_SENDER_DENIED);
         return;
     }
+    note_tls_wish(transaction);
     if (!tenancy_apply(session, transaction_section(transaction), why)) {
         transaction->failure_argument = arena_text(&transaction->arena, slice_of(why));
         fail(session, REPLY_BAD_TENANT);

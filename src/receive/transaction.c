@@ -36,7 +36,9 @@ bool transaction_open(struct session *session, const struct mail_command *comman
     *envelope = (struct envelope){.sender = "",
                                   .dsn_return = command->dsn_return,
                                   .body_type = command->body_type,
-                                  .smtputf8 = command->smtputf8};
+                                  .smtputf8 = command->smtputf8,
+                                  .tls_wish = command->requires_tls ? TLS_WISH_REQUIRED
+                                                                    : TLS_WISH_NONE};
     id_print(session->id, id);
     is_kept = keep_text(transaction, command->sender.text, &envelope->sender) &&
               keep_text(transaction, command->envid, &envelope->envid) &&

@@ -75,6 +75,7 @@ static void verb_ehlo(struct session *session, struct slice rest)
         return;
     session->is_extended = true;
     ours.starttls = session->tls && !session->is_secured;
+    ours.requiretls = session->is_secured; /* RFC 8689 2 */
     ours.auth = settings->has_users && !session->user && verbs_allow_log_in(session);
     ours.auth_plain = ours.auth_login = ours.auth;
     if (capability_offer(&session->receive->output, settings->hostname, session->helo,
@@ -151,6 +152,10 @@ static void verb_mail(struct session *session, struct slice rest)
 
     if (command_parse_mail(rest, &command, &error) != RESULT_OK) {
         reply_error(session, &error);
+        return;
+    }
+    if (command.requires_tls && !session->is_secured) { /* it is not offered here */
+        session_reply(session, REPLY_PARAMETER_UNKNOWN, "REQUIRETLS needs TLS (STARTTLS)");
         return;
     }
     if (!grants_refresh(session)) {
@@ -374,7 +379,7 @@ static const struct verb verbs[] = {
     {"AUTH", verb_auth, IN_GREETED, ANYBODY | ENDS_BATCH, "Say EHLO first, or finish this message",
      "AUTH PLAIN|LOGIN [initial response]", "Logs in; under TLS only (RFC 4954).", NULL},
     {"MAIL", verb_mail, IN_GREETED, 0, "Say EHLO first, or finish this message",
-     "MAIL FROM:<sender> [SIZE=n] [BODY=7BIT|8BITMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=id]",
+     "MAIL FROM:<sender> [SIZE=n] [BODY=7BIT|8BITMIME] [SMTPUTF8] [RET=FULL|HDRS] [ENVID=id] [REQUIRETLS]",
      "Begins a message (RFC 5321 4.1.1.2).", NULL},
     {"RCPT", verb_rcpt, IN_TRANSACTION, 0, "Say MAIL first",
      "RCPT TO:<recipient> [NOTIFY=...] [ORCPT=rfc822;address]", "Adds a recipient (RFC 5321 4.1.1.3).", NULL},

@@ -18,6 +18,8 @@ enum result server_document(const char *page)
         result = config_document_example(&text);
     else if (strcmp(page, "manual") == 0)
         result = config_document_manual(&text);
+    else if (strcmp(page, "destinations") == 0)
+        result = config_document_destinations(&text);
     else if (strcmp(page, "verbs") == 0)
         result = receive_document_verbs(&text);
     else if (strcmp(page, "metrics") == 0)

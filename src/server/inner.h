@@ -109,6 +109,9 @@ enum result MUST_CHECK suppress_open(struct server *server, struct fault *fault)
 /* What deliver asks, and tells. */
 struct deliver_policy suppress_policy(struct server *server);
 
+/* sign_own.c: mail that deliver writes itself. */
+struct deliver_signing sign_own(struct server *server);
+
 /* server.c */
 void server_apply_settings(struct server *server);
 void server_use_resolver(struct server *server, struct resolver *resolver);

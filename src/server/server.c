@@ -231,16 +231,20 @@ static enum result open_workers(struct server *server, struct fault *fault)
                                     .resolver = server->resolver,
                                     .queue = server->queue,
                                     .deliver_local = local_deliver,
-                                    .policy = suppress_policy(server)};
+                                    .policy = suppress_policy(server),
+                                    .signing = sign_own(server)};
     char *paces = memory_format("%s/paces", server->config->data_dir);
+    char *warm_up = memory_format("%s/warm_up", server->config->data_dir);
 
     server->local = local_new(server->loop, server->offload);
     deliver.local = server->local;
     deliver.offload = server->offload;
     deliver.data_dir = server->config->data_dir;
     deliver.paces_path = paces;
+    deliver.warm_up_path = warm_up;
     server->deliver = deliver_new(&deliver);
     memory_free(paces);
+    memory_free(warm_up);
     server->receive = receive_new(&receive);
     server_apply_settings(server);
     return open_control(server, fault);

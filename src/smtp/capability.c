@@ -25,6 +25,7 @@ static const struct keyword keywords[] = {
     KEYWORD("DSN", dsn),
     KEYWORD("CHUNKING", chunking),
     KEYWORD("STARTTLS", starttls),
+    KEYWORD("REQUIRETLS", requiretls),
     KEYWORD("AUTH", auth),
 };
 enum { KEYWORDS = sizeof keywords / sizeof *keywords };

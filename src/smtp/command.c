@@ -84,6 +84,17 @@ static enum result take_smtputf8(void *owner, struct slice value,
     return RESULT_OK;
 }
 
+static enum result take_requiretls(void *owner, struct slice value,
+                                   struct command_error *error)
+{
+    struct mail_command *command = owner;
+
+    (void)value;
+    (void)error;
+    command->requires_tls = true;
+    return RESULT_OK;
+}
+
 static enum result take_ret(void *owner, struct slice value, struct command_error *error)
 {
     struct mail_command *command = owner;
@@ -200,9 +211,13 @@ static enum result take_orcpt(void *owner, struct slice value, struct command_er
 }
 
 static const struct parameter mail_parameters[] = {
-    {"SIZE", true, take_size},          {"BODY", true, take_body},
-    {"SMTPUTF8", false, take_smtputf8}, {"RET", true, take_ret},
-    {"ENVID", true, take_envid},        {"AUTH", true, take_auth},
+    {"SIZE", true, take_size},
+    {"BODY", true, take_body},
+    {"SMTPUTF8", false, take_smtputf8},
+    {"RET", true, take_ret},
+    {"ENVID", true, take_envid},
+    {"AUTH", true, take_auth},
+    {"REQUIRETLS", false, take_requiretls},
 };
 
 static const struct parameter rcpt_parameters[] = {
@@ -368,6 +383,9 @@ enum result command_add_mail(struct bytes *into, const struct mail_line *line)
                              envelope->dsn_return == RETURN_FULL ? "FULL" : "HDRS");
     if (added == RESULT_OK && line->offers_dsn && envelope->envid)
         added = bytes_format(&text, " ENVID=%s", envelope->envid);
+    if (added == RESULT_OK && line->offers_requiretls &&
+        envelope->tls_wish == TLS_WISH_REQUIRED)
+        added = bytes_add_text(&text, " REQUIRETLS");
     if (added == RESULT_OK)
         added = framing_add_line(into, bytes_view(&text));
     bytes_fini(&text);

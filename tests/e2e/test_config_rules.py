@@ -143,6 +143,8 @@ class Check(unittest.TestCase):
                          '[[dnsbl]]\nzone = "bl.test"\n'
                          '[[reaction]]\ncode = "421"\naction = "slow"\n'
                          '[[tenant]]\nname = "shop"\nweight = 3\n'
+                         '[[source]]\nname = "a"\naddress = "192.0.2.1"\n'
+                         '[[pool]]\nname = "p"\nsources = ["a"]\n'
                          '[[class]]\nclass = "rate"\ntext = "slow down"\n'
                          f'[[dkim]]\ndomain = "d.test"\nselector = "s"\nkey = "{key}"\n',
                          'postmaster = "u@c.test"')
@@ -242,6 +244,8 @@ class Check(unittest.TestCase):
                   'password = "p"\n', "required"),
                  (self.good() + '[[header_rule]]\nlistener = "127.0.0.1:9"\nremove = "X-A"\n',
                   "no [[listen]] table"),
+                 (self.good('[tls_report]\norganization = "O"\n'), "needs tls_report.contact"),
+                 (self.good('[tls_report]\ncontact = "a@b.test"\n'), "needs tls_report.organization"),
                  (self.good() + "[[header_rule]]\n", "at most 32"),
                  (self.good() + '[[header_rule]]\nremove = "Received"\n', "may be changed"),
                  (self.good() + '[[header_rule]]\nadd = "X-A: b\\r\\nX-B: c"\n', "one line"),

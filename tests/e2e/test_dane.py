@@ -310,9 +310,12 @@ class Dane(unittest.TestCase):
         self.assertIn("SERVFAIL", self.dns.says(name, "TLSA"))
         send(relay, ["a@one.sure.test"])
         self.held(relay, "one.sure.test", f"TLSA of {name}", "SERVFAIL")
+        # It is remembered of the host: the next domain's mail holds no place while it is asked again.
+        send(relay, ["c@two.sure.test"])
+        self.held(relay, "two.sure.test", "could not be looked up a short while ago")
         send(relay, ["b@both.sure.test"])
         world.wait_for(lambda: next_hop.messages, "the next host")
-        self.left(relay, 1)
+        self.left(relay, 2)
         self.assertEqual(hop.connections, 0)
         books(self, relay, [hop, next_hop], ["b@both.sure.test"])
 

@@ -30,6 +30,7 @@ INSIDE = "SMTPD_INSIDE_NAMESPACES"
 NOT_RUN = [
     (r"third_party/bootstrap\.sh (demo|test)\b", "installs packages and runs all tests: .ci/run does it"),
     (r"bench/run\b", "measures for twenty minutes: test_bench.py does a quick one"),
+    (r"bench/flight\b", "measures for minutes, over ways that are as long as the sea is wide"),
     (r"bench/scale\b", "fills gigabytes of disk and measures for a quarter of an hour"),
     (r"docker (build|push|run|exec|logs|stop)\b", "needs an engine: tests/container/test_image.py"),
     (r"kubectl\b", "needs a cluster; but Secrets are made, and printed, where kubectl is there"),

@@ -23,11 +23,13 @@ OBJECTS = {"reply": {"code", "enhanced", "text"}, "tls": {"version", "cipher", "
 NOT_SEEN = {
     "server.admin_failed": "the HTTP library must refuse a socket that listens",
     "queue.lock_without_pid": "a write of a few bytes into a file that was just opened must fail",
+    "deliver.sources_too_many": "2000 names of sources must have been in the settings of one process",
     "deliver.report_too_large": "the limits of what is reported are below those of a message",
 }
 
 # Events of a subject that has a file of its own, which waits for them.
 SEEN_ELSEWHERE = {
+    "deliver.lock_step": "test_flight.py",
     "queue.format_raised": "test_format.py",
     "queue.exported": "test_moving.py",
     "queue.imported": "test_moving.py",
@@ -56,12 +58,26 @@ SEEN_ELSEWHERE = {
     "deliver.sts_fetch_failed": "test_mta_sts.py",
     "deliver.sts_testing_failure": "test_mta_sts.py",
     "deliver.sts_write_failed": "test_mta_sts.py",
+    "deliver.tls_report_sent": "test_tls_report.py",
+    "deliver.tls_report_failed": "test_tls_report.py",
+    "deliver.tls_report_unreadable": "test_tls_report.py",
+    "deliver.tls_report_unwritable": "test_tls_report.py",
     "deliver.address_failed": "test_dialing.py",
     "deliver.family_demoted": "test_dialing.py",
     "deliver.family_restored": "test_dialing.py",
     "deliver.pace_changed": "test_pace.py",
     "deliver.paces_unreadable": "test_pace.py",
+    "deliver.source_set_aside": "test_sources.py",
+    "deliver.source_restored": "test_sources.py",
+    "deliver.warm_up_full": "test_sources.py",
+    "deliver.warm_up_unwritable": "test_sources.py",
+    "deliver.warm_up_unreadable": "test_sources.py",
     "deliver.paces_unwritable": "test_pace.py",
+    "deliver.suspended": "test_destinations.py",
+    "deliver.resumed": "test_destinations.py",
+    "deliver.flushed": "test_destinations.py",
+    "deliver.suspensions_unreadable": "test_destinations.py",
+    "deliver.suspensions_unwritable": "test_destinations.py",
     "net.dns_servers_left_out": "test_dane.py",
     "receive.screened": "test_dnsbl.py",
     "receive.helo_suspect": "test_abuse.py",
@@ -81,6 +97,7 @@ FIELDS_SEEN_ELSEWHERE = {
     ("receive.accepted", "signatures"): "test_signing.py",
     ("receive.accepted", "priority"): "test_fairness.py",
     ("receive.rejected", "rule"): "test_pressure.py",
+    ("deliver.destination_backoff", "source"): "test_sources.py",
     ("receive.rejected", "client_name"): "test_dnsbl.py",
     ("receive.accepted", "client_name"): "test_dnsbl.py",
 }
@@ -408,7 +425,7 @@ class Events(unittest.TestCase):
         missing = {name: row.fields - {field for e in self.seen if e["event"] == name for field in e}
                    for name, row in self.page.items()
                    if name not in NOT_SEEN and name not in SEEN_ELSEWHERE}
-        expected = {"destination", "session", "user", "tenant", "peer", "tls", "reply"}
+        expected = {"destination", "source", "session", "user", "tenant", "peer", "tls", "reply"}
         for (name, field), test in FIELDS_SEEN_ELSEWHERE.items():
             missing[name].discard(field)
             with open(os.path.join(os.path.dirname(__file__), test)) as file:

@@ -34,6 +34,7 @@ class Explain(unittest.TestCase):
         self.assertIn("the mail exchangers of one.test", text)
         self.assertRegex(text, r"20  mx2.one.test (127.0.0.32, ::1|::1, 127.0.0.32)")
         self.assertIn('[[destination]] that matches "mx2.one.test" and others', text)
+        self.assertIn("messages without a limit, new connections without a limit", text)
         self.assertIn("a message is tried at once", text)
         # A domain alone, and one of no rule.
         self.assertEqual(self.explain(relay, "ONE.test")["lane"], "one.test")
@@ -72,6 +73,9 @@ class Explain(unittest.TestCase):
         said = self.explain(relay, "b@any.test")
         self.assertEqual((said["route"], said["port"], said["hosts"][0]["addresses"]), ("hop", hop.port, ["127.0.0.1"]))
         self.assertEqual(said["state"]["connections"], 1)  # it rests
+        self.assertEqual((said["scope"], said["paces"][0]["ceiling"], said["suspension"]), ("route:hop", 20, None))
+        self.assertRegex(relay.command("explain", "b@any.test"),
+                         r"pace +\d of 20 connections allowed now, 0 in use; messages without a limit")
         self.assertIn(f'the host of [[route]] "hop", port {hop.port}', relay.command("explain", "b@any.test"))
         self.assertEqual(hop.delivered(), {"a@any.test": 1})  # nothing was sent
 

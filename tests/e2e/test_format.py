@@ -44,7 +44,7 @@ class TheFormatBefore(unittest.TestCase):
         self.assertEqual(self.version(), 1)
         self.relay.start()
         [event] = [self.relay.wait_event("queue.format_raised")]
-        self.assertIn("had format 1 and has 2 now", event["message"])
+        self.assertIn("had format 1 and has 3 now", event["message"])
         world.wait_for(lambda: len(self.relay.queue()) == 2, "both groups in the index")
         self.assertEqual({g["lane"] for g in self.relay.queue()}, {"route:hop"})
         self.assertTrue(all(g["attempts"] >= 1 for g in self.relay.queue()))
@@ -64,7 +64,7 @@ class TheFormatBefore(unittest.TestCase):
         self.assertIn("ORCPT=rfc822;First@x.test", message["rcpts"][0])
         self.assertIn("NOTIFY=NEVER", message["rcpts"][1])
         self.relay.stop()
-        self.assertEqual(self.version(), 2)
+        self.assertEqual(self.version(), 3)
 
     def test_it_is_raised_once_and_killed_meanwhile_nothing_is_lost(self):
         self.relay.start()
@@ -81,7 +81,7 @@ class TheFormatBefore(unittest.TestCase):
         with self.assertRaises(AssertionError) as refused:
             self.relay.start()
         self.relay.process = None
-        self.assertTrue(re.search("format 7, this program knows 2", str(refused.exception)),
+        self.assertTrue(re.search("format 7, this program knows 3", str(refused.exception)),
                         refused.exception)
         self.assertEqual(queue_file.rows(self.relay.data), before)
 

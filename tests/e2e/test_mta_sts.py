@@ -193,6 +193,10 @@ class MtaSts(unittest.TestCase):
         send(relay, ["e@both.sts.test"])
         self.assertEqual(self.policy_of(relay, "e@both.sts.test"), "sts")
         self.assertEqual(self.good_hop.delivered()["e@both.sts.test"], 1)
+        said = relay.command("explain", "a@ok.sts.test")
+        self.assertRegex(said, r"MTA-STS +enforce, by the policy fetched \S+ ago \(id 1\), which ends in 6d")
+        self.assertIn("not named by the MTA-STS policy", relay.command("explain", "alien.sts.test"))
+        self.assertRegex(relay.command("explain", "freegood.sts.test"), r"MTA-STS +no policy is known")
         # With the hosts nothing is wrong: others go on.
         others = ["f@freeweak.sts.test", "g@freeclear.sts.test", "h@freegood.sts.test"]
         for recipient in others:
@@ -238,6 +242,20 @@ class MtaSts(unittest.TestCase):
         send(relay, ["b@weak.sts.test"])
         self.held(relay, "weak.sts.test", "MTA-STS")
         self.assertNotIn("b@weak.sts.test", weak.delivered())
+
+    def test_too_many_handshakes_of_our_own_are_no_failure_of_the_domain(self):
+        relay = self.relay({"ok": ["good"]}, {"ok": policy("enforce", "good.sts.test")},
+                           limits="handshakes = 1\n")
+        with world.Raw(relay.relay_port) as client:  # it begins a handshake, and says no more
+            client.say("EHLO c.test")
+            client.say("STARTTLS")
+            send(relay, ["a@ok.sts.test"])
+            world.wait_for(lambda: self.metric(relay, "smtpd_mta_sts_fetches_total", result="busy"),
+                           "a fetch that found no place")
+            self.assertEqual(relay.events("deliver.sts_fetch_failed"), [])
+        world.wait_for(lambda: relay.command("queue", "retry", "--all") and
+                       self.good_hop.delivered(), "the mail")
+        self.assertEqual(self.policy_of(relay, "a@ok.sts.test"), "sts")
 
     # ---- testing, none ----
 

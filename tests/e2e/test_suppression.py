@@ -160,7 +160,8 @@ class BeforeDelivery(unittest.TestCase):
 
 class Bounces(unittest.TestCase):
     answers = {"gone@": "550 5.1.1 no such user", "closed@": "550 5.2.1 disabled", "full@": "552 5.2.2 full",
-               "sender@": "550 5.1.8 bad sender", "spam@": "554 5.7.1 spam", "later@": "450 4.1.1 perhaps"}
+               "sender@": "550 5.1.8 bad sender", "spam@": "554 5.7.1 spam", "later@": "450 4.1.1 perhaps",
+               "worded@": "550 5.7.1 recipient unknown here", "listed@": "550 5.1.1 blocked using the list of others"}
 
     def answer(self, stage, argument, _):
         if stage == "rcpt":
@@ -175,9 +176,9 @@ class Bounces(unittest.TestCase):
         with relay.client() as client:
             for name in self.answers:
                 client.sendmail("alice@local.test", [f"{name}example.test"], world.message())
-        world.wait_for(lambda: len(relay.events("deliver.bounced")) == 5 and len(listed(relay)) == 2, "the bounces")
+        world.wait_for(lambda: len(relay.events("deliver.bounced")) == 7 and len(listed(relay)) == 3, "the bounces")
         entries = listed(relay)
-        self.assertEqual(set(entries), {(USER, "gone@example.test"), (USER, "closed@example.test")})
+        self.assertEqual(set(entries), {(USER, "gone@example.test"), (USER, "closed@example.test"), (USER, "worded@example.test")})
         entry = entries[USER, "gone@example.test"]
         self.assertEqual((entry["source"], entry["reason"]), ("bounce", "550 5.1.1 no such user"))
         self.assertAlmostEqual(entry["expires_ms"] - entry["created_ms"], 90 * 86400 * 1000, delta=1000)

@@ -87,7 +87,7 @@ class Why(unittest.TestCase):
         reasons = re.findall(r'^smtpd_queue_waiting_groups\{reason="(\w+)"\} (\d+)$', text, re.M)
         self.assertEqual(sum(int(count) for _, count in reasons), 5)
         self.assertEqual({reason for reason, _ in reasons},
-                         {"scheduled", "held", "dns", "destination", "connections", "suspended", "ready_full", "no_room",
+                         {"scheduled", "held", "dns", "destination", "connections", "suspended", "source", "warm_up", "ready_full", "no_room",
                           "draining", "overflow"})
 
 

@@ -398,8 +398,13 @@ class Hop:
 
     `answer(stage, argument, session)` may return a reply text ("451 4.3.0 later"), None for the
     usual answer, "DROP" to close, "HANG" to say nothing, or bytes to send as they are. Stages:
-    connect, ehlo, helo, starttls, auth, mail, rcpt, data, dot, rset, quit.
+    connect, ehlo, helo, starttls, auth, mail, rcpt, data, dot, bdat, rset, quit. With
+    `reads_refused` a chunk that it refuses is read as commands (RFC 3030 4.2 forbids that); with
+    `leaves_at_421` it closes behind each 421.
     """
+
+    reads_refused = False
+    leaves_at_421 = False
 
     def __init__(self, case, answer=None, host="127.0.0.1", port=0, capabilities=("PIPELINING",
                  "8BITMIME", "SMTPUTF8", "SIZE 100000000", "DSN", "ENHANCEDSTATUSCODES"), tls=None,
@@ -497,7 +502,19 @@ class HopSession:
         if keep and words.startswith("250"):
             keep(argument)
         self.connection.sendall(text if isinstance(text, bytes) else (text + "\r\n").encode())
-        return words
+        if not self.hop.leaves_at_421 or not words.startswith("421"):
+            return words
+        self.connection.shutdown(socket.SHUT_WR)
+        while self.file.read(65536):  # or a reset would take the answers along
+            pass
+        return None
+
+    def unread(self):
+        """What has arrived and was not read; waits for the first of it."""
+        held = self.file.peek()
+        with contextlib.suppress(BlockingIOError):
+            held += self.connection.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return held
 
     def run(self):
         if self.say("connect", "", "220 hop.test ESMTP") is None:
@@ -554,6 +571,8 @@ class HopSession:
                 return self.say("data", text, "554 5.5.1 no valid recipients")
             said = self.say("data", text, "354 go on")
             return self.data() if said and said.startswith("354") else said
+        if verb == "BDAT":
+            return self.chunk(int(text.split(" ")[1]), text)
         if verb in ("RSET", "NOOP"):
             self.message = None
             return self.say("rset", text, "250 2.0.0 done")
@@ -573,6 +592,18 @@ class HopSession:
         message, self.message = self.message, None
         message["data"] = b"".join(lines)
         return self.say("dot", message, "250 2.0.0 kept", self._keep)
+
+    def chunk(self, octets, text):
+        assert text.endswith(" LAST"), text
+        if not self.message or not self.message["recipients"]:
+            if not self.hop.reads_refused:
+                self.file.read(octets)
+            return self.say("refused", text, "503 5.5.1 no valid recipients")
+        message, self.message = self.message, None
+        message["data"] = self.file.read(octets)
+        if len(message["data"]) < octets:
+            return None
+        return self.say("bdat", message, "250 2.0.0 kept", self._keep)
 
     def _keep(self, message):
         with self.hop.lock:

@@ -46,14 +46,17 @@ static void check_envelope(struct slice record)
     check_inside(record, envelope.tenant);
     check_inside(record, envelope.session);
     check_inside(record, envelope.origin);
+    check_inside(record, envelope.pool);
     CHECK(envelope.dsn_return <= RETURN_HEADERS && envelope.body_type <= BODY_8BITMIME);
     CHECK(envelope.arrival_ms >= 0 && envelope.arrival_ms < TIME_MOST);
     CHECK(envelope.header_bytes < SIZE_MOST && envelope.body_bytes < SIZE_MOST);
     bytes_init(&again, RECORD_MAX);
-    if (record.data[0] == 1) { /* no origin: written anew as version 2 */
-        CHECK(!envelope.origin);
+    if (record.data[0] < 3) { /* no pool, no origin: written anew as version 3 */
+        CHECK(!envelope.pool && (record.data[0] == 2 || !envelope.origin));
         CHECK(record_encode_envelope(&envelope, group_count, &again) ==
-              (record.length + 2 > RECORD_MAX ? RESULT_TOO_LARGE : RESULT_OK));
+              (record.length + (size_t)(6 - 2 * record.data[0]) > RECORD_MAX
+                   ? RESULT_TOO_LARGE
+                   : RESULT_OK));
         bytes_fini(&again);
         return;
     }

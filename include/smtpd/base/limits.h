@@ -17,6 +17,7 @@ enum house_limits {
     LIMIT_ENVID = 100,   /* RFC 3461 4.4 */
     LIMIT_ORCPT = 500,   /* RFC 3461 4.2 */
     LIMIT_USER_NAME = 128,
+    LIMIT_POOL_NAME = 64,
     LIMIT_PASSWORD = 1024,
     LIMIT_BAD_COMMANDS = 20,      /* then 421 and close */
     LIMIT_SESSION_INPUT = 65536,  /* unprocessed input of one session */
@@ -50,6 +51,7 @@ enum house_limits {
     LIMIT_SETTLING_GROUPS =
         5000, /* outcomes that wait for their commit: then no new attempt */
     LIMIT_OUTBOUND_WINDOW_BYTES = 134217728,
+    LIMIT_IDLE_CONNECTIONS = 5000, /* to next hops, all that rest between two messages */
     LIMIT_MX_HOSTS = 20,
     LIMIT_HOST_ADDRESSES = 10,
     LIMIT_DEAD_ADDRESSES = 20000, /* remembered */
@@ -58,11 +60,17 @@ enum house_limits {
     LIMIT_STS_FAILURES = 10000, /* domains whose policy could not be had */
     LIMIT_STS_FETCHES = 100,  /* at once; what waits longer than a minute goes on without */
     LIMIT_STS_REFRESHES = 10, /* of them in the background */
+    LIMIT_TLS_REPORT_DOMAINS = 10000, /* counted for reports of TLS */
+    LIMIT_TLS_REPORT_BYTES = 4194304, /* of their texts */
+    LIMIT_TLS_REPORTS = 10,           /* being sent at once */
 
     /* DNS */
     LIMIT_DNS_CACHE = 200000,
     LIMIT_DNS_IN_FLIGHT = 200,
     LIMIT_DNS_WAITING = 20000,
+    LIMIT_DNS_ASKING_KNOWN = 150,   /* lanes that ask for their way at once */
+    LIMIT_DNS_ASKING_NEW = 100,     /* above this only those whose way was known */
+    LIMIT_DNS_ASKING_FAILED = 50,   /* above this none whose look-up failed the last time */
     LIMIT_DNS_SERVERS = 6,          /* what udns holds */
     LIMIT_DNS_ANSWER_RECORDS = 256, /* records of an answer that are looked at */
     LIMIT_DNS_ANSWER_MX = 100,
@@ -73,6 +81,7 @@ enum house_limits {
     LIMIT_DNS_NAME_JUMPS = 64, /* compression pointers within one name */
 
     /* net */
+    LIMIT_TLS_SESSIONS = 5000,  /* of next hops, to be resumed */
     LIMIT_PROXY_WAITING = 1024, /* connections of one listener without PROXY header yet */
 
     /* server */

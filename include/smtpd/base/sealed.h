@@ -27,6 +27,9 @@ enum result MUST_CHECK sealed_begin(struct sealed *sealed, const char *heading,
                                     struct bytes *into);
 /* `lines` are whole ones that were written behind what was told before. */
 void sealed_note(struct sealed *sealed, struct slice lines);
+/* The same of one that began at `start` and has all of its words: its end stands for the blank behind
+ * the last one. */
+void sealed_end_line(struct sealed *sealed, struct bytes *into, size_t start);
 enum result MUST_CHECK sealed_end(const struct sealed *sealed, struct bytes *into);
 
 /* A word of a line and a blank. "-" stands for the empty one; bytes that would break a line, or the

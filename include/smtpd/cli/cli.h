@@ -42,8 +42,12 @@ struct cli_dkim {
 int cli_dkim(const struct cli_dkim *context, int argc, char **argv);
 int cli_queue(const struct cli_context *context, int argc, char **argv);
 int cli_explain(const struct cli_context *context, int argc, char **argv);
+int cli_destination(const struct cli_context *context, int argc, char **argv);
+int cli_destination_help(bool was_asked); /* else on standard error, exit code 2 */
 int cli_suppression(const struct cli_context *context, int argc, char **argv);
 int cli_suppression_help(bool was_asked); /* else on standard error, exit code 2 */
+int cli_tls_report(const struct cli_context *context, int argc, char **argv);
+int cli_tls_report_help(bool was_asked); /* else on standard error, exit code 2 */
 /* What the rules make of the replies in argv or on standard input; no server is asked. */
 int cli_classify(const struct cli_context *context, const struct classifier *classifier,
                  int argc, char **argv);

@@ -32,7 +32,9 @@ struct config_element {
     unsigned column;
     unsigned *lines; /* per row of its table; 0: the default */
     unsigned *columns;
-    bool is_bad; /* something in it was complained about: its values may be missing */
+    const unsigned *
+        shipped_lines; /* of the shipped block with its name, where its own is 0; or NULL */
+    bool is_bad;       /* something in it was complained about: its values may be missing */
 };
 
 struct config_times {
@@ -48,6 +50,7 @@ struct config_transfer { /* [delivery], and what [[destination]] and [[route]] m
     unsigned connections;
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
+    unsigned pipeline_window;
     struct quota message_rate;    /* count 0: off */
     struct quota connection_rate; /* count 0: off */
     struct config_times times;
@@ -55,6 +58,7 @@ struct config_transfer { /* [delivery], and what [[destination]] and [[route]] m
     int tls;                 /* enum tls_level */
     bool dane;
     bool mta_sts;
+    const char *pool; /* NULL: that of [delivery] */
 };
 
 struct config_listen {
@@ -70,6 +74,7 @@ struct config_destination {
     const char *name;        /* NULL: the first of match */
     struct value_list match; /* const char * */
     struct config_transfer transfer;
+    bool is_replaced; /* of a shipped one: a block of the file has its name */
 };
 
 struct config_route {
@@ -92,11 +97,30 @@ struct config_reaction {
     const char *code;
     const char *status;
     const char *text;
+    struct value_list class; /* int, from CLASS_BAD_MAILBOX */
     struct value_list match; /* const char * */
     int action;              /* enum reaction_action */
     int64_t for_ms;
     unsigned percent;
     unsigned limit;
+};
+
+struct config_source {
+    struct config_element element;
+    const char *name;
+    const char *address;
+    const char *ehlo; /* NULL: server.hostname */
+    unsigned weight;
+    struct value_list warm_up; /* unsigned */
+};
+
+struct config_pool {
+    struct config_element element;
+    const char *name;
+    struct value_list sources;        /* const char *: "NAME" or "NAME=WEIGHT" */
+    struct value_list senders;        /* const char * */
+    struct value_list sender_domains; /* const char * */
+    struct value_list tenants;        /* const char * */
 };
 
 struct config_dnsbl {
@@ -189,6 +213,9 @@ struct config {
     unsigned errors;
     int64_t tarpit_ms;    /* 0: off */
     int64_t offenders_ms; /* 0: off */
+    /* [tls_report] */
+    const char *tls_report_organization;
+    const char *tls_report_contact;
     /* [suppression] */
     int suppression_at;            /* enum suppression_at */
     int64_t suppression_expire_ms; /* 0: never */
@@ -215,6 +242,8 @@ struct config {
     const char *tenant_header;
     struct value_list tenant_users; /* const char * */
     const char *priority_header;
+    const char *pool_header;
+    struct value_list pool_users; /* const char * */
     unsigned mta_sts_port;
     int64_t attempt_delay_ms;
     /* [admin] */
@@ -232,6 +261,7 @@ struct config {
     bool allow_network_filesystem;
     bool allow_private_networks;
     bool shipped_reactions;
+    bool shipped_destinations;
     bool dns_trust_ad;
     bool suppression_report;
     bool suppression_hard_bounces;
@@ -246,8 +276,12 @@ struct config {
     struct value_list dnsbl;       /* struct config_dnsbl */
     struct value_list dkim;        /* struct config_dkim */
     struct value_list tenant;      /* struct config_tenant */
+    struct value_list source;      /* struct config_source */
+    struct value_list pool;        /* struct config_pool */
     struct value_list class;       /* struct config_class */
 
+    struct value_list
+        shipped_destination;       /* struct config_destination, behind the others */
     struct value_list file_class;  /* struct config_class, of delivery.classes_file */
     struct classifier *classifier; /* once somebody asked for it */
     const char *path;
@@ -303,6 +337,8 @@ void config_compare(const struct config *before, const struct config *after,
 /* Generated files: smtpd.toml.example and docs/configuration.md. */
 enum result MUST_CHECK config_document_example(struct bytes *into);
 enum result MUST_CHECK config_document_manual(struct bytes *into);
+/* The shipped [[destination]] blocks, as they are compiled in. */
+enum result MUST_CHECK config_document_destinations(struct bytes *into);
 
 /* The rooms' settings. Texts and lists live as long as the config; arrays made here come
  * from its arena. */

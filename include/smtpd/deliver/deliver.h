@@ -12,6 +12,7 @@
 
 #include "smtpd/base/quota.h"
 #include "smtpd/deliver/classify.h"
+#include "smtpd/mail/pool_rule.h"
 #include "smtpd/net/resolver.h"
 #include "smtpd/net/stream.h"
 #include "smtpd/queue/queue.h"
@@ -30,14 +31,50 @@ struct destination_settings {
     unsigned connections;
     unsigned messages_per_connection;
     unsigned recipients_per_transaction;
+    unsigned pipeline_window; /* messages under way on one connection; 1: lock step */
     enum tls_level tls;
     struct quota message_rate;               /* transactions; count 0: no limit */
     struct quota connection_rate;            /* new ones */
     const struct deliver_timeouts *timeouts; /* NULL: those of the settings */
     const int64_t *retry_ms;                 /* retry_count 0: that of the settings */
     size_t retry_count;
-    bool dane;    /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
-    bool mta_sts; /* RFC 8461, at the same; by MX only */
+    bool dane;         /* RFC 7672, at TLS_OPPORTUNISTIC and TLS_REQUIRED */
+    bool mta_sts;      /* RFC 8461, at the same; by MX only */
+    const char *pool;  /* of mail that names none; NULL: the system chooses the address */
+    bool has_own_pool; /* it stands there itself: of a route it is that of all mail */
+};
+
+enum {
+    DELIVER_SOURCES_MAX = 500,
+    DELIVER_POOLS_MAX = 1000,
+    DELIVER_POOL_MEMBERS_MAX = 100,
+    DELIVER_SOURCE_TEXT = 65,
+    DELIVER_WARM_UP_DAYS = 100
+};
+#define DELIVER_NO_POOL                                                                    \
+    "none" /* the system chooses, whatever the message says: of routes */
+
+/* Of a source, or of a pool: letters, digits, ".", "-", "_". */
+bool deliver_source_name_is_valid(struct slice name);
+
+struct deliver_source { /* [[source]]: an address of ours */
+    const char *name;   /* stable over reloads: what was learned is kept under it */
+    struct ip ip;
+    const char *ehlo; /* NULL: our hostname */
+    unsigned weight;
+    const uint32_t *warm_up; /* so many transactions on its first days with mail */
+    size_t warm_up_count;
+};
+
+struct deliver_pool_member {
+    const char *source;
+    unsigned weight; /* 0: that of the source */
+};
+
+struct deliver_pool { /* [[pool]] */
+    const char *name;
+    const struct deliver_pool_member *members;
+    size_t member_count;
 };
 
 struct destination_rule {     /* [[destination]]: the first that matches the domain or an MX
@@ -63,8 +100,9 @@ struct reaction {             /* [[reaction]]: the first that fits; NULL: any */
     const char *text;         /* somewhere in it; `*`: anything between */
     const char *const *match; /* patterns: who said it, or the recipient's domain */
     size_t match_count;
-    enum reaction_action action;
     int64_t for_ms;
+    uint32_t classes; /* 1 << enum deliver_class, each; 0: any */
+    enum reaction_action action;
     unsigned percent;
     unsigned limit;
 };
@@ -98,6 +136,12 @@ struct deliver_settings {
     size_t tenant_count;
     const struct reaction *reactions;
     size_t reaction_count;
+    const struct deliver_source *sources;
+    size_t source_count;
+    const struct deliver_pool *pools;
+    size_t pool_count;
+    const struct pool_rule *pool_rules; /* what receive chose by: for explain */
+    size_t pool_rule_count;
     bool shipped_reactions;           /* those too, behind */
     const char *const *local_domains; /* normal */
     size_t local_count;
@@ -112,6 +156,8 @@ struct deliver_settings {
     struct deliver_timeouts timeouts;
     const struct endpoint *own_addresses; /* our listeners: "ourselves in the MX set" */
     size_t own_count;
+    const char *tls_report_organization; /* RFC 8460: who reports, or NULL: nobody does */
+    const char *tls_report_contact;      /* an address */
     struct classifier *classifier; /* NULL: every failure that a peer tells is "other" */
 };
 
@@ -135,6 +181,21 @@ struct deliver_policy {
     void *owner;
 };
 
+/* Signs mail of our own: as the room `sign` does, wired by server/. NULL from `start`: no key is its
+ * author's; else the completion rule holds. `fields`: to be put in front. */
+typedef void deliver_signed_fn(void *owner, enum result result, struct slice fields);
+struct deliver_unsigned {
+    struct slice section; /* its header */
+    struct slice body;
+    uint64_t id; /* for the log */
+};
+struct deliver_signing {
+    void *(*start)(void *owner, const struct deliver_unsigned *mail,
+                   deliver_signed_fn *on_end, void *end_owner);
+    void (*cancel)(void *signing);
+    void *owner;
+};
+
 struct deliver;
 struct offload;
 struct deliver_rooms {
@@ -144,11 +205,14 @@ struct deliver_rooms {
     struct queue *queue;
     deliver_local_fn *deliver_local;
     void *local;
-    struct deliver_policy policy; /* all NULL: none */
+    struct deliver_policy policy;   /* all NULL: none */
+    struct deliver_signing signing; /* all NULL: nothing is signed */
     /* For what is kept over restarts, beside the queue; NULL: nothing is. */
     struct offload *offload;
     const char *data_dir;   /* copied */
     const char *paces_path; /* what paces have learned is kept there; NULL: nowhere */
+    const char
+        *warm_up_path; /* and what sources have sent of their warm-up; NULL: nowhere */
 };
 
 /* Registers itself as the queue's watcher and gives the queue its lanes. */
@@ -187,7 +251,16 @@ enum deliver_sts_fetch {
     DELIVER_STS_NO_TLS,    /* or a certificate that is not valid */
     DELIVER_STS_NO_ANSWER, /* no 200 with a text of a fitting size */
     DELIVER_STS_INVALID,   /* a text that is no policy */
+    DELIVER_STS_BUSY,      /* too many TLS handshakes of our own: no fault of theirs */
     DELIVER_STS_FETCH_COUNT
+};
+
+/* What came of a report of TLS (RFC 8460). */
+enum deliver_tls_report {
+    DELIVER_TLS_REPORT_SENT,
+    DELIVER_TLS_REPORT_UNWANTED, /* its domain asks for none */
+    DELIVER_TLS_REPORT_FAILED,
+    DELIVER_TLS_REPORT_COUNT
 };
 
 struct deliver_result { /* recipients */
@@ -222,8 +295,11 @@ struct deliver_statistics {
     uint64_t destinations;
     uint64_t destinations_backing_off;
     uint64_t paces;
+    uint64_t suspensions[3]; /* of operators, by enum reach: see destinations.h */
     struct deliver_pace_changes pace_changes;
     uint64_t messages_reused_connection;
+    uint64_t messages_in_flight; /* that were begun before the one ahead was answered */
+    uint64_t hosts_lock_step;    /* whose replies did not fit */
     uint64_t deferred_by_class[CLASS_COUNT]; /* recipients */
     uint64_t failed_by_class[CLASS_COUNT];
     uint64_t backoffs_by_class[CLASS_COUNT]; /* of destinations */
@@ -231,8 +307,11 @@ struct deliver_statistics {
     uint64_t delivered_by_policy[DELIVER_TLS_POLICY_COUNT]; /* recipients, over TLS */
     uint64_t delivered_local;
     uint64_t sts_fetches[DELIVER_STS_FETCH_COUNT];
-    uint64_t sts_policies;           /* known now */
-    uint64_t sts_testing_failures;   /* transactions that would have had to wait */
+    uint64_t sts_policies;         /* known now */
+    uint64_t sts_testing_failures; /* transactions that would have had to wait */
+    uint64_t tls_sessions[3][2];   /* for reports: no policy, MTA-STS, TLSA; good and bad */
+    uint64_t tls_sessions_uncounted; /* there was no room for their domain */
+    uint64_t tls_reports[DELIVER_TLS_REPORT_COUNT];
     struct histogram delay_queue;    /* us, from arrival to the attempt */
     struct histogram delay_connect;  /* of attempts that made a connection */
     struct histogram delay_transfer; /* from MAIL to the last answer */
@@ -259,6 +338,23 @@ struct deliver_busiest {
 };
 void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busiest);
 
+/* A source, as it stands now. */
+struct deliver_source_state {
+    const char *name;
+    struct ip ip;
+    bool is_aside; /* its address cannot be used: tried again at `until_ms` */
+    int64_t until_ms;
+    const char *fault;
+    bool is_warming;
+    unsigned day;         /* of its warm-up, from 1 */
+    uint32_t quota, used; /* of that day */
+    unsigned connections; /* open */
+    struct deliver_result result;
+};
+typedef void deliver_source_fn(void *owner, const struct deliver_source_state *state);
+/* Those of the settings, in their order. */
+void deliver_sources(const struct deliver *deliver, deliver_source_fn *each, void *owner);
+
 /* Why a lane waits now: the words of `smtpd queue why`. */
 enum why_kind {
     WHY_SCHEDULED,   /* its own next attempt */
@@ -270,7 +366,9 @@ enum why_kind {
     WHY_DRAINING,
     WHY_NO_ROOM,   /* log or outbound windows */
     WHY_RATE,      /* the destination's limit of messages or connections in a time */
-    WHY_SUSPENDED, /* by a reaction to what the destination said */
+    WHY_SUSPENDED, /* by an operator, or a reaction to what the destination said */
+    WHY_SOURCE,    /* no source of its pool can be used */
+    WHY_WARM_UP,   /* they have sent what their warm-up allows today */
     WHY_HELD,      /* the following are no reasons of a lane */
     WHY_REBUILDING,
     WHY_OVERFLOW, /* more domains wait than the index has room for */
@@ -282,10 +380,13 @@ struct why {
     char text[512];   /* the fault, in words */
     int64_t until_ms; /* wall; 0: unknown */
 };
-void deliver_why(const struct deliver *deliver, const char *lane, struct why *why);
+/* Of mail with this tenant, priority and pool; NULL: of any. */
+void deliver_why(const struct deliver *deliver, const char *lane, const struct envelope *of,
+                 struct why *why);
 /* Of a group that is leased: where it stands. */
 void deliver_why_leased(const struct deliver *deliver, const char *lane,
-                        const struct queue_target *group, struct why *why);
+                        const struct envelope *of, const struct queue_target *group,
+                        struct why *why);
 /* Ends these groups (at most 1,000) with a report "bounced by the operator"; report and
  * removal are one transaction (G3). What is leased is busy. Copies all. */
 enum { DELIVER_REASON_MAX = 200 };

@@ -16,6 +16,14 @@ enum notify { NOTIFY_NEVER = 1, NOTIFY_SUCCESS = 2, NOTIFY_FAILURE = 4, NOTIFY_D
 enum dsn_return { RETURN_UNSPECIFIED, RETURN_FULL, RETURN_HEADERS }; /* RET, RFC 3461 4.3 */
 enum body_type { BODY_7BIT, BODY_8BITMIME };                         /* RFC 6152 */
 
+/* What a message itself says of TLS (RFC 8689); its words stand in files: "none" and so on. */
+enum tls_wish {
+    TLS_WISH_NONE,     /* nothing: as the settings and the domain say */
+    TLS_WISH_REQUIRED, /* REQUIRETLS: verified TLS all the way, or back to the sender */
+    TLS_WISH_WAIVED,   /* "TLS-Required: No": rather without than not at all */
+    TLS_WISH_COUNT
+};
+
 struct recipient {
     const char *address; /* local@domain, "" never */
     const char *orcpt;   /* "rfc822;..." still in xtext, or NULL */
@@ -29,11 +37,13 @@ struct envelope {
     const char *envid;   /* xtext, or NULL */
     const char *user;    /* who logged in, or NULL */
     const char *tenant;  /* or NULL */
+    const char *pool;    /* of our addresses that it goes out by; NULL: as the way says */
     const char *session; /* id of the receiving session, or NULL */
     const char *origin;  /* of an imported message: the queue and id it had; or NULL */
     enum dsn_return dsn_return;
     enum body_type body_type;
     bool smtputf8;
+    enum tls_wish tls_wish;
     int8_t priority;    /* as in RFC 6710: -9 to 9; the higher goes first within a tenant */
     int64_t arrival_ms; /* wall */
     /* The stored message: */

@@ -28,6 +28,9 @@ struct dial_sources {
     const struct ip *v6;
 };
 
+/* Can an address be bound to at all? RESULT_UNREACHABLE: it is not ours (now). */
+enum result MUST_CHECK dial_source_check(const struct ip *source);
+
 struct dial_request {
     const struct endpoint *addresses; /* in their order: see dial_interleave() */
     size_t count;

@@ -83,6 +83,8 @@ struct lookup *lookup_start(struct resolver *resolver, enum lookup_kind kind,
 struct lookup *lookup_start_ptr(struct resolver *resolver, const struct ip *ip,
                                 lookup_end_fn *on_end, void *owner);
 void lookup_cancel(struct lookup *lookup);
+/* Would the answer come without a question to a server? */
+bool resolver_knows(struct resolver *resolver, enum lookup_kind kind, const char *name);
 
 struct resolver_statistics {
     uint64_t queries;

@@ -56,6 +56,9 @@ enum result stream_write(struct stream *stream, struct slice bytes);
 enum result stream_write_both(struct stream *stream, struct slice first,
                               struct slice second);
 size_t stream_unsent(const struct stream *stream);
+/* Bytes on the wire, of the handshake and of records too: all that were made; those that are unsent
+ * are the last of them. */
+uint64_t stream_written(const struct stream *stream);
 void stream_pause(struct stream *stream); /* no on_bytes (the kernel's buffer fills) */
 void stream_resume(struct stream *stream);
 /* Sends what is unsent (for at most 5 s; TLS: then close_notify), then closes. Frees
@@ -90,6 +93,13 @@ enum result MUST_CHECK stream_secure_client_dane(struct stream *stream,
                                                  struct tlsa_set *set,
                                                  stream_secured_fn *on_end);
 
+/* Before stream_secure_client: a session that was kept of this peer, from this address of ours, with
+ * the same client, level, name and records, may be resumed. Its verdict is that of the handshake that
+ * it began with, at most an hour ago. */
+void stream_allow_resumption(struct stream *stream);
+/* One was offered: when that handshake fails, the next one begins anew. */
+bool stream_offered_session(const struct stream *stream);
+
 /* TLS: the peer said itself that it has said its last (close_notify). An end without that may be
  * anybody's doing. */
 bool stream_is_whole(const struct stream *stream);
@@ -98,5 +108,7 @@ const struct endpoint *stream_peer(const struct stream *stream);
 const struct endpoint *stream_proxy(const struct stream *stream);
 const struct endpoint *stream_local(const struct stream *stream);
 const struct tls_facts *stream_tls(const struct stream *stream);
+/* Of a handshake that ended, well or not: of one that failed for the certificate's sake. */
+enum tls_flaw stream_tls_flaw(const struct stream *stream);
 
 #endif

@@ -60,6 +60,14 @@ enum tls_dane {
     TLS_DANE_TA    /* it leads to one of them, and bears a name */
 };
 
+/* What is wrong with a certificate, by the authorities. */
+enum tls_flaw {
+    TLS_FLAW_NONE,
+    TLS_FLAW_AUTHORITY, /* it leads to none, or is not sound */
+    TLS_FLAW_EXPIRED,   /* or not valid yet; else nothing */
+    TLS_FLAW_NAME       /* nothing but the name */
+};
+
 /* What was seen; the verdict for the name is always computed, whatever the level. */
 struct tls_facts {
     bool is_secure;
@@ -67,6 +75,7 @@ struct tls_facts {
     bool is_resumed;
     uint8_t dane_name; /* TLS_DANE_TA: which name of the set the certificate bears */
     enum tls_dane dane;
+    enum tls_flaw flaw;
     char version[16]; /* "TLSv1.3" */
     char cipher[64];
     char name[256];        /* SNI sent (client) or asked for (server) */

@@ -80,7 +80,7 @@ enum result MUST_CHECK draft_write(struct draft *draft, struct slice body);
 uint64_t draft_body_bytes(const struct draft *draft);
 
 struct submission {
-    /* Used: sender, envid, user, tenant, session, dsn_return, body_type, smtputf8,
+    /* Used: sender, envid, user, tenant, pool, session, dsn_return, body_type, smtputf8,
      * priority, arrival_ms, has_8bit, has_dot_line, longest_line. The queue fills the rest.
      */
     const struct envelope *envelope;
@@ -113,6 +113,7 @@ void queue_watch(struct queue *queue, queue_due_fn *on_due, queue_due_fn *on_gon
 const char *domain_queue_lane(const struct domain_queue *domain_queue);
 const char *domain_queue_tenant(const struct domain_queue *domain_queue); /* or NULL */
 int domain_queue_priority(const struct domain_queue *domain_queue);
+const char *domain_queue_pool(const struct domain_queue *domain_queue); /* or NULL */
 size_t
 domain_queue_count(const struct domain_queue *domain_queue); /* waiting, not leased */
 size_t domain_queue_due_count(const struct domain_queue *domain_queue,
@@ -153,8 +154,11 @@ void domain_queue_note(struct domain_queue *domain_queue, unsigned reason);
 size_t domain_queue_held_count(const struct domain_queue *domain_queue);
 /* Moves the not-before of a resting domain queue (an operator said: retry now). */
 void domain_queue_wake(struct domain_queue *domain_queue);
+/* All that waits there and is not held is due now, until the next start; how many were moved. Takes
+ * some 20 ns an entry: with many of them it is not to be done in one turn. */
+size_t domain_queue_hasten(struct domain_queue *domain_queue);
 struct domain_queue *queue_find_domain_queue(struct queue *queue, const char *lane);
-/* The others of its lane, by tenant and priority: a ring, which comes back to the first. */
+/* The others of its lane, by tenant, priority and pool: a ring, which comes back to the first. */
 struct domain_queue *domain_queue_lane_next(const struct domain_queue *domain_queue);
 /* Iteration over all; *position starts at 0; NULL at the end. Nothing may change meanwhile.
  */

@@ -9,6 +9,7 @@
 #ifndef SMTPD_RECEIVE_RECEIVE_H
 #define SMTPD_RECEIVE_RECEIVE_H
 
+#include "smtpd/mail/pool_rule.h"
 #include "smtpd/net/stream.h"
 #include "smtpd/policy/access.h"
 #include "smtpd/policy/auth.h"
@@ -53,6 +54,11 @@ struct tenancy_settings {
     const char *const *tenant_users; /* who may name one; "*": whoever logged in */
     size_t tenant_user_count;
     const char *priority_header; /* NULL: all are equal */
+    const char *pool_header;     /* names the pool of our addresses; NULL: no field does */
+    const char *const *pool_users; /* who may; "*": whoever logged in */
+    size_t pool_user_count;
+    const struct pool_rule *pool_rules; /* all pools, in their order */
+    size_t pool_rule_count;
 };
 
 struct receive_settings {

@@ -14,6 +14,7 @@ struct capabilities {
     bool dsn;
     bool chunking;
     bool starttls;
+    bool requiretls;
     bool auth;
     bool auth_plain;
     bool auth_login;

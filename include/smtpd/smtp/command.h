@@ -22,6 +22,7 @@ struct mail_command {
     uint64_t size;
     enum body_type body_type;
     bool smtputf8;
+    bool requires_tls; /* REQUIRETLS, RFC 8689 */
     enum dsn_return dsn_return;
     char envid[LIMIT_ENVID + 1]; /* xtext, "" when none */
     char auth[LIMIT_ORCPT + 1];  /* AUTH= (RFC 4954 5), xtext, "" when none: not trusted */
@@ -55,6 +56,7 @@ struct mail_line {
     const char *sender;
     bool offers_size, offers_8bitmime, offers_smtputf8, offers_dsn;
     const struct envelope *envelope;
+    bool offers_requiretls;
 };
 enum result MUST_CHECK command_add_mail(struct bytes *into, const struct mail_line *line);
 enum result MUST_CHECK command_add_rcpt(struct bytes *into,

@@ -8,7 +8,9 @@
 #include "request.h"
 #include "test.h"
 
+#include "smtpd/deliver/destinations.h"
 #include "smtpd/deliver/explain.h"
+#include "smtpd/deliver/tls_report.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 
@@ -53,8 +55,10 @@ static const char *world_why_lane; /* NULL: every lane */
 static char world_woken[WOKEN_MOST][LANE_TEXT];
 static size_t world_woken_count;
 
-void deliver_why(const struct deliver *deliver, const char *lane, struct why *why)
+void deliver_why(const struct deliver *deliver, const char *lane, const struct envelope *of,
+                 struct why *why)
 {
+    (void)of;
     (void)deliver;
     *why = (struct why){.kind = WHY_SCHEDULED};
     if (!world_why_lane || strcmp(world_why_lane, lane) == 0)
@@ -78,11 +82,12 @@ void deliver_bounce(struct deliver *deliver, const struct deliver_bounce *wanted
 }
 
 /* tests/e2e/test_explain.py asks the real one. */
-struct explain *explain_start(struct deliver *deliver, const char *address,
-                              explain_fn *on_end, void *owner)
+struct explain *explain_start(struct deliver *deliver,
+                              const struct explain_request *request, explain_fn *on_end,
+                              void *owner)
 {
     (void)deliver;
-    (void)address;
+    (void)request;
     (void)on_end;
     (void)owner;
     return NULL;
@@ -93,9 +98,73 @@ void explain_cancel(struct explain *explain)
     (void)explain;
 }
 
-void deliver_why_leased(const struct deliver *deliver, const char *lane,
-                        const struct queue_target *group, struct why *why)
+/* tests/e2e/test_destinations.py asks the real ones. */
+const char *const reach_names[REACH_COUNT] = {"domain", "destination", "scope"};
+
+enum result deliver_reach(const struct deliver *deliver, const char *text, enum reach as,
+                          struct reached *reached, struct fault *fault)
 {
+    (void)deliver;
+    if (!text[0])
+        return fault_set(fault, RESULT_INVALID, "a name is needed");
+    reached->reach = as == REACH_COUNT ? REACH_DOMAIN : as;
+    (void)snprintf(reached->name, sizeof reached->name, "%s", text);
+    return RESULT_OK;
+}
+
+struct destinations_ask *destinations_ask_start(struct deliver *deliver,
+                                                const struct destinations_filter *filter,
+                                                destinations_fn *on_end, void *owner)
+{
+    (void)deliver;
+    (void)filter;
+    (void)on_end;
+    (void)owner;
+    return NULL;
+}
+
+void destinations_ask_cancel(struct destinations_ask *ask)
+{
+    (void)ask;
+}
+
+void deliver_suspensions(const struct deliver *deliver, suspension_view_fn *each,
+                         void *owner)
+{
+    (void)deliver;
+    (void)each;
+    (void)owner;
+}
+
+bool deliver_suspension_of(const struct deliver *deliver, const struct reached *reached,
+                           struct suspension_view *view)
+{
+    (void)deliver;
+    (void)reached;
+    (void)view;
+    return false;
+}
+
+enum result destinations_act_start(struct deliver *deliver,
+                                   const struct destinations_wish *wish,
+                                   struct destinations_act **act, struct fault *fault)
+{
+    (void)deliver;
+    (void)wish;
+    *act = NULL;
+    return fault_set(fault, RESULT_BUSY, "too many commands are under way: try again");
+}
+
+void destinations_act_cancel(struct destinations_act *act)
+{
+    (void)act;
+}
+
+void deliver_why_leased(const struct deliver *deliver, const char *lane,
+                        const struct envelope *of, const struct queue_target *group,
+                        struct why *why)
+{
+    (void)of;
     (void)deliver;
     (void)lane;
     (void)group;
@@ -110,6 +179,39 @@ bool deliver_lane_of_route(const struct deliver *deliver, const char *name,
     (void)deliver;
     (void)snprintf(lane, LANE_TEXT, "route:%s", name);
     return strcmp(name, "known") == 0;
+}
+
+size_t deliver_tls_report_walk(const struct deliver *deliver, size_t first, size_t most,
+                               deliver_tls_report_fn *each, void *owner)
+{
+    (void)deliver;
+    (void)first;
+    (void)most;
+    (void)each;
+    (void)owner;
+    return 0;
+}
+
+bool deliver_tls_report_is_on(const struct deliver *deliver)
+{
+    (void)deliver;
+    return false;
+}
+
+enum result deliver_tls_report_json(const struct deliver *deliver, const char *domain,
+                                    struct bytes *into)
+{
+    (void)deliver;
+    (void)domain;
+    (void)into;
+    return RESULT_NOT_FOUND;
+}
+
+size_t deliver_tls_report_send(struct deliver *deliver, const char *domain)
+{
+    (void)deliver;
+    (void)domain;
+    return 0;
 }
 
 void deliver_wake(struct deliver *deliver, const char *lane)
@@ -169,6 +271,19 @@ void deliver_busiest(const struct deliver *deliver, struct deliver_busiest *busi
 {
     (void)deliver;
     memset(busiest, 0, sizeof *busiest);
+}
+
+void deliver_sources(const struct deliver *deliver, deliver_source_fn *each, void *owner)
+{
+    struct deliver_source_state state = {.name = "mail-a",
+                                         .is_warming = true,
+                                         .quota = 50,
+                                         .used = 7,
+                                         .connections = 3,
+                                         .result = {1, 2, 4}};
+
+    (void)deliver;
+    each(owner, &state);
 }
 
 enum deliver_class deliver_classify(const struct deliver *deliver,

@@ -106,6 +106,7 @@ static const struct fake_dns_row world_rows[] = {
     {.name = "nx.test", .rcode = 3},
     {.name = "servfail.test", .rcode = 2},
     {.name = "silent.test", .manner = FAKE_DNS_IS_SILENT},
+    {.name = "*.silent.test", .manner = FAKE_DNS_IS_SILENT},
     {.name = "*"}};
 /* clang-format on */
 
@@ -149,7 +150,7 @@ static inline struct why world_why(const struct world *w, const char *lane)
 {
     struct why why;
 
-    deliver_why(w->deliver, lane, &why);
+    deliver_why(w->deliver, lane, NULL, &why);
     return why;
 }
 
@@ -331,6 +332,7 @@ static inline void world_set_values(struct world *w)
         .defaults = {.connections = 5,
                      .messages_per_connection = 100,
                      .recipients_per_transaction = 100,
+                     .pipeline_window = 32,
                      .tls = TLS_NONE},
         .local_domains = locals,
         .local_count = 1,

@@ -3,6 +3,8 @@
 #include "deliver_world.h"
 #include "known_hosts.h"
 
+#include <sys/resource.h>
+
 /* Nothing was learned about the message: nothing is spent, nothing is written. */
 static void expect_untouched(struct world *w, uint64_t commits)
 {
@@ -178,6 +180,30 @@ TEST(attempt, the_next_message_takes_the_same_connection)
     WORLD_UNTIL(w, world_is_empty(w));
     assert_int_equal(world_counts(w).connections, 1);
     assert_int_equal(world_counts(w).messages_reused_connection, 1);
+}
+
+TEST(attempt, without_a_descriptor_it_waits_and_a_connection_that_rests_makes_room)
+{
+    struct world *w = *state;
+    struct rlimit before, none;
+    int next;
+
+    w->peers[0].serves = w->peers[2].serves = true;
+    (void)world_send(w, "x@c.test");
+    WORLD_UNTIL(w, world_is_empty(w) && w->deliver->idle.count == 1);
+    next = dup(STDIN_FILENO);
+    (void)close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = (rlim_t)next;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_NO_ROOM);
+    assert_non_null(strstr(world_why(w, "a.test").text, "too many open files"));
+    assert_int_equal(world_counts(w).destinations_backing_off, 0);
+    WORLD_UNTIL(w, w->peers[0].messages == 1);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(world_logged(w, "deliver.destination_backoff", ""), 0);
 }
 
 TEST(attempt, messages_per_connection_ends_it_with_quit)
@@ -377,6 +403,7 @@ int main(void)
         T(behind_the_final_dot_no_other_host_is_tried),
         T(silence_at_a_stage_ends_with_its_limit),
         T(the_next_message_takes_the_same_connection),
+        T(without_a_descriptor_it_waits_and_a_connection_that_rests_makes_room),
         T(messages_per_connection_ends_it_with_quit),
         T(an_idle_connection_that_was_closed_is_nobodys_fault),
         T(what_was_delivered_is_kept_when_the_host_goes_away),

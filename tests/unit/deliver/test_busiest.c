@@ -22,7 +22,7 @@ static struct world *world_open(void)
     w->busiest = busiest_new();
     for (int i = 0; i < MANY; i++) {
         (void)snprintf(w->keys[i], sizeof w->keys[i], "mx%d", i);
-        w->destinations[i].key = w->keys[i];
+        w->destinations[i].name = w->keys[i];
     }
     return w;
 }
@@ -174,7 +174,7 @@ TEST(busiest, names_are_clean_and_differ_where_the_keys_do)
     (void)snprintf(keys[2], sizeof keys[2], "mx\n1");
     (void)snprintf(keys[3], sizeof keys[3], "mx\"1");
     for (int i = 0; i < 4; i++) {
-        w->destinations[i].key = keys[i];
+        w->destinations[i].name = keys[i];
         deliver_to(w, i);
     }
     busiest_read(w->busiest, 0, &read);

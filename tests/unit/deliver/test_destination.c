@@ -49,7 +49,8 @@ TEST(destination, its_own_rule_sets_the_limit)
         .match_count = 1,
         .settings = {.connections = 1,
                      .messages_per_connection = 100,
-                     .recipients_per_transaction = 100}};
+                     .recipients_per_transaction = 100,
+                     .pipeline_window = 32}};
     struct world *w = *state;
 
     w->settings.rules = &rule;
@@ -256,6 +257,40 @@ TEST(destination, domains_with_the_same_hosts_are_one)
     assert_int_equal(world_counts(w).destinations, 4);
 }
 
+/* Or it would pass the others of its scope the next time. */
+TEST(destination, a_turn_that_it_has_no_use_for_is_over)
+{
+    struct world *w = *state;
+    struct destination *destination;
+
+    w->peers[0].serves = true;
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    destination =
+        CONTAINER_OF(list_first(&w->deliver->all_destinations), struct destination, link);
+    destination->has_turn = true;
+    destination_run_later(destination);
+    WORLD_UNTIL(w, !destination->has_turn);
+    destination->has_turn = true;
+    destination->until_ms = deliver_now(w->deliver) + HOUR_MS;
+    destination_run_later(destination);
+    WORLD_UNTIL(w, !destination->has_turn);
+}
+
+TEST(destination, when_no_more_can_be_known_one_that_has_nothing_to_do_is_forgotten)
+{
+    struct world *w = *state;
+    struct plan plan = {.kind = PLAN_FAIL, .rule = -1};
+    char name[32];
+
+    for (unsigned i = 0; i < LIMIT_DESTINATIONS + 100; i++) {
+        (void)snprintf(name, sizeof name, "d%u.test", i);
+        assert_non_null(destination_get(w->deliver, &plan, name));
+    }
+    assert_true(world_counts(w).destinations <= LIMIT_DESTINATIONS);
+    assert_true(world_counts(w).destinations > LIMIT_DESTINATIONS - 100);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +306,8 @@ int main(void)
         T(while_every_host_rests_it_waits_for_the_first_of_them),
         T(the_fault_of_one_leaves_others_alone),
         T(domains_with_the_same_hosts_are_one),
+        T(a_turn_that_it_has_no_use_for_is_over),
+        T(when_no_more_can_be_known_one_that_has_nothing_to_do_is_forgotten),
 #undef T
     };
 

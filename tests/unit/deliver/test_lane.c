@@ -76,7 +76,8 @@ static struct route route = {.name = "r",
                              .match_count = 2,
                              .settings = {.connections = 5,
                                           .messages_per_connection = 100,
-                                          .recipients_per_transaction = 100}};
+                                          .recipients_per_transaction = 100,
+                                          .pipeline_window = 32}};
 
 static void with_route(struct world *w, const char *host)
 {

@@ -531,7 +531,8 @@ static struct route route = {.name = "r",
                              .password = "secret",
                              .settings = {.connections = 5,
                                           .messages_per_connection = 100,
-                                          .recipients_per_transaction = 100}};
+                                          .recipients_per_transaction = 100,
+                                          .pipeline_window = 32}};
 
 static void with_route(struct world *w, bool tls_is_implicit)
 {

@@ -82,6 +82,41 @@ TEST(pacing, an_attempt_that_waits_can_be_dropped)
     assert_int_equal(w->peers[0].messages, 0);
 }
 
+static const struct reaction suspends[] = {
+    {.text = "go away", .action = REACTION_SUSPEND, .for_ms = HOUR_MS}};
+static const char *const hosts[] = {"*.test"};
+static const struct destination_rule rule = {
+    .name = "all",
+    .match = hosts,
+    .match_count = 1,
+    .settings = {.connections = 1,
+                 .messages_per_connection = 100,
+                 .recipients_per_transaction = 100}};
+
+/* One that ended, and was not looked at since: it is a new one that begins. */
+TEST(pacing, a_suspension_behind_one_that_ended_holds_what_is_ready)
+{
+    struct world *w = *state;
+    struct pace *pace;
+
+    w->settings.rules = &rule;
+    w->settings.rule_count = 1;
+    w->settings.reactions = suspends;
+    w->settings.reaction_count = 1;
+    world_apply(w);
+    smtp_peer_play(&w->peers[0], "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: MAIL *\nS: <hold>\n"
+                                 "S: 450 4.7.1 go away\nS: <serve>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    (void)world_send(w, "x@c.test"); /* another host: it stands in the queue of the scope */
+    WORLD_UNTIL(w, world_numbers(w).groups_leased == 2);
+    pace = (struct pace *)(uintptr_t)pace_of(w);
+    pace->suspended_until_ms = deliver_now(w->deliver) - 1;
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, world_why(w, "c.test").kind == WHY_SUSPENDED);
+    assert_int_equal(world_logged(w, "deliver.pace_changed", "\"old\":\"no\""), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -89,6 +124,7 @@ int main(void)
         WITH_WORLD(pacing, where_others_are_let_in_421_is_no_fault_of_the_host),
         WITH_WORLD(pacing, alone_421_backs_off_the_destination_as_ever),
         WITH_WORLD(pacing, an_attempt_that_waits_can_be_dropped),
+        WITH_WORLD(pacing, a_suspension_behind_one_that_ended_holds_what_is_ready),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -113,6 +113,8 @@ TEST(reaction, what_large_providers_say_is_known)
         {"451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited due to "
          "IP reputation.",
          "hotmail-com.olc.protection.outlook.com", REACTION_BACK_OFF},
+        {"451 4.7.500 Server busy. Please try again later from [192.0.2.1]. (S77719)",
+         "example-com.a-v1.mx.microsoft", REACTION_SLOW},
         {"421 RP-001 The mail server IP connecting to Outlook.com server has exceeded the "
          "rate limit allowed.",
          "mx1.hotmail.com", REACTION_SLOW},
@@ -129,6 +131,37 @@ TEST(reaction, what_large_providers_say_is_known)
             fail_msg("%s", samples[i].reply);
         assert_null(find(NULL, 0, false, samples[i].reply, samples[i].host));
     }
+}
+
+TEST(reaction, a_class_is_told_by_the_rules_and_the_rest_must_fit_too)
+{
+    static const struct class_rule rules[] = {
+        {.class = CLASS_RATE, .text = "slow down"},
+        {.class = CLASS_REPUTATION, .text = "bad address", .host = "*.mx.test"}};
+    static const struct reaction table[] = {
+        {.code = "421", .classes = 1 << CLASS_RATE, .action = REACTION_SUSPEND},
+        {.classes = 1 << CLASS_RATE | 1 << CLASS_REPUTATION, .action = REACTION_BACK_OFF}};
+    struct deliver_settings values = {.hostname = "relay.test",
+                                      .reactions = table,
+                                      .reaction_count = 2,
+                                      .classifier = classifier_new(rules, 2)};
+    struct plan_settings *settings = settings_new(&values, NULL);
+    struct reply slow = reply_of("450 4.7.1 please slow down");
+    struct reply close = reply_of("421 4.7.1 please slow down");
+    struct reply bad = reply_of("554 5.7.1 bad address");
+    struct reply other = reply_of("554 5.7.1 no");
+
+    assert_int_equal(reaction_find(settings, &slow, "mx.test", "a.test")->action,
+                     REACTION_BACK_OFF);
+    assert_int_equal(reaction_find(settings, &close, "mx.test", "a.test")->action,
+                     REACTION_SUSPEND);
+    assert_int_equal(reaction_find(settings, &bad, "a.mx.test", "a.test")->action,
+                     REACTION_BACK_OFF);
+    assert_null(
+        reaction_find(settings, &bad, "a.test", "a.test")); /* another host's rule */
+    assert_null(reaction_find(settings, &other, "a.mx.test", "a.test"));
+    settings_unref(settings);
+    classifier_unref(values.classifier);
 }
 
 TEST(reaction, what_is_said_about_a_message_or_a_mailbox_is_no_reason)
@@ -166,6 +199,7 @@ int main(void)
         RUN(reaction, texts_are_matched_anywhere_and_in_either_case),
         RUN(reaction, the_first_that_fits_holds_and_all_that_is_given_must_fit),
         RUN(reaction, a_recipient_domain_is_matched_as_well_as_the_host),
+        RUN(reaction, a_class_is_told_by_the_rules_and_the_rest_must_fit_too),
         RUN(reaction, what_large_providers_say_is_known),
         RUN(reaction, what_is_said_about_a_message_or_a_mailbox_is_no_reason),
         RUN(reaction, the_shipped_ones_are_sound),

@@ -2,6 +2,7 @@
  * is covered end to end by tests/e2e/test_deliver.py against a real name server. */
 #include "busiest.h"
 #include "inner.h"
+#include "suspensions.h"
 
 #include "test.h"
 
@@ -169,6 +170,8 @@ TEST(router, a_destination_with_work_goes_on_by_itself_when_there_is_room)
     struct destination *destination;
 
     (void)state;
+    deliver.suspensions =
+        suspensions_new(deliver.rooms.loop, NULL, NULL, NULL, NULL); /* none */
     list_init(&deliver.all_destinations);
     list_init(&deliver.settling);
     list_init(&deliver.stalled);
@@ -190,6 +193,7 @@ TEST(router, a_destination_with_work_goes_on_by_itself_when_there_is_room)
     destination_free(destination);
     map_free(deliver.destinations);
     busiest_free(deliver.busiest);
+    suspensions_free(deliver.suspensions);
     loop_free(deliver.rooms.loop);
 }
 

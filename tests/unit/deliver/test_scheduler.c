@@ -9,7 +9,8 @@ static const struct route route = {.name = "r",
                                    .port = 25,
                                    .settings = {.connections = 1,
                                                 .messages_per_connection = 1,
-                                                .recipients_per_transaction = 1}};
+                                                .recipients_per_transaction = 1,
+                                                .pipeline_window = 32}};
 
 static void expect_lanes(struct world *w, const char *recipients, const char *const *lanes,
                          size_t count)

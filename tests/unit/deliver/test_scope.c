@@ -69,7 +69,7 @@ static struct why leased_why(const struct world *w, uint64_t id)
     struct queue_target target = {.id = id};
     struct why why;
 
-    deliver_why_leased(w->deliver, "a.test", &target, &why);
+    deliver_why_leased(w->deliver, "a.test", NULL, &target, &why);
     return why;
 }
 

@@ -5,7 +5,7 @@ static struct why why_of(const struct world *w, uint64_t id)
 {
     struct why why = {0};
 
-    deliver_why_leased(w->deliver, "a.test", &(struct queue_target){id, 0}, &why);
+    deliver_why_leased(w->deliver, "a.test", NULL, &(struct queue_target){id, 0}, &why);
     return why;
 }
 

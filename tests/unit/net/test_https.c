@@ -101,7 +101,7 @@ static void site_close(struct site *site)
     tls_client_unref(site->client);
 }
 
-static struct https_get *get_start(struct site *site, const char *host, int64_t deadline_ms)
+static struct https *get_start(struct site *site, const char *host, int64_t deadline_ms)
 {
     struct https_request request = {.addresses = listener_endpoint(site->pair.listener),
                                     .address_count = 1,
@@ -111,11 +111,11 @@ static struct https_get *get_start(struct site *site, const char *host, int64_t 
                                     .body_max = 100,
                                     .deadline_ms = deadline_ms,
                                     .tls = site->client};
-    struct https_get *get;
+    struct https *get;
 
     site->ends = 0;
     memset(site->request, 0, sizeof site->request);
-    get = https_get_start(site->pair.net, &request, on_end, site);
+    get = https_start(site->pair.net, &request, on_end, site);
     assert_int_equal(site->ends, 0); /* never inside the call */
     return get;
 }
@@ -202,7 +202,7 @@ TEST(https, silence_and_nobody_end_it_too)
     assert_int_equal(ip_parse(SLICE("127.0.0.1"), &nobody.ip), RESULT_OK);
     request.tls = site.client;
     site.ends = 0;
-    (void)https_get_start(site.pair.net, &request, on_end, &site);
+    (void)https_start(site.pair.net, &request, on_end, &site);
     PAIR_UNTIL(&site.pair, site.ends == 1);
     assert_int_equal(site.result, HTTPS_NO_CONNECTION);
     site_close(&site);
@@ -213,15 +213,15 @@ TEST(https, after_a_cancel_nothing_is_told)
     struct site site;
 
     site_open(&site);
-    https_get_cancel(get_start(&site, "hop.test", 20000));
-    https_get_cancel(NULL);
+    https_cancel(get_start(&site, "hop.test", 20000));
+    https_cancel(NULL);
     loop_run_for(site.pair.loop, 50);
     assert_int_equal(site.ends, 0);
     {
-        struct https_get *get = get_start(&site, "hop.test", 20000);
+        struct https *get = get_start(&site, "hop.test", 20000);
 
         PAIR_UNTIL(&site.pair, site.request[0]);
-        https_get_cancel(get);
+        https_cancel(get);
     }
     PAIR_UNTIL(&site.pair, site.stream == NULL);
     assert_int_equal(site.ends, 0);

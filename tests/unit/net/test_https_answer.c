@@ -161,6 +161,29 @@ TEST(https_answer, an_end_that_anybody_can_make_is_none)
     }
 }
 
+TEST(https_answer, of_a_post_any_2xx_is_the_end)
+{
+    static const char *const good[] = {"HTTP/1.1 200 OK\r\n\r\n",
+                                       "HTTP/1.1 201 Made\r\nContent-Length: 9\r\n\r\n",
+                                       "HTTP/1.1 100 Go\r\n\r\nHTTP/1.0 204\r\n\r\n"};
+    static const char *const bad[] = {"HTTP/1.1 301 Moved\r\n\r\n",
+                                      "HTTP/1.1 503 No\r\n\r\n"};
+    struct https_answer answer;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        https_answer_init(&answer, NULL, BODY_MAX);
+        assert_int_equal(https_answer_read(&answer, slice_of(good[i])), HTTPS_DONE);
+        https_answer_fini(&answer);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        https_answer_init(&answer, NULL, BODY_MAX);
+        assert_int_equal(https_answer_read(&answer, slice_of(bad[i])), HTTPS_BAD);
+        assert_non_null(strstr(answer.text, "not 2xx"));
+        https_answer_fini(&answer);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -170,6 +193,7 @@ int main(void)
         RUN(https_answer, another_type_or_coding_is_bad),
         RUN(https_answer, what_is_too_long_is_bad),
         RUN(https_answer, an_end_that_anybody_can_make_is_none),
+        RUN(https_answer, of_a_post_any_2xx_is_the_end),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

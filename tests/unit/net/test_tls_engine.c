@@ -550,6 +550,153 @@ TEST(tls_engine, freeing_nothing_is_fine)
     tls_engine_free(NULL);
 }
 
+/* ---- sessions ---- */
+
+struct contexts {
+    struct tls_server *server;
+    struct tls_client *client;
+};
+
+static void contexts_open(struct contexts *contexts)
+{
+    const char *certificate_files[] = {certificates.certificate};
+    const char *key_files[] = {certificates.key};
+    struct tls_server_settings settings = {certificate_files, key_files, 1, false};
+    struct fault fault;
+
+    assert_int_equal(tls_server_new(&settings, &contexts->server, &fault), RESULT_OK);
+    assert_int_equal(tls_client_new(certificates.certificate, &contexts->client, &fault),
+                     RESULT_OK);
+}
+
+static void contexts_close(struct contexts *contexts)
+{
+    tls_server_unref(contexts->server);
+    tls_client_unref(contexts->client);
+}
+
+struct demand {
+    enum tls_level level;
+    const char *name;
+    struct slice way;
+    int64_t now_ms;
+    const struct tlsa *tlsa; /* NULL: no records */
+};
+
+/* A connection as a next hop has it: a handshake, and words of the server behind it. */
+static struct tls_facts meet(struct contexts *contexts, const struct demand *demand)
+{
+    struct engines engines = {
+        tls_engine_new_server(contexts->server),
+        tls_engine_new_client(contexts->client, demand->level, demand->name),
+        TLS_STEP_WANT_READ, TLS_STEP_WANT_READ};
+    struct tlsa_set *set = demand->tlsa ? tlsa_set_new(demand->tlsa, 1) : NULL;
+    struct tls_facts facts;
+
+    if (set) {
+        tlsa_set_add_name(set, demand->name);
+        tls_engine_take_dane(engines.client, set);
+    }
+    tls_engine_resume(engines.client, demand->way, demand->now_ms);
+    shake_hands(&engines);
+    assert_int_equal(engines.client_step, TLS_STEP_DONE);
+    tls_engine_facts(engines.client, &facts);
+    tls_engine_keep_session(engines.client);
+    assert_int_equal(tls_engine_write(engines.server, SLICE("250 ok")), RESULT_OK);
+    (void)carry(engines.server, engines.client);
+    expect_text(engines.client, SLICE("250 ok"));
+    close_both(&engines);
+    return facts;
+}
+
+TEST(tls_engine, a_session_is_resumed_with_the_verdict_that_it_had)
+{
+    static const struct demand demands[] = {
+        {TLS_OPPORTUNISTIC, "hop.test", {"a", 1}, 0, NULL},
+        {TLS_OPPORTUNISTIC, "other.test", {"a", 1}, 0, NULL},
+        {TLS_VERIFIED, "hop.test", {"a", 1}, 0, NULL},
+    };
+    struct contexts contexts;
+
+    contexts_open(&contexts);
+    for (size_t i = 0; i < sizeof demands / sizeof *demands; i++) {
+        struct tls_facts first = meet(&contexts, &demands[i]);
+        struct tls_facts second = meet(&contexts, &demands[i]);
+
+        assert_false(first.is_resumed);
+        assert_true(second.is_resumed);
+        assert_int_equal(second.is_verified, first.is_verified);
+        assert_int_equal(first.is_verified, i != 1);
+        assert_int_equal(second.flaw, first.flaw);
+        assert_string_equal(second.verify_text, first.verify_text);
+    }
+    contexts_close(&contexts);
+}
+
+TEST(tls_engine, other_demands_another_way_another_hour_begin_anew)
+{
+    static const int64_t hour_ms = 3600000;
+    struct demand demand = {TLS_REQUIRED, "hop.test", SLICE("a"), 0, NULL};
+    struct contexts contexts;
+    struct contexts others;
+
+    contexts_open(&contexts);
+    contexts_open(&others);
+    assert_false(meet(&contexts, &demand).is_resumed);
+    assert_true(meet(&contexts, &demand).is_resumed);
+    demand.now_ms = hour_ms; /* a session that was resumed grows no younger */
+    assert_true(meet(&contexts, &demand).is_resumed);
+    demand.now_ms = hour_ms + 1;
+    assert_false(meet(&contexts, &demand).is_resumed);
+    assert_true(meet(&contexts, &demand).is_resumed);
+    demand.way = SLICE("b");
+    assert_false(meet(&contexts, &demand).is_resumed);
+    demand.way = SLICE("a");
+    demand.level = TLS_VERIFIED;
+    assert_false(meet(&contexts, &demand).is_resumed);
+    demand.level = TLS_REQUIRED;
+    demand.name = "other.test";
+    assert_false(meet(&contexts, &demand).is_resumed);
+    demand.name = "hop.test";
+    assert_true(meet(&contexts, &demand).is_resumed);
+    tls_server_unref(others.server);
+    others.server = contexts.server; /* a reload: another client */
+    assert_false(meet(&others, &demand).is_resumed);
+    tls_client_unref(others.client);
+    contexts_close(&contexts);
+}
+
+TEST(tls_engine, a_session_belongs_to_the_records_that_it_was_judged_by)
+{
+    unsigned char digest[32];
+    unsigned char whole[32];
+    mbedtls_x509_crt certificate;
+    struct tlsa key = {TLSA_DANE_EE, TLSA_KEY, TLSA_SHA256, {(char *)digest, 32}};
+    struct tlsa all = {TLSA_DANE_EE, TLSA_CERTIFICATE, TLSA_SHA256, {(char *)whole, 32}};
+    struct demand demand = {TLS_REQUIRED, "hop.test", SLICE("a"), 0, &key};
+    struct contexts contexts;
+    struct tls_facts facts;
+
+    mbedtls_x509_crt_init(&certificate);
+    assert_int_equal(mbedtls_x509_crt_parse_file(&certificate, certificates.certificate),
+                     0);
+    (void)mbedtls_sha256(certificate.pk_raw.p, certificate.pk_raw.len, digest, 0);
+    (void)mbedtls_sha256(certificate.raw.p, certificate.raw.len, whole, 0);
+    mbedtls_x509_crt_free(&certificate);
+    contexts_open(&contexts);
+    assert_false(meet(&contexts, &demand).is_resumed);
+    facts = meet(&contexts, &demand);
+    assert_true(facts.is_resumed);
+    assert_int_equal(facts.dane, TLS_DANE_EE);
+    demand.tlsa = &all; /* other records, which it fits too */
+    facts = meet(&contexts, &demand);
+    assert_false(facts.is_resumed);
+    assert_int_equal(facts.dane, TLS_DANE_EE);
+    demand.tlsa = NULL;
+    assert_false(meet(&contexts, &demand).is_resumed);
+    contexts_close(&contexts);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -573,6 +720,9 @@ int main(void)
         RUN(tls_engine, a_record_that_is_sent_twice_is_not_read_twice),
         RUN(tls_engine, input_has_a_ceiling),
         RUN(tls_engine, freeing_nothing_is_fine),
+        RUN(tls_engine, a_session_is_resumed_with_the_verdict_that_it_had),
+        RUN(tls_engine, other_demands_another_way_another_hour_begin_anew),
+        RUN(tls_engine, a_session_belongs_to_the_records_that_it_was_judged_by),
     };
 
     return cmocka_run_group_tests(tests, make_certificates, remove_certificates);

@@ -234,6 +234,62 @@ static void what_was_answered_is_on_the_disk(void **state)
     close_world(&w);
 }
 
+static size_t ends_in(const char *path)
+{
+    static char text[65536];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t count = read(fd, text, sizeof text - 1);
+    size_t ends = 0;
+
+    assert_true(count >= 0);
+    (void)close(fd);
+    text[count] = '\0';
+    for (const char *at = text; (at = strstr(at, "\n. ")); at++)
+        ends++;
+    return ends;
+}
+
+static void what_waits_is_written_as_one_piece(void **state)
+{
+    struct suppression_change change = {NULL, "first@example.com", NULL, 0};
+    struct world w;
+
+    (void)state;
+    open_world(&w);
+    assert_int_equal(start(&w, false, &change, 1), RESULT_OK); /* is written alone */
+    change.address = "second@example.com";
+    assert_int_equal(start(&w, false, &change, 1), RESULT_OK);
+    change.address = "third@example.com";
+    assert_int_equal(start(&w, false, &change, 1), RESULT_OK);
+    wait_for_all(&w);
+    assert_int_equal(count_of(&w), 3);
+    assert_int_equal(ends_in(w.path), 2);
+    close_list(&w);
+    open_list(&w);
+    assert_int_equal(count_of(&w), 3);
+    close_world(&w);
+}
+
+static void quotes_that_say_nothing_make_no_other_address(void **state)
+{
+    struct world w;
+
+    (void)state;
+    open_world(&w);
+    add(&w, NULL, "\"bob\"@example.com");
+    assert_true(is_on(&w, NULL, "bob@example.com"));
+    assert_true(is_on(&w, NULL, "\"b\\ob\"@example.com"));
+    add(&w, NULL, "\"a b\"@example.com");
+    assert_true(is_on(&w, NULL, "\"A b\"@example.com"));
+    add(&w, NULL, "\"a@example.com\"@example.net");
+    assert_false(is_on(&w, NULL, "a@example.com"));
+    assert_true(is_on(&w, NULL, "\"a@example.com\"@example.net"));
+    add(&w, NULL, "\"\"@example.com");
+    assert_false(is_on(&w, NULL, "whoever@example.com"));
+    assert_true(is_on(&w, NULL, "\"\"@example.com"));
+    close_world(&w);
+}
+
 static void nothing_holds_before_it_is_on_the_disk(void **state)
 {
     struct suppression_change change = {NULL, "bob@example.com", NULL, 0};
@@ -528,6 +584,8 @@ int main(void)
         cmocka_unit_test(holds_for_whom_it_is),
         cmocka_unit_test(is_asked_where_the_settings_say),
         cmocka_unit_test(what_was_answered_is_on_the_disk),
+        cmocka_unit_test(what_waits_is_written_as_one_piece),
+        cmocka_unit_test(quotes_that_say_nothing_make_no_other_address),
         cmocka_unit_test(nothing_holds_before_it_is_on_the_disk),
         cmocka_unit_test(a_write_that_fails_changes_nothing),
         cmocka_unit_test(a_torn_end_is_cut),

@@ -152,6 +152,57 @@ static void refuses_what_is_another_file(void **state)
     assert_int_equal(read_text(SLICE(""), &seen, &journal, &fault), RESULT_OK);
 }
 
+/* What is written together is one piece: of it all is there, or nothing. */
+static void joins_pieces_to_one(void **state)
+{
+    struct suppression_journal journal;
+    struct suppression_piece piece;
+    struct bytes joined, one, wanted;
+    struct fault fault;
+    struct seen seen;
+
+    (void)state;
+    bytes_init(&joined, MOST);
+    bytes_init(&one, MOST);
+    bytes_init(&wanted, MOST);
+    add_piece(&wanted, samples, SAMPLES);
+    suppression_piece_begin(&piece);
+    add_piece(&one, samples, SAMPLES - 1);
+    assert_int_equal(suppression_piece_join(&piece, &joined, bytes_view(&one)), RESULT_OK);
+    bytes_clear(&one);
+    add_piece(&one, samples + SAMPLES - 1, 1);
+    assert_int_equal(suppression_piece_join(&piece, &joined, bytes_view(&one)), RESULT_OK);
+    assert_int_equal(suppression_piece_end(&piece, &joined), RESULT_OK);
+    assert_true(slice_equal(bytes_view(&joined), bytes_view(&wanted)));
+    /* The disk kept its end, and lost its beginning. */
+    bytes_clear(&one);
+    assert_int_equal(bytes_add_text(&one, SUPPRESSION_JOURNAL_HEAD), RESULT_OK);
+    assert_int_equal(bytes_add(&one, bytes_view(&joined)), RESULT_OK);
+    memset(one.data + sizeof SUPPRESSION_JOURNAL_HEAD - 1, 0, 20);
+    assert_int_equal(read_text(bytes_view(&one), &seen, &journal, &fault), RESULT_OK);
+    assert_int_equal(seen.count, 0);
+    assert_int_equal(journal.sound_bytes, sizeof SUPPRESSION_JOURNAL_HEAD - 1);
+    bytes_fini(&joined);
+    bytes_fini(&one);
+    bytes_fini(&wanted);
+}
+
+static void zeros_alone_are_a_torn_first_write(void **state)
+{
+    static const char zeros[5000];
+    struct suppression_journal journal;
+    struct fault fault;
+    struct seen seen;
+
+    (void)state;
+    assert_int_equal(read_text((struct slice){zeros, 3}, &seen, &journal, &fault),
+                     RESULT_OK);
+    assert_int_equal(
+        read_text((struct slice){zeros, sizeof zeros}, &seen, &journal, &fault), RESULT_OK);
+    assert_int_equal(journal.sound_bytes, 0);
+    assert_int_equal(read_text(SLICE("\0\0x"), &seen, &journal, &fault), RESULT_CORRUPT);
+}
+
 /* With a sum that fits, so only the line itself is judged. */
 static void is_strict_with_lines(void **state)
 {
@@ -198,6 +249,8 @@ int main(void)
         cmocka_unit_test(cuts_a_torn_end),
         cmocka_unit_test(tells_a_damaged_middle),
         cmocka_unit_test(refuses_what_is_another_file),
+        cmocka_unit_test(joins_pieces_to_one),
+        cmocka_unit_test(zeros_alone_are_a_torn_first_write),
         cmocka_unit_test(is_strict_with_lines),
     };
 

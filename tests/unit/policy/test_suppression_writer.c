@@ -140,6 +140,32 @@ static void is_as_before_when_it_fails(void **state)
     close_world(&w);
 }
 
+/* Until its folder is synced the new file may be the old one again after a power failure. */
+static void promises_nothing_while_the_folder_is_doubtful(void **state)
+{
+    char folder[sizeof((struct suppression_writer *)NULL)->folder];
+    struct world w;
+
+    (void)state;
+    open_world(&w);
+    run(&w, "head\nfirst\n", "");
+    (void)snprintf(folder, sizeof folder, "%s", w.writer.folder);
+    (void)snprintf(w.writer.folder, sizeof w.writer.folder, "%s/nowhere", w.folder);
+    w.writer.begins_anew = w.writer.ends_anew = true;
+    run(&w, "", "HEAD\nlive\n");
+    assert_int_not_equal(w.writer.beside_error, 0);
+    w.writer.begins_anew = w.writer.ends_anew = false;
+    run(&w, "second\n", "");
+    assert_int_not_equal(w.writer.error, 0);
+    is_text(w.path, "HEAD\nlive\n");
+    (void)snprintf(w.writer.folder, sizeof w.writer.folder, "%s", folder);
+    run(&w, "third\n", "");
+    assert_int_equal(w.writer.error, 0);
+    is_text(w.path, "HEAD\nlive\nthird\n");
+    assert_false(w.writer.folder_is_doubtful);
+    close_world(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +173,7 @@ int main(void)
         cmocka_unit_test(writes_anew_beside),
         cmocka_unit_test(gives_the_new_file_up),
         cmocka_unit_test(is_as_before_when_it_fails),
+        cmocka_unit_test(promises_nothing_while_the_folder_is_doubtful),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -264,6 +264,29 @@ TEST(heap, advancing_nothing_or_in_nothing_finds_nothing)
     heap_fini(&heap);
 }
 
+TEST(heap, all_are_advanced_but_those_that_are_held)
+{
+    struct heap heap = {NULL, 0, 0};
+    size_t held = 0;
+    size_t early = 0;
+
+    for (uint32_t i = 0; i < MANY; i++) {
+        struct entry entry = {.id = i, .next_ms = (int64_t)(any() % 1000)};
+
+        entry.is_held = any() % 4 == 0;
+        held += entry.is_held;
+        early += !entry.is_held && entry.next_ms <= 100;
+        heap_push(&heap, &entry);
+    }
+    assert_int_equal(heap_advance_all(&heap, 100), MANY - held - early);
+    assert_is_heap(&heap);
+    assert_true(heap_due_count(&heap, 100, MANY) >= MANY - held);
+    for (size_t i = 0; i < heap.count; i++)
+        assert_true(heap.entries[i].is_held || heap.entries[i].next_ms <= 100);
+    assert_int_equal(heap_advance_all(&heap, 100), 0);
+    heap_fini(&heap);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +301,7 @@ int main(void)
         RUN(heap, advancing_never_makes_an_entry_later),
         RUN(heap, advancing_a_thousand_of_many_finds_every_one),
         RUN(heap, advancing_nothing_or_in_nothing_finds_nothing),
+        RUN(heap, all_are_advanced_but_those_that_are_held),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,6 +16,7 @@ TEST(record, every_field_of_an_envelope_comes_back)
         .tenant = "acme",
         .session = "k3",
         .origin = "00c0ffee00c0ffee/aaaaaaaaaaaab",
+        .pool = "newsletters",
         .dsn_return = RETURN_HEADERS,
         .body_type = BODY_8BITMIME,
         .smtputf8 = true,
@@ -42,6 +43,7 @@ TEST(record, every_field_of_an_envelope_comes_back)
     assert_string_equal(read.tenant, "acme");
     assert_string_equal(read.session, "k3");
     assert_string_equal(read.origin, "00c0ffee00c0ffee/aaaaaaaaaaaab");
+    assert_string_equal(read.pool, "newsletters");
     assert_int_equal(read.dsn_return, RETURN_HEADERS);
     assert_int_equal(read.body_type, BODY_8BITMIME);
     assert_int_equal(read.priority, -9);
@@ -79,6 +81,27 @@ TEST(record, each_flag_of_an_envelope_stands_alone)
     }
 }
 
+TEST(record, what_a_message_says_of_tls_comes_back_and_nothing_else_is_taken)
+{
+    for (int wish = TLS_WISH_NONE; wish < TLS_WISH_COUNT; wish++) {
+        struct envelope written = plain_envelope();
+        struct bytes record;
+        struct envelope read;
+        uint32_t group_count;
+
+        written.tls_wish = (enum tls_wish)wish;
+        record = envelope_record(&written);
+        assert_int_equal(
+            record_decode_envelope(bytes_view(&record), 1, &read, &group_count), RESULT_OK);
+        assert_int_equal(read.tls_wish, wish);
+        record.data[record.length - 1] = TLS_WISH_COUNT;
+        assert_int_equal(
+            record_decode_envelope(bytes_view(&record), 1, &read, &group_count),
+            RESULT_CORRUPT);
+        bytes_fini(&record);
+    }
+}
+
 TEST(record, no_text_and_an_empty_text_are_two_things)
 {
     struct envelope written = plain_envelope();
@@ -100,7 +123,7 @@ TEST(record, no_text_and_an_empty_text_are_two_things)
     bytes_fini(&record);
 }
 
-TEST(record, an_envelope_of_the_first_version_is_read_and_written_anew_as_the_second)
+TEST(record, an_envelope_of_the_first_version_is_read_and_written_anew_as_the_newest)
 {
     static const char first[] = "\x01"
                                 "e"
@@ -123,8 +146,9 @@ TEST(record, an_envelope_of_the_first_version_is_read_and_written_anew_as_the_se
     assert_string_equal(read.session, "k3");
     assert_null(read.origin);
     again = envelope_record(&read);
-    assert_int_equal(again.data[0], 2);
-    assert_int_equal(again.length, record.length + 2);
+    assert_null(read.pool);
+    assert_int_equal(again.data[0], 3);
+    assert_int_equal(again.length, record.length + 5); /* no origin, no pool, no wish */
     assert_memory_equal(again.data + 1, first + 1, record.length - 1);
     bytes_fini(&again);
 }
@@ -216,7 +240,7 @@ TEST(record, texts_of_a_result_point_into_the_record)
 
 TEST(record, the_form_of_an_envelope_is_this_one)
 {
-    static const char expected[] = "\x02"
+    static const char expected[] = "\x03"
                                    "e"
                                    "\x41" /* RET=HDRS, SMTPUTF8 */
                                    "\x05"
@@ -230,13 +254,17 @@ TEST(record, the_form_of_an_envelope_is_this_one)
                                    "\xff\xff"
                                    "\0\0\0"
                                    "\xff\xff"
-                                   "\x03\0q/i\0";
+                                   "\x03\0q/i\0"
+                                   "\x04\0bulk\0"
+                                   "\x01"; /* REQUIRETLS */
     struct envelope envelope = {.sender = "a@b",
                                 .envid = "x",
                                 .tenant = "",
                                 .origin = "q/i",
+                                .pool = "bulk",
                                 .dsn_return = RETURN_HEADERS,
                                 .smtputf8 = true,
+                                .tls_wish = TLS_WISH_REQUIRED,
                                 .priority = 5,
                                 .arrival_ms = 12345,
                                 .header_bytes = 0x01020304,
@@ -298,7 +326,7 @@ TEST(record, encoding_appends_to_what_is_there)
     assert_int_equal(bytes_add_text(&record, "before"), RESULT_OK);
     assert_int_equal(record_encode_envelope(&envelope, 1, &record), RESULT_OK);
     assert_memory_equal(record.data,
-                        "before\x02"
+                        "before\x03"
                         "e",
                         8);
     assert_int_equal(decode_envelope(slice_from(bytes_view(&record), 6)), RESULT_OK);
@@ -312,7 +340,7 @@ TEST(record, what_does_not_fit_into_one_page_is_too_large_and_nothing_is_added)
     static char text[LONG_TEXT + 1];
     struct envelope envelope = plain_envelope();
     struct bytes record;
-    size_t fits = RECORD_MAX - (size_t)(ENVELOPE_FIXED + 3 + 5 * 2);
+    size_t fits = RECORD_MAX - (size_t)(ENVELOPE_FIXED + 3 + 6 * 2 + 1);
 
     bytes_init(&record, 2 * RECORD_MAX);
     memset(text, 'x', fits);
@@ -385,7 +413,8 @@ TEST(record, an_unknown_version_or_the_other_kind_is_refused)
     assert_int_equal(decode_envelope(bytes_view(&second)), RESULT_CORRUPT);
     refuses(&first, 0, 0);
     refuses(&first, 0, 1); /* it has no origin: bytes are left over */
-    refuses(&first, 0, 3);
+    refuses(&first, 0, 2); /* nor a pool and a wish */
+    refuses(&first, 0, 4);
     refuses(&second, 0, 0);
     refuses(&second, 0, 2);
     bytes_fini(&first);
@@ -506,9 +535,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN(record, every_field_of_an_envelope_comes_back),
         RUN(record, each_flag_of_an_envelope_stands_alone),
+        RUN(record, what_a_message_says_of_tls_comes_back_and_nothing_else_is_taken),
         RUN(record, no_text_and_an_empty_text_are_two_things),
         RUN(record,
-            an_envelope_of_the_first_version_is_read_and_written_anew_as_the_second),
+            an_envelope_of_the_first_version_is_read_and_written_anew_as_the_newest),
         RUN(record, every_field_of_a_group_comes_back),
         RUN(record, held_and_delay_notified_are_two_flags),
         RUN(record, texts_of_a_result_point_into_the_record),

@@ -201,7 +201,7 @@ static void a_queue_of_another_format_is_refused_and_left_alone(void **state)
     assert_int_equal(world_try_open(world, 0), RESULT_INVALID);
     assert_int_equal(world->fault.code, RESULT_INVALID);
     assert_non_null(strstr(world->fault.text, world->folder));
-    assert_non_null(strstr(world->fault.text, "format 3, this program knows 2"));
+    assert_non_null(strstr(world->fault.text, "format 4, this program knows 3"));
     assert_int_equal(get_meta(world, "id_limit"), limit);
     assert_int_equal(get_meta(world, "version"), STORE_FORMAT + 1);
     put_meta(world, "version", STORE_FORMAT);
@@ -242,7 +242,7 @@ static void a_queue_of_the_format_before_is_raised_and_keeps_what_it_has(void **
     assert_true(world->store->queue_id != first); /* drawn anew: there was none */
     first = world->store->queue_id;
     world_close(world);
-    assert_int_equal(get_meta(world, "version"), 2);
+    assert_int_equal(get_meta(world, "version"), STORE_FORMAT);
     world_open(world, 0);
     assert_true(world->store->queue_id == first);
 }
@@ -259,7 +259,7 @@ static void a_raise_that_fails_leaves_the_format_before(void **state)
     assert_int_equal(get_meta(world, "version"), 1);
     world_open(world, 0);
     world_close(world);
-    assert_int_equal(get_meta(world, "version"), 2);
+    assert_int_equal(get_meta(world, "version"), STORE_FORMAT);
 }
 
 static void bodies_are_cut_as_the_file_says_not_as_the_page_would(void **state)

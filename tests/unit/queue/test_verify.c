@@ -186,7 +186,7 @@ static void a_newer_format_is_refused_with_both_numbers(void **state)
     file_put_number(&world->file, "version", 9);
     file_end(&world->file);
     assert_int_equal(verify(world), RESULT_INVALID);
-    assert_non_null(strstr(world->file.fault.text, "format 9, this program knows 2"));
+    assert_non_null(strstr(world->file.fault.text, "format 9, this program knows 3"));
 }
 
 static void an_older_format_has_no_table_of_imports(void **state)

@@ -242,8 +242,10 @@ static void lane_tenant_and_priority_make_a_domain_queue(void **state)
 {
     struct world *world = *state;
     static const struct waiting_key keys[] = {
-        {"a.test", NULL, 0}, {"a.test", "", 0},   {"a.test", "t", 0},  {"a.test", NULL, 1},
-        {"a.test", "t", 1},  {"a.tes", "t", 't'}, {"b.test", NULL, 0},
+        {"a.test", NULL, 0, NULL}, {"a.test", "", 0, NULL},  {"a.test", "t", 0, NULL},
+        {"a.test", NULL, 1, NULL}, {"a.test", "t", 1, NULL}, {"a.tes", "t", 't', NULL},
+        {"b.test", NULL, 0, NULL}, {"a.test", NULL, 0, "p"}, {"a.test", "t", 0, "p"},
+        {"a.test", NULL, 0, "pp"}, {"a.test", "p", 0, NULL},
     };
     enum { COUNT = sizeof keys / sizeof *keys };
     struct domain_queue *queues[COUNT];
@@ -265,7 +267,7 @@ static void lane_tenant_and_priority_make_a_domain_queue(void **state)
 static void a_lane_is_found_whatever_its_tenant_and_priority(void **state)
 {
     struct world *world = *state;
-    struct waiting_key key = {"a.test", "tenant", 9};
+    struct waiting_key key = {"a.test", "tenant", 9, NULL};
     struct queue_entry entry = world_entry(world, 0);
 
     assert_null(waiting_find_lane(world->waiting, "a.test"));
@@ -350,7 +352,7 @@ static void a_lane_is_found_until_its_last_tenant_is_forgotten(void **state)
 
     for (int last = 0; last < 4; last++) {
         for (int i = 0; i < 4; i++) {
-            struct waiting_key key = {"a.test", tenants[i], 0};
+            struct waiting_key key = {"a.test", tenants[i], 0, NULL};
             struct queue_entry entry = world_entry(world, i == last ? DAY : 0);
 
             waiting_add(world->waiting, &key, &entry, true);
@@ -358,7 +360,7 @@ static void a_lane_is_found_until_its_last_tenant_is_forgotten(void **state)
         sim_run(&world->loop, 0);
         for (int i = 0; i < 4; i++) {
             struct domain_queue *queue = waiting_find(
-                world->waiting, &(struct waiting_key){"a.test", tenants[i], 0});
+                world->waiting, &(struct waiting_key){"a.test", tenants[i], 0, NULL});
 
             if (i == last)
                 continue;
@@ -367,9 +369,10 @@ static void a_lane_is_found_until_its_last_tenant_is_forgotten(void **state)
         }
         sim_run(&world->loop, HOUR + 2 * SECOND);
         assert_int_equal(waiting_queue_count(world->waiting), 1);
-        assert_ptr_equal(waiting_find_lane(world->waiting, "a.test"),
-                         waiting_find(world->waiting,
-                                      &(struct waiting_key){"a.test", tenants[last], 0}));
+        assert_ptr_equal(
+            waiting_find_lane(world->waiting, "a.test"),
+            waiting_find(world->waiting,
+                         &(struct waiting_key){"a.test", tenants[last], 0, NULL}));
         sim_run(&world->loop, DAY);
         waiting_end_lease(waiting_find_lane(world->waiting, "a.test"),
                           world_take(waiting_find_lane(world->waiting, "a.test")), 0, NULL);

@@ -184,7 +184,7 @@ static struct domain_queue *world_add_entry(struct world *world, const char *lan
                                             const struct queue_entry *entry,
                                             bool may_expire)
 {
-    struct waiting_key key = {lane, NULL, 0};
+    struct waiting_key key = {lane, NULL, 0, NULL};
 
     waiting_add(world->waiting, &key, entry, may_expire);
     return waiting_find(world->waiting, &key);

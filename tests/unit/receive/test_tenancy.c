@@ -3,11 +3,22 @@
 
 #include "tenancy.h"
 
+static const char *const tenants[] = {"shop"};
+static const struct pool_rule rules[] = {
+    {.pool = "fast", .tenants = tenants, .tenant_count = 1}, {.pool = "slow"}};
+
 static void start(struct world *w, const char *const *users, size_t user_count)
 {
     world_prepare(w);
-    w->settings.tenancy =
-        (struct tenancy_settings){"X-Tenant", users, user_count, "X-Class"};
+    w->settings.tenancy = (struct tenancy_settings){.tenant_header = "X-Tenant",
+                                                    .tenant_users = users,
+                                                    .tenant_user_count = user_count,
+                                                    .priority_header = "X-Class",
+                                                    .pool_header = "X-Pool",
+                                                    .pool_users = users,
+                                                    .pool_user_count = user_count,
+                                                    .pool_rules = rules,
+                                                    .pool_rule_count = 2};
     world_start(w);
     world_connect(w, "192.0.2.9");
     world_log_in(w);
@@ -101,7 +112,10 @@ TEST(tenancy, strangers_and_networks_are_not_asked)
     struct world w;
 
     world_prepare(&w);
-    w.settings.tenancy = (struct tenancy_settings){"X-Tenant", users, 1, "X-Class"};
+    w.settings.tenancy = (struct tenancy_settings){.tenant_header = "X-Tenant",
+                                                   .tenant_users = users,
+                                                   .tenant_user_count = 1,
+                                                   .priority_header = "X-Class"};
     w.listener.mode = MODE_RELAY;
     world_start(&w);
     world_connect(&w, "10.1.1.1");
@@ -135,6 +149,31 @@ TEST(tenancy, priorities_are_numbers_or_words)
     world_end(&w);
 }
 
+TEST(tenancy, a_pool_is_told_by_who_may_and_kept)
+{
+    static const char *const users[] = {"alice"};
+    struct world w;
+
+    start(&w, users, 1);
+    assert_null(send(&w, "")->pool);
+    assert_string_equal(send(&w, "C: X-Tenant: shop\n")->pool, "fast");
+    assert_string_equal(send(&w, "C: X-Tenant: shop\nC: X-Pool: slow\n")->pool, "slow");
+    assert_null(strstr(last(&w)->message, "X-Pool"));
+    say(&w, "C: X-Pool: none\n", "554 5.6.0 X-Pool: names no pool that there is");
+    world_end(&w);
+}
+
+TEST(tenancy, who_may_not_has_the_pool_of_the_rules)
+{
+    static const char *const users[] = {"bob"};
+    struct world w;
+
+    start(&w, users, 1);
+    assert_null(send(&w, "C: X-Pool: slow\n")->pool);
+    assert_null(strstr(last(&w)->message, "X-Pool"));
+    world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -144,6 +183,8 @@ int main(void)
         RUN(tenancy, who_may_not_does_not_and_shows_it_to_nobody),
         RUN(tenancy, what_is_no_name_is_refused),
         RUN(tenancy, strangers_and_networks_are_not_asked),
+        RUN(tenancy, a_pool_is_told_by_who_may_and_kept),
+        RUN(tenancy, who_may_not_has_the_pool_of_the_rules),
         RUN(tenancy, priorities_are_numbers_or_words),
     };
 

@@ -139,6 +139,7 @@ struct stored {
     char *envid;
     char *user;
     char *tenant;
+    char *pool;
     char *recipients; /* "a@b c@d " */
     char *orcpts;
     uint8_t notify; /* of the first */
@@ -257,6 +258,7 @@ static void world_store(struct queue *queue, const struct draft *draft,
     stored->envid = memory_text(submission->envelope->envid);
     stored->user = memory_text(submission->envelope->user);
     stored->tenant = memory_text(submission->envelope->tenant);
+    stored->pool = memory_text(submission->envelope->pool);
     stored->envelope = *submission->envelope;
     bytes_fini(&text);
     bytes_fini(&orcpts);
@@ -523,6 +525,7 @@ static UNUSED void world_end(struct world *w)
         memory_free(stored->envid);
         memory_free(stored->user);
         memory_free(stored->tenant);
+        memory_free(stored->pool);
     }
     log_close();
     (void)unlink(w->users_path);

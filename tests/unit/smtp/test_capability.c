@@ -22,6 +22,7 @@ static void check_only(const char *line, const struct capabilities *expected)
     assert_true(read.size_limit == expected->size_limit);
     assert_int_equal(read.eightbitmime, expected->eightbitmime);
     assert_int_equal(read.smtputf8, expected->smtputf8);
+    assert_int_equal(read.requiretls, expected->requiretls);
     assert_int_equal(read.enhancedstatuscodes, expected->enhancedstatuscodes);
     assert_int_equal(read.dsn, expected->dsn);
     assert_int_equal(read.chunking, expected->chunking);
@@ -35,6 +36,7 @@ TEST(read, sets_what_a_line_names_and_nothing_else)
 {
     check_only("PIPELINING", &(struct capabilities){.pipelining = true});
     check_only("8bitmime", &(struct capabilities){.eightbitmime = true});
+    check_only("RequireTLS", &(struct capabilities){.requiretls = true});
     check_only("SmtpUtf8", &(struct capabilities){.smtputf8 = true});
     check_only("ENHANCEDSTATUSCODES", &(struct capabilities){.enhancedstatuscodes = true});
     check_only("DSN", &(struct capabilities){.dsn = true});

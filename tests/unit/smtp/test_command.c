@@ -65,13 +65,14 @@ TEST(mail, takes_every_parameter_in_any_case_and_order)
     struct command_error error;
 
     assert_int_equal(parse_mail("FROM:<a@b.example> SIZE=1000 BODY=8BITMIME SMTPUTF8 "
-                                "RET=HDRS ENVID=QQ+20x AUTH=e+3Dmc2@b.example",
+                                "RET=HDRS ENVID=QQ+20x AUTH=e+3Dmc2@b.example RequireTLS",
                                 &command, &error),
                      RESULT_OK);
     assert_string_equal(command.sender.text, "a@b.example");
     assert_true(command.has_size && command.size == 1000);
     assert_int_equal(command.body_type, BODY_8BITMIME);
     assert_true(command.smtputf8);
+    assert_true(command.requires_tls);
     assert_int_equal(command.dsn_return, RETURN_HEADERS);
     assert_string_equal(command.envid, "QQ+20x");
     assert_string_equal(command.auth, "e+3Dmc2@b.example");
@@ -85,6 +86,9 @@ TEST(mail, takes_every_parameter_in_any_case_and_order)
     assert_int_equal(command.body_type, BODY_7BIT);
     assert_string_equal(command.auth, "<>");
     assert_false(command.has_size || command.smtputf8 || command.envid[0]);
+    assert_false(command.requires_tls);
+    assert_int_equal(parse_mail("from:<a@b.example> requiretls=yes", &command, &error),
+                     RESULT_INVALID);
 }
 
 TEST(mail, takes_the_null_sender_and_a_blank_behind_the_colon)
@@ -422,12 +426,24 @@ TEST(add_mail, says_only_what_the_server_offers)
 TEST(add_mail, says_only_what_the_message_needs)
 {
     struct envelope envelope = {.header_bytes = 5};
-    struct mail_line line = {"", true, true, true, true, &envelope};
+    struct mail_line line = {"", true, true, true, true, &envelope, true};
 
     check_mail_line(&line, "MAIL FROM:<> SIZE=5\r\n");
     envelope.has_8bit = true; /* whatever BODY said: what was counted decides */
     envelope.dsn_return = RETURN_HEADERS;
     check_mail_line(&line, "MAIL FROM:<> SIZE=5 BODY=8BITMIME RET=HDRS\r\n");
+}
+
+TEST(add_mail, requires_tls_where_that_is_offered_and_asked_for)
+{
+    struct envelope envelope = {.tls_wish = TLS_WISH_REQUIRED};
+    struct mail_line line = {.sender = "a@b.example", .envelope = &envelope};
+
+    check_mail_line(&line, "MAIL FROM:<a@b.example>\r\n");
+    line.offers_requiretls = true;
+    check_mail_line(&line, "MAIL FROM:<a@b.example> REQUIRETLS\r\n");
+    envelope.tls_wish = TLS_WISH_WAIVED;
+    check_mail_line(&line, "MAIL FROM:<a@b.example>\r\n");
 }
 
 TEST(add_rcpt, carries_notify_and_orcpt_where_dsn_is_offered)
@@ -455,7 +471,7 @@ TEST(add_rcpt, carries_notify_and_orcpt_where_dsn_is_offered)
 TEST(add, never_makes_two_lines_of_one)
 {
     struct envelope envelope = {.envid = "a\r\nDATA", .dsn_return = RETURN_FULL};
-    struct mail_line line = {"a@b.example", false, false, false, true, &envelope};
+    struct mail_line line = {"a@b.example", false, false, false, true, &envelope, false};
     struct recipient recipient = {"c@d.example>\r\nDATA", NULL, 0};
     struct bytes into;
 
@@ -488,6 +504,7 @@ int main(void)
         RUN(auth, refuses_bad_mechanisms_and_more_words),
         RUN(add_mail, says_only_what_the_server_offers),
         RUN(add_mail, says_only_what_the_message_needs),
+        RUN(add_mail, requires_tls_where_that_is_offered_and_asked_for),
         RUN(add_rcpt, carries_notify_and_orcpt_where_dsn_is_offered),
         RUN(add, never_makes_two_lines_of_one),
     };

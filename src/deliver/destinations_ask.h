@@ -1,0 +1,16 @@
+/* What waits for each destination: counted over all domain queues, a portion each turn, for whoever
+ * asks meanwhile. */
+#ifndef SMTPD_DELIVER_DESTINATIONS_ASK_H
+#define SMTPD_DELIVER_DESTINATIONS_ASK_H
+
+#include "scope.h"
+#include "smtpd/deliver/destinations.h"
+
+struct census;
+struct census *census_new(struct deliver *deliver);
+void census_free(struct census *census); /* who still asks is told nothing */
+
+enum { PACES_TOLD = 64 };
+struct pace_view scope_view(struct scope *scope);
+
+#endif

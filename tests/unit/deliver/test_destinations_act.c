@@ -1,0 +1,189 @@
+/* What a command reaches: names, lanes that rest, lanes that are ready. */
+#include "smtpd/deliver/destinations.h"
+
+#include "deliver_world.h"
+#include "destinations_act.h"
+#include "known_hosts.h"
+#include "scope.h"
+
+static const char *const hosts[] = {"*.test"};
+static const struct destination_rule rule = {
+    .name = "all",
+    .match = hosts,
+    .match_count = 1,
+    .settings = {.connections = 1,
+                 .messages_per_connection = 100,
+                 .recipients_per_transaction = 100}};
+
+static void set_rule(struct world *w)
+{
+    w->settings.rules = &rule;
+    w->settings.rule_count = 1;
+    world_apply(w);
+}
+
+static void expect_name(const struct world *w, const char *text, enum reach as,
+                        enum reach wanted, const char *name)
+{
+    struct reached reached;
+    struct fault fault;
+
+    assert_int_equal(deliver_reach(w->deliver, text, as, &reached, &fault), RESULT_OK);
+    assert_int_equal(reached.reach, wanted);
+    assert_string_equal(reached.name, name);
+}
+
+TEST(destinations_act, names_are_told_apart)
+{
+    struct world *w = *state;
+    struct reached reached;
+    struct fault fault;
+
+    set_rule(w);
+    expect_name(w, "all", REACH_COUNT, REACH_SCOPE, "rule:all");
+    expect_name(w, "rule:all", REACH_COUNT, REACH_SCOPE, "rule:all");
+    expect_name(w, "A.test", REACH_COUNT, REACH_DOMAIN, "a.test");
+    expect_name(w, "mx1.test", REACH_COUNT, REACH_DOMAIN, "mx1.test");
+    expect_name(w, "mx1.test", REACH_DESTINATION, REACH_DESTINATION, "mx1.test");
+    expect_name(w, "mx1.test>mx2.test", REACH_COUNT, REACH_DESTINATION,
+                "mx1.test>mx2.test");
+    expect_name(w, "route:hop", REACH_COUNT, REACH_DESTINATION, "route:hop");
+    w->peers[0].serves = true;
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    expect_name(w, "mx1.test", REACH_COUNT, REACH_DESTINATION, "mx1.test"); /* now known */
+    expect_name(w, "mx1.test", REACH_DOMAIN, REACH_DOMAIN, "mx1.test");
+    assert_int_equal(deliver_reach(w->deliver, "", REACH_COUNT, &reached, &fault),
+                     RESULT_INVALID);
+    assert_int_equal(deliver_reach(w->deliver, "a b", REACH_COUNT, &reached, &fault),
+                     RESULT_INVALID);
+    assert_int_equal(deliver_reach(w->deliver, "b", REACH_SCOPE, &reached, &fault),
+                     RESULT_NOT_FOUND);
+}
+
+struct ends {
+    size_t count;
+    struct destinations_done done;
+};
+
+static void on_done(void *owner, const struct destinations_done *done)
+{
+    struct ends *ends = owner;
+
+    ends->count++;
+    ends->done = *done;
+}
+
+static struct destinations_done change(struct world *w, enum destinations_change change,
+                                       const char *name)
+{
+    struct reached reached;
+    struct ends ends = {.count = 0};
+    struct destinations_wish wish = {change, &reached, NULL, 0, on_done, &ends};
+    struct destinations_act *act;
+    struct fault fault;
+
+    assert_int_equal(deliver_reach(w->deliver, name, REACH_COUNT, &reached, &fault),
+                     RESULT_OK);
+    wish.until_ms = change == DESTINATIONS_SUSPEND ? deliver_now(w->deliver) + HOUR_MS : 0;
+    assert_int_equal(destinations_act_start(w->deliver, &wish, &act, &fault), RESULT_OK);
+    assert_int_equal(ends.count, 0);
+    WORLD_UNTIL(w, ends.count == 1);
+    return ends.done;
+}
+
+TEST(destinations_act, what_is_ready_goes_back_and_what_is_on_its_way_ends)
+{
+    struct world *w = *state;
+
+    set_rule(w);
+    smtp_peer_play(&w->peers[0],
+                   "S: 220 mx\nC: EHLO *\nS: <hold>\nS: 250 mx\nS: <serve>\n");
+    for (int i = 0; i < 5; i++)
+        (void)world_send(w, "x@a.test");
+    (void)world_send(w, "x@b.test"); /* the same host */
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    assert_false(change(w, DESTINATIONS_SUSPEND, "a.test").was_there);
+    assert_int_equal(world_why(w, "a.test").kind, WHY_SUSPENDED);
+    w->peers[0].serves = true;
+    smtp_peer_go(&w->peers[0]);
+    /* The one that had begun, and the other domain's. */
+    WORLD_UNTIL(w, w->peers[0].messages == 2);
+    WORLD_UNTIL(w, world_numbers(w).groups_leased == 0);
+    assert_int_equal(world_numbers(w).groups_waiting, 4);
+    assert_true(change(w, DESTINATIONS_SUSPEND, "a.test").was_there);
+    assert_true(change(w, DESTINATIONS_RESUME, "a.test").was_there);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[0].messages, 6);
+}
+
+TEST(destinations_act, a_scope_rests_and_wakes_with_all_its_hosts)
+{
+    struct world *w = *state;
+
+    set_rule(w);
+    w->peers[0].serves = w->peers[2].serves = true;
+    (void)change(w, DESTINATIONS_SUSPEND, "all");
+    (void)world_send(w, "x@a.test");
+    (void)world_send(w, "x@c.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_SUSPENDED &&
+                       world_why(w, "c.test").kind == WHY_SUSPENDED);
+    assert_int_equal(world_counts(w).suspensions[REACH_SCOPE], 1);
+    assert_int_equal(change(w, DESTINATIONS_RESUME, "all").lanes, 2);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(world_counts(w).suspensions[REACH_SCOPE], 0);
+}
+
+static struct scope *scope_at(const struct world *w)
+{
+    return CONTAINER_OF(list_first(&w->deliver->all_destinations), struct destination, link)
+        ->scope;
+}
+
+/* What a reaction suspended, an operator ends for all lanes, by whichever of them. */
+TEST(destinations_act, a_retry_of_one_lane_wakes_the_whole_scope)
+{
+    struct world *w = *state;
+    struct pace_time time;
+
+    set_rule(w);
+    w->peers[0].serves = w->peers[2].serves = true;
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    time = scope_time(scope_at(w));
+    pace_suspend(&scope_at(w)->pace, time.wall_ms + HOUR_MS,
+                 &(struct pace_cause){"reaction", "go away"}, &time);
+    (void)world_send(w, "x@a.test");
+    (void)world_send(w, "x@c.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_SUSPENDED &&
+                       world_why(w, "c.test").kind == WHY_SUSPENDED);
+    deliver_wake(w->deliver, "a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+}
+
+TEST(destinations_act, a_flush_tries_what_waits_for_its_next_attempt)
+{
+    struct world *w = *state;
+
+    smtp_peer_play(&w->peers[0], "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: MAIL *\nS: 250 ok\n"
+                                 "C: RCPT *\nS: 451 4.3.0 later\nS: <serve>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_logged(w, "deliver.deferred", "later") == 1);
+    WORLD_UNTIL(w, world_numbers(w).groups_leased == 0);
+    w->peers[0].serves = true;
+    assert_int_equal(change(w, DESTINATIONS_FLUSH, "mx1.test").groups, 1);
+    WORLD_UNTIL(w, world_is_empty(w));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WITH_WORLD(destinations_act, names_are_told_apart),
+        WITH_WORLD(destinations_act, what_is_ready_goes_back_and_what_is_on_its_way_ends),
+        WITH_WORLD(destinations_act, a_scope_rests_and_wakes_with_all_its_hosts),
+        WITH_WORLD(destinations_act, a_retry_of_one_lane_wakes_the_whole_scope),
+        WITH_WORLD(destinations_act, a_flush_tries_what_waits_for_its_next_attempt),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

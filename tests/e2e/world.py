@@ -3,6 +3,7 @@
 Nothing here leaves 127.0.0.0/8 and ::1. Every process is ended by the test that started it.
 """
 import contextlib
+import fcntl
 import json
 import os
 import random
@@ -39,6 +40,9 @@ def tool(name):
 
 _ports = set()
 _random = random.SystemRandom()
+# One byte for each port, locked until this process ends: tests run beside each other, and between the
+# choice of a port and its use, or while a relay starts again, another one must not take it.
+_ports_taken = open(os.path.join(tempfile.gettempdir(), f"smtpd-test-ports-{os.getuid()}"), "wb")
 
 
 def _is_free(host, port, kind):
@@ -52,14 +56,24 @@ def _is_free(host, port, kind):
             return False
 
 
+def _is_ours(port):
+    if port in _ports:
+        return False
+    try:
+        fcntl.lockf(_ports_taken, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    _ports.add(port)
+    return True
+
+
 def free_port(host="127.0.0.1"):
     """A port, free for TCP and UDP, below those that the system gives to clients: one of theirs
     could be taken by any connection of a test that runs beside this one."""
     while True:
         port = _random.randrange(10000, 32000)
-        if port not in _ports and _is_free(host, port, socket.SOCK_STREAM) and \
+        if _is_ours(port) and _is_free(host, port, socket.SOCK_STREAM) and \
                 _is_free(host, port, socket.SOCK_DGRAM):
-            _ports.add(port)
             return port
 
 

@@ -23,7 +23,7 @@ struct destinations_act {
     struct link link;
     struct deliver *deliver;
     enum destinations_change change;
-    bool is_ours; /* nobody asked for it: see act_wake_scope */
+    bool is_ours; /* nobody asked for it: see wake_reached */
     bool reaches_all;
     struct reached reached;
     size_t position; /* of the walk: domain queues in front of it are to come */
@@ -60,6 +60,15 @@ static void wait_for_disk(struct destinations_act *act)
     suspensions_wait_start(act->deliver->suspensions, &act->wait, on_kept, act);
 }
 
+/* Nobody waits for ours. */
+static void end_walk(struct destinations_act *act)
+{
+    if (act->is_ours)
+        act_free(act);
+    else
+        wait_for_disk(act);
+}
+
 /* ---- one domain queue ---- */
 
 static size_t wake(struct destinations_act *act, struct domain_queue *domain_queue)
@@ -85,11 +94,14 @@ static size_t wake(struct destinations_act *act, struct domain_queue *domain_que
 static size_t look(struct destinations_act *act, struct domain_queue *domain_queue)
 {
     const struct lane *lane = domain_queue_attachment(domain_queue);
+    bool is_it;
 
-    if (!lane || (!act->reaches_all &&
-                  (!lane->destination || !reach_has(&act->reached, lane->destination))))
+    if (!lane)
         return 1;
-    return wake(act, domain_queue);
+    /* Where its destination was forgotten meanwhile it may wait for this one, and looks itself. */
+    is_it = lane->destination ? reach_has(&act->reached, lane->destination)
+                              : act->change != DESTINATIONS_FLUSH;
+    return is_it || act->reaches_all ? wake(act, domain_queue) : 1;
 }
 
 /* ---- the walk ---- */
@@ -109,7 +121,7 @@ static void on_turn(void *owner)
     if (act->position > 0)
         loop_defer(act->deliver->rooms.loop, &act->turn, on_turn, act);
     else
-        wait_for_disk(act);
+        end_walk(act);
 }
 
 static void walk(struct destinations_act *act)
@@ -150,7 +162,7 @@ static void start_walk(struct destinations_act *act)
         return;
     }
     each_of_domain(act, wake_one);
-    wait_for_disk(act);
+    end_walk(act);
 }
 
 /* ---- suspend ---- */
@@ -284,11 +296,22 @@ static enum result start(struct destinations_act *act, const struct destinations
 
 /* ---- the door ---- */
 
+/* Ours take no place from them. */
+static size_t count_commands(const struct deliver *deliver)
+{
+    size_t count = 0;
+
+    for (const struct link *link = list_first(&deliver->acts); link;
+         link = list_next(&deliver->acts, link))
+        count += !CONTAINER_OF(link, struct destinations_act, link)->is_ours;
+    return count;
+}
+
 enum result destinations_act_start(struct deliver *deliver,
                                    const struct destinations_wish *wish,
                                    struct destinations_act **act, struct fault *fault)
 {
-    if (deliver->acts.count >= ACTS_MAX)
+    if (count_commands(deliver) >= ACTS_MAX)
         return fault_set(fault, RESULT_BUSY, "too many commands are under way: try again");
     *act = NEW(struct destinations_act);
     (*act)->deliver = deliver;
@@ -314,7 +337,8 @@ void destinations_act_cancel(struct destinations_act *act)
 
 /* One that does the same begins anew; with too many one does it for all, which is more than is needed,
  * and harmless. */
-static struct destinations_act *find_ours(struct deliver *deliver, const char *key)
+static struct destinations_act *find_ours(struct deliver *deliver, enum reach reach,
+                                          const char *name)
 {
     bool is_full = deliver->acts.count >= ACTS_AND_OURS_MAX;
 
@@ -322,36 +346,43 @@ static struct destinations_act *find_ours(struct deliver *deliver, const char *k
          link = list_next(&deliver->acts, link)) {
         struct destinations_act *act = CONTAINER_OF(link, struct destinations_act, link);
 
-        if (!act->is_ours || link_is_in_list(&act->wait.link))
+        if (!act->is_ours)
             continue;
         act->reaches_all = act->reaches_all || is_full;
-        if (act->reaches_all || strcmp(act->reached.name, key) == 0)
+        if (act->reaches_all ||
+            (act->reached.reach == reach && strcmp(act->reached.name, name) == 0))
             return act;
     }
     return NULL;
 }
 
-void act_wake_scope(struct deliver *deliver, const char *key)
+static void wake_reached(struct deliver *deliver, enum reach reach, const char *name)
 {
-    struct destinations_act *act = find_ours(deliver, key);
+    struct destinations_act *act = find_ours(deliver, reach, name);
 
     if (!act) {
         act = NEW(struct destinations_act);
         act->deliver = deliver;
         act->change = DESTINATIONS_RESUME;
         act->is_ours = true;
-        act->reached.reach = REACH_SCOPE;
-        (void)snprintf(act->reached.name, sizeof act->reached.name, "%s", key);
+        act->reached.reach = reach;
+        (void)snprintf(act->reached.name, sizeof act->reached.name, "%s", name);
         list_push_back(&deliver->acts, &act->link);
     }
-    walk(act);
+    start_walk(act);
 }
 
-/* What rests for it comes again by itself, at the same time. */
+void act_wake_scope(struct deliver *deliver, const char *key)
+{
+    wake_reached(deliver, REACH_SCOPE, key);
+}
+
+/* What rests for it comes again by itself at the same time, unless the time of day was set meanwhile:
+ * that moves the end of a suspension, and no wait. */
 void act_on_suspension_ended(void *owner, const struct suspension_view *view)
 {
-    (void)owner;
     log_change(view, "deliver.resumed", "time", 0);
+    wake_reached(owner, view->reach, view->name);
 }
 
 void acts_abort(struct deliver *deliver)

@@ -227,8 +227,11 @@ static enum result take_domain(const struct deliver *deliver, const char *text,
     return set_name(reached, REACH_DOMAIN, "", lane, fault);
 }
 
+/* What is suspended is known by that, whatever else was forgotten. */
 static bool is_known(const struct deliver *deliver, const char *text)
 {
+    if (suspensions_find(deliver->suspensions, REACH_DESTINATION, slice_of(text)))
+        return true;
     for (struct link *link = list_first(&deliver->all_destinations); link;
          link = list_next(&deliver->all_destinations, link))
         if (slice_equal_text(reach_name_of(CONTAINER_OF(link, struct destination, link)),

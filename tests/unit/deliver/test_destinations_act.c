@@ -5,6 +5,7 @@
 #include "destinations_act.h"
 #include "known_hosts.h"
 #include "scope.h"
+#include "suspensions.h"
 
 static const char *const hosts[] = {"*.test"};
 static const struct destination_rule rule = {
@@ -74,8 +75,8 @@ static void on_done(void *owner, const struct destinations_done *done)
     ends->done = *done;
 }
 
-static struct destinations_done change(struct world *w, enum destinations_change change,
-                                       const char *name)
+static struct destinations_done change_for(struct world *w, enum destinations_change change,
+                                           const char *name, int64_t for_ms)
 {
     struct reached reached;
     struct ends ends = {.count = 0};
@@ -85,11 +86,17 @@ static struct destinations_done change(struct world *w, enum destinations_change
 
     assert_int_equal(deliver_reach(w->deliver, name, REACH_COUNT, &reached, &fault),
                      RESULT_OK);
-    wish.until_ms = change == DESTINATIONS_SUSPEND ? deliver_now(w->deliver) + HOUR_MS : 0;
+    wish.until_ms = change == DESTINATIONS_SUSPEND ? deliver_now(w->deliver) + for_ms : 0;
     assert_int_equal(destinations_act_start(w->deliver, &wish, &act, &fault), RESULT_OK);
     assert_int_equal(ends.count, 0);
     WORLD_UNTIL(w, ends.count == 1);
     return ends.done;
+}
+
+static struct destinations_done change(struct world *w, enum destinations_change change,
+                                       const char *name)
+{
+    return change_for(w, change, name, HOUR_MS);
 }
 
 TEST(destinations_act, what_is_ready_goes_back_and_what_is_on_its_way_ends)
@@ -134,10 +141,95 @@ TEST(destinations_act, a_scope_rests_and_wakes_with_all_its_hosts)
     assert_int_equal(world_counts(w).suspensions[REACH_SCOPE], 0);
 }
 
+static struct destination *first_destination(const struct world *w)
+{
+    return CONTAINER_OF(list_first(&w->deliver->all_destinations), struct destination,
+                        link);
+}
+
+/* There are too many, or it did nothing for an hour; the suspension is there all the same. */
+static void forget_destinations(struct world *w)
+{
+    while (w->deliver->all_destinations.count > 0)
+        destination_free(first_destination(w));
+}
+
+TEST(destinations_act, what_waits_is_resumed_when_its_destination_was_forgotten)
+{
+    static const char *const names[] = {"mx1.test", "all"};
+    struct world *w = *state;
+
+    set_rule(w);
+    w->peers[0].serves = true;
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    for (size_t i = 0; i < 2; i++) {
+        (void)change(w, DESTINATIONS_SUSPEND, names[i]);
+        (void)world_send(w, "x@a.test");
+        WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_SUSPENDED);
+        forget_destinations(w);
+        assert_int_equal(world_why(w, "a.test").kind, WHY_SUSPENDED);
+        assert_true(change(w, DESTINATIONS_RESUME, names[i]).was_there);
+        WORLD_UNTIL(w, world_is_empty(w));
+    }
+}
+
+/* The suspension was cut short while nobody knew whose mail it held. */
+TEST(destinations_act, a_shorter_suspension_takes_the_place_for_what_was_forgotten_too)
+{
+    struct world *w = *state;
+
+    set_rule(w);
+    w->peers[0].serves = true;
+    (void)change(w, DESTINATIONS_SUSPEND, "all");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_SUSPENDED);
+    forget_destinations(w);
+    (void)change_for(w, DESTINATIONS_SUSPEND, "all", 50);
+    WORLD_UNTIL(w, world_is_empty(w));
+}
+
+/* The time of day was set: the suspension is over, and the wait, which had its length, is not. */
+TEST(destinations_act, mail_does_not_wait_for_a_suspension_that_is_over)
+{
+    static const struct suspension_view ended[] = {
+        {.reach = REACH_DOMAIN, .name = "a.test", .reason = ""},
+        {.reach = REACH_DESTINATION, .name = "mx1.test", .reason = ""},
+        {.reach = REACH_SCOPE, .name = "rule:all", .reason = ""}};
+    struct world *w = *state;
+
+    set_rule(w);
+    w->peers[0].serves = true;
+    for (size_t i = 0; i < sizeof ended / sizeof *ended; i++) {
+        const struct suspension_view *view = &ended[i];
+
+        (void)change(w, DESTINATIONS_SUSPEND, view->name);
+        (void)world_send(w, "x@a.test");
+        WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_SUSPENDED);
+        assert_true(suspensions_remove(w->deliver->suspensions, view->reach, view->name));
+        act_on_suspension_ended(w->deliver, view);
+        WORLD_UNTIL(w, world_is_empty(w));
+    }
+}
+
+/* Ours are many at once when providers suspend. */
+TEST(destinations_act, walks_of_our_own_take_no_place_from_commands)
+{
+    struct world *w = *state;
+    char key[32];
+
+    for (int i = 0; i < 300; i++) {
+        (void)snprintf(key, sizeof key, "scope%d", i);
+        act_wake_scope(w->deliver, key);
+    }
+    assert_in_range(w->deliver->acts.count, 65, 128); /* there is a limit to them too */
+    (void)change(w, DESTINATIONS_SUSPEND, "a.test");
+    WORLD_UNTIL(w, w->deliver->acts.count == 0);
+}
+
 static struct scope *scope_at(const struct world *w)
 {
-    return CONTAINER_OF(list_first(&w->deliver->all_destinations), struct destination, link)
-        ->scope;
+    return first_destination(w)->scope;
 }
 
 /* What a reaction suspended, an operator ends for all lanes, by whichever of them. */
@@ -181,6 +273,12 @@ int main(void)
         WITH_WORLD(destinations_act, names_are_told_apart),
         WITH_WORLD(destinations_act, what_is_ready_goes_back_and_what_is_on_its_way_ends),
         WITH_WORLD(destinations_act, a_scope_rests_and_wakes_with_all_its_hosts),
+        WITH_WORLD(destinations_act,
+                   what_waits_is_resumed_when_its_destination_was_forgotten),
+        WITH_WORLD(destinations_act,
+                   a_shorter_suspension_takes_the_place_for_what_was_forgotten_too),
+        WITH_WORLD(destinations_act, mail_does_not_wait_for_a_suspension_that_is_over),
+        WITH_WORLD(destinations_act, walks_of_our_own_take_no_place_from_commands),
         WITH_WORLD(destinations_act, a_retry_of_one_lane_wakes_the_whole_scope),
         WITH_WORLD(destinations_act, a_flush_tries_what_waits_for_its_next_attempt),
     };

@@ -3,9 +3,12 @@
 
 #include "deliver_world.h"
 #include "destinations_act.h"
+#include "held_files.h"
 #include "known_hosts.h"
 #include "scope.h"
 #include "suspensions.h"
+
+#include <sys/stat.h>
 
 static const char *const hosts[] = {"*.test"};
 static const struct destination_rule rule = {
@@ -75,12 +78,12 @@ static void on_done(void *owner, const struct destinations_done *done)
     ends->done = *done;
 }
 
-static struct destinations_done change_for(struct world *w, enum destinations_change change,
-                                           const char *name, int64_t for_ms)
+/* `for_ms`: of a suspension. */
+static void start(struct world *w, enum destinations_change change, const char *name,
+                  int64_t for_ms, struct ends *ends)
 {
     struct reached reached;
-    struct ends ends = {.count = 0};
-    struct destinations_wish wish = {change, &reached, NULL, 0, on_done, &ends};
+    struct destinations_wish wish = {change, &reached, NULL, 0, on_done, ends};
     struct destinations_act *act;
     struct fault fault;
 
@@ -88,6 +91,14 @@ static struct destinations_done change_for(struct world *w, enum destinations_ch
                      RESULT_OK);
     wish.until_ms = change == DESTINATIONS_SUSPEND ? deliver_now(w->deliver) + for_ms : 0;
     assert_int_equal(destinations_act_start(w->deliver, &wish, &act, &fault), RESULT_OK);
+}
+
+static struct destinations_done change_for(struct world *w, enum destinations_change change,
+                                           const char *name, int64_t for_ms)
+{
+    struct ends ends = {.count = 0};
+
+    start(w, change, name, for_ms, &ends);
     assert_int_equal(ends.count, 0);
     WORLD_UNTIL(w, ends.count == 1);
     return ends.done;
@@ -122,6 +133,59 @@ TEST(destinations_act, what_is_ready_goes_back_and_what_is_on_its_way_ends)
     assert_true(change(w, DESTINATIONS_RESUME, "a.test").was_there);
     WORLD_UNTIL(w, world_is_empty(w));
     assert_int_equal(w->peers[0].messages, 6);
+}
+
+/* Those of the world are in no file. */
+static void keep_suspensions(struct world *w, char path[128])
+{
+    (void)snprintf(path, 128, "%s/suspensions", w->folder);
+    suspensions_free(w->deliver->suspensions);
+    w->deliver->suspensions =
+        suspensions_new(w->loop, w->offload, path, act_on_suspension_ended, w->deliver);
+}
+
+TEST(destinations_act, a_command_is_over_when_it_is_on_the_disk_and_not_before)
+{
+    static const enum destinations_change changes[] = {DESTINATIONS_SUSPEND,
+                                                       DESTINATIONS_RESUME};
+    struct world *w = *state;
+    char path[128];
+
+    keep_suspensions(w, path);
+    for (size_t i = 0; i < 2; i++) {
+        struct ends ends = {.count = 0};
+        size_t ended;
+
+        hold_files(w->offload);
+        start(w, changes[i], "mx1.test>mx2.test", HOUR_MS, &ends);
+        for (int k = 0; k < 50; k++)
+            loop_run_for(w->loop, 1);
+        ended = ends.count;
+        release_files();
+        assert_int_equal(ended, 0);
+        /* In force meanwhile. */
+        assert_int_equal(world_counts(w).suspensions[REACH_DESTINATION],
+                         changes[i] == DESTINATIONS_SUSPEND);
+        WORLD_UNTIL(w, ends.count == 1);
+        assert_true(ends.done.is_kept);
+    }
+    assert_int_equal(unlink(path), 0);
+}
+
+TEST(destinations_act, a_command_that_the_disk_refuses_says_so)
+{
+    struct world *w = *state;
+    char path[128];
+    char beside[160];
+
+    keep_suspensions(w, path);
+    (void)snprintf(beside, sizeof beside, "%s.new", path);
+    assert_int_equal(mkdir(beside, 0700), 0);
+    assert_false(change(w, DESTINATIONS_SUSPEND, "mx1.test>mx2.test").is_kept);
+    assert_int_equal(world_counts(w).suspensions[REACH_DESTINATION], 1);
+    assert_int_equal(rmdir(beside), 0);
+    assert_true(change(w, DESTINATIONS_RESUME, "mx1.test>mx2.test").is_kept);
+    assert_int_equal(unlink(path), 0);
 }
 
 TEST(destinations_act, a_scope_rests_and_wakes_with_all_its_hosts)
@@ -272,6 +336,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_WORLD(destinations_act, names_are_told_apart),
         WITH_WORLD(destinations_act, what_is_ready_goes_back_and_what_is_on_its_way_ends),
+        WITH_WORLD(destinations_act,
+                   a_command_is_over_when_it_is_on_the_disk_and_not_before),
+        WITH_WORLD(destinations_act, a_command_that_the_disk_refuses_says_so),
         WITH_WORLD(destinations_act, a_scope_rests_and_wakes_with_all_its_hosts),
         WITH_WORLD(destinations_act,
                    what_waits_is_resumed_when_its_destination_was_forgotten),

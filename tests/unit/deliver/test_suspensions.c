@@ -1,6 +1,7 @@
 /* Found by name, in the order of their ends, kept. */
 #include "suspensions.h"
 
+#include "held_files.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "test.h"
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct world {
@@ -153,6 +155,57 @@ TEST(suspensions, what_was_told_as_kept_is_there_again_and_what_is_over_is_not)
     suspensions_free(dead);
 }
 
+TEST(suspensions, who_waits_is_told_when_it_is_on_the_disk_and_not_before)
+{
+    struct world *w = *state;
+    struct suspensions_wait waits[2];
+    struct suspensions *dead = w->suspensions;
+    size_t told;
+    bool is_there;
+
+    hold_files(w->offload);
+    set(w, REACH_DOMAIN, "a.test", 3600000);
+    suspensions_wait_start(w->suspensions, &waits[0], on_kept, w);
+    for (int i = 0; i < 50; i++)
+        loop_run_for(w->loop, 1);
+    set(w, REACH_DOMAIN, "b.test", 3600000); /* behind the write that is under way */
+    suspensions_wait_start(w->suspensions, &waits[1], on_kept, w);
+    for (int i = 0; i < 50; i++)
+        loop_run_for(w->loop, 1);
+    told = w->told;
+    is_there = access(w->path, F_OK) == 0;
+    release_files();
+    assert_int_equal(told, 0);
+    assert_false(is_there);
+    assert_non_null(find(w, REACH_DOMAIN, "a.test")); /* it holds meanwhile */
+    for (int i = 0; i < 10000 && w->told < 2; i++)
+        loop_run_for(w->loop, 1);
+    assert_int_equal(w->told, 2);
+    assert_true(w->is_kept);
+    open_it(w); /* as if the other were gone without an end */
+    assert_non_null(find(w, REACH_DOMAIN, "a.test"));
+    assert_non_null(find(w, REACH_DOMAIN, "b.test"));
+    suspensions_free(dead);
+}
+
+TEST(suspensions, who_waits_is_told_that_the_disk_failed)
+{
+    struct world *w = *state;
+    char beside[128];
+
+    (void)snprintf(beside, sizeof beside, "%s.new", w->path);
+    assert_int_equal(mkdir(beside, 0700), 0);
+    set(w, REACH_DOMAIN, "a.test", 3600000);
+    w->is_kept = true;
+    wait_kept(w);
+    assert_false(w->is_kept);
+    assert_non_null(find(w, REACH_DOMAIN, "a.test"));
+    assert_int_equal(rmdir(beside), 0);
+    set(w, REACH_DOMAIN, "b.test", 3600000);
+    wait_kept(w);
+    assert_true(w->is_kept);
+}
+
 TEST(suspensions, an_end_writes_what_was_not_written)
 {
     struct world *w = *state;
@@ -194,6 +247,8 @@ int main(void)
         WITH(names_of_one_kind_are_none_of_another),
         WITH(a_new_one_takes_the_place_and_its_end_is_told),
         WITH(what_was_told_as_kept_is_there_again_and_what_is_over_is_not),
+        WITH(who_waits_is_told_when_it_is_on_the_disk_and_not_before),
+        WITH(who_waits_is_told_that_the_disk_failed),
         WITH(an_end_writes_what_was_not_written),
         WITH(there_is_a_limit_and_who_waits_can_leave),
     };

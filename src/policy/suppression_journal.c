@@ -320,11 +320,15 @@ enum result suppression_journal_read(struct slice text, suppression_record_fn *e
     const struct slice head = SLICE(SUPPRESSION_JOURNAL_HEAD);
 
     *journal = (struct suppression_journal){0};
-    /* Its very first writing was torn. */
+    /* Its very first writing was torn: that is of the head alone. */
     if ((text.length < head.length &&
          slice_equal(text, slice_part(head, 0, text.length))) ||
-        is_zeros(text))
+        (text.length <= head.length && is_zeros(text)))
         return RESULT_OK;
+    if (is_zeros(text))
+        return fault_set(fault, RESULT_CORRUPT,
+                         "the disk lost what was in it: all of its %zu bytes are zero",
+                         text.length);
     if (!has_head(text))
         return fault_set(fault, RESULT_CORRUPT, "it does not begin with \"%.*s\"",
                          (int)head.length - 1, head.data);
@@ -333,7 +337,8 @@ enum result suppression_journal_read(struct slice text, suppression_record_fn *e
         struct slice rest = slice_from(text, journal->sound_bytes);
         struct piece piece = find_piece(rest);
 
-        if (!piece.is_sound && !has_sound_piece(rest))
+        if (!piece.is_sound && rest.length <= SUPPRESSION_APPEND_MAX &&
+            !has_sound_piece(rest))
             return RESULT_OK;
         if (!piece.is_sound)
             return fault_set(fault, RESULT_CORRUPT,

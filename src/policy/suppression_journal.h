@@ -22,6 +22,8 @@
 
 #define SUPPRESSION_JOURNAL_HEAD "smtpd-suppression 1\n"
 
+enum { SUPPRESSION_APPEND_MAX = 16 << 20 }; /* written and synced together */
+
 struct suppression_record {
     bool is_removal; /* then of `entry` the tenant and the address only */
     struct suppression_entry entry;
@@ -52,8 +54,9 @@ struct suppression_journal {
     size_t sound_bytes; /* less than there are: the end was torn off */
     uint64_t records;
 };
-/* Calls for every record of a sound piece, in order. What is wrong behind the last sound piece
- * is a torn end (a file of zeros alone too: its length came to the disk, and nothing else); in front of a sound piece: RESULT_CORRUPT, and the fault says where. */
+/* Calls for every record of a sound piece, in order. What is wrong behind the last sound piece, no
+ * longer than what is written and synced together, is a torn end. What is longer, or stands in front of
+ * a sound piece, or has no head, is damage: RESULT_CORRUPT, and the fault says where. */
 enum result MUST_CHECK suppression_journal_read(struct slice text,
                                                 suppression_record_fn *each, void *owner,
                                                 struct suppression_journal *journal,

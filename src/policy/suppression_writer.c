@@ -59,12 +59,23 @@ static int open_journal(struct suppression_writer *writer)
     return writer->fd < 0 ? errno : 0;
 }
 
+/* A file with a size and no head is then damaged, and no first writing that was torn. */
+static int write_head(const struct suppression_writer *writer)
+{
+    struct slice text = bytes_view(&writer->append);
+    int error = write_at(writer->fd, slice_part(text, 0, slice_find(text, '\n') + 1), 0);
+
+    return error == 0 && fdatasync(writer->fd) != 0 ? errno : error;
+}
+
 static int append(struct suppression_writer *writer)
 {
     bool is_first = writer->length == 0;
     bool syncs_folder = is_first || writer->folder_is_doubtful;
     int error = open_journal(writer);
 
+    if (error == 0 && is_first)
+        error = write_head(writer);
     if (error == 0)
         error = write_at(writer->fd, bytes_view(&writer->append), writer->length);
     if (error == 0 && fdatasync(writer->fd) != 0)

@@ -1,19 +1,16 @@
 /* The journal of the suppression list on its way to the disk: the input of a job, one at a time.
  *
- * Promises  what is appended is synced before the job ends; a failure leaves the file as it was
- *           before. A file is written anew beside the old one, over several jobs, and takes its
+ * Promises  what is appended is synced before the job ends, the head of a new file before the rest
+ *           of it; a failure leaves the file as it was before. A file is written anew beside the old one, over several jobs, and takes its
  *           place by rename; what is appended meanwhile goes into both.
  */
 #ifndef SMTPD_POLICY_SUPPRESSION_WRITER_H
 #define SMTPD_POLICY_SUPPRESSION_WRITER_H
 
 #include "smtpd/base/bytes.h"
+#include "suppression_journal.h"
 
-enum {
-    SUPPRESSION_PATH = 4096,
-    SUPPRESSION_APPEND_MAX = 16 << 20,
-    SUPPRESSION_PORTION_MAX = 16 << 20
-};
+enum { SUPPRESSION_PATH = 4096, SUPPRESSION_PORTION_MAX = 16 << 20 };
 
 struct suppression_writer {
     char folder[SUPPRESSION_PATH];

@@ -370,6 +370,30 @@ static void a_damaged_middle_is_an_error(void **state)
     close_world(&w);
 }
 
+static void a_file_of_zeros_is_an_error(void **state)
+{
+    struct stat about;
+    struct world w;
+
+    (void)state;
+    open_world(&w);
+    add(&w, NULL, "a@example.com");
+    close_list(&w);
+    assert_int_equal(stat(w.path, &about), 0);
+    assert_int_equal(truncate(w.path, 0), 0);
+    assert_int_equal(truncate(w.path, about.st_size), 0);
+    assert_int_equal(try_to_open(&w), RESULT_CORRUPT);
+    assert_non_null(strstr(w.fault.text, w.path));
+    assert_non_null(strstr(w.fault.text, "bytes are zero"));
+    assert_non_null(strstr(w.fault.text, "import the addresses again"));
+    assert_int_equal(truncate(w.path, 7), 0); /* of the head: nothing was ever there */
+    offload_free(w.offload);
+    loop_free(w.loop);
+    open_list(&w);
+    add(&w, NULL, "b@example.com");
+    close_world(&w);
+}
+
 static void has_a_limit(void **state)
 {
     struct suppression_change two[2] = {{NULL, "c@example.com", NULL, 0},
@@ -589,6 +613,7 @@ int main(void)
         cmocka_unit_test(nothing_holds_before_it_is_on_the_disk),
         cmocka_unit_test(a_write_that_fails_changes_nothing),
         cmocka_unit_test(a_torn_end_is_cut),
+        cmocka_unit_test(a_file_of_zeros_is_an_error),
         cmocka_unit_test(a_damaged_middle_is_an_error),
         cmocka_unit_test(has_a_limit),
         cmocka_unit_test(a_request_is_taken_whole_or_not),

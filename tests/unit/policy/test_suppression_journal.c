@@ -5,6 +5,7 @@
 #include "test.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOST = 1 << 20 };
@@ -187,20 +188,56 @@ static void joins_pieces_to_one(void **state)
     bytes_fini(&wanted);
 }
 
-static void zeros_alone_are_a_torn_first_write(void **state)
+/* The head is synced alone; what is longer was there, and the disk lost it. */
+static void zeros_alone_are_no_empty_list(void **state)
 {
+    enum { HEAD = sizeof SUPPRESSION_JOURNAL_HEAD - 1 };
     static const char zeros[5000];
     struct suppression_journal journal;
     struct fault fault;
     struct seen seen;
 
     (void)state;
-    assert_int_equal(read_text((struct slice){zeros, 3}, &seen, &journal, &fault),
-                     RESULT_OK);
-    assert_int_equal(
-        read_text((struct slice){zeros, sizeof zeros}, &seen, &journal, &fault), RESULT_OK);
-    assert_int_equal(journal.sound_bytes, 0);
+    for (size_t length = 0; length < sizeof zeros; length += length <= HEAD ? 1 : 97) {
+        enum result result =
+            read_text((struct slice){zeros, length}, &seen, &journal, &fault);
+
+        assert_int_equal(result, length <= HEAD ? RESULT_OK : RESULT_CORRUPT);
+        assert_int_equal(journal.sound_bytes, 0);
+    }
+    assert_non_null(strstr(fault.text, "bytes are zero"));
     assert_int_equal(read_text(SLICE("\0\0x"), &seen, &journal, &fault), RESULT_CORRUPT);
+}
+
+/* No more than what is synced together can be torn. */
+static void a_torn_end_has_a_limit(void **state)
+{
+    struct suppression_journal journal;
+    struct fault fault;
+    struct seen seen;
+    struct bytes text;
+    size_t sound;
+    char *file;
+
+    (void)state;
+    bytes_init(&text, MOST);
+    assert_int_equal(bytes_add_text(&text, SUPPRESSION_JOURNAL_HEAD), RESULT_OK);
+    add_piece(&text, samples, SAMPLES);
+    sound = text.length;
+    file = calloc(1, sound + SUPPRESSION_APPEND_MAX + 1);
+    assert_non_null(file);
+    memcpy(file, text.data, sound);
+    assert_int_equal(read_text((struct slice){file, sound + SUPPRESSION_APPEND_MAX}, &seen,
+                               &journal, &fault),
+                     RESULT_OK);
+    assert_int_equal(seen.count, SAMPLES);
+    assert_int_equal(journal.sound_bytes, sound);
+    assert_int_equal(read_text((struct slice){file, sound + SUPPRESSION_APPEND_MAX + 1},
+                               &seen, &journal, &fault),
+                     RESULT_CORRUPT);
+    assert_non_null(strstr(fault.text, "is damaged"));
+    free(file);
+    bytes_fini(&text);
 }
 
 /* With a sum that fits, so only the line itself is judged. */
@@ -250,7 +287,8 @@ int main(void)
         cmocka_unit_test(tells_a_damaged_middle),
         cmocka_unit_test(refuses_what_is_another_file),
         cmocka_unit_test(joins_pieces_to_one),
-        cmocka_unit_test(zeros_alone_are_a_torn_first_write),
+        cmocka_unit_test(zeros_alone_are_no_empty_list),
+        cmocka_unit_test(a_torn_end_has_a_limit),
         cmocka_unit_test(is_strict_with_lines),
     };
 

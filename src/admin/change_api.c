@@ -1,6 +1,7 @@
 /* POST /v1/queue/change: what an operator does to at most a thousand groups at once. It goes
  * on when the client goes away. */
 #include "request.h"
+#include "smtpd/base/map.h"
 #include "smtpd/base/memory.h"
 
 #include <stdio.h>
@@ -14,6 +15,8 @@ struct changing {
     struct request *request; /* NULL: the client went away; the change goes on */
     char (*lanes)[LANE_TEXT];
     size_t lane_count;
+    struct deliver_wake *wake; /* of a retry that is done: its lanes */
+    struct queue_counts counts;
     int64_t until_ms; /* of a hold */
 };
 
@@ -34,6 +37,10 @@ static void changing_gone(struct request *request)
     struct changing *changing = request->work;
 
     changing->request = NULL;
+    if (!changing->wake)
+        return;
+    deliver_wake_cancel(changing->wake);
+    changing_free(changing);
 }
 
 static void answer(struct changing *changing, enum result result,
@@ -56,16 +63,29 @@ static void answer(struct changing *changing, enum result result,
     request_answer(request, MHD_HTTP_OK, json);
 }
 
+static void on_woken(void *owner)
+{
+    struct changing *changing = owner;
+
+    answer(changing, RESULT_OK, &changing->counts);
+    changing_free(changing);
+}
+
+/* Lanes are woken before the answer: who asks for more of them waits until then. */
 static void on_changed(void *owner, enum result result, const struct queue_counts *counts)
 {
     struct changing *changing = owner;
     struct request *request = changing->request;
 
-    if (request) {
-        answer(changing, result, counts);
-        for (size_t i = 0; i < changing->lane_count; i++)
-            deliver_wake(request->rooms->deliver, changing->lanes[i]);
+    changing->counts = *counts;
+    if (request && result == RESULT_OK && changing->lane_count > 0) {
+        changing->wake = deliver_wake_start(request->rooms->deliver,
+                                            (const char(*)[LANE_TEXT])changing->lanes,
+                                            changing->lane_count, on_woken, changing);
+        return;
     }
+    if (request)
+        answer(changing, result, counts);
     changing_free(changing);
 }
 
@@ -83,17 +103,22 @@ static bool read_target(const json_t *json, struct queue_target *target)
 }
 
 /* A retry also forgets the back-off of the lanes concerned, or nothing would move. */
-static void remember_lane(struct changing *changing, const json_t *json)
+static void remember_lanes(struct changing *changing, const json_t *targets)
 {
-    const char *lane = json_string_value(json_object_get(json, "lane"));
+    struct map *known = map_new(REQUEST_PAGE_MAX);
 
-    if (!lane)
-        return;
-    for (size_t i = 0; i < changing->lane_count; i++)
-        if (strcmp(changing->lanes[i], lane) == 0)
-            return;
-    if (slice_copy_text(slice_of(lane), changing->lanes[changing->lane_count], LANE_TEXT))
-        changing->lane_count++;
+    for (size_t i = 0; i < json_array_size(targets); i++) {
+        const char *lane =
+            json_string_value(json_object_get(json_array_get(targets, i), "lane"));
+
+        if (!lane || map_get(known, slice_of(lane)) ||
+            !slice_copy_text(slice_of(lane), changing->lanes[changing->lane_count],
+                             LANE_TEXT))
+            continue;
+        if (map_set(known, slice_of(lane), changing) == RESULT_OK)
+            changing->lane_count++;
+    }
+    map_free(known);
 }
 
 static bool read_targets(const json_t *targets, struct queue_target *list)
@@ -210,8 +235,8 @@ static void change_start(struct request *request, const struct wish *wish,
     changing->request = request;
     changing->until_ms = wish->until_ms;
     changing->lanes = memory_new_array(count, LANE_TEXT);
-    for (size_t i = 0; wish->kind == KIND_RETRY && i < count; i++)
-        remember_lane(changing, json_array_get(targets, i));
+    if (wish->kind == KIND_RETRY)
+        remember_lanes(changing, targets);
     request->work = changing;
     request->on_gone = changing_gone;
     if (wish->kind == KIND_BOUNCE)

@@ -17,6 +17,7 @@
 #include "smtpd/deliver/deliver.h"
 #include "smtpd/net/dialer.h"
 #include "smtpd/smtp/reply.h"
+#include "wakes.h"
 
 /* ---- settings: immutable, counted; attempts keep theirs to the end ---- */
 
@@ -270,6 +271,7 @@ struct deliver {
     struct list explains; /* under way */
     struct list acts;     /* commands of operators: see destinations_act.c */
     struct list asks;     /* listings: see destinations_ask.c */
+    struct wakes wakes;   /* lanes that a retry wakes */
     struct census *census;
     struct suspensions *suspensions;
     struct sts *sts; /* what is known of MTA-STS: see sts.c */

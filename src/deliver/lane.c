@@ -156,7 +156,7 @@ void lane_on_gone(void *owner, struct domain_queue *domain_queue)
 {
     struct lane *lane = domain_queue_attachment(domain_queue);
 
-    (void)owner;
+    wakes_forget(owner, domain_queue);
     if (!lane)
         return;
     domain_queue_attach(domain_queue, NULL);

@@ -205,6 +205,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     asking_init(deliver);
     list_init(&deliver->acts);
     list_init(&deliver->asks);
+    wakes_init(&deliver->wakes);
     suspensions_path =
         rooms->data_dir ? memory_format("%s/suspensions", rooms->data_dir) : NULL;
     deliver->suspensions = suspensions_new(rooms->loop, rooms->offload, suspensions_path,
@@ -361,6 +362,7 @@ void deliver_free(struct deliver *deliver)
     size_t position = 0;
 
     (void)deliver_abort(deliver);
+    wakes_abort(deliver);
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position)))
         lane_on_gone(deliver, domain_queue);
     while ((link = list_first(&deliver->all_destinations)))
@@ -428,29 +430,4 @@ void deliver_why(const struct deliver *deliver, const char *lane_text,
     why->kind = lane->why;
     why->until_ms = lane->until_ms;
     (void)snprintf(why->text, sizeof why->text, "%s", lane_fault(lane));
-}
-
-static void wake(struct domain_queue *domain_queue)
-{
-    if (domain_queue_attachment(domain_queue))
-        lane_wake(domain_queue_attachment(domain_queue));
-    domain_queue_wake(domain_queue);
-}
-
-void deliver_wake(struct deliver *deliver, const char *lane_text)
-{
-    struct queue *queue = deliver->rooms.queue;
-    struct domain_queue *first =
-        lane_text ? queue_find_domain_queue(queue, lane_text) : NULL;
-    struct domain_queue *next = first;
-    size_t position = 0;
-
-    while (!lane_text && (next = queue_next_domain_queue(queue, &position)))
-        wake(next);
-    while (next) { /* whatever the tenant */
-        wake(next);
-        next = domain_queue_lane_next(next);
-        if (next == first)
-            break;
-    }
 }

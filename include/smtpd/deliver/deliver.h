@@ -404,7 +404,15 @@ bool deliver_lane_of_route(const struct deliver *deliver, const char *name,
 /* What class the settings give to a reply. */
 enum deliver_class deliver_classify(const struct deliver *deliver,
                                     const struct class_reply *reply);
-/* Forget back-offs that hold this lane ("queue retry"); NULL: of every lane. */
-void deliver_wake(struct deliver *deliver, const char *lane);
+
+struct deliver_wake;
+typedef void deliver_woken_fn(void *owner);
+/* Back-offs that hold these lanes are forgotten, and all of their mail that is due is tried ("queue
+ * retry"): some of them in each turn of the loop. The names are copied. It goes on when it is cancelled:
+ * then nobody is told. */
+struct deliver_wake *deliver_wake_start(struct deliver *deliver,
+                                        const char (*lanes)[LANE_TEXT], size_t count,
+                                        deliver_woken_fn *on_end, void *owner);
+void deliver_wake_cancel(struct deliver_wake *wake);
 
 #endif

@@ -214,11 +214,44 @@ size_t deliver_tls_report_send(struct deliver *deliver, const char *domain)
     return 0;
 }
 
-void deliver_wake(struct deliver *deliver, const char *lane)
+/* One at a time, which ends in the same turn of the loop. */
+static struct {
+    struct deferred turn;
+    struct loop *loop;
+    deliver_woken_fn *on_end;
+    void *owner;
+    bool is_held; /* it does not end */
+} world_waking;
+
+static void world_on_woken(void *owner)
+{
+    deliver_woken_fn *on_end = world_waking.on_end;
+
+    (void)owner;
+    world_waking.on_end = NULL;
+    if (on_end)
+        on_end(world_waking.owner);
+}
+
+struct deliver_wake *deliver_wake_start(struct deliver *deliver,
+                                        const char (*lanes)[LANE_TEXT], size_t count,
+                                        deliver_woken_fn *on_end, void *owner)
 {
     (void)deliver;
-    assert_true(world_woken_count < WOKEN_MOST);
-    (void)snprintf(world_woken[world_woken_count++], LANE_TEXT, "%s", lane);
+    assert_true(!world_waking.on_end && world_woken_count + count <= WOKEN_MOST);
+    for (size_t i = 0; i < count; i++)
+        (void)snprintf(world_woken[world_woken_count++], LANE_TEXT, "%s", lanes[i]);
+    world_waking.on_end = on_end;
+    world_waking.owner = owner;
+    if (!world_waking.is_held)
+        loop_defer(world_waking.loop, &world_waking.turn, world_on_woken, NULL);
+    return (struct deliver_wake *)&world_waking;
+}
+
+void deliver_wake_cancel(struct deliver_wake *wake)
+{
+    assert_ptr_equal(wake, &world_waking);
+    world_waking.on_end = NULL;
 }
 
 void deliver_statistics(const struct deliver *deliver,
@@ -435,6 +468,7 @@ static UNUSED int set_up(void **state)
     world->facts = (struct admin_facts){.version = "1.2.3", .hostname = "relay.test"};
     bytes_init(&world->answer, ANSWER_MOST);
     world->loop = loop_new();
+    world_waking.loop = world->loop;
     world->offload = offload_new(world->loop);
     if (queue_open(world->loop, world->offload, &world->settings, &world->queue, &fault) !=
             RESULT_OK ||
@@ -456,6 +490,7 @@ static void world_reset(void)
     world_why = (struct why){0};
     world_why_lane = NULL;
     world_woken_count = 0;
+    world_waking.is_held = false;
 }
 
 static UNUSED int tear_down(void **state)

@@ -200,6 +200,28 @@ TEST(admin, who_waits_when_it_closes_is_told_that_the_server_leaves)
     assert_int_equal(world_woken_count, 0);
 }
 
+/* The change is made; its lanes are woken on. */
+TEST(admin, who_waits_for_lanes_is_told_so_too)
+{
+    struct world *world = *state;
+    char body[128];
+    char id[ID_TEXT];
+    int fd;
+
+    world_waking.is_held = true;
+    id_print(world_send_to(world, "a@one.test"), id);
+    (void)snprintf(body, sizeof body,
+                   "{\"change\":\"retry\",\"targets\":[{\"id\":\"%s\",\"group\":0,"
+                   "\"lane\":\"one.test\"}]}",
+                   id);
+    fd = world_start(world, "POST", "/v1/queue/change", body);
+    WORLD_UNTIL(world, world_woken_count == 1);
+    admin_close(world->admin);
+    world->admin = NULL;
+    assert_int_equal(world_finish(world, fd), 503);
+    assert_null(world_waking.on_end); /* nobody is told */
+}
+
 TEST(admin, a_new_resolver_is_asked_from_then_on)
 {
     static char after;
@@ -231,6 +253,7 @@ int main(void)
         WITH_WORLD(a_client_that_leaves_in_the_middle_is_forgotten),
         WITH_WORLD(a_change_whose_client_left_is_still_made),
         WITH_WORLD(who_waits_when_it_closes_is_told_that_the_server_leaves),
+        WITH_WORLD(who_waits_for_lanes_is_told_so_too),
         WITH_WORLD(a_new_resolver_is_asked_from_then_on),
         RUN(admin, closing_nothing_is_fine),
     };

@@ -365,8 +365,9 @@ TEST(queue_api, a_retry_is_due_now_and_wakes_each_lane_once)
         world_defer(world, world_take(world, i < 2 ? "one.test" : "two.test"), 3600000);
         add_target(&targets, ids[i], 0, i < 2 ? "one.test" : "two.test");
     }
+    add_target(&targets, ids[0], 7, "two.test"); /* which has no such group */
     assert_int_equal(change(world, "retry", &targets), 200);
-    expect_counts(world, 3, 0, 0);
+    expect_counts(world, 3, 0, 1);
     assert_int_equal(world_woken_count, 2);
     assert_string_equal(world_woken[0], "one.test");
     assert_string_equal(world_woken[1], "two.test");

@@ -110,6 +110,24 @@ static const struct fake_dns_row world_rows[] = {
     {.name = "*"}};
 /* clang-format on */
 
+/* ---- what an operator does ---- */
+
+/* "queue retry" of a lane; NULL: of every one. */
+static inline void deliver_wake(struct deliver *deliver, const char *lane)
+{
+    struct domain_queue *domain_queue;
+    char name[1][LANE_TEXT];
+    size_t position = 0;
+
+    if (lane) {
+        (void)snprintf(name[0], sizeof name[0], "%s", lane);
+        (void)deliver_wake_start(deliver, (const char(*)[LANE_TEXT])name, 1, NULL, NULL);
+        return;
+    }
+    while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position)))
+        deliver_wake(deliver, domain_queue_lane(domain_queue));
+}
+
 /* ---- waiting ---- */
 
 static inline void world_check_peers(const struct world *w)

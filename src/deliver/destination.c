@@ -4,6 +4,7 @@
 
 #include "busiest.h"
 #include "connection.h"
+#include "destinations_ask.h"
 #include "flight.h"
 #include "pool.h"
 #include "reach.h"
@@ -73,9 +74,11 @@ static void forget_old(struct deliver *deliver)
     int64_t age_ms = room > FORGET_LOOK ? FORGET_MS : 0;
 
     for (int i = 0; i < FORGET_LOOK && deliver->all_destinations.count > 0; i++) {
-        struct link *link = list_pop_front(&deliver->all_destinations);
+        struct link *link = list_first(&deliver->all_destinations);
         struct destination *one = CONTAINER_OF(link, struct destination, link);
 
+        census_pass(deliver->census, one);
+        list_remove(&deliver->all_destinations, link);
         list_push_back(&deliver->all_destinations, link);
         if (is_forgotten(one, age_ms))
             destination_free(one);
@@ -182,6 +185,7 @@ void destination_free(struct destination *destination)
     deferred_cancel(deliver->rooms.loop, &destination->run);
     busiest_forget(deliver->busiest, destination);
     resting_forget(destination);
+    census_forget(deliver->census, destination);
     scope_forget(destination);
     pool_fini(destination);
     list_remove(&deliver->all_destinations, &destination->link);

@@ -1,5 +1,5 @@
-/* One count at a time; who asks while it runs waits for the next one. Then the destinations that fit
- * are put in order, those with the most mail first. */
+/* One round at a time; who asks while it runs waits for the next one. The mail is counted, then those
+ * that fit are chosen, those with the most mail first: both in pieces. */
 #include "destinations_ask.h"
 
 #include "pool.h"
@@ -10,7 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { QUEUES_A_TURN = 2000, ANSWER_MAX = 64 << 20 };
+enum { QUEUES_A_TURN = 2000, LOOKS_A_TURN = 1000, ANSWER_MAX = 64 << 20 };
+
+struct item {
+    const struct destination *destination;
+    uint64_t groups;
+};
 
 struct destinations_ask {
     struct link link;
@@ -19,7 +24,11 @@ struct destinations_ask {
     char *text;              /* NULL: any */
     enum destinations_state state;
     size_t limit;
-    unsigned round; /* the count that it is told */
+    unsigned round;     /* that it is told */
+    struct item *items; /* chosen so far: twice the limit at most */
+    size_t count;
+    size_t matched;
+    uint64_t least; /* with less one is not among the first any more */
     destinations_fn *on_end;
     void *owner;
 };
@@ -29,6 +38,7 @@ struct census {
     unsigned round;
     bool is_running;
     size_t position; /* as in destinations_act.c: from the last one to the first */
+    struct link *at; /* the next destination to look at */
     struct deferred turn;
 };
 
@@ -81,18 +91,12 @@ static bool is_suspended(const struct destination *destination)
 static bool fits(const struct destinations_ask *ask, const struct destination *destination)
 {
     const struct reached *reached = ask->reached;
-    const struct lane *lane = NULL;
 
     if (destination->kind != PLAN_HOSTS || destination->source || /* part of its pools */
         !has_text(destination, ask->text))
         return false;
-    if (reached && reached->reach == REACH_DOMAIN) {
-        lane = lane_find(ask->census->deliver, reached->name, NULL);
-        if (!lane || lane->destination != destination)
-            return false;
-    } else if (reached && !reach_has(reached, destination)) {
+    if (reached && reached->reach != REACH_DOMAIN && !reach_has(reached, destination))
         return false;
-    }
     switch (ask->state) {
     case DESTINATIONS_SUSPENDED:
         return is_suspended(destination);
@@ -104,11 +108,6 @@ static bool fits(const struct destinations_ask *ask, const struct destination *d
     return true;
 }
 
-struct item {
-    const struct destination *destination;
-    uint64_t groups;
-};
-
 static int by_groups(const void *a, const void *b)
 {
     const struct item *left = a;
@@ -119,37 +118,122 @@ static int by_groups(const void *a, const void *b)
     return strcmp(left->destination->key, right->destination->key);
 }
 
-/* Twice as many as are wanted are collected, then the half that has less goes: it is sorted once for
- * so many that have more than the last one. */
-static size_t choose(const struct destinations_ask *ask, struct item *items,
-                     size_t *matched)
+/* Sorted once for so many that have more than the last one. */
+static void keep_the_first(struct destinations_ask *ask)
 {
-    const struct deliver *deliver = ask->census->deliver;
-    uint64_t least = 0;
-    size_t count_of = 0;
+    if (ask->count > 0)
+        qsort(ask->items, ask->count, sizeof *ask->items, by_groups);
+    if (ask->count > ask->limit)
+        ask->count = ask->limit;
+}
 
-    *matched = 0;
-    for (const struct link *link = list_first(&deliver->all_destinations); link;
-         link = list_next(&deliver->all_destinations, link)) {
-        const struct destination *destination =
-            CONTAINER_OF(link, struct destination, link);
-        uint64_t groups = groups_of(ask->census, destination);
+static void consider(struct destinations_ask *ask, const struct destination *destination)
+{
+    uint64_t groups = groups_of(ask->census, destination);
 
-        if (!fits(ask, destination))
-            continue;
-        (*matched)++;
-        if (groups < least)
-            continue;
-        items[count_of++] = (struct item){destination, groups};
-        if (count_of < 2 * ask->limit)
-            continue;
-        qsort(items, count_of, sizeof *items, by_groups);
-        count_of = ask->limit;
-        least = items[count_of - 1].groups + 1;
+    if (!fits(ask, destination))
+        return;
+    ask->matched++;
+    if (groups < ask->least)
+        return;
+    ask->items[ask->count++] = (struct item){destination, groups};
+    if (ask->count < 2 * ask->limit)
+        return;
+    keep_the_first(ask);
+    ask->least = ask->items[ask->count - 1].groups + 1;
+}
+
+static bool is_of_domain(const struct destinations_ask *ask)
+{
+    return ask->reached && ask->reached->reach == REACH_DOMAIN;
+}
+
+/* Where its mail goes is known. */
+static void consider_domain(struct destinations_ask *ask)
+{
+    const struct lane *lane = lane_find(ask->census->deliver, ask->reached->name, NULL);
+
+    if (lane && lane->destination)
+        consider(ask, lane->destination);
+}
+
+/* How many asked. */
+static size_t consider_for_all(struct census *census, struct destination *destination)
+{
+    size_t looks = 0;
+
+    if (destination->census.seen == census->round)
+        return 1; /* it has moved to the end since */
+    destination->census.seen = census->round;
+    for (struct link *link = list_first(&census->deliver->asks); link;
+         link = list_next(&census->deliver->asks, link)) {
+        struct destinations_ask *ask = CONTAINER_OF(link, struct destinations_ask, link);
+
+        if (ask->round != census->round)
+            break; /* it came later, and so did all behind it */
+        if (!is_of_domain(ask))
+            consider(ask, destination);
+        looks++;
     }
-    if (count_of > 0)
-        qsort(items, count_of, sizeof *items, by_groups);
-    return count_of < ask->limit ? count_of : ask->limit;
+    return looks + 1;
+}
+
+static void on_answer(void *owner);
+
+static void on_choice(void *owner)
+{
+    struct census *census = owner;
+    size_t looks = 0;
+
+    while (looks < LOOKS_A_TURN && census->at) {
+        struct destination *destination =
+            CONTAINER_OF(census->at, struct destination, link);
+
+        census->at = list_next(&census->deliver->all_destinations, census->at);
+        looks += consider_for_all(census, destination);
+    }
+    loop_defer(census->deliver->rooms.loop, &census->turn,
+               census->at ? on_choice : on_answer, census);
+}
+
+static void begin_choice(struct census *census)
+{
+    for (struct link *link = list_first(&census->deliver->asks); link;
+         link = list_next(&census->deliver->asks, link)) {
+        struct destinations_ask *ask = CONTAINER_OF(link, struct destinations_ask, link);
+
+        if (ask->round != census->round)
+            break;
+        ask->items = NEW_ARRAY(struct item, 2 * ask->limit);
+    }
+    census->at = list_first(&census->deliver->all_destinations);
+    loop_defer(census->deliver->rooms.loop, &census->turn, on_choice, census);
+}
+
+void census_pass(struct census *census, const struct destination *destination)
+{
+    if (census->at == &destination->link)
+        census->at = list_next(&census->deliver->all_destinations, census->at);
+}
+
+static void drop(struct destinations_ask *ask, const struct destination *destination)
+{
+    size_t at = 0;
+
+    while (at < ask->count && ask->items[at].destination != destination)
+        at++;
+    if (at == ask->count)
+        return;
+    ask->items[at] = ask->items[--ask->count];
+    ask->matched--;
+}
+
+void census_forget(struct census *census, const struct destination *destination)
+{
+    census_pass(census, destination);
+    for (struct link *link = list_first(&census->deliver->asks); link;
+         link = list_next(&census->deliver->asks, link))
+        drop(CONTAINER_OF(link, struct destinations_ask, link), destination);
 }
 
 /* ---- the answer ---- */
@@ -254,7 +338,6 @@ static struct destination_view view_of(struct arena *arena, const struct census 
 static void answer(struct destinations_ask *ask)
 {
     struct census *census = ask->census;
-    struct item *items = NEW_ARRAY(struct item, 2 * ask->limit);
     struct destination_view *views;
     struct destinations_answer told = {.known = census->deliver->all_destinations.count};
     struct arena arena;
@@ -262,35 +345,38 @@ static void answer(struct destinations_ask *ask)
     void *owner = ask->owner;
 
     arena_init(&arena, ANSWER_MAX);
-    told.count = choose(ask, items, &told.matched);
+    if (is_of_domain(ask))
+        consider_domain(ask);
+    keep_the_first(ask);
+    told.count = ask->count;
+    told.matched = ask->matched;
     views = NEW_ARRAY(struct destination_view, told.count + 1);
     for (size_t i = 0; i < told.count; i++)
-        views[i] = view_of(&arena, census, items[i].destination);
+        views[i] = view_of(&arena, census, ask->items[i].destination);
     told.views = views;
     destinations_ask_cancel(ask);
     on_end(owner, &told);
     arena_clear(&arena);
     memory_free(views);
-    memory_free(items);
 }
 
 /* ---- the door ---- */
 
 static void begin(struct census *census);
 
-static void end_round(struct census *census)
+/* One in each turn: what is told is long. */
+static void on_answer(void *owner)
 {
+    struct census *census = owner;
     struct list *asks = &census->deliver->asks;
-    struct link *link;
+    struct link *link = list_first(asks);
 
-    census->is_running = false;
-    while ((link = list_first(asks))) {
-        struct destinations_ask *ask = CONTAINER_OF(link, struct destinations_ask, link);
-
-        if (ask->round != census->round)
-            break; /* it came later, and so did all behind it */
-        answer(ask);
+    if (link && CONTAINER_OF(link, struct destinations_ask, link)->round == census->round) {
+        loop_defer(census->deliver->rooms.loop, &census->turn, on_answer, census);
+        answer(CONTAINER_OF(link, struct destinations_ask, link));
+        return;
     }
+    census->is_running = false;
     if (asks->count > 0)
         begin(census);
 }
@@ -310,7 +396,7 @@ static void on_turn(void *owner)
     if (census->position > 0)
         loop_defer(census->deliver->rooms.loop, &census->turn, on_turn, census);
     else
-        end_round(census);
+        begin_choice(census);
 }
 
 static void begin(struct census *census)
@@ -351,6 +437,7 @@ struct destinations_ask *destinations_ask_start(struct deliver *deliver,
 void destinations_ask_cancel(struct destinations_ask *ask)
 {
     list_remove(&ask->census->deliver->asks, &ask->link);
+    memory_free(ask->items);
     memory_free(ask->reached);
     memory_free(ask->text);
     memory_free(ask);

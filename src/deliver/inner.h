@@ -221,6 +221,7 @@ struct destination {
     } last;
     struct { /* of the last listing: see destinations_ask.c */
         unsigned round;
+        unsigned seen; /* in that round it was looked at */
         uint64_t groups;
         uint64_t lanes;
     } census;

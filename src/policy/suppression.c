@@ -26,27 +26,47 @@ static void fold(char *text)
             *text = (char)(*text - 'A' + 'a');
 }
 
-/* RFC 5321 4.1.2: quotes and backslashes say nothing, where the same can be said without them. */
-static void unquote(struct address *address, struct slice domain)
+static bool take_local(struct address *address, const char *local, size_t length)
+{
+    struct slice domain = address_domain(address);
+    char text[sizeof address->text];
+    struct address plain;
+
+    memcpy(text, local, length);
+    text[length] = '@';
+    memcpy(text + length + 1, domain.data, domain.length);
+    if (address_parse_mailbox((struct slice){text, length + 1 + domain.length}, &plain) !=
+            RESULT_OK ||
+        plain.local_length != length)
+        return false;
+    *address = plain;
+    return true;
+}
+
+/* RFC 5321 4.1.2: quotes and backslashes say nothing where the same can be said without them; where
+ * quotes are needed, each character is said in the shortest way. */
+static void unquote(struct address *address)
 {
     struct slice local = address_local(address);
-    struct address plain;
-    char text[sizeof address->text];
+    char plain[sizeof address->text];
+    char quoted[sizeof address->text];
     size_t length = 0;
+    size_t quoted_length = 0;
 
     if (local.length < 2 || local.data[0] != '"')
         return;
+    quoted[quoted_length++] = '"';
     for (size_t i = 1; i + 1 < local.length; i++) {
         if (local.data[i] == '\\' && i + 2 < local.length)
             i++;
-        text[length++] = local.data[i];
+        if (local.data[i] == '\\' || local.data[i] == '"')
+            quoted[quoted_length++] = '\\';
+        quoted[quoted_length++] = local.data[i];
+        plain[length++] = local.data[i];
     }
-    text[length++] = '@';
-    memcpy(text + length, domain.data, domain.length);
-    if (address_parse_mailbox((struct slice){text, length + domain.length}, &plain) ==
-            RESULT_OK &&
-        plain.local_length == length - 1)
-        *address = plain;
+    quoted[quoted_length++] = '"';
+    if (!take_local(address, plain, length))
+        (void)take_local(address, quoted, quoted_length);
 }
 
 bool suppression_normalise(const char *given, char normal[SUPPRESSION_ADDRESS])
@@ -62,7 +82,7 @@ bool suppression_normalise(const char *given, char normal[SUPPRESSION_ADDRESS])
     } else {
         if (address_parse_mailbox(text, &address) != RESULT_OK)
             return false;
-        unquote(&address, address_domain(&address));
+        unquote(&address);
         local = address_local(&address);
         rest = address_domain(&address);
     }

@@ -290,6 +290,32 @@ static void quotes_that_say_nothing_make_no_other_address(void **state)
     close_world(&w);
 }
 
+/* One form of what needs quotes, too: it is listed, found and removed by any of them. */
+static void quotes_that_are_needed_have_one_form(void **state)
+{
+    static const char *const forms[][2] = {
+        {"\"a\\ \\b\"@Example.com", "\"a b\"@example.com"},
+        {"\"a b\"@example.com", "\"a b\"@example.com"},
+        {"\"\\\"\\\\\\@\"@example.com", "\"\\\"\\\\@\"@example.com"},
+        {"\"\"@example.com", "\"\"@example.com"},
+        {"\"\\b\"@example.com", "b@example.com"}};
+    char normal[SUPPRESSION_ADDRESS];
+    struct world w;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        assert_true(suppression_normalise(forms[i][0], normal));
+        assert_string_equal(normal, forms[i][1]);
+        assert_true(suppression_normalise(forms[i][1], normal));
+        assert_string_equal(normal, forms[i][1]);
+    }
+    open_world(&w);
+    add(&w, NULL, "\"a\\ b\"@example.com");
+    assert_true(is_on(&w, NULL, "\"a b\"@example.com"));
+    assert_true(is_on(&w, NULL, "\"\\a b\"@example.com"));
+    close_world(&w);
+}
+
 static void nothing_holds_before_it_is_on_the_disk(void **state)
 {
     struct suppression_change change = {NULL, "bob@example.com", NULL, 0};
@@ -610,6 +636,7 @@ int main(void)
         cmocka_unit_test(what_was_answered_is_on_the_disk),
         cmocka_unit_test(what_waits_is_written_as_one_piece),
         cmocka_unit_test(quotes_that_say_nothing_make_no_other_address),
+        cmocka_unit_test(quotes_that_are_needed_have_one_form),
         cmocka_unit_test(nothing_holds_before_it_is_on_the_disk),
         cmocka_unit_test(a_write_that_fails_changes_nothing),
         cmocka_unit_test(a_torn_end_is_cut),

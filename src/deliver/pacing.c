@@ -4,6 +4,7 @@
 #include "attempt_inner.h"
 #include "pool.h"
 #include "reaction.h"
+#include "smtpd/base/check.h"
 
 #include <string.h>
 
@@ -86,6 +87,16 @@ bool pacing_may_connect(struct attempt *attempt, loop_fn *again)
                    again);
 }
 
+void pacing_gives_back(struct attempt *attempt)
+{
+    struct pace_time time;
+
+    if (!attempt->scope)
+        return;
+    time = scope_time(attempt->scope);
+    pace_return_connection(&attempt->scope->pace, &attempt->claim, &time);
+}
+
 static void begin_again(void *owner)
 {
     transaction_begin(owner);
@@ -97,10 +108,8 @@ static bool source_allows(struct attempt *attempt)
     struct source *source = attempt->destination->source;
     int64_t until_ms;
 
-    if (!source || source_take(source, attempt->has_promise)) {
-        attempt->has_promise = false;
+    if (!source || source_may_take(source, attempt->has_promise))
         return true;
-    }
     if (source_look(source, &until_ms) == SOURCE_IS_FULL)
         attempt_postpone(attempt, 0, "its source has sent what its warm-up allows today");
     else
@@ -108,17 +117,27 @@ static bool source_allows(struct attempt *attempt)
     return false;
 }
 
-bool pacing_may_send(struct attempt *attempt)
+static int64_t take_message(struct attempt *attempt)
 {
     struct pace_time time;
 
     if (!attempt->scope)
-        return source_allows(attempt);
+        return 0;
     time = scope_time(attempt->scope);
-    return goes_on(attempt,
-                   pace_take_message(&attempt->scope->pace, &attempt->claim, &time),
-                   begin_again) &&
-           source_allows(attempt);
+    return pace_take_message(&attempt->scope->pace, &attempt->claim, &time);
+}
+
+/* Of both or of none: who waits for the one must not use up the other. */
+bool pacing_may_send(struct attempt *attempt)
+{
+    struct source *source = attempt->destination->source;
+
+    if (!source_allows(attempt) || !goes_on(attempt, take_message(attempt), begin_again))
+        return false;
+    if (source)
+        CHECK(source_take(source, attempt->has_promise)); /* it is the same moment */
+    attempt->has_promise = false;
+    return true;
 }
 
 void pacing_opened(struct attempt *attempt)

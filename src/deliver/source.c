@@ -245,14 +245,21 @@ void source_break(struct source *source)
     source_wake(source);
 }
 
+bool source_may_take(struct source *source, bool was_promised)
+{
+    if (warm_up_may_take(&source->warm, was_promised, deliver_now(source->deliver)))
+        return true;
+    keep_ahead(source);
+    return false;
+}
+
 bool source_take(struct source *source, bool was_promised)
 {
     int64_t now_ms = deliver_now(source->deliver);
 
-    if (!warm_up_take(&source->warm, was_promised, now_ms)) {
-        keep_ahead(source);
+    if (!source_may_take(source, was_promised) ||
+        !warm_up_take(&source->warm, was_promised, now_ms))
         return false;
-    }
     if (was_promised)
         warm_up_break(&source->warm);
     keep_ahead(source);

@@ -52,6 +52,8 @@ bool source_blame(struct source *source);
 /* One message of its warm-up. */
 void source_promise(struct source *source);
 void source_break(struct source *source);
+/* The first takes nothing; what it needs is asked for. */
+bool source_may_take(struct source *source, bool was_promised);
 bool source_take(struct source *source, bool was_promised);
 /* What waits for it looks again. */
 void source_wake(struct source *source);

@@ -52,12 +52,16 @@ void pacing_end(struct attempt *attempt)
     scope_unref(scope);
 }
 
-/* Other sources may go on where this one waits. */
-static bool has_other_source(const struct attempt *attempt)
+/* Other sources may go on where this one waits, now or earlier than it. */
+static int64_t lane_wait_ms(const struct attempt *attempt, int64_t wait_ms)
 {
-    const struct destination *head = attempt->work->lane->destination;
+    struct destination *head = attempt->work->lane->destination;
 
-    return head && pool_goes_elsewhere(head, attempt->destination);
+    if (!head || !head->pool)
+        return wait_ms;
+    if (pool_goes_elsewhere(head, attempt->destination))
+        return 0;
+    return pool_rest_ms(head, attempt->destination, wait_ms);
 }
 
 /* False: it comes again, or has ended. */
@@ -66,7 +70,7 @@ static bool goes_on(struct attempt *attempt, int64_t wait_ms, loop_fn *again)
     if (wait_ms == 0)
         return true;
     if (wait_ms > PAUSE_MOST_MS) {
-        attempt_postpone(attempt, has_other_source(attempt) ? 0 : wait_ms,
+        attempt_postpone(attempt, lane_wait_ms(attempt, wait_ms),
                          "the destination takes no more for now: its limit");
         return false;
     }

@@ -121,7 +121,8 @@ static void take_kept(const struct sources *sources)
         if (source->asked_day == source->warm.day && source->asked > source->warm.kept)
             source->warm.kept = source->asked;
         source->asked = 0;
-        source_wake(source);
+        if (!source->is_aside) /* then its mail waits for its address */
+            source_wake(source);
     }
 }
 
@@ -308,8 +309,10 @@ static void set_aside(struct source *source)
                    "its address is none of this machine: nothing is sent from it until it "
                    "is (looked at every %d s)",
                    ASIDE_MS / 1000);
-    if (is_new)
+    if (is_new) {
         log_state(source, LOG_WARNING, "deliver.source_set_aside");
+        source_wake(source); /* what waited for it a moment waits longer */
+    }
     if (!timer_is_waiting(&sources->look))
         timer_start(&sources->look, ASIDE_MS);
 }

@@ -27,7 +27,7 @@ struct source {
     uint32_t asked;   /* on its way to the disk, of the day: */
     int64_t asked_day;
     bool is_full;        /* said already */
-    struct list waiting; /* struct pool_member: whose mail waits for it a moment */
+    struct list waiting; /* struct pool_member: whose mail waits for it */
     unsigned connections;
     struct deliver_result result;
 };

@@ -404,6 +404,7 @@ static void broken_before_mail(struct attempt *attempt, bool wants_clear)
         return;
     }
     if (is_by_source(attempt)) {
+        pacing_gives_back(attempt);
         drop_connection(attempt);
         attempt_postpone(attempt, 0, attempt->fault.text); /* it goes by another one */
         return;

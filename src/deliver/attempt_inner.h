@@ -97,6 +97,7 @@ void pacing_rides(struct attempt *attempt, bool rides);
 void pacing_end(struct attempt *attempt);
 /* False: `again` is called in a moment, or the attempt is over. */
 bool pacing_may_connect(struct attempt *attempt, loop_fn *again);
+void pacing_gives_back(struct attempt *attempt); /* that connection was not begun */
 /* False: transaction_begin() is called again in a moment, or the attempt is over. */
 bool pacing_may_send(struct attempt *attempt);
 void pacing_opened(struct attempt *attempt);

@@ -96,6 +96,16 @@ bool bucket_take(struct bucket *bucket, int64_t now_ms)
     return true;
 }
 
+void bucket_put_back(struct bucket *bucket, int64_t now_ms)
+{
+    if (!bucket_is_limited(bucket))
+        return;
+    fill(bucket, now_ms);
+    bucket->level += token(bucket);
+    if (bucket->level > ceiling(bucket))
+        bucket->level = ceiling(bucket);
+}
+
 int64_t bucket_interval_ms(const struct bucket *bucket)
 {
     if (!bucket_is_limited(bucket))

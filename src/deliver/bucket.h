@@ -31,6 +31,8 @@ bool bucket_is_limited(const struct bucket *bucket);
 unsigned bucket_burst(const struct quota *quota);
 /* False: nothing was taken. */
 bool bucket_take(struct bucket *bucket, int64_t now_ms);
+/* One that was taken and has not been used. */
+void bucket_put_back(struct bucket *bucket, int64_t now_ms);
 /* From one token to the next; 0: no limit. */
 int64_t bucket_interval_ms(const struct bucket *bucket);
 /* In how long one more can be had, after `promised` that others will take. */

@@ -99,6 +99,7 @@ static struct destination *destination_new(struct deliver *deliver, struct slice
     list_init(&destination->idle);
     list_init(&destination->flights);
     list_init(&destination->users);
+    timer_init(&destination->again, deliver->rooms.loop, run, destination);
     if (map_set(deliver->destinations, name, destination) != RESULT_OK) {
         memory_free(destination->key);
         memory_free(destination->name);
@@ -183,6 +184,7 @@ void destination_free(struct destination *destination)
     while ((link = list_first(&destination->attached)))
         lane_attach(CONTAINER_OF(link, struct lane, attached), NULL);
     deferred_cancel(deliver->rooms.loop, &destination->run);
+    timer_cancel(&destination->again);
     busiest_forget(deliver->busiest, destination);
     resting_forget(destination);
     census_forget(deliver->census, destination);
@@ -458,10 +460,22 @@ static void serve(const struct destination *destination)
         scope_serve(destination->scope);
 }
 
+/* What waits for the limits of one source is not to wait for it when another comes back: a back-off, a
+ * full day of a warm-up end by time, and nobody would say so. */
+static void await_source(struct destination *destination, int64_t until_ms)
+{
+    int64_t now_ms = deliver_now(destination->deliver);
+
+    if (until_ms > 0 && !ready_is_empty(&destination->ready))
+        timer_start(&destination->again, until_ms > now_ms ? until_ms - now_ms : 1);
+    else
+        timer_cancel(&destination->again);
+}
+
 static void run(void *owner)
 {
     struct destination *destination = owner;
-    struct pool_hold hold;
+    struct pool_hold hold = {.until_ms = 0};
     bool is_draining = destination->deliver->is_draining;
     bool is_held = !is_draining && destination_holds(destination, NULL, &hold);
 
@@ -471,6 +485,7 @@ static void run(void *owner)
         start_some(destination);
     if ((is_held || is_draining) && destination->users.count == 0)
         destination->has_turn = false;
+    await_source(destination, is_held ? 0 : hold.until_ms);
     pool_wake_users(destination);
     serve(destination);
 }

@@ -226,7 +226,8 @@ struct destination {
         uint64_t lanes;
     } census;
     struct deferred run;
-    int64_t used_ms; /* monotonic */
+    struct timer again; /* of a head: a source of its pool comes back */
+    int64_t used_ms;    /* monotonic */
     struct {
         uint32_t slot; /* from 1; 0: no name */
         uint32_t minute;

@@ -307,7 +307,16 @@ int64_t pace_take_connection(struct pace *pace, struct pace_claim *claim,
     if (!bucket_take(&pace->new_connections, time->now_ms))
         return bucket_wait_ms(&pace->new_connections, 0, time->now_ms);
     use_connection(pace, claim);
+    claim->has_token = bucket_is_limited(&pace->new_connections);
     return 0;
+}
+
+void pace_return_connection(struct pace *pace, struct pace_claim *claim,
+                            const struct pace_time *time)
+{
+    if (claim->has_token) /* it began empty, if there was no limit then */
+        bucket_put_back(&pace->new_connections, time->now_ms);
+    claim->has_token = false;
 }
 
 /* ---- what it learns ---- */

@@ -82,6 +82,7 @@ struct pace_claim {
     bool rides;
     bool has_message;
     bool has_connection;
+    bool has_token; /* for the connection that is being made */
 };
 
 /* Both texts live longer. No limits yet. */
@@ -108,6 +109,9 @@ int64_t pace_take_message(struct pace *pace, struct pace_claim *claim,
                           const struct pace_time *time);
 int64_t pace_take_connection(struct pace *pace, struct pace_claim *claim,
                              const struct pace_time *time);
+/* It was not made, and nobody outside has seen of it. */
+void pace_return_connection(struct pace *pace, struct pace_claim *claim,
+                            const struct pace_time *time);
 
 void pace_opened(struct pace *pace, int64_t took_ms);
 void pace_works(struct pace *pace, const struct pace_time *time); /* a message was taken */

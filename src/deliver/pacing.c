@@ -4,6 +4,7 @@
 #include "attempt_inner.h"
 #include "pool.h"
 #include "reaction.h"
+#include "smtpd/base/check.h"
 
 #include <string.h>
 
@@ -51,12 +52,16 @@ void pacing_end(struct attempt *attempt)
     scope_unref(scope);
 }
 
-/* Other sources may go on where this one waits. */
-static bool has_other_source(const struct attempt *attempt)
+/* Other sources may go on where this one waits, now or earlier than it. */
+static int64_t lane_wait_ms(const struct attempt *attempt, int64_t wait_ms)
 {
-    const struct destination *head = attempt->work->lane->destination;
+    struct destination *head = attempt->work->lane->destination;
 
-    return head && pool_goes_elsewhere(head, attempt->destination);
+    if (!head || !head->pool)
+        return wait_ms;
+    if (pool_goes_elsewhere(head, attempt->destination))
+        return 0;
+    return pool_rest_ms(head, attempt->destination, wait_ms);
 }
 
 /* False: it comes again, or has ended. */
@@ -65,7 +70,7 @@ static bool goes_on(struct attempt *attempt, int64_t wait_ms, loop_fn *again)
     if (wait_ms == 0)
         return true;
     if (wait_ms > PAUSE_MOST_MS) {
-        attempt_postpone(attempt, has_other_source(attempt) ? 0 : wait_ms,
+        attempt_postpone(attempt, lane_wait_ms(attempt, wait_ms),
                          "the destination takes no more for now: its limit");
         return false;
     }
@@ -86,6 +91,16 @@ bool pacing_may_connect(struct attempt *attempt, loop_fn *again)
                    again);
 }
 
+void pacing_gives_back(struct attempt *attempt)
+{
+    struct pace_time time;
+
+    if (!attempt->scope)
+        return;
+    time = scope_time(attempt->scope);
+    pace_return_connection(&attempt->scope->pace, &attempt->claim, &time);
+}
+
 static void begin_again(void *owner)
 {
     transaction_begin(owner);
@@ -97,10 +112,8 @@ static bool source_allows(struct attempt *attempt)
     struct source *source = attempt->destination->source;
     int64_t until_ms;
 
-    if (!source || source_take(source, attempt->has_promise)) {
-        attempt->has_promise = false;
+    if (!source || source_may_take(source, attempt->has_promise))
         return true;
-    }
     if (source_look(source, &until_ms) == SOURCE_IS_FULL)
         attempt_postpone(attempt, 0, "its source has sent what its warm-up allows today");
     else
@@ -108,17 +121,27 @@ static bool source_allows(struct attempt *attempt)
     return false;
 }
 
-bool pacing_may_send(struct attempt *attempt)
+static int64_t take_message(struct attempt *attempt)
 {
     struct pace_time time;
 
     if (!attempt->scope)
-        return source_allows(attempt);
+        return 0;
     time = scope_time(attempt->scope);
-    return goes_on(attempt,
-                   pace_take_message(&attempt->scope->pace, &attempt->claim, &time),
-                   begin_again) &&
-           source_allows(attempt);
+    return pace_take_message(&attempt->scope->pace, &attempt->claim, &time);
+}
+
+/* Of both or of none: who waits for the one must not use up the other. */
+bool pacing_may_send(struct attempt *attempt)
+{
+    struct source *source = attempt->destination->source;
+
+    if (!source_allows(attempt) || !goes_on(attempt, take_message(attempt), begin_again))
+        return false;
+    if (source)
+        CHECK(source_take(source, attempt->has_promise)); /* it is the same moment */
+    attempt->has_promise = false;
+    return true;
 }
 
 void pacing_opened(struct attempt *attempt)

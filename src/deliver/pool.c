@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { AGAIN_MS = 60000, OTHER_HOSTS_MS = 300000, NAME_MAX = 9000 };
+enum { BUSY_MS = 10000 }; /* in the meantime one that is only busy may be free */
 
 /* ---- which pool ---- */
 
@@ -276,7 +277,8 @@ static bool is_open(struct pool_member *member)
     int64_t until_ms;
     enum source_state state = source_look(member->source, &until_ms);
 
-    if (state == SOURCE_WAITS && !link_is_in_list(&member->waiting))
+    if ((state == SOURCE_WAITS || state == SOURCE_IS_ASIDE) &&
+        !link_is_in_list(&member->waiting))
         list_push_back(&member->source->waiting, &member->waiting);
     return state == SOURCE_GOES && reaches(member) &&
            !(member->path && destination_rests(member->path));
@@ -309,6 +311,24 @@ bool pool_goes_elsewhere(const struct destination *head, const struct destinatio
             return true;
     }
     return false;
+}
+
+int64_t pool_rest_ms(struct destination *head, const struct destination *path,
+                     int64_t wait_ms)
+{
+    int64_t now_ms = deliver_now(head->deliver);
+    struct pool_hold hold = {.until_ms = 0};
+
+    pool_renew(head);
+    for (size_t i = 0; i < head->member_count; i++) {
+        const struct pool_member *member = &head->members[i];
+
+        if (member->path != path && !is_held(member, &hold))
+            return wait_ms < BUSY_MS ? wait_ms : BUSY_MS;
+    }
+    if (hold.until_ms == 0 || hold.until_ms - now_ms >= wait_ms)
+        return wait_ms;
+    return hold.until_ms > now_ms ? hold.until_ms - now_ms : 1;
 }
 
 /* In the queue of each scope that has no room now: the first that has some tells. */

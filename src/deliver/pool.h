@@ -46,6 +46,7 @@ const struct deliver_pool *pool_find(const struct plan_settings *settings,
 /* Its members, by the settings in force. */
 void pool_renew(struct destination *head);
 void pool_fini(struct destination *destination); /* a head or a path */
+/* False: the hold has when the first of those comes back that cannot (0: all can). */
 bool pool_holds(struct destination *head, struct pool_hold *hold);
 /* The path of the next message, which may start there now; NULL: none, and it is run again when one
  * may. */
@@ -54,6 +55,9 @@ struct destination *pool_choose(struct destination *head);
 struct destination *pool_choose_ridden(struct destination *head);
 /* Could the next message start by another one now? */
 bool pool_goes_elsewhere(const struct destination *head, const struct destination *path);
+/* How long a lane rests that would wait so long for this path: another source may come back earlier. */
+int64_t pool_rest_ms(struct destination *head, const struct destination *path,
+                     int64_t wait_ms);
 /* It went there. */
 void pool_pay(struct destination *head, const struct destination *path);
 /* How many more attempts might start. */

@@ -34,6 +34,7 @@ struct sources {
     bool is_wanted;     /* once more, when the job is over */
     bool is_broken;     /* said already */
     bool is_lost;       /* the file was not sound: nobody knows what was sent today */
+    size_t gone_count;  /* that were read from the file, and had left the settings */
 };
 
 /* ---- the file ---- */
@@ -61,12 +62,11 @@ static void writing_free(void *input)
     memory_free(writing);
 }
 
-/* One that has not sent for a month begins anew when it comes back. */
-static bool is_kept(const struct source *source)
+/* The day of its last message does not tell: one that is warm has none any more. */
+static bool is_forgotten(const struct source *source)
 {
-    return source->warm.day > 0 &&
-           (source->is_known ||
-            source->warm.day + FORGET_DAYS > warm_up_day(deliver_now(source->deliver)));
+    return source->gone_day > 0 &&
+           source->gone_day + FORGET_DAYS <= warm_up_day(deliver_now(source->deliver));
 }
 
 static void fail(struct writing *writing, const char *why)
@@ -92,13 +92,14 @@ static struct writing *format(const struct sources *sources, bool is_last)
     while (added == RESULT_OK && (source = map_next(sources->map, &position, NULL))) {
         const struct warm_up *warm = &source->warm;
         uint32_t wanted = is_last ? 0 : warm_up_wants(warm);
-        struct warm_up_line line = {.day = warm->day, .step = warm->step};
+        struct warm_up_line line = {
+            .day = warm->day, .step = warm->step, .gone_day = source->gone_day};
 
         source->asked = wanted > warm->kept ? wanted : warm->kept;
         source->asked_day = warm->day;
         line.used = is_last ? warm->used : source->asked;
         memcpy(line.name, source->name, sizeof line.name);
-        if (is_kept(source))
+        if (warm->day > 0 && !is_forgotten(source))
             added = warm_up_file_add(&writing->text, &sealed, &line);
     }
     if (added == RESULT_OK)
@@ -120,7 +121,8 @@ static void take_kept(const struct sources *sources)
         if (source->asked_day == source->warm.day && source->asked > source->warm.kept)
             source->warm.kept = source->asked;
         source->asked = 0;
-        source_wake(source);
+        if (!source->is_aside) /* then its mail waits for its address */
+            source_wake(source);
     }
 }
 
@@ -245,14 +247,21 @@ void source_break(struct source *source)
     source_wake(source);
 }
 
+bool source_may_take(struct source *source, bool was_promised)
+{
+    if (warm_up_may_take(&source->warm, was_promised, deliver_now(source->deliver)))
+        return true;
+    keep_ahead(source);
+    return false;
+}
+
 bool source_take(struct source *source, bool was_promised)
 {
     int64_t now_ms = deliver_now(source->deliver);
 
-    if (!warm_up_take(&source->warm, was_promised, now_ms)) {
-        keep_ahead(source);
+    if (!source_may_take(source, was_promised) ||
+        !warm_up_take(&source->warm, was_promised, now_ms))
         return false;
-    }
     if (was_promised)
         warm_up_break(&source->warm);
     keep_ahead(source);
@@ -300,8 +309,10 @@ static void set_aside(struct source *source)
                    "its address is none of this machine: nothing is sent from it until it "
                    "is (looked at every %d s)",
                    ASIDE_MS / 1000);
-    if (is_new)
+    if (is_new) {
         log_state(source, LOG_WARNING, "deliver.source_set_aside");
+        source_wake(source); /* what waited for it a moment waits longer */
+    }
     if (!timer_is_waiting(&sources->look))
         timer_start(&sources->look, ASIDE_MS);
 }
@@ -375,6 +386,32 @@ static void assume_full(struct source *source)
     source->warm.used = source->warm.kept = UINT32_MAX;
 }
 
+/* Receivers have forgotten it too. */
+static void forget_warm_up(struct source *source)
+{
+    source->warm.day = 0;
+    source->warm.step = source->warm.used = source->warm.kept = 0;
+}
+
+/* Who came and who went is on disk soon: the days of an absence count over restarts. */
+static void note_presence(struct sources *sources)
+{
+    struct source *source;
+    size_t position = 0;
+    bool has_changed = false;
+
+    while ((source = map_next(sources->map, &position, NULL))) {
+        if (source->is_known == (source->gone_day == 0))
+            continue;
+        has_changed |= source->warm.day > 0;
+        if (is_forgotten(source))
+            forget_warm_up(source);
+        source->gone_day = source->is_known ? 0 : warm_up_day(deliver_now(source->deliver));
+    }
+    if (has_changed && sources->path)
+        start_writing(sources);
+}
+
 void sources_apply(struct sources *sources)
 {
     const struct deliver_settings *values = &sources->deliver->settings->values;
@@ -402,14 +439,20 @@ void sources_apply(struct sources *sources)
         judge(source);
     }
     sources->is_lost = false;
+    note_presence(sources);
 }
 
 static void restore(void *owner, const struct warm_up_line *line)
 {
-    struct source *source = find_or_make(owner, line->name);
+    struct sources *sources = owner;
+    struct source *source;
 
+    if (line->gone_day > 0 && sources->gone_count++ >= SOURCES_GONE_MAX)
+        return; /* their names would leave no room for new ones */
+    source = find_or_make(sources, line->name);
     if (!source)
         return;
+    source->gone_day = line->gone_day;
     source->warm.day = line->day;
     source->warm.step = line->step;
     source->warm.used = source->warm.kept = line->used;

@@ -3,7 +3,8 @@
  * Owns      what is known of each source, under its name, over reloads; the file of the warm-up.
  * Promises  a source whose address cannot be bound to is set aside with one event, looked after every
  *           30 s without any mail, and comes back by itself. No more is sent in a day of a warm-up than
- *           its quota, over reloads, restarts and crashes. SOURCES_KNOWN_MAX names since the start.
+ *           its quota, over reloads, restarts and crashes. What one has behind it is known for 30 days
+ *           after it left the settings. SOURCES_KNOWN_MAX names since the start.
  * Ignores   destinations and pools: pool.h.
  */
 #ifndef SMTPD_DELIVER_SOURCE_H
@@ -22,15 +23,20 @@ struct source {
     int64_t aside_until_ms; /* wall */
     char fault[160];
     struct warm_up warm;
-    uint32_t asked; /* on its way to the disk, of the day: */
+    int64_t gone_day; /* since 1970, from when on it is not in the settings; 0: it is */
+    uint32_t asked;   /* on its way to the disk, of the day: */
     int64_t asked_day;
     bool is_full;        /* said already */
-    struct list waiting; /* struct pool_member: whose mail waits for it a moment */
+    struct list waiting; /* struct pool_member: whose mail waits for it */
     unsigned connections;
     struct deliver_result result;
 };
 
-enum { SOURCES_KNOWN_MAX = 4 * DELIVER_SOURCES_MAX };
+/* With those that left (of another process), those that leave and those that come. */
+enum {
+    SOURCES_KNOWN_MAX = 4 * DELIVER_SOURCES_MAX,
+    SOURCES_GONE_MAX = SOURCES_KNOWN_MAX - 2 * DELIVER_SOURCES_MAX
+};
 
 struct sources *sources_new(struct deliver *deliver);
 void sources_free(struct sources *sources);
@@ -52,6 +58,8 @@ bool source_blame(struct source *source);
 /* One message of its warm-up. */
 void source_promise(struct source *source);
 void source_break(struct source *source);
+/* The first takes nothing; what it needs is asked for. */
+bool source_may_take(struct source *source, bool was_promised);
 bool source_take(struct source *source, bool was_promised);
 /* What waits for it looks again. */
 void source_wake(struct source *source);

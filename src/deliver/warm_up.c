@@ -76,7 +76,7 @@ void warm_up_break(struct warm_up *warm)
     warm->promised--;
 }
 
-bool warm_up_take(struct warm_up *warm, bool was_promised, int64_t wall_ms)
+bool warm_up_may_take(struct warm_up *warm, bool was_promised, int64_t wall_ms)
 {
     begin_day(warm, wall_ms);
     if (!warm_up_is_limited(warm))
@@ -84,8 +84,13 @@ bool warm_up_take(struct warm_up *warm, bool was_promised, int64_t wall_ms)
     if (warm->used >= warm_up_quota(warm) || warm->used >= warm->kept)
         return false;
     /* What was promised to others is theirs. */
-    if (!was_promised && warm_up_look(warm, wall_ms) != WARM_UP_GOES)
+    return was_promised || warm_up_look(warm, wall_ms) == WARM_UP_GOES;
+}
+
+bool warm_up_take(struct warm_up *warm, bool was_promised, int64_t wall_ms)
+{
+    if (!warm_up_may_take(warm, was_promised, wall_ms))
         return false;
-    warm->used++;
+    warm->used += warm_up_is_limited(warm);
     return true;
 }

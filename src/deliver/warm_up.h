@@ -40,6 +40,8 @@ enum warm_up_state warm_up_look(struct warm_up *warm, int64_t wall_ms);
 uint32_t warm_up_wants(const struct warm_up *warm);
 void warm_up_promise(struct warm_up *warm);
 void warm_up_break(struct warm_up *warm); /* the promise: nothing was sent */
+/* May one be sent now? */
+bool warm_up_may_take(struct warm_up *warm, bool was_promised, int64_t wall_ms);
 /* One is sent now; false: it may not. */
 bool warm_up_take(struct warm_up *warm, bool was_promised, int64_t wall_ms);
 

@@ -30,9 +30,13 @@ enum result warm_up_file_add(struct bytes *into, struct sealed *sealed,
                              const struct warm_up_line *line)
 {
     size_t before = into->length;
-    enum result added = bytes_format(into, "source %s %lld %u %u\n", line->name,
+    enum result added = bytes_format(into, "source %s %lld %u %u", line->name,
                                      (long long)line->day, line->step, line->used);
 
+    if (added == RESULT_OK && line->gone_day > 0)
+        added = bytes_format(into, " %lld", (long long)line->gone_day);
+    if (added == RESULT_OK)
+        added = bytes_add_text(into, "\n");
     if (added == RESULT_OK)
         sealed_note(sealed, slice_from(bytes_view(into), before));
     return added;
@@ -56,17 +60,21 @@ static bool take_line(struct slice text, struct warm_up_line *line)
     uint64_t day;
     uint64_t step;
     uint64_t used;
+    uint64_t gone_day = 0;
 
     if (!slice_equal_text(slice_next_word(&text), "source") ||
         !slice_copy_text(slice_next_word(&text), line->name, sizeof line->name) ||
         !deliver_source_name_is_valid(slice_of(line->name)) ||
         !sealed_take_number(&text, DAY_MOST, &day) ||
         !sealed_take_number(&text, DELIVER_WARM_UP_DAYS, &step) ||
-        !sealed_take_number(&text, UINT32_MAX, &used))
+        !sealed_take_number(&text, UINT32_MAX, &used) ||
+        (text.length > 0 &&
+         (!sealed_take_number(&text, DAY_MOST, &gone_day) || gone_day == 0)))
         return false;
     line->day = (int64_t)day;
     line->step = (uint32_t)step;
     line->used = (uint32_t)used;
+    line->gone_day = (int64_t)gone_day;
     return text.length == 0;
 }
 

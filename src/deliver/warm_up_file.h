@@ -2,9 +2,10 @@
  * for each.
  *
  *   source mail-a 20786 3 450
+ *   source mail-b 20786 3 450 20790
  *
  * Name, day (since 1970), which day of the schedule that was (from 0), and how many messages of it count
- * as sent.
+ * as sent; of one that is not in the settings also since which day it is not.
  *
  * Promises  pure. What is read is sound as a whole, or nothing of it is used.
  */
@@ -21,6 +22,7 @@ struct warm_up_line {
     int64_t day;
     uint32_t step;
     uint32_t used;
+    int64_t gone_day; /* 0: it is in the settings */
 };
 
 enum result MUST_CHECK warm_up_file_begin(struct bytes *into, struct sealed *sealed);

@@ -8,7 +8,7 @@
 #include <strings.h>
 
 const char *const selection_names[SELECTION_NAMES] = {
-    "domain", "sender", "recipient", "user", "tenant", "state", "older_than"};
+    "domain", "sender", "recipient", "user", "tenant", "pool", "state", "older_than"};
 
 static enum result set_text(const char *name, const char *value, char *into,
                             size_t into_bytes, struct fault *fault)
@@ -61,6 +61,8 @@ enum result selection_set(struct selection *selection, const char *name, const c
         return set_text(name, value, selection->user, sizeof selection->user, fault);
     if (strcmp(name, "tenant") == 0)
         return set_text(name, value, selection->tenant, sizeof selection->tenant, fault);
+    if (strcmp(name, "pool") == 0)
+        return set_text(name, value, selection->pool, sizeof selection->pool, fault);
     if (strcmp(name, "state") == 0)
         return set_state(value, &selection->state, fault);
     if (duration_parse(slice_of(value), &selection->older_than_ms) == RESULT_OK)
@@ -131,6 +133,7 @@ bool selection_fits(const struct selection *selection, struct queue *queue, int6
         return false;
     return sender_fits(selection, envelope) && text_fits(selection->user, envelope->user) &&
            text_fits(selection->tenant, envelope->tenant) &&
-           domain_fits(selection, group) && recipient_fits(selection, group) &&
+           text_fits(selection->pool, envelope->pool) && domain_fits(selection, group) &&
+           recipient_fits(selection, group) &&
            state_fits(selection->state, queue, now_ms, envelope, group);
 }

@@ -694,6 +694,7 @@ struct world_mail {
     const char *sender;
     const char *user;
     const char *tenant;
+    const char *pool;
     int64_t age_ms;
     const char *recipients[8];
     struct slice body;
@@ -705,6 +706,7 @@ static UNUSED uint64_t world_send(struct world *world, const struct world_mail *
     struct envelope envelope = {.sender = mail->sender ? mail->sender : "a@from.test",
                                 .user = mail->user,
                                 .tenant = mail->tenant,
+                                .pool = mail->pool,
                                 .arrival_ms = loop_wall_ms(world->loop) - mail->age_ms,
                                 .longest_line = 78};
     struct submission submission = {

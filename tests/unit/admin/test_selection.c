@@ -13,6 +13,7 @@ static void fill(struct world *world)
         {.sender = "bob@from.test",
          .user = "bob",
          .tenant = "red",
+         .pool = "news",
          .recipients = {"x@one.test", "Z@Two.Test"}},
         {.recipients = {"x@b\xc3\xbc"
                         "cher.test"}},
@@ -48,6 +49,9 @@ TEST(selection, what_is_given_must_all_fit)
         {"?user=Ann", 0}, /* names of users have a case */
         {"?tenant=red", 2},
         {"?tenant=blue", 0},
+        {"?pool=news", 2},
+        {"?pool=New", 0},
+        {"?pool=news&recipient=x@one.test", 1},
         {"?older_than=1h", 1},
         {"?older_than=3h", 0},
         {"?state=any", 5},
@@ -101,6 +105,7 @@ TEST(selection, bad_input_is_refused_with_the_name_of_what_is_wrong)
         {"recipient=", "recipient"},
         {"user=", "user"},
         {"tenant=", "tenant"},
+        {"pool=", "pool"},
         {"domain=%00one.test", "domain"},
         {"state=", "state"},
         {"state=Waiting", "state"},
@@ -129,7 +134,7 @@ TEST(selection, bad_input_is_refused_with_the_name_of_what_is_wrong)
 TEST(selection, a_name_without_a_value_is_refused)
 {
     static const char *const names[] = {"domain", "sender", "recipient", "user",
-                                        "tenant", "state",  "older_than"};
+                                        "tenant", "pool",   "state",     "older_than"};
     struct world *world = *state;
 
     fill(world);
@@ -147,11 +152,9 @@ TEST(selection, values_that_nothing_can_have_are_too_long)
     static const struct {
         const char *name;
         int most;
-    } rows[] = {{"domain", LANE_TEXT - 1},
-                {"sender", LIMIT_ADDRESS},
-                {"recipient", LIMIT_ADDRESS},
-                {"user", LIMIT_USER_NAME},
-                {"tenant", LIMIT_USER_NAME}};
+    } rows[] = {{"domain", LANE_TEXT - 1},    {"sender", LIMIT_ADDRESS},
+                {"recipient", LIMIT_ADDRESS}, {"user", LIMIT_USER_NAME},
+                {"tenant", LIMIT_USER_NAME},  {"pool", LIMIT_POOL_NAME}};
     struct world *world = *state;
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -226,6 +229,7 @@ TEST(selection, who_never_logged_in_has_no_name)
 
     assert_false(fits(world, &(struct selection){.user = "ann"}, "l", false));
     assert_false(fits(world, &(struct selection){.tenant = "red"}, "l", false));
+    assert_false(fits(world, &(struct selection){.pool = "news"}, "l", false));
 }
 
 #define WITH_WORLD(name)                                                                   \

@@ -53,6 +53,7 @@ struct world {
     struct queue_settings queue_settings;
     struct deliver *deliver;
     struct deliver_settings settings; /* world_apply() after a change */
+    const char *warm_up_path; /* NULL: nothing is kept; world_restart() after a change */
     struct tls_client *tls;
     struct tls_server *server_tls;
     struct certificates certificates;
@@ -332,6 +333,10 @@ static inline void world_open_deliver(struct world *w)
                                   .deliver_local = world_deliver_local,
                                   .local = w};
 
+    if (w->warm_up_path) {
+        rooms.warm_up_path = w->warm_up_path;
+        rooms.offload = w->offload;
+    }
     w->deliver = deliver_new(&rooms);
     world_apply(w);
 }
@@ -420,7 +425,8 @@ static inline void world_wait_for_streams(struct world *w)
 
 static inline int tear_down(void **state)
 {
-    static const char *const names[] = {"data.mdb", "lock.mdb", "lock", "log"};
+    static const char *const names[] = {"data.mdb", "lock.mdb",    "lock",       "log",
+                                        "warm_up",  "warm_up.new", "warm_up.end"};
     struct world *w = *state;
     char path[128];
     unsigned complaints = 0;

@@ -198,6 +198,20 @@ TEST(bucket, gives_all_but_a_hundredth_to_who_asks_in_time)
     }
 }
 
+TEST(bucket, one_that_was_not_used_goes_back_and_no_more_than_fit)
+{
+    struct bucket bucket = bucket_of(&(struct quota){1, 60000});
+
+    assert_true(bucket_take(&bucket, 60000));
+    assert_false(bucket_take(&bucket, 60000));
+    bucket_put_back(&bucket, 60000);
+    assert_true(bucket_take(&bucket, 60000));
+    bucket_put_back(&bucket, 60000);
+    bucket_put_back(&bucket, 150000);
+    assert_true(bucket_take(&bucket, 150000));
+    assert_false(bucket_take(&bucket, 150000));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -209,6 +223,7 @@ int main(void)
         RUN(bucket, the_same_rate_again_changes_nothing),
         RUN(bucket, a_new_limit_begins_empty_when_it_is_told_to),
         RUN(bucket, is_slowed_and_comes_back),
+        RUN(bucket, one_that_was_not_used_goes_back_and_no_more_than_fit),
         RUN(bucket, no_window_ever_holds_more_than_the_quota),
         RUN(bucket, gives_all_but_a_hundredth_to_who_asks_in_time),
     };

@@ -225,6 +225,27 @@ TEST(pace, new_connections_have_a_rate_of_their_own)
     assert_int_equal(pace_take_connection(&pace, &claim, &now), 10000);
 }
 
+TEST(pace, a_connection_that_was_not_made_gives_its_token_back_once)
+{
+    struct pace_limits limits = {.connections = 5, .new_connections = {6, 60000}};
+    struct pace pace = pace_with(&(struct pace_limits){.connections = 5});
+    struct pace_claim claim;
+    int64_t until_ms;
+
+    pace_start(&pace, false, &claim, &now);
+    assert_int_equal(pace_take_connection(&pace, &claim, &now), 0); /* without a limit */
+    pace_set_limits(&pace, &limits, 10000, &now);
+    pace_return_connection(&pace, &claim, &now);
+    assert_int_equal(pace_take_connection(&pace, &claim, &now), 10000);
+    at(20000);
+    assert_int_equal(pace_take_connection(&pace, &claim, &now), 0);
+    pace_return_connection(&pace, &claim, &now);
+    assert_int_equal(look(&pace, false, &until_ms), PACE_GOES);
+    assert_int_equal(pace_take_connection(&pace, &claim, &now), 0);
+    pace_end(&pace, &claim);
+    assert_int_equal(look(&pace, false, &until_ms), PACE_NEW_CONNECTIONS);
+}
+
 TEST(pace, is_suspended_until_its_time_and_says_so_twice)
 {
     struct pace pace = pace_with(&(struct pace_limits){.connections = 5});
@@ -330,6 +351,7 @@ int main(void)
         RUN(pace, one_that_hangs_holds_nobody_else_up),
         RUN(pace, a_connection_is_opened_ahead_of_its_token),
         RUN(pace, new_connections_have_a_rate_of_their_own),
+        RUN(pace, a_connection_that_was_not_made_gives_its_token_back_once),
         RUN(pace, is_suspended_until_its_time_and_says_so_twice),
         RUN(pace, a_rate_is_slowed_and_recovers_in_ten_steps),
         RUN(pace, without_a_limit_it_is_slowed_from_what_it_did),

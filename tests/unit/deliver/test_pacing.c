@@ -1,7 +1,9 @@
 /* How one attempt waits for its pace. */
+#include "attempt_inner.h"
 #include "deliver_world.h"
 #include "known_hosts.h"
 #include "scope.h"
+#include "source.h"
 
 static const struct pace *pace_of(const struct world *w)
 {
@@ -117,6 +119,96 @@ TEST(pacing, a_suspension_behind_one_that_ended_holds_what_is_ready)
     assert_int_equal(world_logged(w, "deliver.pace_changed", "\"old\":\"no\""), 1);
 }
 
+static const uint32_t schedule[] = {2, 10};
+static const struct deliver_pool_member members[] = {{"one", 0}};
+static const struct deliver_pool pool = {"main", members, 1};
+static struct deliver_source one;
+
+static struct source *start_pool(struct world *w, size_t days)
+{
+    one = (struct deliver_source){
+        .name = "one", .weight = 1, .warm_up = schedule, .warm_up_count = days};
+    assert_int_equal(ip_parse(slice_of("127.0.0.2"), &one.ip), RESULT_OK);
+    w->settings.sources = &one;
+    w->settings.source_count = 1;
+    w->settings.pools = &pool;
+    w->settings.pool_count = 1;
+    w->settings.defaults.pool = "main";
+    world_apply(w);
+    return source_find(w->deliver->sources, "one");
+}
+
+/* The way of the only source: the head was there before it. */
+static struct scope *scope_of_path(const struct world *w)
+{
+    struct link *link = list_first(&w->deliver->all_destinations);
+
+    link = list_next(&w->deliver->all_destinations, link);
+    return CONTAINER_OF(link, struct destination, link)->scope;
+}
+
+static bool has_token(struct world *w, struct bucket *bucket)
+{
+    return bucket_wait_ms(bucket, 0, loop_now_ms(w->loop)) == 0;
+}
+
+/* As if nothing had been sent for so long. */
+static void fill(struct world *w, struct bucket *bucket)
+{
+    bucket->at_ms = loop_now_ms(w->loop) - HOUR_MS;
+    scope_serve(scope_of_path(w));
+}
+
+TEST(pacing, who_waits_for_a_warm_up_uses_up_no_token_of_the_rate)
+{
+    struct world *w = *state;
+    struct source *source;
+    struct attempt *attempt;
+    struct bucket *bucket;
+
+    w->settings.defaults.recipients_per_transaction = 1;
+    w->settings.defaults.message_rate = (struct quota){1, HOUR_MS};
+    source = start_pool(w, 2);
+    smtp_peer_play(&w->peers[0], GREET_PIPELINING
+                   "C: MAIL *\nC: RCPT *\nC: DATA\nS: 250 ok\nS: 250 ok\nS: 354 go\n"
+                   "C: <data>\nS: <hold>\nS: 250 taken\nS: <serve>\n");
+    (void)world_send(w, "x@a.test y@a.test");
+    WORLD_UNTIL(w, w->deliver->all_destinations.count == 2 && scope_of_path(w));
+    bucket = &scope_of_path(w)->pace.messages;
+    fill(w, bucket);
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    source_promise(source); /* the last of today is another's */
+    fill(w, bucket);
+    attempt = attempt_of_link(list_first(&w->deliver->attempts));
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, timer_is_waiting(&attempt->pause));
+    assert_true(has_token(w, bucket));
+    source_break(source);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[0].messages, 1);
+    assert_false(has_token(w, bucket));
+    assert_int_equal(source->warm.used, 2);
+}
+
+TEST(pacing, a_dial_that_our_address_fails_gives_its_token_back)
+{
+    struct world *w = *state;
+    struct source *source;
+    struct bucket *bucket;
+
+    w->settings.defaults.connection_rate = (struct quota){1, HOUR_MS};
+    source = start_pool(w, 0);
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, w->deliver->all_destinations.count == 2 && scope_of_path(w));
+    bucket = &scope_of_path(w)->pace.new_connections;
+    assert_int_equal(ip_parse(slice_of("192.0.2.1"), &source->ip), RESULT_OK);
+    fill(w, bucket);
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_SOURCE);
+    assert_int_equal(world_logged(w, "deliver.source_set_aside", "one"), 1);
+    assert_true(has_token(w, bucket));
+    assert_int_equal(w->peers[0].accepted, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -124,6 +216,8 @@ int main(void)
         WITH_WORLD(pacing, where_others_are_let_in_421_is_no_fault_of_the_host),
         WITH_WORLD(pacing, alone_421_backs_off_the_destination_as_ever),
         WITH_WORLD(pacing, an_attempt_that_waits_can_be_dropped),
+        WITH_WORLD(pacing, who_waits_for_a_warm_up_uses_up_no_token_of_the_rate),
+        WITH_WORLD(pacing, a_dial_that_our_address_fails_gives_its_token_back),
         WITH_WORLD(pacing, a_suspension_behind_one_that_ended_holds_what_is_ready),
     };
 

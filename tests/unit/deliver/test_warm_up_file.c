@@ -19,8 +19,8 @@ static void on_line(void *owner, const struct warm_up_line *line)
 
 static void write_two(struct bytes *text)
 {
-    static const struct warm_up_line lines[] = {{"mail-a", 20786, 3, 450},
-                                                {"end", 20000, 0, UINT32_MAX}};
+    static const struct warm_up_line lines[] = {{"mail-a", 20786, 3, 450, 0},
+                                                {"end", 20000, 0, UINT32_MAX, 20790}};
     struct sealed sealed;
 
     bytes_init(text, WARM_UP_FILE_MAX);
@@ -44,8 +44,10 @@ TEST(warm_up_file, is_read_as_it_was_written)
     assert_int_equal(seen.lines[0].day, 20786);
     assert_int_equal(seen.lines[0].step, 3);
     assert_int_equal(seen.lines[0].used, 450);
+    assert_int_equal(seen.lines[0].gone_day, 0);
     assert_string_equal(seen.lines[1].name, "end");
     assert_int_equal(seen.lines[1].used, UINT32_MAX);
+    assert_int_equal(seen.lines[1].gone_day, 20790);
     bytes_fini(&text);
 }
 
@@ -67,6 +69,19 @@ TEST(warm_up_file, one_byte_that_is_another_spoils_it_all)
     bytes_fini(&text);
 }
 
+/* Without absent sources an older release reads it too. */
+TEST(warm_up_file, only_an_absence_has_a_word_of_its_own)
+{
+    static const char kept[] = "source mail-a 20786 3 450\n";
+    static const char gone[] = "source end 20000 0 4294967295 20790\n";
+    struct bytes text;
+
+    write_two(&text);
+    assert_non_null(memmem(text.data, text.length, kept, strlen(kept)));
+    assert_non_null(memmem(text.data, text.length, gone, strlen(gone)));
+    bytes_fini(&text);
+}
+
 TEST(warm_up_file, names_are_plain)
 {
     char longest[DELIVER_SOURCE_TEXT + 1];
@@ -85,6 +100,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN(warm_up_file, is_read_as_it_was_written),
         RUN(warm_up_file, one_byte_that_is_another_spoils_it_all),
+        RUN(warm_up_file, only_an_absence_has_a_word_of_its_own),
         RUN(warm_up_file, names_are_plain),
     };
 

@@ -177,7 +177,10 @@ void flight_written(struct attempt *attempt)
 
 void flight_await(struct attempt *attempt, int64_t patience_ms, const char *stage)
 {
-    if (flight_front(&attempt->connection->flight) == attempt)
+    const struct flight *flight = &attempt->connection->flight;
+
+    /* Behind a goodbye its own time holds, whatever still drains: end(). */
+    if (flight_front(flight) == attempt && !flight->has_said_goodbye)
         connection_await(attempt->connection, patience_ms, stage);
 }
 

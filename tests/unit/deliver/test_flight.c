@@ -442,6 +442,31 @@ TEST(flight, leaving_waits_for_those_whose_end_has_gone)
     expect_counts(w, 3, 0, 0);
 }
 
+/* The last of a chunk leaves when the host has said goodbye already: that is no reason to wait for it as
+ * for one that takes data. How much a kernel takes is not ours to say, so the end is told by hand. */
+TEST(flight, what_drains_behind_a_421_gives_the_goodbye_no_more_time)
+{
+    struct world *w = *state;
+    struct attempt *attempt;
+
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK
+                 "S: <hold>\nS: 421 4.3.2 leaving\nS: <hold>\nS: <close>\n");
+    smtp_peer_play(&w->peers[0], GREET_CHUNKING FIRST);
+    (void)world_send(w, "second@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    attempt = attempt_of_link(list_first(&w->deliver->attempts));
+    assert_true(attempt->dot_was_sent);
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, strstr(attempt->connection->stage, "goodbye"));
+    attempt->waits_for_drain = true;
+    payload_on_drained(attempt);
+    assert_false(attempt->waits_for_drain);
+    assert_non_null(strstr(attempt->connection->stage, "goodbye"));
+    smtp_peer_go(&w->peers[0]);
+    until_settled(w, 2);
+    expect_counts(w, 2, 0, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -470,6 +495,7 @@ int main(void)
         T(messages_per_connection_counts_those_under_way),
         T(never_more_connections_than_allowed),
         T(leaving_waits_for_those_whose_end_has_gone),
+        T(what_drains_behind_a_421_gives_the_goodbye_no_more_time),
 #undef T
     };
 

@@ -37,6 +37,7 @@ struct flight {             /* of flight.c */
     int64_t answered_ms;    /* monotonic: a message was, or the first of them began */
     int64_t gap_ms;         /* from one answered message to the next, smoothed */
     bool has_chunked;
+    bool is_unheard;       /* it rested, and has answered nothing since */
     bool is_ending;        /* nobody else may speak */
     bool has_said_goodbye; /* 421: what came behind that command was not looked at */
     bool is_breaking;

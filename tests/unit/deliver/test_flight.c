@@ -414,7 +414,8 @@ TEST(flight, never_more_connections_than_allowed)
 {
     struct world *w = *state;
 
-    begin_proven(w, GREET_CHUNKING FIRST CHUNK "S: <hold>\n" NEXT_CHUNK "S: <close>\n");
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK "S: <hold>\n" NEXT_CHUNK
+                                               "S: 250 ok\nS: <close>\n");
     smtp_peer_play(&w->peers[0], GREET_CHUNKING FIRST);
     send_behind(w, 1, two_more);
     until_settled(w, 4);
@@ -467,6 +468,50 @@ TEST(flight, what_drains_behind_a_421_gives_the_goodbye_no_more_time)
     expect_counts(w, 2, 0, 0);
 }
 
+/* Closed while it rested: nobody has answered for anything, so that nobody has spent an attempt. */
+TEST(flight, chunks_to_a_connection_that_was_closed_already_go_again_at_once)
+{
+    struct world *w = *state;
+
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK "S: <hold>\n" NEXT_CHUNK "S: <close>\n");
+    smtp_peer_play(&w->peers[0],
+                   GREET_CHUNKING FIRST "C: MAIL FROM:*\n" /* once: by steps */
+                                        "C: RCPT TO:*\nC: DATA\n" GO_ON "S: 250 taken\n");
+    send_behind(w, 1, third);
+    until_settled(w, 3);
+    expect_counts(w, 3, 0, 0);
+    assert_int_equal(w->peers[0].accepted, 2);
+    assert_int_equal(world_counts(w).hosts_lock_step, 0);
+}
+
+/* What was said once may be heard of: an answer that is lost is lost. */
+TEST(flight, silence_behind_chunks_is_no_connection_that_was_closed_already)
+{
+    struct world *w = *state;
+
+    w->settings.timeouts.mail = 50;
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK "C: <rest>\n");
+    (void)world_send(w, "second@a.test");
+    until_settled(w, 2);
+    expect_counts(w, 1, 1, 0);
+    assert_string_equal(world_group(w)->status, "4.4.2");
+}
+
+TEST(flight, leaving_does_not_go_again_for_a_connection_that_was_closed_already)
+{
+    struct world *w = *state;
+
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK "S: <hold>\nS: <close>\n");
+    (void)world_send(w, "second@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    deliver_drain(w->deliver, world_on_empty, w);
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, w->empties == 1);
+    expect_counts(w, 1, 0, 0);
+    assert_int_equal(world_group(w)->attempts, 0);
+    assert_int_equal(w->peers[0].accepted, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -496,6 +541,9 @@ int main(void)
         T(never_more_connections_than_allowed),
         T(leaving_waits_for_those_whose_end_has_gone),
         T(what_drains_behind_a_421_gives_the_goodbye_no_more_time),
+        T(chunks_to_a_connection_that_was_closed_already_go_again_at_once),
+        T(silence_behind_chunks_is_no_connection_that_was_closed_already),
+        T(leaving_does_not_go_again_for_a_connection_that_was_closed_already),
 #undef T
     };
 

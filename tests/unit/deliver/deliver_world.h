@@ -83,6 +83,9 @@ struct world {
 /* What the TLSA records of mx2.test are, all of them authentic; empty: there are none. */
 static char world_tlsa[8192];
 
+/* Where rua.test wants its reports of TLS: a record. */
+static char world_rua[256];
+
 /* MX of: a.test and b.test mx1; c.test mx3; two.test mx1, then mx2; down.test a host where nobody listens;
  * halfdown.test that one, then mx2; sure.test and unsure.test mx2, the first of them authentic. */
 /* clang-format off */
@@ -105,6 +108,8 @@ static const struct fake_dns_row world_rows[] = {
     {"mx9.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.9", 0, false},
     {.name = "nx.test", .rcode = 3},
     {.name = "servfail.test", .rcode = 2},
+    {.name = "*.servfail.test", .rcode = 2},
+    {"_smtp._tls.rua.test", 16, FAKE_DNS_ANSWERS, 0, 300, world_rua, 0, false},
     {.name = "silent.test", .manner = FAKE_DNS_IS_SILENT},
     {.name = "*.silent.test", .manner = FAKE_DNS_IS_SILENT},
     {.name = "*"}};
@@ -358,6 +363,7 @@ static inline int set_up(void **state)
 
     secure_init();
     world_tlsa[0] = '\0';
+    world_rua[0] = '\0';
     (void)strcpy(w->folder, "/tmp/smtpd-deliver-XXXXXX");
     assert_non_null(mkdtemp(w->folder));
     (void)snprintf(w->log, sizeof w->log, "%s/log", w->folder);

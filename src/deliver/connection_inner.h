@@ -66,6 +66,7 @@ struct connection {
     bool objects;
     bool is_refused;  /* by `reply` */
     bool wants_again; /* TLS broke while a session was resumed */
+    bool begins_anew; /* for that: no session is resumed */
     bool without_tls; /* TLS broke here once: in clear, at once (opportunistic only) */
     char peer[360];
     struct machine machine;

@@ -375,6 +375,7 @@ void flight_open(struct attempt *attempt, const struct plan_host *host)
         connection_open(attempt->destination, host, &attempt->policy, &events, NULL);
 
     connection_set_owner(connection, connection);
+    connection->begins_anew = attempt->goes_again;
     put_in(connection, attempt);
 }
 

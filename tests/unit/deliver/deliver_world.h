@@ -87,7 +87,7 @@ static char world_tlsa[8192];
 static char world_rua[256];
 
 /* MX of: a.test and b.test mx1; c.test mx3; two.test mx1, then mx2; down.test a host where nobody listens;
- * halfdown.test that one, then mx2; sure.test and unsure.test mx2, the first of them authentic. */
+ * *.full.test mx1, with an MTA-STS policy whose server cannot be found; halfdown.test that one, then mx2; sure.test and unsure.test mx2, the first of them authentic. */
 /* clang-format off */
 static const struct fake_dns_row world_rows[] = {
     {"a.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test", 0, false},
@@ -96,6 +96,10 @@ static const struct fake_dns_row world_rows[] = {
     {"two.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test;MX 20 mx2.test", 0, false},
     {"down.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx9.test", 0, false},
     {"halfdown.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx9.test;MX 20 mx2.test", 0, false},
+    {"*.full.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test", 0, false},
+    {"*.full.test", 16, FAKE_DNS_ANSWERS, 0, 300, "TXT v=STSv1\\059 id=1\\059", 0, false},
+    {"*.full.test", 28, FAKE_DNS_ANSWERS, 0, 300, NULL, 0, false},
+    {.name = "*.full.test", .manner = FAKE_DNS_IS_SILENT},
     {"mx1.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.1", 0, false},
     {"mx2.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.2", 0, true},
     {"mx2.test", 28, FAKE_DNS_ANSWERS, 0, 300, NULL, 0, true},

@@ -41,6 +41,7 @@ struct flight {             /* of flight.c */
     bool is_ending;        /* nobody else may speak */
     bool has_said_goodbye; /* 421: what came behind that command was not looked at */
     bool is_breaking;
+    struct deferred later; /* it goes on, once those who leave have left */
 };
 
 struct connection {

@@ -141,6 +141,11 @@ void flight_leave(struct attempt *attempt)
     go_on(take_out(attempt));
 }
 
+static void go_on_later(void *owner)
+{
+    go_on(owner);
+}
+
 void flight_abandon(struct attempt *attempt)
 {
     bool was_begun = flight_is_begun(attempt);
@@ -152,7 +157,10 @@ void flight_abandon(struct attempt *attempt)
     }
     if (was_begun)
         connection->flight.is_ending = true;
-    if (!connection->deliver->is_draining)
+    if (connection->deliver->is_draining) /* who drains walks along all attempts */
+        loop_defer(connection->deliver->rooms.loop, &connection->flight.later, go_on_later,
+                   connection);
+    else
         go_on(connection);
 }
 

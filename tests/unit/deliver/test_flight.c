@@ -512,6 +512,30 @@ TEST(flight, leaving_does_not_go_again_for_a_connection_that_was_closed_already)
     assert_int_equal(w->peers[0].accepted, 1);
 }
 
+/* The second transaction of one that has delivered, behind a rider that is given up. */
+TEST(flight, leaving_ends_who_waits_behind_one_that_is_given_up)
+{
+    struct world *w = *state;
+
+    w->settings.defaults.recipients_per_transaction = 1;
+    begin(w, GREET_PIPELINING FIRST BY_DATA
+          "S: 250 ok\nS: 250 ok\nS: <hold>\nS: 354 go\nC: <data>\n" BY_DATA
+          "S: 250 taken\nS: <hold>\nC: <rest>\n");
+    (void)world_send(w, "one@a.test two@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    (void)world_send(w, "third@a.test");
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    WORLD_UNTIL(w, !attempt_of_link(list_first(&w->deliver->attempts))->dot_was_sent);
+    deliver_drain(w->deliver, world_on_empty, w);
+    assert_int_equal(world_counts(w).attempts_running, 1);
+    WORLD_UNTIL(w, w->empties == 1);
+    expect_counts(w, 2, 1, 0);
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, w->peers[0].open == 0);
+    assert_int_equal(world_counts(w).hosts_lock_step, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -544,6 +568,7 @@ int main(void)
         T(chunks_to_a_connection_that_was_closed_already_go_again_at_once),
         T(silence_behind_chunks_is_no_connection_that_was_closed_already),
         T(leaving_does_not_go_again_for_a_connection_that_was_closed_already),
+        T(leaving_ends_who_waits_behind_one_that_is_given_up),
 #undef T
     };
 

@@ -99,6 +99,8 @@ void pacing_end(struct attempt *attempt);
 bool pacing_may_connect(struct attempt *attempt, loop_fn *again);
 /* False: transaction_begin() is called again in a moment, or the attempt is over. */
 bool pacing_may_send(struct attempt *attempt);
+/* A transaction without a message, beside its own. */
+bool pacing_may_probe(struct attempt *attempt);
 void pacing_opened(struct attempt *attempt);
 void pacing_works(struct attempt *attempt);
 void pacing_objects(struct attempt *attempt, const char *kind, const char *text);

@@ -536,6 +536,28 @@ TEST(flight, leaving_ends_who_waits_behind_one_that_is_given_up)
     assert_int_equal(world_counts(w).hosts_lock_step, 0);
 }
 
+/* What was promised to nobody is all that it may take: it is a transaction, and no message. */
+TEST(flight, a_probe_is_not_sent_above_the_rate)
+{
+    struct world *w = *state;
+    struct quota one = {1, HOUR_MS};
+    int64_t now_ms;
+
+    begin(w, GREET_CHUNKING FIRST BY_DATA
+          "S: 250 ok\nS: 250 ok\nS: <hold>\nS: 354 go\nC: <data>\n" BY_DATA
+          "S: 250 taken\n" GO_ON "S: 250 taken\n");
+    (void)world_send(w, "second@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    now_ms = loop_now_ms(w->loop);
+    bucket_set_rate(&only_destination(w)->scope->pace.messages, &one, BUCKET_FULL_RATE,
+                    now_ms - HOUR_MS, now_ms);
+    (void)world_send(w, "third@a.test");
+    smtp_peer_go(&w->peers[0]);
+    until_settled(w, 3);
+    expect_counts(w, 3, 0, 0);
+    assert_int_equal(world_counts(w).messages_in_flight, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -569,6 +591,7 @@ int main(void)
         T(silence_behind_chunks_is_no_connection_that_was_closed_already),
         T(leaving_does_not_go_again_for_a_connection_that_was_closed_already),
         T(leaving_ends_who_waits_behind_one_that_is_given_up),
+        T(a_probe_is_not_sent_above_the_rate),
 #undef T
     };
 

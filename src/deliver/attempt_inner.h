@@ -100,6 +100,8 @@ bool pacing_may_connect(struct attempt *attempt, loop_fn *again);
 void pacing_gives_back(struct attempt *attempt); /* that connection was not begun */
 /* False: transaction_begin() is called again in a moment, or the attempt is over. */
 bool pacing_may_send(struct attempt *attempt);
+/* A transaction without a message, beside its own. */
+bool pacing_may_probe(struct attempt *attempt);
 void pacing_opened(struct attempt *attempt);
 void pacing_works(struct attempt *attempt);
 void pacing_objects(struct attempt *attempt, const char *kind, const char *text);

@@ -332,6 +332,7 @@ void connection_close(struct connection *connection, bool is_polite)
     machine_stop(&connection->machine);
     timer_cancel(&connection->patience);
     deferred_cancel(deliver->rooms.loop, &connection->tell);
+    deferred_cancel(deliver->rooms.loop, &connection->flight.later);
     bytes_fini(&connection->input);
     settings_unref(connection->settings);
     connection->destination->connections--;

@@ -37,9 +37,11 @@ struct flight {             /* of flight.c */
     int64_t answered_ms;    /* monotonic: a message was, or the first of them began */
     int64_t gap_ms;         /* from one answered message to the next, smoothed */
     bool has_chunked;
+    bool is_unheard;       /* it rested, and has answered nothing since */
     bool is_ending;        /* nobody else may speak */
     bool has_said_goodbye; /* 421: what came behind that command was not looked at */
     bool is_breaking;
+    struct deferred later; /* it goes on, once those who leave have left */
 };
 
 struct connection {
@@ -65,6 +67,7 @@ struct connection {
     bool objects;
     bool is_refused;  /* by `reply` */
     bool wants_again; /* TLS broke while a session was resumed */
+    bool begins_anew; /* for that: no session is resumed */
     bool without_tls; /* TLS broke here once: in clear, at once (opportunistic only) */
     char peer[360];
     struct machine machine;

@@ -141,6 +141,11 @@ void flight_leave(struct attempt *attempt)
     go_on(take_out(attempt));
 }
 
+static void go_on_later(void *owner)
+{
+    go_on(owner);
+}
+
 void flight_abandon(struct attempt *attempt)
 {
     bool was_begun = flight_is_begun(attempt);
@@ -152,7 +157,10 @@ void flight_abandon(struct attempt *attempt)
     }
     if (was_begun)
         connection->flight.is_ending = true;
-    if (!connection->deliver->is_draining)
+    if (connection->deliver->is_draining) /* who drains walks along all attempts */
+        loop_defer(connection->deliver->rooms.loop, &connection->flight.later, go_on_later,
+                   connection);
+    else
         go_on(connection);
 }
 
@@ -177,7 +185,10 @@ void flight_written(struct attempt *attempt)
 
 void flight_await(struct attempt *attempt, int64_t patience_ms, const char *stage)
 {
-    if (flight_front(&attempt->connection->flight) == attempt)
+    const struct flight *flight = &attempt->connection->flight;
+
+    /* Behind a goodbye its own time holds, whatever still drains: end(). */
+    if (flight_front(flight) == attempt && !flight->has_said_goodbye)
         connection_await(attempt->connection, patience_ms, stage);
 }
 
@@ -193,14 +204,30 @@ bool flight_is_ending(const struct attempt *attempt)
 
 /* ---- a connection that ends ---- */
 
+/* It rested, and has answered nothing since: the other side had closed it. Not so behind silence. */
+static bool was_closed_before(const struct flight *flight, const struct fault *fault)
+{
+    return flight->is_unheard && fault->code != RESULT_TIMEOUT &&
+           fault->code != RESULT_INVALID;
+}
+
+/* Once: from then on it goes by DATA, whose end never leaves unheard. */
+static void forget_end(struct attempt *attempt)
+{
+    attempt->work->was_unheard |= attempt->dot_was_sent;
+    attempt->dot_was_sent = false;
+}
+
 /* The answer of who comes last is lost when its end was handed over: it may come twice. Behind a 421
- * nothing was looked at. */
+ * nothing was looked at, and nothing where nobody was. */
 static void break_last(struct flight *flight, const struct fault *fault)
 {
     struct attempt *attempt = flight_last(flight);
 
     attempt->fault = *fault;
     attempt->fault_class = connection_fault_class(attempt->connection);
+    if (was_closed_before(flight, fault))
+        forget_end(attempt);
     if (!attempt->dot_was_sent || flight->has_said_goodbye)
         hand_back(attempt);
     else
@@ -213,15 +240,19 @@ static void break_all(struct connection *connection, const struct fault *fault)
     struct attempt *front = flight_front(flight);
     bool is_answered =
         flight->has_said_goodbye && front->is_turned_away && front->mail_is_ok;
-    size_t least = flight->has_said_goodbye && !is_answered ? 0 : 1;
+    bool was_closed = was_closed_before(flight, fault);
+    bool has_front = was_closed ? !connection->deliver->is_draining
+                                : !flight->has_said_goodbye || is_answered;
 
     connection_enter(connection);
     flight->is_ending = flight->is_breaking = true;
-    while (flight->attempts.count > least)
+    while (flight->attempts.count > has_front)
         break_last(flight, fault);
     if (flight->attempts.count == 0) {
         connection_close(connection, false);
     } else {
+        if (was_closed)
+            forget_end(front);
         if (is_answered) /* by the goodbye, and what it had sent behind was not looked at */
             front->dot_was_sent = false;
         attempt_broken(front, fault);
@@ -321,6 +352,7 @@ static void on_reply(void *owner, const struct reply *reply)
     struct connection *connection = owner;
     struct flight *flight = &connection->flight;
 
+    flight->is_unheard = false;
     flight->has_said_goodbye = false; /* it goes on all the same: these are answers again */
     transaction_on_reply(flight_front(flight), reply);
 }
@@ -351,6 +383,7 @@ void flight_open(struct attempt *attempt, const struct plan_host *host)
         connection_open(attempt->destination, host, &attempt->policy, &events, NULL);
 
     connection_set_owner(connection, connection);
+    connection->begins_anew = attempt->goes_again;
     put_in(connection, attempt);
 }
 
@@ -362,6 +395,7 @@ bool flight_take_idle(struct attempt *attempt)
     if (!connection)
         return false;
     connection_set_owner(connection, connection);
+    connection->flight.is_unheard = true;
     put_in(connection, attempt);
     attempt_on_reused(attempt);
     connection_enter(connection);

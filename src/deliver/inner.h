@@ -246,6 +246,7 @@ struct work { /* a lease on its way */
     bool is_chosen;      /* its turn came before it was in memory */
     bool is_rider;       /* it goes behind others, on a connection under way: flight.h */
     bool is_authentic;   /* the lane's plan, when it was taken */
+    bool was_unheard;    /* its chunk went to a connection that had been closed */
 };
 
 struct deliver {

@@ -14,7 +14,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { NO_ROOM_MS = 1000, POLICY_FIRST_MS = 30000, POLICY_MOST_MS = 900000 };
+enum {
+    NO_ROOM_MS = 1000,
+    NO_PLACE_MS = 10000,
+    POLICY_FIRST_MS = 30000,
+    POLICY_MOST_MS = 900000
+};
 enum { LOOKS = 1000 }; /* for a reason to tell */
 static const int64_t dns_backoff_ms[] = {60000, 300000, 900000};
 
@@ -310,12 +315,25 @@ static void take_sts(struct lane *lane, bool is_known, const struct sts_policy *
     sts_policy_unref(old);
 }
 
-static void on_sts(void *owner, bool is_known, const struct sts_policy *policy)
+/* As for a DNS that does not answer; only that it is we who could not ask. */
+static void rest_for_place(struct lane *lane)
+{
+    lane->was_tried = true;
+    lane_rest(lane, deliver_now(lane->deliver) + NO_PLACE_MS, WHY_NO_ROOM,
+              "its MTA-STS policy could not be fetched yet: slow servers of others hold "
+              "all the places");
+}
+
+static void on_sts(void *owner, enum sts_answer answer, const struct sts_policy *policy)
 {
     struct lane *lane = owner;
 
     lane->ask = NULL;
-    take_sts(lane, is_known, policy);
+    if (answer == STS_HAD_NO_PLACE) {
+        rest_for_place(lane);
+        return;
+    }
+    take_sts(lane, answer == STS_IS_KNOWN, policy);
     lane->has_plan = true;
     join(lane);
 }

@@ -301,7 +301,8 @@ static void secure_enter(void *self)
     bytes_clear(&connection->input); /* bytes in clear behind the 220 are nobody's */
     framing_read_lines(&connection->framing);
     reply_reader_init(&connection->reader);
-    stream_allow_resumption(connection->stream);
+    /* Or it might break at a session of another address, or of another connection, too. */
+    stream_allow_resumption(connection->stream, connection->begins_anew);
     if (secure(connection) == RESULT_OK)
         return;
     (void)fault_set(&connection->fault, RESULT_BUSY, "too many TLS handshakes are running");

@@ -301,6 +301,12 @@ int64_t pace_take_message(struct pace *pace, struct pace_claim *claim,
     return 0;
 }
 
+bool pace_take_spare(struct pace *pace, const struct pace_time *time)
+{
+    return bucket_wait_ms(&pace->messages, pace->promised_messages, time->now_ms) == 0 &&
+           bucket_take(&pace->messages, time->now_ms);
+}
+
 int64_t pace_take_connection(struct pace *pace, struct pace_claim *claim,
                              const struct pace_time *time)
 {

@@ -107,6 +107,8 @@ void pace_end(struct pace *pace, struct pace_claim *claim);
 /* Now, on the way out: 0, and it is taken; else so many ms are to be waited. */
 int64_t pace_take_message(struct pace *pace, struct pace_claim *claim,
                           const struct pace_time *time);
+/* One more transaction, if all that were promised can still be had. */
+bool pace_take_spare(struct pace *pace, const struct pace_time *time);
 int64_t pace_take_connection(struct pace *pace, struct pace_claim *claim,
                              const struct pace_time *time);
 /* It was not made, and nobody outside has seen of it. */

@@ -144,6 +144,16 @@ bool pacing_may_send(struct attempt *attempt)
     return true;
 }
 
+bool pacing_may_probe(struct attempt *attempt)
+{
+    struct pace_time time;
+
+    if (!attempt->scope)
+        return true;
+    time = scope_time(attempt->scope);
+    return pace_take_spare(&attempt->scope->pace, &time);
+}
+
 void pacing_opened(struct attempt *attempt)
 {
     if (attempt->scope)

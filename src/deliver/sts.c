@@ -30,6 +30,7 @@ struct sts {
     struct list waiting; /* for their turn to fetch */
     unsigned fetching;
     unsigned refreshing; /* in the background */
+    int64_t patience_ms; /* for a turn and the fetch */
     struct timer tidy;
 };
 
@@ -86,24 +87,26 @@ static void inquiry_free(struct inquiry *inquiry)
     memory_free(inquiry);
 }
 
-static void answer(struct sts_ask *ask, bool is_known, const struct sts_policy *policy)
+static void answer(struct sts_ask *ask, enum sts_answer how,
+                   const struct sts_policy *policy)
 {
     sts_end_fn *on_end = ask->on_end;
     void *owner = ask->owner;
 
     memory_free(ask->domain);
     memory_free(ask);
-    on_end(owner, is_known, policy);
+    on_end(owner, how, policy);
 }
 
-static void end(struct inquiry *inquiry, bool is_known, const struct sts_policy *known)
+static void end(struct inquiry *inquiry, enum sts_answer how,
+                const struct sts_policy *known)
 {
     struct sts *sts = inquiry->sts;
     struct sts_policy *policy = sts_policy_ref(known);
     struct link *link;
 
     while ((link = list_pop_front(&inquiry->asks)))
-        answer(CONTAINER_OF(link, struct sts_ask, link), is_known,
+        answer(CONTAINER_OF(link, struct sts_ask, link), how,
                policy && sts_policy_mode(policy) != STS_NONE ? policy : NULL);
     inquiry_free(inquiry);
     fetch_next(sts);
@@ -118,7 +121,16 @@ static void end_with_known(struct inquiry *inquiry)
 
     if (record && inquiry->asks.count > 0)
         sts_cache_touch(cache, inquiry->domain);
-    end(inquiry, true, record ? record->policy : NULL);
+    end(inquiry, STS_IS_KNOWN, record ? record->policy : NULL);
+}
+
+/* RFC 8461 5: without a policy mail goes as it can; but not because we had no room to ask. */
+static void end_without_place(struct inquiry *inquiry)
+{
+    if (sts_cache_find(inquiry->sts->cache, inquiry->domain))
+        end_with_known(inquiry);
+    else
+        end(inquiry, STS_HAD_NO_PLACE, NULL);
 }
 
 /* ---- the fetch ---- */
@@ -202,8 +214,10 @@ static void on_fetched(void *owner, enum deliver_sts_fetch result,
     if (policy) {
         log_fetched(inquiry, policy);
         sts_cache_put(sts->cache, inquiry->domain, inquiry->id, policy);
-    } else if (result !=
-               DELIVER_STS_BUSY) { /* whose fault is ours; it is asked for again */
+    } else if (result == DELIVER_STS_BUSY) { /* whose fault is ours */
+        end_without_place(inquiry);
+        return;
+    } else {
         tally_failure(inquiry, result, text);
         note_failure(inquiry, text);
     }
@@ -243,15 +257,20 @@ static void fetch_next(struct sts *sts)
 /* Its turn did not come: servers of others hold all the places. That is no failure of its own. */
 static void on_patience(void *owner)
 {
-    end_with_known(owner);
+    struct inquiry *inquiry = owner;
+
+    if (link_is_in_list(&inquiry->turn))
+        end_without_place(inquiry);
+    else
+        end_with_known(inquiry);
 }
 
 static void wait_for_turn(struct inquiry *inquiry)
 {
     struct sts *sts = inquiry->sts;
 
-    inquiry->until_ms = loop_now_ms(sts->deliver->rooms.loop) + FETCH_MS;
-    timer_start(&inquiry->patience, FETCH_MS - 1);
+    inquiry->until_ms = loop_now_ms(sts->deliver->rooms.loop) + sts->patience_ms;
+    timer_start(&inquiry->patience, sts->patience_ms - 1);
     list_push_back(&sts->waiting, &inquiry->turn);
     fetch_next(sts);
 }
@@ -280,7 +299,7 @@ static void ask_dane(struct inquiry *inquiry)
     struct dane_request request = {.domain = inquiry->domain, .port = inquiry->plan.port};
 
     if (inquiry->host_at == inquiry->plan.host_count) {
-        end(inquiry, false, NULL);
+        end(inquiry, STS_LEFT_TO_DANE, NULL);
         return;
     }
     request.host = inquiry->plan.hosts[inquiry->host_at].name;
@@ -372,7 +391,8 @@ static void on_none(void *owner)
         ask->domain ? sts_cache_find(ask->sts->cache, ask->domain) : NULL;
     struct sts_policy *policy = record ? sts_policy_ref(record->policy) : NULL;
 
-    answer(ask, true, policy && sts_policy_mode(policy) != STS_NONE ? policy : NULL);
+    answer(ask, record || !ask->domain ? STS_IS_KNOWN : STS_HAD_NO_PLACE,
+           policy && sts_policy_mode(policy) != STS_NONE ? policy : NULL);
     sts_policy_unref(policy);
 }
 
@@ -432,6 +452,11 @@ const struct sts_record *sts_known(struct sts *sts, const char *domain, bool *ha
     return sts_cache_find(sts->cache, domain);
 }
 
+void sts_set_patience(struct sts *sts, int64_t patience_ms)
+{
+    sts->patience_ms = patience_ms;
+}
+
 size_t sts_count(const struct sts *sts)
 {
     return sts_cache_count(sts->cache);
@@ -484,6 +509,7 @@ struct sts *sts_new(struct deliver *deliver)
                                  deliver->rooms.data_dir ? deliver->rooms.data_dir : ".");
 
     sts->deliver = deliver;
+    sts->patience_ms = FETCH_MS;
     sts->inquiries = map_new(INQUIRIES_MAX);
     list_init(&sts->all);
     list_init(&sts->waiting);

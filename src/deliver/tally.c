@@ -336,6 +336,12 @@ struct tally_domain *tally_close(struct tally *tally, const char *name, int64_t 
     return domain;
 }
 
+void tally_move_back(struct tally *tally, struct tally_domain *closed)
+{
+    list_remove(&tally->closed, &closed->link);
+    list_push_back(&tally->closed, &closed->link);
+}
+
 void tally_remove(struct tally *tally, struct tally_domain *closed)
 {
     domain_free(tally, closed);

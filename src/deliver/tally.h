@@ -99,7 +99,9 @@ bool tally_count(struct tally *tally, const struct tally_session *session, int64
 /* NULL: nothing is counted of it. Until the next change. */
 const struct tally_domain *tally_find(const struct tally *tally, const char *domain);
 struct list *tally_open(struct tally *tally);   /* struct tally_domain */
-struct list *tally_closed(struct tally *tally); /* the oldest first */
+struct list *tally_closed(struct tally *tally); /* the oldest first, but for: */
+/* Behind all other closed ones. */
+void tally_move_back(struct tally *tally, struct tally_domain *closed);
 
 /* What began before `end_ms` ends then (RFC 8460 3: a day, UTC); who had no session is forgotten. */
 void tally_close_day(struct tally *tally, int64_t end_ms);

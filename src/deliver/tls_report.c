@@ -15,6 +15,11 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Be all servers as slow as they like, each domain has its try in its day. */
+_Static_assert((int64_t)LIMIT_TLS_REPORT_DOMAINS / LIMIT_TLS_REPORTS * TLS_REPORT_SEND_MS <
+                   INT64_C(86400000) - 4 * 3600000,
+               "a round of reports takes longer than a day");
+
 enum { LOOK_MS = 1000, WRITE_MS = 30000, JITTER_MS = 4 * 3600000, RETRY_MS = 3600000 };
 
 struct writing { /* the input of a job */
@@ -227,13 +232,15 @@ static void on_sent(void *owner, struct tally_domain *domain,
     domain->not_before_ms = deliver_now(report->deliver) + RETRY_MS;
     if (is_over)
         tally_remove(report->tally, domain);
+    else
+        tally_move_back(report->tally, domain);
     note_change(report);
 }
 
 static void send_one(struct tls_report *report, struct tally_domain *domain)
 {
     struct tls_report_send *send =
-        tls_report_send_start(report->deliver, domain, on_sent, report);
+        tls_report_send_start(report->deliver, domain, TLS_REPORT_SEND_MS, on_sent, report);
 
     domain->is_sending = true;
     list_push_back(&report->sendings, tls_report_send_link(send));

@@ -4,7 +4,7 @@
  *           once).
  * Promises  the file is written on the file pool within half a minute of a change, and at the end. A
  *           day's report leaves within four hours of midnight (UTC), at a time drawn for each domain;
- *           what cannot be sent is tried every hour for a day. Nothing is counted while no
+ *           what cannot be sent is tried every hour for a day, behind all that wait. Nothing is counted while no
  *           organization and contact are set.
  * Ignores   what a session was: see connection_tally.c.
  */

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TEXT = 400, ANSWER_MAX = 65536, PLACE_MS = 60000, MESSAGE_MAX = 3 * TALLY_JSON_MAX };
+enum { TEXT = 400, ANSWER_MAX = 65536, PLACE_MS = 30000, MESSAGE_MAX = 3 * TALLY_JSON_MAX };
 
 struct tls_report_send {
     struct link link;
@@ -21,7 +21,8 @@ struct tls_report_send {
     tls_report_sent_fn *on_end;
     void *owner;
     struct deferred again; /* the next place, from the loop */
-    struct timer deadline; /* of the look-ups */
+    struct timer deadline; /* of a look-up */
+    int64_t until_ms;      /* monotonic: of all look-ups and servers */
     struct lookup *lookup;
     bool asks_address;
     struct tls_report_place places[TLS_REPORT_PLACES_MAX];
@@ -89,13 +90,26 @@ static void place_failed(struct tls_report_send *send, const char *text)
     loop_defer(send->deliver->rooms.loop, &send->again, try_place, send);
 }
 
+/* Of the next look-up or server: one of them must not have it all. */
+static int64_t time_left(const struct tls_report_send *send)
+{
+    int64_t left_ms = send->until_ms - loop_now_ms(send->deliver->rooms.loop);
+
+    return left_ms < PLACE_MS ? left_ms : PLACE_MS;
+}
+
 static void on_deadline(void *owner)
 {
+    static const char text[] = "the DNS did not answer in time";
     struct tls_report_send *send = owner;
 
     lookup_cancel(send->lookup);
     send->lookup = NULL;
-    (void)snprintf(send->text, sizeof send->text, "the DNS did not answer in time");
+    if (send->asks_address) {
+        place_failed(send, text);
+        return;
+    }
+    (void)snprintf(send->text, sizeof send->text, "%s", text);
     end(send, DELIVER_TLS_REPORT_FAILED);
 }
 
@@ -266,7 +280,7 @@ static void post(struct tls_report_send *send, const struct dns_answer *answer)
                                     .body_type = "application/tlsrpt+json",
                                     .body = bytes_view(&send->json),
                                     .body_max = ANSWER_MAX,
-                                    .deadline_ms = PLACE_MS,
+                                    .deadline_ms = time_left(send),
                                     .tls = send->settings->tls};
 
     for (size_t i = 0; i < answer->address_count; i++)
@@ -275,7 +289,9 @@ static void post(struct tls_report_send *send, const struct dns_answer *answer)
              !ip_is_private(&answer->addresses[i])))
             addresses[request.address_count++] =
                 (struct endpoint){answer->addresses[i], place->port};
-    if (request.address_count > 0)
+    if (request.deadline_ms <= 0)
+        place_failed(send, "the DNS took all the time");
+    else if (request.address_count > 0)
         send->https = https_start(send->deliver->rooms.net, &request, on_posted, send);
     else
         place_failed(send, answer->address_count > 0
@@ -342,7 +358,7 @@ static void ask(struct tls_report_send *send)
     char name[TALLY_DOMAIN_TEXT + 16];
 
     (void)snprintf(name, sizeof name, "_smtp._tls.%s", send->domain->domain);
-    timer_start(&send->deadline, PLACE_MS);
+    timer_start(&send->deadline, time_left(send) > 0 ? time_left(send) : 0);
     if (send->asks_address)
         send->lookup = lookup_start(resolver, LOOKUP_ADDRESS,
                                     send->places[send->place_at].host, on_answer, send);
@@ -350,11 +366,14 @@ static void ask(struct tls_report_send *send)
         send->lookup = lookup_start(resolver, LOOKUP_TXT, name, on_answer, send);
 }
 
-/* RFC 8460 3: one that takes it will do. */
+/* RFC 8460 3: one that takes it will do. Mail is ours to take, and needs no time. */
 static void try_place(void *owner)
 {
     struct tls_report_send *send = owner;
 
+    while (send->place_at < send->place_count && !send->places[send->place_at].is_mail &&
+           time_left(send) <= 0)
+        send->place_at++;
     if (send->place_at >= send->place_count) {
         end(send, DELIVER_TLS_REPORT_FAILED);
     } else if (send->places[send->place_at].is_mail) {
@@ -374,7 +393,7 @@ void tls_report_send_ask_again(struct tls_report_send *send)
 }
 
 struct tls_report_send *tls_report_send_start(struct deliver *deliver,
-                                              struct tally_domain *domain,
+                                              struct tally_domain *domain, int64_t time_ms,
                                               tls_report_sent_fn *on_end, void *owner)
 {
     struct tls_report_send *send = NEW(struct tls_report_send);
@@ -382,6 +401,7 @@ struct tls_report_send *tls_report_send_start(struct deliver *deliver,
     send->deliver = deliver;
     send->settings = settings_ref(deliver->settings);
     send->domain = domain;
+    send->until_ms = loop_now_ms(deliver->rooms.loop) + time_ms;
     send->on_end = on_end;
     send->owner = owner;
     bytes_init(&send->json, TALLY_JSON_MAX);

@@ -193,7 +193,8 @@ static void choose_batch(struct attempt *attempt)
 static void choose_manner(struct attempt *attempt)
 {
     attempt->is_chunked = flight_may_chunk(attempt);
-    attempt->has_probe = !attempt->is_chunked && flight_wants_probe(attempt);
+    attempt->has_probe =
+        !attempt->is_chunked && flight_wants_probe(attempt) && pacing_may_probe(attempt);
     attempt->runs_ahead =
         attempt->is_chunked || attempt->has_probe || flight_is_behind(attempt);
     attempt->prefix = connection_needs_reset(attempt->connection);

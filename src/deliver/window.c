@@ -73,7 +73,8 @@ static bool knows_chunks(const struct connection *connection)
 
 bool flight_may_chunk(const struct attempt *attempt)
 {
-    return knows_chunks(attempt->connection) && refuses_chunks_well(attempt->connection) &&
+    return !attempt->work->was_unheard && knows_chunks(attempt->connection) &&
+           refuses_chunks_well(attempt->connection) &&
            flight_size(attempt->lease) <= WINDOW_BYTES;
 }
 

@@ -217,6 +217,8 @@ static void resume(struct stream *stream, struct tls_engine *engine)
 
     if (!stream->may_resume)
         return;
+    if (stream->begins_anew)
+        tls_engine_begin_anew(engine);
     memcpy(way, stream->peer.ip.bytes, sizeof stream->peer.ip.bytes);
     memcpy(way + sizeof stream->peer.ip.bytes, stream->local.ip.bytes,
            sizeof stream->local.ip.bytes);
@@ -226,9 +228,10 @@ static void resume(struct stream *stream, struct tls_engine *engine)
                       loop_now_ms(stream->net->loop));
 }
 
-void stream_allow_resumption(struct stream *stream)
+void stream_allow_resumption(struct stream *stream, bool begins_anew)
 {
     stream->may_resume = true;
+    stream->begins_anew = begins_anew;
 }
 
 bool stream_offered_session(const struct stream *stream)

@@ -42,6 +42,7 @@ struct stream {
     bool is_securing;
     bool is_client;  /* of TLS */
     bool may_resume; /* a session of before */
+    bool begins_anew;
     bool is_counted; /* among the running handshakes */
     bool is_broken;  /* nothing can be sent or read any more */
     bool is_ended;   /* the peer says no more; it may still listen */

@@ -32,6 +32,7 @@ struct tls_engine {
     enum tls_dane dane;
     struct tlsa_set *dane_set; /* NULL: none, or judged */
     struct bytes session_key;  /* empty: none is kept */
+    bool begins_anew;
     bool offered_session;
     unsigned ticket_count;
     int64_t begun_ms;
@@ -341,6 +342,11 @@ static void offer(struct tls_engine *engine, const struct tls_session *kept)
     mbedtls_ssl_session_free(&session);
 }
 
+void tls_engine_begin_anew(struct tls_engine *engine)
+{
+    engine->begins_anew = true;
+}
+
 void tls_engine_resume(struct tls_engine *engine, struct slice way, int64_t now_ms)
 {
     const struct tls_session *kept;
@@ -350,6 +356,8 @@ void tls_engine_resume(struct tls_engine *engine, struct slice way, int64_t now_
         return;
     }
     engine->begun_ms = now_ms;
+    if (engine->begins_anew)
+        return;
     kept = tls_sessions_find(engine->client->sessions, bytes_view(&engine->session_key),
                              now_ms);
     if (kept)

@@ -27,6 +27,8 @@ void tls_engine_take_dane(struct tls_engine *engine, struct tlsa_set *set);
 /* Before the first step, behind the records: a session that was kept of the peer at `way` (both its
  * ends) under the same demands is resumed, and those to come are kept. On the loop's thread. */
 void tls_engine_resume(struct tls_engine *engine, struct slice way, int64_t now_ms);
+/* Before that: none is resumed. */
+void tls_engine_begin_anew(struct tls_engine *engine);
 /* The handshake ended well, or did not (the next one begins anew): on the loop's thread. */
 void tls_engine_keep_session(struct tls_engine *engine);
 void tls_engine_forget_session(const struct tls_engine *engine);

@@ -121,18 +121,16 @@ static uint8_t *put_data(uint8_t *at, unsigned type, const char *text, size_t le
         return at + (type == 1 ? 4 : 16);
     }
     if (type == 16) {
-        for (;;) {
-            size_t part = 0;
+        const char *end = text + length;
 
-            while (part < length && text[part] != '|')
-                part++;
-            *at++ = (uint8_t)part;
-            memcpy(at, text, part);
-            at += part;
-            if (part == length)
+        for (;; text++) {
+            uint8_t *count = at++;
+
+            while (text < end && *text != '|')
+                *at++ = next_byte(&text);
+            *count = (uint8_t)(at - count - 1);
+            if (text == end)
                 return at;
-            text += part + 1;
-            length -= part + 1;
         }
     }
     if (type == 52)

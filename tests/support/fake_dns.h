@@ -25,7 +25,7 @@ struct fake_dns_row {
     uint32_t ttl_s;
     /* Separated by ';', each owned by the name before: "CNAME x.test;MX 10 mx.test",
      * "A 192.0.2.1", "AAAA 2001:db8::1", "PTR host.test", "TXT one string|another",
-     * "TLSA 3 1 1 0123abcd" (hex; any data, none too). In names \DDD is a byte. */
+     * "TLSA 3 1 1 0123abcd" (hex; any data, none too). In names and TXT \DDD is a byte. */
     const char *records;
     unsigned mx_count; /* more records: "MX 10 mx<i>.test" */
     bool is_authentic;

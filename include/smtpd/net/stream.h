@@ -95,8 +95,8 @@ enum result MUST_CHECK stream_secure_client_dane(struct stream *stream,
 
 /* Before stream_secure_client: a session that was kept of this peer, from this address of ours, with
  * the same client, level, name and records, may be resumed. Its verdict is that of the handshake that
- * it began with, at most an hour ago. */
-void stream_allow_resumption(struct stream *stream);
+ * it began with, at most an hour ago. `begins_anew`: none is, and those to come are kept. */
+void stream_allow_resumption(struct stream *stream, bool begins_anew);
 /* One was offered: when that handshake fails, the next one begins anew. */
 bool stream_offered_session(const struct stream *stream);
 

@@ -84,8 +84,11 @@ struct world {
 /* What the TLSA records of mx2.test are, all of them authentic; empty: there are none. */
 static char world_tlsa[8192];
 
+/* Where rua.test wants its reports of TLS: a record. */
+static char world_rua[256];
+
 /* MX of: a.test and b.test mx1; c.test mx3; two.test mx1, then mx2; down.test a host where nobody listens;
- * halfdown.test that one, then mx2; sure.test and unsure.test mx2, the first of them authentic. */
+ * *.full.test mx1, with an MTA-STS policy whose server cannot be found; halfdown.test that one, then mx2; sure.test and unsure.test mx2, the first of them authentic. */
 /* clang-format off */
 static const struct fake_dns_row world_rows[] = {
     {"a.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test", 0, false},
@@ -94,6 +97,10 @@ static const struct fake_dns_row world_rows[] = {
     {"two.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test;MX 20 mx2.test", 0, false},
     {"down.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx9.test", 0, false},
     {"halfdown.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx9.test;MX 20 mx2.test", 0, false},
+    {"*.full.test", 15, FAKE_DNS_ANSWERS, 0, 300, "MX 10 mx1.test", 0, false},
+    {"*.full.test", 16, FAKE_DNS_ANSWERS, 0, 300, "TXT v=STSv1\\059 id=1\\059", 0, false},
+    {"*.full.test", 28, FAKE_DNS_ANSWERS, 0, 300, NULL, 0, false},
+    {.name = "*.full.test", .manner = FAKE_DNS_IS_SILENT},
     {"mx1.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.1", 0, false},
     {"mx2.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.2", 0, true},
     {"mx2.test", 28, FAKE_DNS_ANSWERS, 0, 300, NULL, 0, true},
@@ -106,6 +113,8 @@ static const struct fake_dns_row world_rows[] = {
     {"mx9.test", 1, FAKE_DNS_ANSWERS, 0, 300, "A 127.0.0.9", 0, false},
     {.name = "nx.test", .rcode = 3},
     {.name = "servfail.test", .rcode = 2},
+    {.name = "*.servfail.test", .rcode = 2},
+    {"_smtp._tls.rua.test", 16, FAKE_DNS_ANSWERS, 0, 300, world_rua, 0, false},
     {.name = "silent.test", .manner = FAKE_DNS_IS_SILENT},
     {.name = "*.silent.test", .manner = FAKE_DNS_IS_SILENT},
     {.name = "*"}};
@@ -381,6 +390,7 @@ static inline int set_up(void **state)
 
     secure_init();
     world_tlsa[0] = '\0';
+    world_rua[0] = '\0';
     (void)strcpy(w->folder, "/tmp/smtpd-deliver-XXXXXX");
     assert_non_null(mkdtemp(w->folder));
     (void)snprintf(w->log, sizeof w->log, "%s/log", w->folder);

@@ -182,6 +182,39 @@ TEST(attempt, the_next_message_takes_the_same_connection)
     assert_int_equal(world_counts(w).messages_reused_connection, 1);
 }
 
+/* A resumption breaks; before its second way is secured another connection has kept a new session of
+ * the same peer. */
+TEST(attempt, what_goes_again_without_a_session_takes_nobody_elses)
+{
+#define OFFER "S: 220 mx\nC: EHLO *\nS: 250-mx\nS: 250 STARTTLS\nC: STARTTLS\nS: 220 go\n"
+#define SECURED OFFER "S: <tls>\n" GREETED TAKE
+#define GREETED "C: EHLO *\nS: 250 mx\n"
+    struct world *w = *state;
+    struct net_statistics net;
+
+    w->settings.defaults.tls = TLS_OPPORTUNISTIC;
+    w->settings.timeouts.idle = 0;
+    world_make_tls(w, "mx1.test");
+    smtp_peer_play(&w->peers[0], SECURED);
+    smtp_peer_play(&w->peers[0], OFFER "S: <close>\n");
+    smtp_peer_play(&w->peers[0], "S: <hold>\n" SECURED);
+    smtp_peer_play(&w->peers[0], SECURED);
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    (void)world_send(w, "y@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    (void)world_send(w, "z@a.test");
+    WORLD_UNTIL(w, world_counts(w).recipients_delivered == 2 && w->peers[0].open == 1);
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, world_is_empty(w));
+    net_statistics(w->net, &net);
+    assert_int_equal(net.out.done, 3);
+    assert_int_equal(net.out.resumed, 0);
+#undef OFFER
+#undef SECURED
+#undef GREETED
+}
+
 TEST(attempt, without_a_descriptor_it_waits_and_a_connection_that_rests_makes_room)
 {
     struct world *w = *state;
@@ -403,6 +436,7 @@ int main(void)
         T(behind_the_final_dot_no_other_host_is_tried),
         T(silence_at_a_stage_ends_with_its_limit),
         T(the_next_message_takes_the_same_connection),
+        T(what_goes_again_without_a_session_takes_nobody_elses),
         T(without_a_descriptor_it_waits_and_a_connection_that_rests_makes_room),
         T(messages_per_connection_ends_it_with_quit),
         T(an_idle_connection_that_was_closed_is_nobodys_fault),

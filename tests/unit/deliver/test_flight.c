@@ -414,7 +414,8 @@ TEST(flight, never_more_connections_than_allowed)
 {
     struct world *w = *state;
 
-    begin_proven(w, GREET_CHUNKING FIRST CHUNK "S: <hold>\n" NEXT_CHUNK "S: <close>\n");
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK "S: <hold>\n" NEXT_CHUNK
+                                               "S: 250 ok\nS: <close>\n");
     smtp_peer_play(&w->peers[0], GREET_CHUNKING FIRST);
     send_behind(w, 1, two_more);
     until_settled(w, 4);
@@ -440,6 +441,121 @@ TEST(flight, leaving_waits_for_those_whose_end_has_gone)
     smtp_peer_go(&w->peers[0]);
     WORLD_UNTIL(w, w->empties == 1);
     expect_counts(w, 3, 0, 0);
+}
+
+/* The last of a chunk leaves when the host has said goodbye already: that is no reason to wait for it as
+ * for one that takes data. How much a kernel takes is not ours to say, so the end is told by hand. */
+TEST(flight, what_drains_behind_a_421_gives_the_goodbye_no_more_time)
+{
+    struct world *w = *state;
+    struct attempt *attempt;
+
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK
+                 "S: <hold>\nS: 421 4.3.2 leaving\nS: <hold>\nS: <close>\n");
+    smtp_peer_play(&w->peers[0], GREET_CHUNKING FIRST);
+    (void)world_send(w, "second@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    attempt = attempt_of_link(list_first(&w->deliver->attempts));
+    assert_true(attempt->dot_was_sent);
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, strstr(attempt->connection->stage, "goodbye"));
+    attempt->waits_for_drain = true;
+    payload_on_drained(attempt);
+    assert_false(attempt->waits_for_drain);
+    assert_non_null(strstr(attempt->connection->stage, "goodbye"));
+    smtp_peer_go(&w->peers[0]);
+    until_settled(w, 2);
+    expect_counts(w, 2, 0, 0);
+}
+
+/* Closed while it rested: nobody has answered for anything, so that nobody has spent an attempt. */
+TEST(flight, chunks_to_a_connection_that_was_closed_already_go_again_at_once)
+{
+    struct world *w = *state;
+
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK "S: <hold>\n" NEXT_CHUNK "S: <close>\n");
+    smtp_peer_play(&w->peers[0],
+                   GREET_CHUNKING FIRST "C: MAIL FROM:*\n" /* once: by steps */
+                                        "C: RCPT TO:*\nC: DATA\n" GO_ON "S: 250 taken\n");
+    send_behind(w, 1, third);
+    until_settled(w, 3);
+    expect_counts(w, 3, 0, 0);
+    assert_int_equal(w->peers[0].accepted, 2);
+    assert_int_equal(world_counts(w).hosts_lock_step, 0);
+}
+
+/* What was said once may be heard of: an answer that is lost is lost. */
+TEST(flight, silence_behind_chunks_is_no_connection_that_was_closed_already)
+{
+    struct world *w = *state;
+
+    w->settings.timeouts.mail = 50;
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK "C: <rest>\n");
+    (void)world_send(w, "second@a.test");
+    until_settled(w, 2);
+    expect_counts(w, 1, 1, 0);
+    assert_string_equal(world_group(w)->status, "4.4.2");
+}
+
+TEST(flight, leaving_does_not_go_again_for_a_connection_that_was_closed_already)
+{
+    struct world *w = *state;
+
+    begin_proven(w, GREET_CHUNKING FIRST CHUNK "S: <hold>\nS: <close>\n");
+    (void)world_send(w, "second@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    deliver_drain(w->deliver, world_on_empty, w);
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, w->empties == 1);
+    expect_counts(w, 1, 0, 0);
+    assert_int_equal(world_group(w)->attempts, 0);
+    assert_int_equal(w->peers[0].accepted, 1);
+}
+
+/* The second transaction of one that has delivered, behind a rider that is given up. */
+TEST(flight, leaving_ends_who_waits_behind_one_that_is_given_up)
+{
+    struct world *w = *state;
+
+    w->settings.defaults.recipients_per_transaction = 1;
+    begin(w, GREET_PIPELINING FIRST BY_DATA
+          "S: 250 ok\nS: 250 ok\nS: <hold>\nS: 354 go\nC: <data>\n" BY_DATA
+          "S: 250 taken\nS: <hold>\nC: <rest>\n");
+    (void)world_send(w, "one@a.test two@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    (void)world_send(w, "third@a.test");
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    WORLD_UNTIL(w, !attempt_of_link(list_first(&w->deliver->attempts))->dot_was_sent);
+    deliver_drain(w->deliver, world_on_empty, w);
+    assert_int_equal(world_counts(w).attempts_running, 1);
+    WORLD_UNTIL(w, w->empties == 1);
+    expect_counts(w, 2, 1, 0);
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, w->peers[0].open == 0);
+    assert_int_equal(world_counts(w).hosts_lock_step, 0);
+}
+
+/* What was promised to nobody is all that it may take: it is a transaction, and no message. */
+TEST(flight, a_probe_is_not_sent_above_the_rate)
+{
+    struct world *w = *state;
+    struct quota one = {1, HOUR_MS};
+    int64_t now_ms;
+
+    begin(w, GREET_CHUNKING FIRST BY_DATA
+          "S: 250 ok\nS: 250 ok\nS: <hold>\nS: 354 go\nC: <data>\n" BY_DATA
+          "S: 250 taken\n" GO_ON "S: 250 taken\n");
+    (void)world_send(w, "second@a.test");
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    now_ms = loop_now_ms(w->loop);
+    bucket_set_rate(&only_destination(w)->scope->pace.messages, &one, BUCKET_FULL_RATE,
+                    now_ms - HOUR_MS, now_ms);
+    (void)world_send(w, "third@a.test");
+    smtp_peer_go(&w->peers[0]);
+    until_settled(w, 3);
+    expect_counts(w, 3, 0, 0);
+    assert_int_equal(world_counts(w).messages_in_flight, 1);
 }
 
 int main(void)
@@ -470,6 +586,12 @@ int main(void)
         T(messages_per_connection_counts_those_under_way),
         T(never_more_connections_than_allowed),
         T(leaving_waits_for_those_whose_end_has_gone),
+        T(what_drains_behind_a_421_gives_the_goodbye_no_more_time),
+        T(chunks_to_a_connection_that_was_closed_already_go_again_at_once),
+        T(silence_behind_chunks_is_no_connection_that_was_closed_already),
+        T(leaving_does_not_go_again_for_a_connection_that_was_closed_already),
+        T(leaving_ends_who_waits_behind_one_that_is_given_up),
+        T(a_probe_is_not_sent_above_the_rate),
 #undef T
     };
 

@@ -1,6 +1,7 @@
 /* Each due domain queue finds its destination, or rests with the reason written on it. */
 #include "deliver_world.h"
 #include "known_hosts.h"
+#include "sts.h"
 
 static struct lane *lane_named(const struct world *w, const char *name)
 {
@@ -195,6 +196,41 @@ TEST(lane, a_policy_that_no_host_meets_holds_its_own_domain_only)
     loop_run_for(w->loop, 50);
     assert_int_equal(w->peers[1].messages, 1);
     assert_int_equal(world_numbers(w).groups_waiting, 2);
+}
+
+static void on_no_answer(void *owner, enum sts_answer answer,
+                         const struct sts_policy *policy)
+{
+    (void)owner;
+    (void)answer;
+    (void)policy;
+}
+
+/* Servers of others that are silent must not be able to make a policy none. */
+TEST(lane, without_a_place_to_fetch_its_policy_mail_waits_and_is_not_sent_without)
+{
+    struct world *w = *state;
+    struct sts_ask *others[LIMIT_STS_FETCHES];
+    char domain[32];
+
+    w->settings.defaults.tls = TLS_OPPORTUNISTIC;
+    w->settings.defaults.mta_sts = true;
+    world_apply(w);
+    for (size_t i = 0; i < LIMIT_STS_FETCHES; i++) {
+        (void)snprintf(domain, sizeof domain, "other%zu.full.test", i);
+        others[i] = sts_ask_start(w->deliver->sts, domain, NULL, on_no_answer, NULL);
+    }
+    /* Each has its record, and asks for both kinds of addresses of its server. */
+    WORLD_UNTIL(w, fake_dns_udp_count(w->dns) >= (unsigned)3 * LIMIT_STS_FETCHES);
+    sts_set_patience(w->deliver->sts, 20);
+    (void)world_send(w, "x@new.full.test");
+    WORLD_UNTIL(w, world_why(w, "new.full.test").kind == WHY_NO_ROOM);
+    assert_non_null(strstr(world_why(w, "new.full.test").text, "MTA-STS"));
+    assert_true(world_why(w, "new.full.test").until_ms > deliver_now(w->deliver));
+    assert_int_equal(world_group(w)->attempts, 0);
+    assert_int_equal(w->peers[0].accepted, 0);
+    for (size_t i = 0; i < LIMIT_STS_FETCHES; i++)
+        sts_ask_cancel(others[i]);
 }
 
 TEST(lane, waking_ends_the_back_off_of_a_policy_and_a_host_that_meets_it_forgets_it)
@@ -624,6 +660,7 @@ int main(void)
         T(a_route_whose_host_has_no_address_waits_longer_each_time),
         T(mail_of_a_route_that_is_gone_goes_the_way_of_its_domain),
         T(a_policy_that_no_host_meets_holds_its_own_domain_only),
+        T(without_a_place_to_fetch_its_policy_mail_waits_and_is_not_sent_without),
         T(waking_ends_the_back_off_of_a_policy_and_a_host_that_meets_it_forgets_it),
         T(waking_forgets_the_back_off_of_its_destination_and_hosts),
         T(waking_a_lane_wakes_it_for_every_tenant),

@@ -90,6 +90,15 @@ static void add_class(const struct listing *listing, json_t *item,
 
 /* ---- list and show ---- */
 
+static bool source_fits(const struct listing *listing, const struct envelope *envelope,
+                        const struct group *group)
+{
+    const char *source = listing->selection.source;
+
+    return !source[0] || deliver_may_leave_by(listing->request->rooms->deliver, source,
+                                              group->lane, envelope);
+}
+
 static bool listing_visit(void *owner, const struct envelope *envelope,
                           const struct group *group)
 {
@@ -101,7 +110,8 @@ static bool listing_visit(void *owner, const struct envelope *envelope,
         return false;
     if (envelope->id == listing->first_id && group->number < listing->first_group)
         return true;
-    if (!selection_fits(&listing->selection, queue, listing->now_ms, envelope, group))
+    if (!selection_fits(&listing->selection, queue, listing->now_ms, envelope, group) ||
+        !source_fits(listing, envelope, group))
         return true;
     if (json_array_size(listing->items) >= listing->limit) {
         id_print(envelope->id, listing->next);

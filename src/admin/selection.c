@@ -1,6 +1,8 @@
 /* The query of a request -> a selection. */
 #include "selection.h"
 
+#include "smtpd/deliver/deliver.h"
+
 #include <string.h>
 
 bool selection_read(struct request *request, struct selection *selection)
@@ -15,6 +17,12 @@ bool selection_read(struct request *request, struct selection *selection)
             selection_set(selection, selection_names[i], value, &fault) == RESULT_OK)
             continue;
         request_answer_error(request, MHD_HTTP_BAD_REQUEST, fault.text);
+        return false;
+    }
+    if (selection->source[0] &&
+        !deliver_has_source(request->rooms->deliver, selection->source)) {
+        request_answer_error(request, MHD_HTTP_BAD_REQUEST,
+                             "source: the settings have no [[source]] of that name");
         return false;
     }
     return true;

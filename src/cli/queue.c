@@ -37,6 +37,7 @@ const char queue_usage[] =
     "  --user NAME          who logged in\n"
     "  --tenant NAME\n"
     "  --pool NAME          the pool that was decided when it was accepted\n"
+    "  --source NAME        what may leave by this source: its pool has it now\n"
     "  --state STATE        waiting, active or held\n"
     "  --older-than AGE     \"30m\", \"2h\", \"1d\"\n"
     "\n"
@@ -71,10 +72,10 @@ int64_t queue_now_ms(void)
 static const struct {
     const char *flag;
     const char *parameter;
-} selectors[] = {{"--domain", "domain"},       {"--sender", "sender"},
-                 {"--recipient", "recipient"}, {"--user", "user"},
-                 {"--tenant", "tenant"},       {"--pool", "pool"},
-                 {"--state", "state"},         {"--older-than", "older_than"}};
+} selectors[] = {
+    {"--domain", "domain"}, {"--sender", "sender"}, {"--recipient", "recipient"},
+    {"--user", "user"},     {"--tenant", "tenant"}, {"--pool", "pool"},
+    {"--source", "source"}, {"--state", "state"},   {"--older-than", "older_than"}};
 
 static bool add_selector(struct command *command, const char *flag, const char *value)
 {

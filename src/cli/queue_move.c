@@ -156,6 +156,7 @@ int queue_export_command(const struct command *command)
 {
     struct moving moving = {.wants_json = command->context->wants_json,
                             .is_dry_run = command->is_dry_run};
+    bool is_online;
     char *directory;
     int code;
 
@@ -166,8 +167,15 @@ int queue_export_command(const struct command *command)
                       queue_usage);
         return CLI_USAGE;
     }
+    is_online = client_answers(command->context);
+    if (!is_online && command->selection.source[0]) {
+        (void)fprintf(stderr,
+                      "smtpd: --source needs a running server: where mail may leave "
+                      "depends on what is known of its destination\n");
+        return CLI_USAGE;
+    }
     directory = absolute(command->directory);
-    if (client_answers(command->context))
+    if (is_online)
         code = export_online(command, directory, &moving);
     else
         code = export_offline(command, directory, &moving);

@@ -7,8 +7,9 @@
 #include <string.h>
 #include <strings.h>
 
-const char *const selection_names[SELECTION_NAMES] = {
-    "domain", "sender", "recipient", "user", "tenant", "pool", "state", "older_than"};
+const char *const selection_names[SELECTION_NAMES] = {"domain", "sender", "recipient",
+                                                      "user",   "tenant", "pool",
+                                                      "source", "state",  "older_than"};
 
 static enum result set_text(const char *name, const char *value, char *into,
                             size_t into_bytes, struct fault *fault)
@@ -63,6 +64,8 @@ enum result selection_set(struct selection *selection, const char *name, const c
         return set_text(name, value, selection->tenant, sizeof selection->tenant, fault);
     if (strcmp(name, "pool") == 0)
         return set_text(name, value, selection->pool, sizeof selection->pool, fault);
+    if (strcmp(name, "source") == 0)
+        return set_text(name, value, selection->source, sizeof selection->source, fault);
     if (strcmp(name, "state") == 0)
         return set_state(value, &selection->state, fault);
     if (duration_parse(slice_of(value), &selection->older_than_ms) == RESULT_OK)

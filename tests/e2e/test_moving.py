@@ -146,6 +146,8 @@ class ThereAndBack(Moving):
         self.assertIn("1 message to export", self.relay.command("queue", "export", self.files, "--domain",
                                                                 "route:hop", "--dry-run"))
         self.assertEqual(self.export("--sender", "nobody@from.test")["exported"], 0)
+        self.assertIn("needs a running server",
+                      self.relay.command("queue", "export", self.files, "--source", "any", code=2))
         self.assertEqual(self.export("--domain", "route:hop")["exported"], 1)
         self.assertEqual(self.head(self.listed()[0])[1], stored)
         self.clean(self.relay)

@@ -354,6 +354,11 @@ struct deliver_source_state {
 typedef void deliver_source_fn(void *owner, const struct deliver_source_state *state);
 /* Those of the settings, in their order. */
 void deliver_sources(const struct deliver *deliver, deliver_source_fn *each, void *owner);
+bool deliver_has_source(const struct deliver *deliver, const char *name);
+/* The pool of this mail has the source, by the settings in force; whether it goes just now is not asked. A
+ * domain whose hosts are not known yet has what its name alone says. */
+bool deliver_may_leave_by(const struct deliver *deliver, const char *source,
+                          const char *lane, const struct envelope *of);
 
 /* Why a lane waits now: the words of `smtpd queue why`. */
 enum why_kind {

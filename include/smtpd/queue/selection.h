@@ -14,11 +14,13 @@ struct selection {                  /* all zero: every group */
     char user[LIMIT_USER_NAME + 1];
     char tenant[LIMIT_USER_NAME + 1];
     char pool[LIMIT_POOL_NAME + 1]; /* that was decided when it was accepted */
+    /* Of its pool as it is now. selection_fits() cannot know (room deliver does), and takes any. */
+    char source[LIMIT_POOL_NAME + 1];
     enum selection_state state;
     int64_t older_than_ms; /* 0: any age */
 };
 
-enum { SELECTION_NAMES = 8 };
+enum { SELECTION_NAMES = 9 };
 extern const char *const selection_names[SELECTION_NAMES]; /* "domain", "older_than" ... */
 /* One of the names, and its text. RESULT_INVALID: the fault says what is wrong. */
 enum result MUST_CHECK selection_set(struct selection *selection, const char *name,

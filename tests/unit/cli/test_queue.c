@@ -172,17 +172,18 @@ TEST(queue, a_selection_becomes_a_query)
     fake_answers(fake, 200, NONE);
     fake_answers(fake, 200, NONE);
     fake_start(fake);
-    assert_int_equal(
-        run(fake, WORDS("list", "--domain", "*.x.test", "--sender", "<>", "--recipient",
-                        "a&b@c.test", "--user", "ann lee", "--tenant", "red", "--pool",
-                        "news", "--state", "held", "--older-than", "2h")),
-        CLI_DONE);
+    assert_int_equal(run(fake, WORDS("list", "--domain", "*.x.test", "--sender", "<>",
+                                     "--recipient", "a&b@c.test", "--user", "ann lee",
+                                     "--tenant", "red", "--pool", "news", "--source",
+                                     "mail-a", "--state", "held", "--older-than", "2h")),
+                     CLI_DONE);
     assert_string_equal(fake->out, "0 groups\n");
     assert_int_equal(run(fake, WORDS("list", "--all")), CLI_DONE);
     fake_stop(fake);
     fake_expect(fake, 0,
                 "GET /v1/queue?limit=1000&group=0&domain=%2A.x.test&sender=%3C%3E"
-                "&recipient=a%26b%40c.test&user=ann%20lee&tenant=red&pool=news&state=held"
+                "&recipient=a%26b%40c.test&user=ann%20lee&tenant=red&pool=news&source=mail-"
+                "a&state=held"
                 "&older_than=2h HTTP/1.0");
     fake_expect(fake, 1, "GET /v1/queue?limit=1000&group=0 HTTP/1.0");
 }

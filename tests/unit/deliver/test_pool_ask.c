@@ -39,7 +39,7 @@ static void start(struct world *w)
     w->settings.routes = &route;
     w->settings.route_count = 1;
     w->settings.local_domains = locals;
-    w->settings.local_domain_count = 1;
+    w->settings.local_count = 1;
     world_apply(w);
 }
 

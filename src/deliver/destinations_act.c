@@ -14,7 +14,7 @@
 /* LOOKS: entries whose time is changed in one turn. */
 enum {
     ACTS_MAX = 64,
-    ACTS_AND_OURS_MAX = 128,
+    OURS_MAX = 4, /* each has its portion of a turn */
     QUEUES_A_TURN = 1000,
     LOOKS_A_TURN = 200000
 };
@@ -25,6 +25,7 @@ struct destinations_act {
     enum destinations_change change;
     bool is_ours; /* nobody asked for it: see wake_reached */
     bool reaches_all;
+    bool goes_again; /* something ended behind the walk's back */
     struct reached reached;
     size_t position; /* of the walk: domain queues in front of it are to come */
     struct deferred turn;
@@ -58,15 +59,6 @@ static void on_kept(void *owner, bool is_kept)
 static void wait_for_disk(struct destinations_act *act)
 {
     suspensions_wait_start(act->deliver->suspensions, &act->wait, on_kept, act);
-}
-
-/* Nobody waits for ours. */
-static void end_walk(struct destinations_act *act)
-{
-    if (act->is_ours)
-        act_free(act);
-    else
-        wait_for_disk(act);
 }
 
 /* ---- one domain queue ---- */
@@ -105,6 +97,22 @@ static size_t look(struct destinations_act *act, struct domain_queue *domain_que
 }
 
 /* ---- the walk ---- */
+
+static void walk(struct destinations_act *act);
+
+/* Nobody waits for ours. */
+static void end_walk(struct destinations_act *act)
+{
+    bool goes_again = act->goes_again;
+
+    act->goes_again = false;
+    if (goes_again)
+        walk(act);
+    else if (act->is_ours)
+        act_free(act);
+    else
+        wait_for_disk(act);
+}
 
 static void on_turn(void *owner)
 {
@@ -335,12 +343,13 @@ void destinations_act_cancel(struct destinations_act *act)
 
 /* ---- of ourselves ---- */
 
-/* One that does the same begins anew; with too many one does it for all, which is more than is needed,
+/* One that does the same goes again; with too many one does it for all, which is more than is needed,
  * and harmless. */
 static struct destinations_act *find_ours(struct deliver *deliver, enum reach reach,
                                           const char *name)
 {
-    bool is_full = deliver->acts.count >= ACTS_AND_OURS_MAX;
+    struct destinations_act *last = NULL;
+    unsigned count = 0;
 
     for (struct link *link = list_first(&deliver->acts); link;
          link = list_next(&deliver->acts, link)) {
@@ -348,27 +357,33 @@ static struct destinations_act *find_ours(struct deliver *deliver, enum reach re
 
         if (!act->is_ours)
             continue;
-        act->reaches_all = act->reaches_all || is_full;
         if (act->reaches_all ||
             (act->reached.reach == reach && strcmp(act->reached.name, name) == 0))
             return act;
+        last = act;
+        count++;
     }
-    return NULL;
+    if (count < OURS_MAX)
+        return NULL;
+    last->reaches_all = true;
+    return last;
 }
 
 static void wake_reached(struct deliver *deliver, enum reach reach, const char *name)
 {
     struct destinations_act *act = find_ours(deliver, reach, name);
 
-    if (!act) {
-        act = NEW(struct destinations_act);
-        act->deliver = deliver;
-        act->change = DESTINATIONS_RESUME;
-        act->is_ours = true;
-        act->reached.reach = reach;
-        (void)snprintf(act->reached.name, sizeof act->reached.name, "%s", name);
-        list_push_back(&deliver->acts, &act->link);
+    if (act) {
+        act->goes_again = true;
+        return;
     }
+    act = NEW(struct destinations_act);
+    act->deliver = deliver;
+    act->change = DESTINATIONS_RESUME;
+    act->is_ours = true;
+    act->reached.reach = reach;
+    (void)snprintf(act->reached.name, sizeof act->reached.name, "%s", name);
+    list_push_back(&deliver->acts, &act->link);
     start_walk(act);
 }
 

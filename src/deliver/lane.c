@@ -42,7 +42,7 @@ static void note_fault(struct lane *lane)
     struct list *faulty = &lane->deliver->faulty;
     bool is_held_up = lane->why == WHY_DESTINATION || lane->why == WHY_DNS ||
                       lane->why == WHY_SUSPENDED || lane->why == WHY_SOURCE ||
-                      lane->why == WHY_WARM_UP;
+                      lane->why == WHY_WARM_UP || lane->why == WHY_NO_ROOM;
 
     if (is_held_up && !link_is_in_list(&lane->faulty))
         list_push_back(faulty, &lane->faulty);
@@ -52,28 +52,14 @@ static void note_fault(struct lane *lane)
     list_remove(&lane->deliver->expiring, &lane->expiring);
 }
 
-static bool equal_texts(const char *left, const char *right)
-{
-    return left && right ? strcmp(left, right) == 0 : !left && !right;
-}
-
-static bool has_mail_of(const struct domain_queue *domain_queue, const struct envelope *of)
-{
-    return !of || (equal_texts(domain_queue_tenant(domain_queue), of->tenant) &&
-                   equal_texts(domain_queue_pool(domain_queue), of->pool) &&
-                   domain_queue_priority(domain_queue) == of->priority);
-}
-
-const struct lane *lane_find(const struct deliver *deliver, const char *name,
-                             const struct envelope *of)
+static const struct lane *find_any(const struct deliver *deliver, const char *name)
 {
     struct domain_queue *first = queue_find_domain_queue(deliver->rooms.queue, name);
     struct domain_queue *next = first;
     const struct lane *found = NULL;
 
     for (int looks = 0; next && looks < LOOKS; looks++) {
-        const struct lane *lane =
-            has_mail_of(next, of) ? domain_queue_attachment(next) : NULL;
+        const struct lane *lane = domain_queue_attachment(next);
 
         if (lane && lane->why != WHY_SCHEDULED && domain_queue_count(next) > 0)
             return lane;
@@ -84,6 +70,17 @@ const struct lane *lane_find(const struct deliver *deliver, const char *name,
             break;
     }
     return found;
+}
+
+const struct lane *lane_find(const struct deliver *deliver, const char *name,
+                             const struct envelope *of)
+{
+    const struct domain_queue *own;
+
+    if (!of)
+        return find_any(deliver, name);
+    own = queue_find_domain_queue_of(deliver->rooms.queue, name, of);
+    return own ? domain_queue_attachment(own) : NULL;
 }
 
 /* The queue counts what waits by it. */

@@ -4,12 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Without a question to the DNS. */
-static void guess(const struct plan_settings *settings, const char *lane, struct plan *plan)
+/* Without a question to the DNS. The hosts are what was last known of them: the rules may be others now. */
+static void guess(const struct plan_settings *settings, const char *lane,
+                  const struct destination *last, struct plan *plan)
 {
     const struct route *route = strncmp(lane, "route:", 6) == 0
                                     ? settings_route_by_name(settings, lane + 6)
                                     : settings_find_route(settings, lane);
+    const char *hosts[LIMIT_MX_HOSTS];
+    size_t count = 0;
 
     *plan = (struct plan){.kind = PLAN_HOSTS, .rule = -1};
     if (route) {
@@ -18,20 +21,11 @@ static void guess(const struct plan_settings *settings, const char *lane, struct
     } else if (settings_is_local(settings, lane)) {
         plan->kind = PLAN_LOCAL;
     } else {
-        plan->rule = settings_find_rule(settings, lane, NULL, 0);
+        if (last && last->plan.kind == PLAN_HOSTS && !last->plan.is_route)
+            for (; count < last->plan.host_count && count < LIMIT_MX_HOSTS; count++)
+                hosts[count] = last->plan.hosts[count].name;
+        plan->rule = settings_find_rule(settings, lane, hosts, count);
     }
-}
-
-/* That of a lane whose mail was looked at. NULL: none, or its hosts could not be found. */
-static const struct plan *known(const struct lane *lane)
-{
-    const struct plan *plan = NULL;
-
-    if (lane && lane->has_plan)
-        plan = &lane->plan;
-    else if (lane && lane->destination)
-        plan = &lane->destination->plan;
-    return plan && (plan->kind == PLAN_HOSTS || plan->kind == PLAN_LOCAL) ? plan : NULL;
 }
 
 bool deliver_has_source(const struct deliver *deliver, const char *name)
@@ -42,13 +36,14 @@ bool deliver_has_source(const struct deliver *deliver, const char *name)
 bool deliver_may_leave_by(const struct deliver *deliver, const char *source,
                           const char *lane, const struct envelope *of)
 {
-    const struct plan *plan = known(lane_find(deliver, lane, of));
+    const struct lane *found = lane_find(deliver, lane, of);
+    const struct plan *plan = found && found->has_plan ? &found->plan : NULL;
     const struct deliver_pool *pool;
     const char *name;
     struct plan guessed;
 
     if (!plan) {
-        guess(deliver->settings, lane, &guessed);
+        guess(deliver->settings, lane, found ? found->destination : NULL, &guessed);
         plan = &guessed;
     }
     name = plan->kind == PLAN_HOSTS ? pool_name(deliver->settings, plan, of->pool) : NULL;

@@ -30,7 +30,7 @@ struct sts {
     struct list waiting; /* for their turn to fetch */
     unsigned fetching;
     unsigned refreshing; /* in the background */
-    int64_t patience_ms; /* for a turn and the fetch */
+    int64_t patience_ms; /* for a turn, and again for the fetch */
     struct timer tidy;
 };
 
@@ -50,7 +50,7 @@ struct inquiry {
     struct sts_fetch *fetch;
     struct timer patience;
     struct timer again; /* we had no room for its handshake */
-    int64_t until_ms;   /* monotonic: of the turn and the fetch */
+    int64_t until_ms;   /* monotonic: of the turn, and of others when we had no room */
 };
 
 struct sts_ask {
@@ -230,9 +230,9 @@ static void fetch(struct inquiry *inquiry)
 
     timer_cancel(&inquiry->patience);
     sts->fetching++;
-    inquiry->fetch = sts_fetch_start(
-        sts->deliver, inquiry->domain,
-        inquiry->until_ms - loop_now_ms(sts->deliver->rooms.loop), on_fetched, inquiry);
+    /* All of the time, however long the turn took: what ends early is taken for the domain's own fault. */
+    inquiry->fetch = sts_fetch_start(sts->deliver, inquiry->domain, sts->patience_ms,
+                                     on_fetched, inquiry);
 }
 
 static void on_again(void *owner)

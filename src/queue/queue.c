@@ -182,6 +182,14 @@ struct domain_queue *queue_find_domain_queue(struct queue *queue, const char *la
     return waiting_find_lane(queue->waiting, lane);
 }
 
+struct domain_queue *queue_find_domain_queue_of(struct queue *queue, const char *lane,
+                                                const struct envelope *of)
+{
+    const struct waiting_key key = {lane, of->tenant, of->priority, of->pool};
+
+    return waiting_find(queue->waiting, &key);
+}
+
 struct domain_queue *queue_next_domain_queue(struct queue *queue, size_t *position)
 {
     return waiting_next(queue->waiting, position);

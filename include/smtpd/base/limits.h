@@ -58,8 +58,9 @@ enum house_limits {
     LIMIT_DESTINATIONS = 100000,
     LIMIT_STS_POLICIES = 10000, /* MTA-STS, in memory and on disk */
     LIMIT_STS_FAILURES = 10000, /* domains whose policy could not be had */
-    LIMIT_STS_FETCHES = 100,  /* at once; what waits longer than a minute goes on without */
-    LIMIT_STS_REFRESHES = 10, /* of them in the background */
+    LIMIT_STS_FETCHES =
+        100, /* at once; whose turn does not come in a minute waits with its mail */
+    LIMIT_STS_REFRESHES = 10,         /* of them in the background */
     LIMIT_TLS_REPORT_DOMAINS = 10000, /* counted for reports of TLS */
     LIMIT_TLS_REPORT_BYTES = 4194304, /* of their texts */
     LIMIT_TLS_REPORTS = 10,           /* being sent at once */

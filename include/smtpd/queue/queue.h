@@ -158,6 +158,9 @@ void domain_queue_wake(struct domain_queue *domain_queue);
  * some 20 ns an entry: with many of them it is not to be done in one turn. */
 size_t domain_queue_hasten(struct domain_queue *domain_queue);
 struct domain_queue *queue_find_domain_queue(struct queue *queue, const char *lane);
+/* That of mail with this tenant, priority and pool. NULL: none waits there. */
+struct domain_queue *queue_find_domain_queue_of(struct queue *queue, const char *lane,
+                                                const struct envelope *of);
 /* The others of its lane, by tenant, priority and pool: a ring, which comes back to the first. */
 struct domain_queue *domain_queue_lane_next(const struct domain_queue *domain_queue);
 /* Iteration over all; *position starts at 0; NULL at the end. Nothing may change meanwhile.

@@ -198,6 +198,18 @@ TEST(lane, a_policy_that_no_host_meets_holds_its_own_domain_only)
     assert_int_equal(world_numbers(w).groups_waiting, 2);
 }
 
+static void sweep(struct world *w)
+{
+    timer_start(&w->deliver->sweep, 0);
+    loop_run_for(w->loop, 5);
+}
+
+static void send_old(struct world *w, const char *recipient)
+{
+    w->envelope.arrival_ms = loop_wall_ms(w->loop) - 25 * (int64_t)HOUR_MS;
+    (void)world_send(w, recipient);
+}
+
 static void on_no_answer(void *owner, enum sts_answer answer,
                          const struct sts_policy *policy)
 {
@@ -229,8 +241,47 @@ TEST(lane, without_a_place_to_fetch_its_policy_mail_waits_and_is_not_sent_withou
     assert_true(world_why(w, "new.full.test").until_ms > deliver_now(w->deliver));
     assert_int_equal(world_group(w)->attempts, 0);
     assert_int_equal(w->peers[0].accepted, 0);
+    send_old(w, "old@new.full.test"); /* and it expires as other mail that waits */
+    WORLD_UNTIL(w, world_is_quiet(w));
+    sweep(w);
+    WORLD_UNTIL(w, world_counts(w).recipients_expired == 1);
     for (size_t i = 0; i < LIMIT_STS_FETCHES; i++)
         sts_ask_cancel(others[i]);
+}
+
+static void count_answer(void *owner, enum sts_answer answer,
+                         const struct sts_policy *policy)
+{
+    (void)answer;
+    (void)policy;
+    ++*(unsigned *)owner;
+}
+
+/* Else a slow answer behind a long line would be taken for a policy that cannot be had. */
+TEST(lane, who_waited_for_a_place_has_all_of_the_time_to_fetch_its_policy)
+{
+    struct world *w = *state;
+    unsigned ended = 0;
+    int64_t began_ms;
+    char domain[32];
+
+    w->settings.defaults.tls = TLS_OPPORTUNISTIC;
+    w->settings.defaults.mta_sts = true;
+    world_apply(w);
+    sts_set_patience(w->deliver->sts, 1500);
+    for (size_t i = 0; i < LIMIT_STS_FETCHES; i++) {
+        (void)snprintf(domain, sizeof domain, "other%zu.full.test", i);
+        assert_non_null(sts_ask_start(w->deliver->sts, domain, NULL, count_answer, &ended));
+    }
+    WORLD_UNTIL(w, fake_dns_udp_count(w->dns) >= (unsigned)3 * LIMIT_STS_FETCHES);
+    sts_set_patience(w->deliver->sts, 4000);
+    w->peers[0].serves = true;
+    (void)world_send(w, "x@new.full.test");
+    WORLD_UNTIL(w, ended > 0); /* so there is a place */
+    began_ms = loop_now_ms(w->loop);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_true(loop_now_ms(w->loop) - began_ms >= 3900);
+    assert_int_equal(ended, LIMIT_STS_FETCHES);
 }
 
 TEST(lane, waking_ends_the_back_off_of_a_policy_and_a_host_that_meets_it_forgets_it)
@@ -335,18 +386,6 @@ TEST(lane, it_says_what_it_waits_for)
 }
 
 /* ---- what waits behind a fault expires too ---- */
-
-static void sweep(struct world *w)
-{
-    timer_start(&w->deliver->sweep, 0);
-    loop_run_for(w->loop, 5);
-}
-
-static void send_old(struct world *w, const char *recipient)
-{
-    w->envelope.arrival_ms = loop_wall_ms(w->loop) - 25 * (int64_t)HOUR_MS;
-    (void)world_send(w, recipient);
-}
 
 TEST(lane, old_mail_behind_a_back_off_expires_with_the_fault_as_its_reason)
 {
@@ -661,6 +700,7 @@ int main(void)
         T(mail_of_a_route_that_is_gone_goes_the_way_of_its_domain),
         T(a_policy_that_no_host_meets_holds_its_own_domain_only),
         T(without_a_place_to_fetch_its_policy_mail_waits_and_is_not_sent_without),
+        T(who_waited_for_a_place_has_all_of_the_time_to_fetch_its_policy),
         T(waking_ends_the_back_off_of_a_policy_and_a_host_that_meets_it_forgets_it),
         T(waking_forgets_the_back_off_of_its_destination_and_hosts),
         T(waking_a_lane_wakes_it_for_every_tenant),

@@ -101,6 +101,28 @@ TEST(pool_ask, hosts_that_are_known_say_more_than_the_domain)
     assert_false(leaves_by(w, "one", "b.test", NULL));
 }
 
+/* Its hosts were found under the old ones, where its rule had another place. */
+TEST(pool_ask, after_a_reload_the_new_rules_hold_for_what_waits)
+{
+    static const char *const others[] = {"other.test"};
+    static struct destination_rule rules[2];
+    struct world *w = *state;
+
+    start(w);
+    (void)world_send(w, "x@b.test");
+    WORLD_UNTIL(w, world_why(w, "b.test").kind == WHY_SOURCE);
+    rules[0] = rule;
+    rules[0].match = others;
+    rules[0].match_count = 1;
+    rules[0].settings.pool = "main";
+    rules[1] = rule;
+    w->settings.rules = rules;
+    w->settings.rule_count = 2;
+    world_apply(w);
+    assert_true(leaves_by(w, "six", "b.test", NULL));
+    assert_false(leaves_by(w, "one", "b.test", NULL));
+}
+
 /* What the DNS cannot say now leaves the domain as it was. */
 TEST(pool_ask, hosts_that_cannot_be_found_say_nothing)
 {
@@ -118,6 +140,7 @@ int main(void)
         WITH_WORLD(pool_ask, a_source_is_one_of_the_settings),
         WITH_WORLD(pool_ask, mail_that_nobody_looked_at_goes_by_what_its_domain_says),
         WITH_WORLD(pool_ask, hosts_that_are_known_say_more_than_the_domain),
+        WITH_WORLD(pool_ask, after_a_reload_the_new_rules_hold_for_what_waits),
         WITH_WORLD(pool_ask, hosts_that_cannot_be_found_say_nothing),
     };
 

@@ -17,7 +17,7 @@
 
 /* Be all servers as slow as they like, each domain has its try in its day. */
 _Static_assert((int64_t)LIMIT_TLS_REPORT_DOMAINS / LIMIT_TLS_REPORTS * TLS_REPORT_SEND_MS <
-                   INT64_C(86400000) - 4 * 3600000,
+                   INT64_C(86400000) - 4 * INT64_C(3600000),
                "a round of reports takes longer than a day");
 
 enum { LOOK_MS = 1000, WRITE_MS = 30000, JITTER_MS = 4 * 3600000, RETRY_MS = 3600000 };

@@ -1,6 +1,7 @@
 /* What answers of the DNS mean for a domain (RFC 5321 5.1, RFC 7505): pure decisions; the asking
  * is covered end to end by tests/e2e/test_deliver.py against a real name server. */
 #include "busiest.h"
+#include "destinations_ask.h"
 #include "inner.h"
 #include "suspensions.h"
 
@@ -139,6 +140,8 @@ TEST(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too)
     (void)state;
     list_init(&deliver.all_destinations);
     list_init(&deliver.stalled);
+    list_init(&deliver.asks);
+    deliver.census = census_new(&deliver);
     for (unsigned i = 0; i < MANY; i++)
         assert_non_null(get(&deliver, i));
     lane_attach(&lane, get(&deliver, 0));
@@ -154,6 +157,7 @@ TEST(router, destinations_are_forgotten_a_few_at_a_time_and_by_their_lanes_too)
     while (deliver.all_destinations.count > 0)
         destination_free(
             CONTAINER_OF(list_first(&deliver.all_destinations), struct destination, link));
+    census_free(deliver.census);
     map_free(deliver.destinations);
     busiest_free(deliver.busiest);
     loop_free(deliver.rooms.loop);
@@ -175,6 +179,8 @@ TEST(router, a_destination_with_work_goes_on_by_itself_when_there_is_room)
     list_init(&deliver.all_destinations);
     list_init(&deliver.settling);
     list_init(&deliver.stalled);
+    list_init(&deliver.asks);
+    deliver.census = census_new(&deliver);
     timer_init(&deliver.room, deliver.rooms.loop, destination_on_room, &deliver);
     for (size_t i = 0; i < LIMIT_SETTLING_GROUPS; i++)
         list_push_back(&deliver.settling, &settling[i]);
@@ -191,6 +197,7 @@ TEST(router, a_destination_with_work_goes_on_by_itself_when_there_is_room)
         loop_run_for(deliver.rooms.loop, 1);
     assert_false(link_is_in_list(&destination->stalled)); /* it was run again */
     destination_free(destination);
+    census_free(deliver.census);
     map_free(deliver.destinations);
     busiest_free(deliver.busiest);
     suspensions_free(deliver.suspensions);

@@ -44,7 +44,7 @@ static void add_lane(struct shape *shape, size_t destination, size_t tenant)
 {
     struct one_lane *lane = &shape->lanes[destination * shape->tenants + tenant];
     char domain[32];
-    struct waiting_key key = {domain, shape->names[tenant], (int8_t)(tenant % 3)};
+    struct waiting_key key = {domain, shape->names[tenant], (int8_t)(tenant % 3), NULL};
 
     (void)snprintf(domain, sizeof domain, "d%zu.test", destination);
     for (uint64_t i = 0; i < ENTRIES; i++) {

@@ -7,6 +7,11 @@
 #include "scope.h"
 #include "smtpd/base/memory.h"
 
+enum {
+    FEW_AHEAD = 8,
+    FULL_MS = 1000 /* until somebody's attempts have ended */
+};
+
 void ready_init(struct ready *ready)
 {
     list_init(&ready->lanes);
@@ -65,6 +70,17 @@ void ready_leave(struct ready *ready, struct lane *lane)
 
 /* ---- reading ---- */
 
+/* All ready queues together are bounded, too: whoever has mail at many places reads little ahead at
+ * each, and at last only what a turn asks for. */
+static size_t most_ahead(const struct deliver *deliver, size_t most)
+{
+    if (deliver->read_ahead >= deliver->read_ahead_most)
+        return 0;
+    return deliver->read_ahead >= deliver->read_ahead_most / 2 && most > FEW_AHEAD
+               ? FEW_AHEAD
+               : most;
+}
+
 static void end_load(struct work *work)
 {
     list_remove(&work->destination->deliver->loading, &work->link);
@@ -77,6 +93,8 @@ void ready_forget_load(struct ready *ready, const struct work *work)
     ready->loading--;
     if (work->is_chosen)
         ready->choosing--;
+    else
+        work->destination->deliver->read_ahead--;
 }
 
 static bool is_wanted(const struct work *work)
@@ -96,6 +114,7 @@ static void put(struct ready *ready, struct work *work)
         list_push_back(&ready->chosen, &work->link);
         return;
     }
+    lane->deliver->read_ahead++;
     list_push_back(&ready->works, &work->link);
     list_push_back(&lane->loaded, &work->of_lane);
     join(&ready->starting, &lane->starting, lane);
@@ -135,6 +154,8 @@ static void load(struct destination *destination, struct lane *lane,
     destination->ready.loading++;
     if (is_chosen)
         destination->ready.choosing++;
+    else
+        destination->deliver->read_ahead++;
     list_push_back(&destination->deliver->loading, &work->link);
     work->load = queue_lease_load(lane->domain_queue, entry, on_loaded, work);
 }
@@ -143,8 +164,15 @@ static void load(struct destination *destination, struct lane *lane,
  * are others): it rests. */
 static bool load_of(struct destination *destination, struct lane *lane, bool is_chosen)
 {
+    struct deliver *deliver = destination->deliver;
     struct queue_entry entry;
 
+    if (!queue_can_lease(deliver->rooms.queue)) {
+        ready_leave(&destination->ready, lane);
+        lane_rest(lane, deliver_now(deliver) + FULL_MS, WHY_READY_FULL,
+                  "as many groups as can be are being delivered at once");
+        return false;
+    }
     if (!lane_has_way(lane) || !domain_queue_take(lane->domain_queue, &entry)) {
         ready_leave(&destination->ready, lane);
         lane_rest(lane, 0, WHY_SCHEDULED, "");
@@ -175,7 +203,8 @@ void ready_fill(struct destination *destination, size_t most)
 {
     const struct ready *ready = &destination->ready;
 
-    while (ready->works.count + ready->loading - ready->choosing < most &&
+    while (ready->works.count + ready->loading - ready->choosing <
+               most_ahead(destination->deliver, most) &&
            read_one(destination))
         ;
 }
@@ -184,6 +213,7 @@ void ready_fill(struct destination *destination, size_t most)
 
 static void take_out(struct ready *ready, struct work *work)
 {
+    work->lane->deliver->read_ahead--;
     list_remove(&ready->works, &work->link);
     list_remove(&work->lane->loaded, &work->of_lane);
     leave_if_done(ready, work->lane);

@@ -3,7 +3,8 @@
  * Owns      the lanes that may have due work, the groups that were read, whose turn it is.
  * Promises  what was read never decides the choice: each tenant's turn chooses among its own, and
  *           reads that tenant's next group if none is in memory. At most LIMIT_READY_GROUPS are read
- *           ahead, and LIMIT_READY_TURNS because their turn came.
+ *           ahead, LIMIT_READ_AHEAD_GROUPS by all destinations together (fewer by each from half of
+ *           them on), and LIMIT_READY_TURNS because their turn came.
  * Ignores   limits and faults of the destination.
  */
 #ifndef SMTPD_DELIVER_READY_H

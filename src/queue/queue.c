@@ -175,6 +175,11 @@ enum result queue_has_room(struct queue *queue)
     return log_has_room() ? RESULT_OK : RESULT_BUSY;
 }
 
+bool queue_can_lease(const struct queue *queue)
+{
+    return !waiting_is_full(queue->waiting);
+}
+
 /* ---- looking ---- */
 
 struct domain_queue *queue_find_domain_queue(struct queue *queue, const char *lane)

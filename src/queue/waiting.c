@@ -460,6 +460,7 @@ struct waiting *waiting_new(struct loop *loop, struct queue *queue, size_t most_
     waiting->loop = loop;
     waiting->queue = queue;
     waiting->most_queues = most_queues;
+    waiting->most_leases = LIMIT_LEASED_GROUPS;
     waiting->by_key = map_new(most_queues);
     waiting->by_lane = map_new(most_queues);
     waiting->leased = map_new(LIMIT_LEASED_GROUPS);
@@ -614,6 +615,8 @@ bool domain_queue_take(struct domain_queue *domain_queue, struct queue_entry *en
 {
     int64_t now_ms = waiting_now(domain_queue->waiting);
 
+    if (waiting_is_full(domain_queue->waiting))
+        return false;
     while (domain_queue->heap.count > 0 && domain_queue->heap.entries[0].next_ms <= now_ms)
         if (waiting_lease(domain_queue, 0, entry)) {
             domain_queue_arm(domain_queue);
@@ -643,7 +646,8 @@ bool domain_queue_take_expired(struct domain_queue *domain_queue, struct queue_e
     bool tries_count = loop_now_ms(waiting->loop) - waiting->stepped_ms < UNTRIED_MS;
 
     (void)now_ms;
-    if (heap->count == 0 || (int64_t)domain_queue->oldest_s > before_s)
+    if (heap->count == 0 || (int64_t)domain_queue->oldest_s > before_s ||
+        waiting_is_full(waiting))
         return false;
     for (size_t i = expiry_looks(heap); i > 0 && heap->count > 0; i--) {
         const struct entry *at;

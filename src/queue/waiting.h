@@ -51,6 +51,8 @@ void waiting_on_overflow(struct waiting *waiting, loop_fn *fn, void *owner);
 
 /* ---- leased ---- */
 
+/* Nothing more can be leased, until something that is ends. */
+bool waiting_is_full(const struct waiting *waiting);
 bool waiting_is_leased(const struct waiting *waiting, uint64_t id, uint32_t group);
 /* Was it leased (or did it come) before, in this process and since the last step of the
  * clock? */

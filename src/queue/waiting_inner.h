@@ -41,6 +41,7 @@ struct waiting {
     size_t count;
     size_t capacity;
     size_t most_queues;
+    size_t most_leases;
     struct domain_queue **timers;
     size_t timer_count;
     struct timer timer; /* for the earliest of them */
@@ -92,7 +93,8 @@ void domain_queue_count_out(struct domain_queue *domain_queue, const struct entr
 /* Entries were added or moved: tells the timer. */
 void domain_queue_arm(struct domain_queue *domain_queue);
 void domain_queue_push(struct domain_queue *domain_queue, const struct entry *entry);
-/* Takes the entry at `at` into the set of leased ones; false: it is parked for a change. */
+/* Takes the entry at `at` into the set of leased ones, which is not full; false: it is parked for a
+ * change. */
 bool waiting_lease(struct domain_queue *domain_queue, size_t at,
                    struct queue_entry *leased);
 

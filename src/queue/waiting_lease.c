@@ -43,6 +43,11 @@ static struct entry take_out(struct domain_queue *domain_queue, size_t at)
     return entry;
 }
 
+bool waiting_is_full(const struct waiting *waiting)
+{
+    return map_count(waiting->leased) >= waiting->most_leases;
+}
+
 static void put_leased(struct domain_queue *domain_queue, const struct entry *entry)
 {
     struct leased *leased = NEW(struct leased);
@@ -171,7 +176,8 @@ bool domain_queue_take_late(struct domain_queue *domain_queue, int64_t before_ms
     int64_t before_s = before_ms / 1000;
     size_t looks = heap->count < LATE_SCAN ? heap->count : LATE_SCAN;
 
-    if ((int64_t)domain_queue->oldest_s >= before_s)
+    if ((int64_t)domain_queue->oldest_s >= before_s ||
+        waiting_is_full(domain_queue->waiting))
         return false;
     for (; looks > 0 && heap->count > 0; looks--) {
         const struct entry *at;

@@ -26,7 +26,10 @@ enum house_limits {
 
     /* messages */
     LIMIT_HEADER_SECTION = 262144, /* then 552 5.3.4 */
-    LIMIT_RECIPIENTS = 100000,     /* most that the option may allow */
+    LIMIT_HEADER_RULES = 100,      /* tables; the fields of each: */
+    LIMIT_HEADER_RULE_REMOVED = 32,
+    LIMIT_HEADER_RULE_ADDED = 8,
+    LIMIT_RECIPIENTS = 100000, /* most that the option may allow */
 
     /* queue */
     LIMIT_GROUP_RECIPIENTS = 100,
@@ -46,8 +49,9 @@ enum house_limits {
     LIMIT_PINNED_BYTES = 1 << 30, /* growth of the file while a reader stands */
 
     /* deliver */
-    LIMIT_READY_GROUPS = 200, /* of a destination, read ahead of their turn */
-    LIMIT_READY_TURNS = 32,   /* that are read because the turn came, at once */
+    LIMIT_READY_GROUPS = 200,        /* of a destination, read ahead of their turn */
+    LIMIT_READ_AHEAD_GROUPS = 20000, /* of all destinations: some 3 KB each */
+    LIMIT_READY_TURNS = 32,          /* that are read because the turn came, at once */
     LIMIT_SETTLING_GROUPS =
         5000, /* outcomes that wait for their commit: then no new attempt */
     LIMIT_OUTBOUND_WINDOW_BYTES = 134217728,

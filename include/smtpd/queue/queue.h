@@ -131,8 +131,10 @@ struct queue_entry {
     int64_t next_attempt_ms; /* wall */
     bool is_held;            /* by an operator, until then */
 };
-/* The earliest due entry; it is *leased* from now on (in memory only). false: none is due.
- */
+/* False: LIMIT_LEASED_GROUPS are leased, and nothing is taken until some of them end. */
+bool queue_can_lease(const struct queue *queue);
+/* The earliest due entry; it is *leased* from now on (in memory only). false: none is due, or
+ * nothing can be leased. */
 bool domain_queue_take(struct domain_queue *domain_queue, struct queue_entry *entry);
 /* Like take, for what has expired (arrival + expire is past), due or not, held too. */
 bool domain_queue_take_expired(struct domain_queue *domain_queue,

@@ -114,6 +114,39 @@ TEST(destination, the_ready_queue_is_bounded_and_refilled)
     assert_int_equal(w->peers[0].messages, LIMIT_READY_GROUPS + 20);
 }
 
+/* Each of some thousands of destinations with two hundred groups would be more than memory has. */
+TEST(destination, all_ready_queues_together_are_bounded_and_what_is_not_read_ahead_goes_too)
+{
+    struct world *w = *state;
+    size_t before = 0;
+
+    w->deliver->read_ahead_most = 40;
+    w->settings.defaults.connections = 1;
+    w->settings.defaults.messages_per_connection = 1000;
+    world_apply(w);
+    for (int i = 0; i < 3; i += 2)
+        smtp_peer_play(&w->peers[i],
+                       "S: 220 mx\nC: EHLO *\nS: <hold>\nS: 250 mx\nS: <serve>\n");
+    send_many(w, "x@a.test", 60);
+    WORLD_UNTIL(w, w->peers[0].held == 1 && w->deliver->loading.count == 0);
+    before = w->deliver->read_ahead;
+    assert_in_range(before, 20, 21); /* half, and then few */
+    send_many(w, "x@c.test", 60);
+    WORLD_UNTIL(w, w->peers[2].held == 1 && w->deliver->loading.count == 0);
+    assert_in_range(w->deliver->read_ahead, before + 7, before + 8);
+    smtp_peer_go(&w->peers[0]);
+    smtp_peer_go(&w->peers[2]);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[0].messages, 60);
+    assert_int_equal(w->peers[2].messages, 60);
+    assert_int_equal(w->deliver->read_ahead, 0);
+    /* Nothing at all may be read ahead. */
+    w->deliver->read_ahead_most = 0;
+    send_many(w, "x@a.test", 30);
+    WORLD_UNTIL(w, w->peers[0].messages == 90);
+    assert_int_equal(w->deliver->read_ahead, 0);
+}
+
 /* ---- faults ---- */
 
 TEST(destination, a_fault_gives_all_of_its_groups_back_as_they_were)
@@ -299,6 +332,7 @@ int main(void)
         T(its_own_rule_sets_the_limit),
         T(domains_take_turns_in_what_is_still_on_disk),
         T(the_ready_queue_is_bounded_and_refilled),
+        T(all_ready_queues_together_are_bounded_and_what_is_not_read_ahead_goes_too),
         T(a_fault_gives_all_of_its_groups_back_as_they_were),
         T(new_mail_waits_behind_a_back_off_without_a_connection),
         T(back_off_grows_with_each_round_to_its_most),

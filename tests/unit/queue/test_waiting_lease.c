@@ -3,6 +3,8 @@
  * time of day steps. */
 #include "waiting_world.h"
 
+#include "waiting_inner.h"
+
 /* ---- leases ---- */
 
 static void a_taken_entry_is_leased_and_not_there_to_be_taken_again(void **state)
@@ -19,6 +21,28 @@ static void a_taken_entry_is_leased_and_not_there_to_be_taken_again(void **state
     waiting_end_lease(queue, 1, 0, NULL);
     assert_false(waiting_is_leased(world->waiting, 1, 0));
     assert_int_equal(domain_queue_count(queue), 0);
+}
+
+static void when_no_more_can_be_leased_nothing_is_taken_until_one_ends(void **state)
+{
+    struct world *world = *state;
+    struct domain_queue *queue = world_add(world, "a.test", 0);
+    struct queue_entry first;
+    struct queue_entry entry;
+
+    (void)world_add(world, "a.test", 0);
+    world->waiting->most_leases = 1;
+    assert_true(domain_queue_take(queue, &first));
+    assert_true(waiting_is_full(world->waiting));
+    sim_run(&world->loop, 6 * (int64_t)DAY);
+    assert_false(domain_queue_take(queue, &entry));
+    assert_false(domain_queue_take_expired(queue, &entry));
+    assert_false(domain_queue_take_late(queue, loop_wall_ms(&world->loop), &entry));
+    assert_int_equal(domain_queue_count(queue), 1); /* it is there all the same */
+    waiting_end_lease(queue, first.id, first.group, NULL);
+    assert_true(domain_queue_take(queue, &entry));
+    assert_int_not_equal(entry.id, first.id);
+    domain_queue_give_back(queue, &entry);
 }
 
 static void groups_of_one_message_are_leased_one_by_one(void **state)
@@ -758,6 +782,7 @@ int main(void)
         RUN_WAITING(a_reason_ends_with_the_rest_that_it_was_for),
         RUN_WAITING(what_is_leased_by_id_leaves_its_heap_whatever_its_time_is),
         RUN_WAITING(a_taken_entry_is_leased_and_not_there_to_be_taken_again),
+        RUN_WAITING(when_no_more_can_be_leased_nothing_is_taken_until_one_ends),
         RUN_WAITING(groups_of_one_message_are_leased_one_by_one),
         RUN_WAITING(a_deferred_lease_waits_until_its_new_time),
         RUN_WAITING(a_lease_that_is_given_back_is_as_it_was),

@@ -1,6 +1,7 @@
 /* Addresses that failed: only they are kept, and forgotten when they work. */
 #include "address_memory.h"
 
+#include "clock.h"
 #include "smtpd/base/limits.h"
 #include "smtpd/base/map.h"
 #include "smtpd/base/memory.h"
@@ -113,6 +114,15 @@ void address_works(struct address_memory *memory, const struct endpoint *endpoin
     char bytes[KEY_BYTES];
 
     memory_free(map_remove(memory->map, key_of(endpoint, bytes)));
+}
+
+void address_memory_move_clock(struct address_memory *memory, int64_t by_ms)
+{
+    struct address *address;
+    size_t position = 0;
+
+    while ((address = map_next(memory->map, &position, NULL)))
+        clock_move(&address->until_ms, by_ms);
 }
 
 size_t address_memory_count(const struct address_memory *memory)

@@ -16,6 +16,8 @@ bool address_is_dead(struct address_memory *memory, const struct endpoint *endpo
 int64_t address_failed(struct address_memory *memory, const struct endpoint *endpoint,
                        int64_t now_ms);
 void address_works(struct address_memory *memory, const struct endpoint *endpoint);
+/* The time of day stepped. */
+void address_memory_move_clock(struct address_memory *memory, int64_t by_ms);
 size_t address_memory_count(const struct address_memory *memory);
 
 #endif

@@ -1,6 +1,8 @@
 /* Address families that fail while the other one works. */
 #include "family.h"
 
+#include "clock.h"
+
 #include "smtpd/base/ip.h"
 #include "smtpd/base/log.h"
 
@@ -54,6 +56,12 @@ bool family_works(struct family_memory *memory, enum family family)
 }
 
 /* ---- events ---- */
+
+void family_move_clock(struct family_memory *memory, int64_t by_ms)
+{
+    for (int family = 0; family < FAMILIES; family++)
+        clock_move(&memory->of[family].behind_until_ms, by_ms);
+}
 
 void family_log_behind(enum family family, const char *host)
 {

@@ -36,6 +36,8 @@ bool family_failed(struct family_memory *memory, enum family family, const void 
                    int64_t now_ms);
 /* True: it stood behind until now. */
 bool family_works(struct family_memory *memory, enum family family);
+/* The time of day stepped. */
+void family_move_clock(struct family_memory *memory, int64_t by_ms);
 /* The events; no host: everywhere. */
 void family_log_behind(enum family family, const char *host);
 void family_log_back(enum family family, const char *host);

@@ -1,6 +1,7 @@
 /* What is remembered of each host, in memory: its back-off, and what was learned there. */
 #include "host.h"
 
+#include "clock.h"
 #include "inner.h"
 #include "source.h"
 #include "smtpd/base/memory.h"
@@ -42,6 +43,23 @@ void hosts_free(struct hosts *hosts)
         memory_free(host);
     map_free(hosts->map);
     memory_free(hosts);
+}
+
+void hosts_move_clock(struct hosts *hosts, int64_t by_ms)
+{
+    struct host_memory *host;
+    size_t position = 0;
+
+    while ((host = map_next(hosts->map, &position, NULL))) {
+        int64_t *const times[] = {&host->until_ms,        &host->worked_ms,
+                                  &host->clear_until_ms,  &host->lock_step_until_ms,
+                                  &host->chunks_until_ms, &host->no_probe_until_ms,
+                                  &host->dane_until_ms};
+
+        for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+            clock_move(times[i], by_ms);
+        family_move_clock(&host->families, by_ms);
+    }
 }
 
 static struct slice host_key(const struct destination *destination, const char *name,

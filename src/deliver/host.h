@@ -46,6 +46,7 @@ struct host_wait {
 
 struct hosts *hosts_new(void);
 void hosts_free(struct hosts *hosts);
+void hosts_move_clock(struct hosts *hosts, int64_t by_ms); /* the time of day stepped */
 
 struct host_memory *host_find(const struct destination *destination, const char *name);
 /* NULL: nothing more can be remembered. */

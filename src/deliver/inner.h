@@ -134,8 +134,9 @@ struct outcome {
     bool is_expired;
     bool is_operator; /* somebody decided it */
     bool is_suppressed;
-    bool is_silent;  /* no report */
-    bool is_untried; /* it waits behind a fault: this is no attempt */
+    bool is_silent; /* no report */
+    bool
+        is_untried; /* this is no attempt: its report names the last one that was, or none */
 };
 struct said *said_reply(struct arena *arena, const struct reply *reply, const char *host);
 struct said *said_words(struct arena *arena, enum deliver_class class, unsigned code,
@@ -258,6 +259,15 @@ struct deliver {
     struct map *destinations;
     struct list all_destinations;
     struct hosts *hosts; /* of host.c */
+    size_t
+        read_ahead; /* groups in ready queues or on their way there, of all destinations */
+    size_t read_ahead_most;
+    struct {
+        bool runs;
+        uint32_t steps;
+        int64_t offset_ms; /* wall without monotonic */
+    } clock;               /* of clock.c */
+    int64_t full_said_ms;  /* monotonic: that no more destinations can be known */
     struct address_memory *addresses;
     struct family_memory families; /* at all hosts together */
     struct list faulty;

@@ -20,7 +20,8 @@ enum {
     POLICY_FIRST_MS = 30000,
     POLICY_MOST_MS = 900000
 };
-enum { LOOKS = 1000 }; /* for a reason to tell */
+enum { LOOKS = 1000 };    /* for a reason to tell */
+enum { FULL_MS = 60000 }; /* of a table of destinations that is full */
 static const int64_t dns_backoff_ms[] = {60000, 300000, 900000};
 
 static struct lane *lane_of(struct deliver *deliver, struct domain_queue *domain_queue)
@@ -42,7 +43,8 @@ static void note_fault(struct lane *lane)
     struct list *faulty = &lane->deliver->faulty;
     bool is_held_up = lane->why == WHY_DESTINATION || lane->why == WHY_DNS ||
                       lane->why == WHY_SUSPENDED || lane->why == WHY_SOURCE ||
-                      lane->why == WHY_WARM_UP || lane->why == WHY_NO_ROOM;
+                      lane->why == WHY_WARM_UP || lane->why == WHY_NO_ROOM ||
+                      lane->why == WHY_READY_FULL;
 
     if (is_held_up && !link_is_in_list(&lane->faulty))
         list_push_back(faulty, &lane->faulty);
@@ -243,6 +245,21 @@ void lane_policy_works(struct lane *lane)
     lane->policy_until_ms = 0;
 }
 
+/* Once a minute: it is so for every lane that comes. */
+static void say_full(struct deliver *deliver)
+{
+    int64_t now_ms = loop_now_ms(deliver->rooms.loop);
+
+    if (deliver->full_said_ms > 0 && now_ms - deliver->full_said_ms < FULL_MS)
+        return;
+    deliver->full_said_ms = now_ms;
+    log_message(
+        LOG_WARNING, "deliver.destinations_full",
+        "%u destinations have mail, connections or a back-off, and no more can be known: "
+        "mail for others waits a minute at a time",
+        (unsigned)LIMIT_DESTINATIONS);
+}
+
 /* A lane with a plan joins its destination. */
 static void join(struct lane *lane)
 {
@@ -256,7 +273,9 @@ static void join(struct lane *lane)
     struct pool_hold hold;
 
     if (!destination) {
-        lane_rest(lane, deliver_now(deliver) + 60000, WHY_READY_FULL,
+        lane->was_tried = true; /* it expires all the same */
+        say_full(deliver);
+        lane_rest(lane, deliver_now(deliver) + FULL_MS, WHY_READY_FULL,
                   "too many destinations are known at once");
         return;
     }

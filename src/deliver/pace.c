@@ -1,6 +1,8 @@
 /* Additive increase, multiplicative decrease; rates that are slowed and recover; suspension. */
 #include "pace.h"
 
+#include "clock.h"
+
 #include "smtpd/base/log.h"
 
 #include <stdio.h>
@@ -397,6 +399,14 @@ void pace_bounces(struct pace *pace, unsigned most, const struct pace_cause *cau
 
     (void)snprintf(to, sizeof to, "at most %u", most);
     note(pace, &(struct change){DELIVER_PACE_BOUNCE, "no", to, true}, cause, time);
+}
+
+void pace_move_clock(struct pace *pace, int64_t by_ms)
+{
+    clock_move(&pace->changed_ms, by_ms);
+    clock_move(&pace->suspended_until_ms, by_ms);
+    clock_move(&pace->slowed_ms, by_ms);
+    clock_move(&pace->next_step_ms, by_ms);
 }
 
 void pace_resume(struct pace *pace, const struct pace_cause *cause,

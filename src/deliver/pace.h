@@ -126,6 +126,8 @@ void pace_suspend(struct pace *pace, int64_t until_ms, const struct pace_cause *
 /* For so long, twice as long if nothing was taken since the last time, up to 16 times. */
 void pace_back_off(struct pace *pace, int64_t for_ms, const struct pace_cause *cause,
                    const struct pace_time *time);
+/* The time of day stepped: what is to last goes on for as long. */
+void pace_move_clock(struct pace *pace, int64_t by_ms);
 void pace_resume(struct pace *pace, const struct pace_cause *cause,
                  const struct pace_time *time);
 /* `permille` of what it is now, and back to all of it in `recovery_ms`. */

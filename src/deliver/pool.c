@@ -36,10 +36,17 @@ const char *pool_name(const struct plan_settings *settings, const struct plan *p
 
 /* ---- members ---- */
 
+/* A turn that its heads had no use for goes with the last of them: else nobody would take it from a
+ * path, and one with a turn is never forgotten. */
 static void leave(struct pool_member *member)
 {
-    if (member->path)
-        list_remove(&member->path->users, &member->of_path);
+    struct destination *path = member->path;
+
+    if (path) {
+        list_remove(&path->users, &member->of_path);
+        if (path->has_turn && path->users.count == 0)
+            destination_run_later(path);
+    }
     list_remove(&member->source->waiting, &member->waiting);
 }
 

@@ -3,6 +3,7 @@
 
 #include "address_memory.h"
 #include "busiest.h"
+#include "clock.h"
 #include "dane.h"
 #include "pool.h"
 #include "destinations_act.h"
@@ -26,11 +27,6 @@ enum { SWEEP_NOTICES = 100 };
 /* Expired ones it takes from a lane, and their settlements at once: what expires goes on between
  * two sweeps, in steps that leave the loop and the store to the mail that moves. */
 enum { LANE_ENTRIES = 50, STEP_MS = 20, STEP_ENTRIES = 200, STEP_SETTLING = 500 };
-
-int64_t deliver_now(const struct deliver *deliver)
-{
-    return loop_wall_ms(deliver->rooms.loop);
-}
 
 bool deliver_has_room(const struct deliver *deliver)
 {
@@ -211,6 +207,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     deliver->suspensions = suspensions_new(rooms->loop, rooms->offload, suspensions_path,
                                            act_on_suspension_ended, deliver);
     memory_free(suspensions_path);
+    deliver->read_ahead_most = LIMIT_READ_AHEAD_GROUPS;
     deliver->census = census_new(deliver);
     deliver->scopes = scopes_new(deliver);
     deliver->sources = sources_new(deliver);
@@ -223,6 +220,7 @@ struct deliver *deliver_new(const struct deliver_rooms *rooms)
     deliver->tls_report = tls_report_new(deliver);
     queue_set_lanes(rooms->queue, lane_name, deliver);
     queue_watch(rooms->queue, lane_on_due, lane_on_gone, deliver);
+    clock_start(deliver);
     return deliver;
 }
 
@@ -249,9 +247,10 @@ static void forget_plans(struct deliver *deliver)
             continue;
         lane->has_plan = false;
         lane_ask_again(lane);
-        /* By the old settings; what is suspended may be another one by the new ones. */
+        /* By the old settings; what is suspended, or asked of hosts, may be another by the new. */
         if (lane->why == WHY_SOURCE || lane->why == WHY_WARM_UP ||
-            lane->why == WHY_SUSPENDED) {
+            lane->why == WHY_SUSPENDED || lane_policy_rests(lane)) {
+            lane->policy_until_ms = 0;
             lane->until_ms = 0;
             domain_queue_wake(domain_queue);
         }
@@ -361,6 +360,7 @@ void deliver_free(struct deliver *deliver)
     struct link *link;
     size_t position = 0;
 
+    clock_stop(deliver);
     (void)deliver_abort(deliver);
     wakes_abort(deliver);
     while ((domain_queue = queue_next_domain_queue(deliver->rooms.queue, &position)))

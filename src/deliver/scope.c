@@ -1,6 +1,7 @@
 /* Whose limits: one pace for all destinations of a scope, and the queue in front of it. */
 #include "scope.h"
 
+#include "clock.h"
 #include "destinations_act.h"
 #include "pool.h"
 #include "smtpd/base/check.h"
@@ -98,6 +99,17 @@ const struct deliver_pace_changes *scopes_counts(const struct scopes *scopes)
 size_t scopes_count(const struct scopes *scopes)
 {
     return map_count(scopes->map);
+}
+
+void scopes_move_clock(struct scopes *scopes, int64_t by_ms)
+{
+    struct scope *scope;
+    size_t position = 0;
+
+    while ((scope = map_next(scopes->map, &position, NULL))) {
+        pace_move_clock(&scope->pace, by_ms);
+        clock_move(&scope->bounce.until_ms, by_ms);
+    }
 }
 
 struct pace_time scope_time(const struct scope *scope)

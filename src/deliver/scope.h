@@ -40,6 +40,7 @@ struct scope {          /* of one source: "": the system's */
 struct scopes *scopes_new(struct deliver *deliver);
 void scopes_free(struct scopes *scopes); /* no references are left */
 const struct deliver_pace_changes *scopes_counts(const struct scopes *scopes);
+void scopes_move_clock(struct scopes *scopes, int64_t by_ms); /* the time of day stepped */
 size_t scopes_count(const struct scopes *scopes);
 
 enum { SCOPE_KEY_MAX = 9000 };

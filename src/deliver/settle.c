@@ -265,7 +265,8 @@ void settle_decided(struct deliver *deliver, struct lease *lease,
         settle->outcomes[i] = (struct outcome){.verdict = VERDICT_FAILED,
                                                .said = said,
                                                .is_expired = decision->is_expired,
-                                               .is_operator = decision->is_operator};
+                                               .is_operator = decision->is_operator,
+                                               .is_untried = true};
     settle_judge(settle);
 }
 

@@ -35,6 +35,7 @@ static void on_expired_loaded(void *owner, struct lease *lease, enum result resu
     for (uint32_t i = 0; i < lease->group.recipient_count; i++) {
         settle->outcomes[i].verdict = VERDICT_DEFERRED;
         settle->outcomes[i].said = said;
+        settle->outcomes[i].is_untried = true;
     }
     settle_judge(settle);
 }

@@ -2,6 +2,8 @@
  * small, and a message of the block waits for it. */
 #include "source.h"
 
+#include "clock.h"
+
 #include "pool.h"
 #include "smtpd/base/file.h"
 #include "smtpd/base/log.h"
@@ -352,6 +354,15 @@ static void on_look(void *owner)
 }
 
 /* ---- life ---- */
+
+void sources_move_clock(struct sources *sources, int64_t by_ms)
+{
+    struct source *source;
+    size_t position = 0;
+
+    while ((source = map_next(sources->map, &position, NULL)))
+        clock_move(&source->aside_until_ms, by_ms);
+}
 
 struct source *source_find(const struct sources *sources, const char *name)
 {

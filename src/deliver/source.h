@@ -42,6 +42,8 @@ struct sources *sources_new(struct deliver *deliver);
 void sources_free(struct sources *sources);
 /* Those of the settings in force; each is looked after. */
 void sources_apply(struct sources *sources);
+void sources_move_clock(struct sources *sources,
+                        int64_t by_ms); /* the time of day stepped */
 struct source *source_find(const struct sources *sources, const char *name); /* or NULL */
 
 enum source_state {

@@ -502,6 +502,11 @@ static void on_loaded(void *owner)
         begin(CONTAINER_OF(link, struct inquiry, link));
 }
 
+void sts_move_clock(struct sts *sts, int64_t by_ms)
+{
+    sts_cache_move_clock(sts->cache, by_ms);
+}
+
 struct sts *sts_new(struct deliver *deliver)
 {
     struct sts *sts = NEW(struct sts);

@@ -18,6 +18,7 @@
 
 struct sts *sts_new(struct deliver *deliver);
 void sts_free(struct sts *sts);
+void sts_move_clock(struct sts *sts, int64_t by_ms); /* the time of day stepped */
 
 enum sts_answer {
     STS_LEFT_TO_DANE, /* nothing was fetched, for its sake: only that counts */

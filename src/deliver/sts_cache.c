@@ -2,6 +2,8 @@
  * that the last word about a domain is the last one on disk. */
 #include "sts_cache.h"
 
+#include "clock.h"
+
 #include "smtpd/base/limits.h"
 #include "smtpd/base/list.h"
 #include "smtpd/base/log.h"
@@ -297,6 +299,13 @@ int64_t sts_cache_note_failure(struct sts_cache *cache, const char *domain)
         wait_ms = HOUR_MS;
     failure->until_ms = loop_wall_ms(cache->loop) + wait_ms;
     return wait_ms;
+}
+
+void sts_cache_move_clock(struct sts_cache *cache, int64_t by_ms)
+{
+    for (struct link *link = list_first(&cache->failing); link;
+         link = list_next(&cache->failing, link))
+        clock_move(&CONTAINER_OF(link, struct failure, link)->until_ms, by_ms);
 }
 
 bool sts_cache_has_failure(const struct sts_cache *cache, const char *domain)

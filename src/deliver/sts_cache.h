@@ -27,6 +27,8 @@ void sts_cache_touch(struct sts_cache *cache, const char *domain);
 /* Replaces; the policy is the cache's from now on. Forgets a failure. */
 void sts_cache_put(struct sts_cache *cache, const char *domain, const char *id,
                    struct sts_policy *policy);
+/* The time of day stepped: moves when failures are tried again. */
+void sts_cache_move_clock(struct sts_cache *cache, int64_t by_ms);
 size_t sts_cache_count(const struct sts_cache *cache);
 
 /* It could not be had: not asked again before the end of a wait that doubles, 5 min to 1 h.

@@ -23,6 +23,7 @@ static struct outcome suppressed(const struct deliver *deliver, const struct lea
     outcome.verdict = VERDICT_FAILED;
     outcome.said = said_words(arena, CLASS_SUPPRESSED, 550, "5.7.1", why, NULL);
     outcome.is_suppressed = true;
+    outcome.is_untried = true;
     outcome.is_silent = !wants_report;
     return outcome;
 }

@@ -172,6 +172,23 @@ class Clock(unittest.TestCase):
         self.assertEqual(hop.delivered().get("old@x.test"), 1)
         books(self, self.relay, [hop], ["old@x.test", "new@x.test"], expired)
 
+    def test_a_back_off_keeps_its_length_when_the_clock_is_set_back(self):
+        """DESIGN, Time: 'waits keep their length': a machine whose clock was a month ahead."""
+        port = world.free_port()  # nobody listens
+        self.relay.stop()
+        self.set_clock(30 * DAY)
+        self.relay.write_config(hop=port, queue='retry = ["1h"]\nexpire = "4d"\n')
+        self.relay.start()
+        send(self.relay, ["good@x.test"])
+        world.wait_for(lambda: self.relay.events("deliver.destination_backoff"), "the back-off")
+        self.set_clock(0)
+        world.wait_for(lambda: self.relay.events("loop.clock_stepped"), "the warning")
+        self.state["busy"] = False
+        hop = Hop(self, lambda stage, argument, session: None, port=port)
+        world.wait_for(lambda: "good@x.test" in hop.delivered(), "the end of the back-off", 90)
+        self.relay.wait_empty()
+        books(self, self.relay, [hop], ["good@x.test"], set())
+
     def test_nothing_expires_untried_after_a_step_of_the_clock(self):
         """G6: '... or a step of the clock, each message gets one attempt first'; DESIGN, Time: 'a
         step above 60 s is one warning event'."""

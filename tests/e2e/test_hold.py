@@ -182,6 +182,7 @@ class Bouncing(Held):
         self.assertRegex(report, rb"Final-Recipient: rfc822; ?a@x.test")
         self.assertIn(b"Status: 5.7.1", report)
         self.assertIn(b"Action: failed", report)
+        self.assertIn(b"Last-Attempt-Date", report)
         event = self.relay.wait_event("deliver.bounced")
         self.assertEqual((event["recipient"], event["class"], event["reply"]["code"]), ("a@x.test", "operator", 550))
         self.assertEqual([g["recipients"] for g in self.relay.queue("--sender", "alice@local.test")], [["b@x.test"]])
@@ -190,6 +191,17 @@ class Bouncing(Held):
         world.wait_for(lambda: not self.relay.status()["queue"]["is_rebuilding"], "the index")
         self.assertEqual([g["recipients"] for g in self.relay.queue("--sender", "alice@local.test")], [["b@x.test"]])
         self.assertEqual(len(self.relay.maildir("alice")), 1)
+
+    def test_the_report_of_a_bounce_without_any_attempt_names_none(self):
+        self.relay.stop()
+        self.relay = world.Relay(self)  # no name server answers for the domain
+        id = send(self.relay, ["a@nowhere.test"], sender="alice@local.test")
+        world.wait_for(lambda: self.relay.events("deliver.dns_backoff"), "the look-up")
+        self.assertEqual([g["attempts"] for g in self.relay.queue()], [0])
+        self.assertEqual(self.change("bounce", id)["changed"], 1)
+        report = world.wait_for(lambda: self.relay.maildir("alice"), "the report")[0]
+        self.assertIn(b"Action: failed", report)
+        self.assertNotIn(b"Last-Attempt-Date", report)
 
     def test_held_ones_can_be_bounced(self):
         [id] = self.fill("a@x.test", sender="alice@local.test")

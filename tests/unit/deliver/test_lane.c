@@ -310,6 +310,21 @@ TEST(lane, waking_ends_the_back_off_of_a_policy_and_a_host_that_meets_it_forgets
     assert_int_equal(lane_named(w, "sure.test")->policy_failures, 0);
 }
 
+TEST(lane, a_reload_asks_again_whoever_waits_for_a_policy)
+{
+    struct world *w = *state;
+
+    with_dane(w);
+    smtp_peer_play(&w->peers[1], "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: <closed>\n");
+    (void)world_send(w, "x@sure.test");
+    WORLD_UNTIL(w, world_why(w, "sure.test").kind == WHY_DESTINATION && world_is_quiet(w));
+    w->settings.defaults.dane = false;
+    w->peers[1].serves = true;
+    world_apply(w);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[1].messages, 1);
+}
+
 /* ---- resting and waking ---- */
 
 TEST(lane, waking_forgets_the_back_off_of_its_destination_and_hosts)
@@ -423,6 +438,29 @@ TEST(lane, nothing_expires_untried_after_a_start)
     deliver_wake(w->deliver, NULL);
     WORLD_UNTIL(w, world_is_empty(w));
     assert_int_equal(world_counts(w).recipients_delivered, 1);
+}
+
+/* No destination can be made for it: all that are known have something to wait for. */
+TEST(lane, mail_that_no_destination_can_be_made_for_expires_too_and_the_log_says_so)
+{
+    struct world *w = *state;
+    struct plan plan = {.kind = PLAN_FAIL, .rule = -1};
+    char name[32];
+
+    w->envelope.sender = "";
+    for (unsigned i = 0; i < LIMIT_DESTINATIONS; i++) {
+        (void)snprintf(name, sizeof name, "d%u.test", i);
+        destination_get(w->deliver, &plan, name)->until_ms =
+            deliver_now(w->deliver) + HOUR_MS;
+    }
+    send_old(w, "x@a.test");
+    send_old(w, "x@b.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_READY_FULL &&
+                       world_why(w, "b.test").kind == WHY_READY_FULL);
+    assert_int_equal(world_logged(w, "deliver.destinations_full", "100000"), 1);
+    sweep(w);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(world_counts(w).recipients_expired, 2);
 }
 
 /* What a look leaves of a lane is taken in the next step, and not five seconds later. */
@@ -710,6 +748,8 @@ int main(void)
         T(nothing_expires_untried_after_a_start),
         T(one_sweep_is_enough_for_all_that_has_expired),
         T(a_lane_without_a_fault_is_not_swept),
+        T(mail_that_no_destination_can_be_made_for_expires_too_and_the_log_says_so),
+        T(a_reload_asks_again_whoever_waits_for_a_policy),
         T(of_late_mail_behind_a_back_off_its_sender_is_told_and_it_waits_as_before),
         T(of_late_mail_nobody_is_told_again_after_a_start),
         T(of_late_mail_behind_a_fault_of_the_dns_its_sender_is_told_too),

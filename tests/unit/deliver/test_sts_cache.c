@@ -239,6 +239,21 @@ TEST(sts_cache, a_failure_is_remembered_longer_each_time_and_forgotten_by_succes
     world_close(&w);
 }
 
+TEST(sts_cache, a_failure_is_tried_again_when_it_would_have_been_whatever_the_clock_says)
+{
+    struct world w;
+
+    (void)state;
+    world_open(&w);
+    cache_open(&w, NULL);
+    (void)sts_cache_note_failure(w.cache, "a.test");
+    sts_cache_move_clock(w.cache, -4 * 60000);
+    assert_true(sts_cache_has_failure(w.cache, "a.test"));
+    sts_cache_move_clock(w.cache, -2 * 60000);
+    assert_false(sts_cache_has_failure(w.cache, "a.test"));
+    world_close(&w);
+}
+
 TEST(sts_cache, its_limits)
 {
     struct world w;
@@ -302,6 +317,8 @@ int main(void)
         RUN(sts_cache, what_is_too_old_or_from_the_future_is_not_believed),
         RUN(sts_cache, it_is_stale_after_a_day_or_half_of_its_life),
         RUN(sts_cache, a_failure_is_remembered_longer_each_time_and_forgotten_by_success),
+        RUN(sts_cache,
+            a_failure_is_tried_again_when_it_would_have_been_whatever_the_clock_says),
         RUN(sts_cache, its_limits),
         RUN(sts_cache, a_folder_that_cannot_be_written_costs_nothing_but_the_disk),
     };

@@ -225,6 +225,13 @@ static void print_refusal(const struct limits *limits, const struct refusal *ref
                    is_today ? "" : " ", moment + 11);
 }
 
+static void note_change(struct limits *limits)
+{
+    limits->is_changed = true;
+    if (!limits->is_writing && !timer_is_waiting(&limits->timer))
+        timer_start(&limits->timer, WRITE_MS);
+}
+
 static bool take(struct limits *limits, const struct limits_client *client,
                  const enum limits_kind kinds[2], struct limits_claim *claim,
                  char why[LIMITS_TEXT])
@@ -242,10 +249,12 @@ static bool take(struct limits *limits, const struct limits_client *client,
                   &refusal);
     }
     if (refusal.is_full || refusal.free_ms > 0) {
-        if (refusal.is_full)
+        if (refusal.is_full) {
             limits->statistics.full++;
-        else
+            note_change(limits); /* the walk that writes makes room, too */
+        } else {
             limits->statistics.reached[refusal.kind]++;
+        }
         print_refusal(limits, &refusal, why);
         return false;
     }
@@ -300,13 +309,6 @@ void limits_release(struct limits *limits, struct limits_claim *claim)
     (void)limits;
     for (int kind = 0; kind < LIMITS_KINDS; kind++)
         give_back(claim, (enum limits_kind)kind, claim->counts[kind]);
-}
-
-static void note_change(struct limits *limits)
-{
-    limits->is_changed = true;
-    if (!limits->is_writing && !timer_is_waiting(&limits->timer))
-        timer_start(&limits->timer, WRITE_MS);
 }
 
 void limits_keep(struct limits *limits, struct limits_claim *claim)
@@ -426,16 +428,21 @@ static void write_now(struct limits *limits)
     portion_free(portion);
 }
 
+/* A window that ran out while the server was away takes no place. */
 static void restore(void *owner, const struct limits_record *record)
 {
     struct limits *limits = owner;
-    struct limits_subject *subject =
-        map_get(limits->maps[record->kind], slice_of(record->name));
+    struct window window = record->windows[0];
+    struct limits_subject *subject;
 
+    window_advance(&window, loop_wall_ms(limits->loop));
+    if (window_sum(&window) == 0)
+        return;
+    subject = map_get(limits->maps[record->kind], slice_of(record->name));
     if (!subject)
         subject = subject_new(limits, record->kind, record->name);
     if (subject && subject->record.window_count < QUOTAS_MAX)
-        subject->record.windows[subject->record.window_count++] = record->windows[0];
+        subject->record.windows[subject->record.window_count++] = window;
 }
 
 static void load(struct limits *limits)

@@ -1,6 +1,7 @@
 /* Messages and recipients in a time: reserved, kept, given back, carried over a restart. */
 #include "smtpd/policy/limits.h"
 
+#include "limits_file.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/secure.h"
 #include "test.h"
@@ -244,6 +245,62 @@ TEST(limits, a_newcomer_is_refused_when_too_many_are_counted)
     close_world(&w);
 }
 
+/* Somebody who asks and sends nothing takes a place, and the next who finds none makes room. */
+TEST(limits, places_of_those_who_have_no_counts_any_more_are_free_again_by_themselves)
+{
+    struct world w;
+    struct limits_claim claim;
+    char user[32];
+
+    open_world(&w);
+    w.client.user = user;
+    for (int i = 0; i < 100000; i++) {
+        (void)snprintf(user, sizeof user, "u%d", i);
+        assert_true(take(&w, &claim));
+        limits_release(w.limits, &claim);
+    }
+    (void)snprintf(user, sizeof user, "late");
+    assert_false(send(&w));
+    for (int i = 0; i < 20000 && !send(&w); i++)
+        loop_run_for(w.loop, 1);
+    assert_true(send(&w));
+    close_world(&w);
+}
+
+TEST(limits, what_ran_out_while_the_server_was_away_takes_no_place)
+{
+    struct world w;
+    struct limits_statistics statistics;
+    struct limits_record old = {.kind = LIMITS_USER_MESSAGES, .name = "old"};
+    struct limits_record young = {.kind = LIMITS_USER_MESSAGES, .name = "young"};
+    struct sealed sealed;
+    struct bytes text;
+    FILE *file;
+
+    open_world(&w);
+    old.window_count = young.window_count = 1;
+    window_init(&old.windows[0], 3600000, loop_wall_ms(w.loop) - 2 * 3600000);
+    window_init(&young.windows[0], 3600000, loop_wall_ms(w.loop));
+    old.windows[0].counts[0] = young.windows[0].counts[0] = 3;
+    close_limits(&w);
+    bytes_init(&text, 4096);
+    assert_int_equal(limits_file_begin(&text, &sealed), RESULT_OK);
+    assert_int_equal(limits_file_add(&text, &sealed, &old), RESULT_OK);
+    assert_int_equal(limits_file_add(&text, &sealed, &young), RESULT_OK);
+    assert_int_equal(limits_file_end(&text, &sealed), RESULT_OK);
+    file = fopen(w.path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(text.data, 1, text.length, file), text.length);
+    assert_int_equal(fclose(file), 0);
+    bytes_fini(&text);
+    open_limits(&w);
+    limits_statistics(w.limits, &statistics);
+    assert_int_equal(statistics.counted[LIMITS_USER_MESSAGES], 1);
+    w.client.user = "young";
+    assert_false(send(&w));
+    close_world(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +312,9 @@ int main(void)
         RUN(limits, the_file_is_written_while_the_server_runs),
         RUN(limits, a_damaged_file_is_an_empty_start),
         RUN(limits, a_newcomer_is_refused_when_too_many_are_counted),
+        RUN(limits,
+            places_of_those_who_have_no_counts_any_more_are_free_again_by_themselves),
+        RUN(limits, what_ran_out_while_the_server_was_away_takes_no_place),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

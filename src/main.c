@@ -225,7 +225,7 @@ static int check_file(const struct words *words, const char *path, enum check_wi
     int code = CLI_DONE;
 
     if (config)
-        server_check(config, problems);
+        server_check(config, path, problems);
     if (words->wants_json && (wish != CHECK_DIFF || !config))
         print_problems(problems, path, true, stdout);
     else

@@ -174,7 +174,7 @@ bool session_may_relay(const struct session *session)
 void session_leave_if_idle(struct session *session)
 {
     bool is_idle = (session->wait == WAIT_NOTHING || session->wait == WAIT_GREETING) &&
-                   session->state != STATE_CHUNKS &&
+                   (session->state == STATE_FRESH || session->state == STATE_GREETED) &&
                    (session->reading == READ_COMMANDS || session->reading == READ_AUTH);
 
     if (session->stream && is_idle)

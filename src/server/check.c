@@ -3,6 +3,7 @@
 #include "smtpd/server/server.h"
 
 #include "privileges.h"
+#include "smtpd/base/memory.h"
 #include "smtpd/base/moment.h"
 #include "smtpd/base/limits.h"
 #include "smtpd/policy/auth.h"
@@ -12,18 +13,20 @@
 
 static const int64_t DAY_MS = INT64_C(24) * 3600 * 1000;
 
+static void add_at(struct config_problems *problems, const struct config_problem *from)
+{
+    if (problems->count == CONFIG_PROBLEMS_MAX)
+        problems->left_out++;
+    else
+        problems->items[problems->count++] = *from;
+}
+
 static void add(struct config_problems *problems, bool is_warning, const char *text)
 {
-    struct config_problem *problem;
+    struct config_problem problem = {.is_warning = is_warning};
 
-    if (problems->count == CONFIG_PROBLEMS_MAX) {
-        problems->left_out++;
-        return;
-    }
-    problem = &problems->items[problems->count++];
-    problem->line = problem->column = 0;
-    problem->is_warning = is_warning;
-    (void)snprintf(problem->text, sizeof problem->text, "%.380s", text);
+    (void)snprintf(problem.text, sizeof problem.text, "%.380s", text);
+    add_at(problems, &problem);
 }
 
 static void warn_of_expiry(const struct tls_server *server, const char *file,
@@ -92,11 +95,28 @@ static void check_keys(struct config *config, struct config_problems *problems)
     sign_keys_unref(keys);
 }
 
-void server_check(struct config *config, struct config_problems *problems)
+/* Read by root a moment ago; a reload reads it, and the files of secrets that it names, as the
+ * service user. */
+static void check_reload(const char *path, struct config_problems *problems)
+{
+    struct config_problems *again = NEW(struct config_problems);
+    struct config *config = config_load(path, again);
+
+    for (size_t i = 0; !config && i < again->count; i++)
+        if (!again->items[i].is_warning)
+            add_at(problems, &again->items[i]);
+    config_free(config);
+    memory_free(again);
+}
+
+void server_check(struct config *config, const char *path, struct config_problems *problems)
 {
     struct fault fault;
+    bool has_looked = privileges_look_as(config->user, &fault) == RESULT_OK;
 
-    if (privileges_look_as(config->user, &fault) != RESULT_OK)
+    if (has_looked)
+        check_reload(path, problems);
+    else
         add(problems, false, fault.text);
     check_certificates(config, problems);
     check_anchors(config, problems);

@@ -96,6 +96,33 @@ class Rights(unittest.TestCase):
         self.relay.write_config(server='user = "no-such-user"')
         self.assertIn("no-such-user", check()[1])
 
+    def test_check_finds_what_a_reload_could_not_read(self):
+        """Root may read the file and the secrets that it names, server.user may not: the start would
+        work, and every reload fail."""
+        def check():
+            done = subprocess.run([world.BINARY, "check", self.relay.config_path], text=True,
+                                  env=self.relay.env, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT, timeout=world.PATIENCE)
+            return done.returncode, done.stdout
+
+        secret = os.path.join(self.relay.folder, "secret")
+        with open(secret, "w") as file:
+            file.write("swordfish\n")
+        os.chmod(secret, 0o600)
+        self.relay.write_config(server='user = "nobody"', extra=(
+            f'[[route]]\nname = "smart"\nmatch = ["*.smart.test"]\nhost = "127.0.0.1"\nport = 9\n'
+            f'tls = "required"\nuser = "u"\npassword_file = "{secret}"\n'))
+        code, words = check()
+        self.assertEqual(code, 1, words)
+        self.assertIn(secret, words)
+        self.assertIn("Permission denied", words)
+        os.chmod(secret, 0o644)
+        self.assertEqual(check()[0], 0)
+        os.chmod(self.relay.config_path, 0o600)
+        code, words = check()
+        self.assertEqual(code, 1, words)
+        self.assertIn("Permission denied", words)
+
 
 class Queue(unittest.TestCase):
     @classmethod
@@ -223,6 +250,25 @@ class Process(unittest.TestCase):
         relay.start()
         relay.wait_empty()
         self.assertEqual(hop.delivered(), {"inhand@x.test": 1})
+        self.assertEqual(len(relay.maildir("alice")), 1)
+
+    def test_a_transaction_that_has_begun_may_finish(self):
+        """A client that was told yes for its sender and a recipient says the rest; the next one it
+        begins elsewhere."""
+        relay = Relay(self)
+        begun = relay.raw()
+        for line in ("EHLO c.test", "MAIL FROM:<a@b.test>", "RCPT TO:<alice@local.test>"):
+            self.assertTrue(begun.say(line).startswith(b"250"))
+        idle = relay.raw()
+        relay.process.send_signal(signal.SIGTERM)
+        self.assertTrue(idle.reply().startswith(b"421 4.3.2"))
+        self.assertTrue(begun.say("DATA").startswith(b"354"))
+        begun.send("Subject: all\r\n\r\nof it\r\n.\r\n")
+        self.assertTrue(begun.reply().startswith(b"250"))
+        self.assertTrue(begun.reply().startswith(b"421"))
+        self.assertEqual(relay.wait_exit(), 0)
+        relay.start()
+        relay.wait_empty()
         self.assertEqual(len(relay.maildir("alice")), 1)
 
     def test_the_grace_period_ends(self):

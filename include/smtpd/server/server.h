@@ -16,9 +16,11 @@
 /* Runs until told to stop. Takes the config. The exit code: 0, or 1 after a line on stderr.
  */
 int server_run(struct config *config, const char *config_path);
-/* What can be checked without starting: certificates, keys, CA file, users file. Problems
- * are added to the list. */
-void server_check(struct config *config, struct config_problems *problems);
+/* What can be checked without starting: certificates, keys, CA file, users file, and, by reading it
+ * a second time, that server.user may read the configuration at `path` and what it names. Problems
+ * are added to the list. The process goes on as server.user. */
+void server_check(struct config *config, const char *path,
+                  struct config_problems *problems);
 /* Prints a generated page: example, manual, verbs, metrics. RESULT_NOT_FOUND: no such page. */
 enum result MUST_CHECK server_document(const char *page);
 

@@ -450,7 +450,7 @@ const struct option_table config_tables[] = {
     {"local", AT(local), sizeof(struct config_local), 1000, ROWS(local_rows),
      "Domains of our own, delivered into Maildirs.",
      "# [[local]]\n# domain = \"example.com\"\n# maildir = \"/var/mail/{domain}/{user}\"\n# users = [\"alice\", \"bob\"]\n"},
-    {"header_rule", AT(header_rule), sizeof(struct config_header_rule), 100, ROWS(header_rule_rows),
+    {"header_rule", AT(header_rule), sizeof(struct config_header_rule), LIMIT_HEADER_RULES, ROWS(header_rule_rows),
      "Header fields removed and added, by listener and user.",
      "# [[header_rule]]\n# user = [\"newsletter\"]\n# remove = [\"X-Mailer\"]\n# add = [\"Precedence: bulk\"]\n"},
     {"tenant", AT(tenant), sizeof(struct config_tenant), 1000, ROWS(tenant_rows),

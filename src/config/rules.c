@@ -369,7 +369,8 @@ static bool rule_is_small(const struct config *config, const void *element)
     const struct config_header_rule *rule = element;
 
     (void)config;
-    return rule->remove.count <= 32 && rule->add.count <= 8 &&
+    return rule->remove.count <= LIMIT_HEADER_RULE_REMOVED &&
+           rule->add.count <= LIMIT_HEADER_RULE_ADDED &&
            rule->remove.count + rule->add.count > 0;
 }
 

@@ -7,7 +7,8 @@
 
 #include "session.h"
 
-enum { HEADER_RULES_REMOVED_MAX = 256 }; /* names of all the rules that fit one session */
+/* Names of all the rules that fit one session: all tables, each with as many as it may have. */
+enum { HEADER_RULES_REMOVED_MAX = LIMIT_HEADER_RULES * LIMIT_HEADER_RULE_REMOVED };
 
 struct header_rules *header_rules_new(const struct header_rule *rules, size_t count);
 void header_rules_free(struct header_rules *rules); /* NULL is fine */

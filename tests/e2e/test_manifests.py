@@ -84,7 +84,7 @@ class Manifests(unittest.TestCase):
         self.assertTrue(all(rule["from"] for rule in spec["ingress"]))
         [out] = spec["egress"]
         self.assertEqual({(p["protocol"], p["port"]) for p in out["ports"]},
-                         {("TCP", 25), ("TCP", 53), ("UDP", 53)})
+                         {("TCP", 25), ("TCP", 443), ("TCP", 53), ("UDP", 53)})
 
     def test_probes_ask_the_admin_listener(self):
         for probe, path in (("startupProbe", "/startupz"), ("livenessProbe", "/livez"),

@@ -275,6 +275,7 @@ const struct metric metrics[] = {
     MORE("limit=\"connections_per_address\"", receive.limits[RECEIVE_LIMIT_CONNECTIONS_PER_ADDRESS], 1),
     MORE("limit=\"connections_per_network\"", receive.limits[RECEIVE_LIMIT_CONNECTIONS_PER_NETWORK], 1),
     MORE("limit=\"connection_rate\"", receive.limits[RECEIVE_LIMIT_CONNECTION_RATE], 1),
+    MORE("limit=\"connection_rate_per_network\"", receive.limits[RECEIVE_LIMIT_NETWORK_CONNECTION_RATE], 1),
     MORE("limit=\"handshakes\"", receive.limits[RECEIVE_LIMIT_HANDSHAKES], 1),
     MORE("limit=\"password_pool\"", receive.limits[RECEIVE_LIMIT_PASSWORD_POOL], 1),
     MORE("limit=\"messages_per_user\"", receive.sending.reached[LIMITS_USER_MESSAGES], 1),

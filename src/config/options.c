@@ -80,6 +80,8 @@ const struct option config_options[] = {
      "Connections of one IPv4 /24 or IPv6 /48; further ones get 421 4.7.0. Not for relay.trusted_networks; who logs in does not count."},
     {"limits.connection_rate", &type_rate, AT(connection_rate), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "New connections of one IPv4 address or IPv6 /64 in a time; further ones get 421 4.7.0. Not for relay.trusted_networks; who logs in does not count. At most 4 rates; [] is no limit."},
+    {"limits.connection_rate_per_network", &type_rate, AT(connection_rate_per_network), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
+     "New connections of one IPv4 /24 or IPv6 /48 in a time; further ones get 421 4.7.0. Not for relay.trusted_networks; who logs in does not count. At most 4 rates; [] is no limit."},
     {"limits.messages_per_user", &type_rate, AT(messages_per_user), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,
      "Messages in a time of a user who has no messages of his own, as [\"10/m\", \"1000/h\"]; further ones get 450 4.7.1, which says when there is room. At most 4 rates."},
     {"limits.recipients_per_user", &type_rate, AT(recipients_per_user), NULL, NULL, NULL, LIVE | OPTION_LIST, NULL,

@@ -318,6 +318,12 @@ static bool connection_rate_fits(const struct config *config, const void *elemen
     return is_quotas(&config->connection_rate);
 }
 
+static bool network_rate_fits(const struct config *config, const void *element)
+{
+    (void)element;
+    return is_quotas(&config->connection_rate_per_network);
+}
+
 static bool address_failures_fit(const struct config *config, const void *element)
 {
     (void)element;
@@ -440,6 +446,7 @@ const struct option_rule config_rules[] = {
     {NULL, "limits.messages_per_address", messages_per_address_fit, RATES_FIT, NULL},
     {NULL, "limits.recipients_per_address", recipients_per_address_fit, RATES_FIT, NULL},
     {NULL, "limits.connection_rate", connection_rate_fits, RATES_FIT, NULL},
+    {NULL, "limits.connection_rate_per_network", network_rate_fits, RATES_FIT, NULL},
     {NULL, "auth.failures_per_address", address_failures_fit, RATES_FIT, NULL},
     {NULL, "auth.failures_per_user", user_failures_fit, RATES_FIT, NULL},
     {NULL, "delivery.tenant_header", tenant_header_has_users, "needs delivery.tenant_users, the users who may name a tenant; \"*\": whoever logged in", "delivery.tenant_users"},

@@ -106,6 +106,8 @@ void config_rate(const struct config *config, struct rate_settings *settings)
     settings->connections_per_network = config->connections_per_network;
     quotas_set(&settings->connection_rate, config->connection_rate.items,
                config->connection_rate.count);
+    quotas_set(&settings->network_rate, config->connection_rate_per_network.items,
+               config->connection_rate_per_network.count);
 }
 
 void config_screen(struct config *config, struct screen_settings *settings)

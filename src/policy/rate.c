@@ -23,8 +23,9 @@ enum {
 
 struct record {
     struct link link; /* by the last time it was touched */
-    struct ip client; /* its key */
+    struct ip whose;  /* its key: of an address, or of a network */
     size_t key_length;
+    const struct quotas *quotas; /* of the settings */
     int64_t barred_until_ms;
     size_t window_count;
     struct window windows[]; /* as many as the rate has quotas */
@@ -34,7 +35,7 @@ struct rate {
     struct rate_settings settings;
     struct map *addresses; /* -> the count, as a pointer */
     struct map *networks;
-    struct map *records; /* address -> record */
+    struct map *records; /* address or network -> record: their keys differ in length */
     struct list order;
     unsigned connections;
 };
@@ -67,7 +68,7 @@ struct rate *rate_new(const struct rate_settings *settings)
 
 static void record_free(struct rate *rate, struct record *record)
 {
-    struct slice key = {(const char *)record->client.bytes, record->key_length};
+    struct slice key = {(const char *)record->whose.bytes, record->key_length};
 
     (void)map_remove(rate->records, key);
     list_remove(&rate->order, &record->link);
@@ -103,7 +104,8 @@ static bool has_same_windows(const struct quotas *a, const struct quotas *b)
 void rate_apply(struct rate *rate, const struct rate_settings *settings)
 {
     bool is_same =
-        has_same_windows(&rate->settings.connection_rate, &settings->connection_rate);
+        has_same_windows(&rate->settings.connection_rate, &settings->connection_rate) &&
+        has_same_windows(&rate->settings.network_rate, &settings->network_rate);
 
     rate->settings = *settings;
     if (!is_same)
@@ -123,9 +125,9 @@ void rate_free(struct rate *rate)
 
 /* ---- records ---- */
 
-static struct record *find(const struct rate *rate, const struct ip *peer)
+static struct record *find(const struct rate *rate, struct slice key)
 {
-    return map_get(rate->records, client_key(peer));
+    return map_get(rate->records, key);
 }
 
 static void touch(struct rate *rate, struct record *record)
@@ -134,11 +136,10 @@ static void touch(struct rate *rate, struct record *record)
     list_push_back(&rate->order, &record->link);
 }
 
-static struct record *find_or_make(struct rate *rate, const struct ip *peer, int64_t now_ms)
+static struct record *find_or_make(struct rate *rate, struct slice key,
+                                   const struct quotas *quotas, int64_t now_ms)
 {
-    const struct quotas *quotas = &rate->settings.connection_rate;
-    struct slice key = client_key(peer);
-    struct record *record = find(rate, peer);
+    struct record *record = find(rate, key);
 
     if (record) {
         touch(rate, record);
@@ -147,8 +148,9 @@ static struct record *find_or_make(struct rate *rate, const struct ip *peer, int
     if (map_count(rate->records) == RATE_RECORDS_MAX)
         record_free(rate, oldest(rate));
     record = memory_new(sizeof *record + quotas->count * sizeof(struct window));
-    memcpy(record->client.bytes, key.data, key.length);
+    memcpy(record->whose.bytes, key.data, key.length);
     record->key_length = key.length;
+    record->quotas = quotas;
     record->window_count = quotas->count;
     for (size_t i = 0; i < quotas->count; i++)
         window_init(&record->windows[i], quotas->items[i].window_ms, now_ms);
@@ -181,13 +183,13 @@ static void tidy(struct rate *rate, int64_t now_ms)
     }
 }
 
-static bool comes_too_often(const struct rate *rate, struct record *record, int64_t now_ms)
+static bool comes_too_often(const struct rate *rate, struct slice key, int64_t now_ms)
 {
-    const struct quotas *quotas = &rate->settings.connection_rate;
+    struct record *record = find(rate, key);
 
-    for (size_t i = 0; i < record->window_count; i++) {
+    for (size_t i = 0; record && i < record->window_count; i++) {
         window_advance(&record->windows[i], now_ms);
-        if (window_sum(&record->windows[i]) >= quotas->items[i].count)
+        if (window_sum(&record->windows[i]) >= record->quotas->items[i].count)
             return true;
     }
     return false;
@@ -221,30 +223,38 @@ static void count_closed(struct map *map, struct slice key)
 static enum rate_verdict judge_stranger(struct rate *rate, const struct ip *peer,
                                         int64_t now_ms)
 {
-    struct record *record = find(rate, peer);
+    const struct record *record = find(rate, client_key(peer));
 
     if (record && record->barred_until_ms > now_ms)
         return RATE_BARRED;
     if (open_from(rate->networks, network_key(peer)) >=
         rate->settings.connections_per_network)
         return RATE_TOO_MANY_FROM_NETWORK;
-    if (record && comes_too_often(rate, record, now_ms))
+    if (comes_too_often(rate, client_key(peer), now_ms))
         return RATE_TOO_OFTEN;
-    return RATE_OK;
+    return comes_too_often(rate, network_key(peer), now_ms) ? RATE_TOO_OFTEN_FROM_NETWORK
+                                                            : RATE_OK;
 }
 
-static void count_stranger(struct rate *rate, const struct ip *peer, int64_t now_ms)
+static void count_new(struct rate *rate, struct slice key, const struct quotas *quotas,
+                      int64_t now_ms)
 {
     struct record *record;
 
-    count_open(rate->networks, network_key(peer));
-    if (rate->settings.connection_rate.count == 0)
+    if (quotas->count == 0)
         return;
-    record = find_or_make(rate, peer, now_ms);
+    record = find_or_make(rate, key, quotas, now_ms);
     for (size_t i = 0; i < record->window_count; i++) {
         window_advance(&record->windows[i], now_ms);
         window_add(&record->windows[i], 1);
     }
+}
+
+static void count_stranger(struct rate *rate, const struct ip *peer, int64_t now_ms)
+{
+    count_open(rate->networks, network_key(peer));
+    count_new(rate, client_key(peer), &rate->settings.connection_rate, now_ms);
+    count_new(rate, network_key(peer), &rate->settings.network_rate, now_ms);
 }
 
 enum rate_verdict rate_admit(struct rate *rate, const struct rate_client *client,
@@ -271,7 +281,7 @@ enum rate_verdict rate_admit(struct rate *rate, const struct rate_client *client
 
 /* Its own connection is the latest one that is counted; a step or two later it is still in
  * the newest step that counts anything, or has left by itself. */
-static void give_back(struct window *window)
+static void give_window_back(struct window *window)
 {
     for (int i = 0; i < WINDOW_COUNTS; i++)
         if (window->counts[i] > 0) {
@@ -280,16 +290,22 @@ static void give_back(struct window *window)
         }
 }
 
+static void give_back(struct rate *rate, struct slice key)
+{
+    struct record *record = find(rate, key);
+
+    for (size_t i = 0; record && i < record->window_count; i++)
+        give_window_back(&record->windows[i]);
+}
+
 void rate_exempt(struct rate *rate, struct rate_client *client)
 {
-    struct record *record = find(rate, &client->peer);
-
     if (client->is_exempt)
         return;
     client->is_exempt = true;
     count_closed(rate->networks, network_key(&client->peer));
-    for (size_t i = 0; record && i < record->window_count; i++)
-        give_back(&record->windows[i]);
+    give_back(rate, client_key(&client->peer));
+    give_back(rate, network_key(&client->peer));
 }
 
 void rate_leave(struct rate *rate, const struct rate_client *client)
@@ -303,7 +319,8 @@ void rate_leave(struct rate *rate, const struct rate_client *client)
 
 void rate_bar(struct rate *rate, const struct ip *peer, int64_t until_ms, int64_t now_ms)
 {
-    find_or_make(rate, peer, now_ms)->barred_until_ms = until_ms;
+    find_or_make(rate, client_key(peer), &rate->settings.connection_rate, now_ms)
+        ->barred_until_ms = until_ms;
 }
 
 unsigned rate_connections(const struct rate *rate)

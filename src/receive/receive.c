@@ -104,6 +104,8 @@ void receive_on_stream(struct receive *receive, const struct receive_listener *l
                                         "connections_per_network"},
         [RATE_BARRED] = {REPLY_GREETING_BARRED, "offenders"},
         [RATE_TOO_OFTEN] = {REPLY_GREETING_TOO_OFTEN, "connection_rate"},
+        [RATE_TOO_OFTEN_FROM_NETWORK] = {REPLY_GREETING_TOO_OFTEN_NETWORK,
+                                         "connection_rate_per_network"},
     };
     static const struct refused memory = {REPLY_GREETING_MEMORY, "memory"};
     static const struct refused leaving = {REPLY_SHUTTING_DOWN, NULL};

@@ -235,6 +235,7 @@ static const struct reply_row rows[REPLY_NAME_COUNT] = {
     [REPLY_GREETING_BUSY_ADDRESS]  = {"greeting-busy-address", 421, "4.7.0", "Too many connections from your address"},
     [REPLY_GREETING_BUSY_NETWORK]  = {"greeting-busy-network", 421, "4.7.0", "Too many connections from your network"},
     [REPLY_GREETING_TOO_OFTEN]     = {"greeting-too-often", 421, "4.7.0", "Too many new connections from your address: try again later"},
+    [REPLY_GREETING_TOO_OFTEN_NETWORK] = {"greeting-too-often-network", 421, "4.7.0", "Too many new connections from your network: try again later"},
     [REPLY_GREETING_BARRED]        = {"greeting-barred", 421, "4.7.0", "Too many errors from your address: try again later"},
     [REPLY_EARLY_TALKER]           = {"early-talker", 554, "5.5.1", "Wait for the greeting before you talk"},
     [REPLY_GREETING_MEMORY]        = {"greeting-memory", 421, "4.3.2", "Short of memory: try again later"},

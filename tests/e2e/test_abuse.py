@@ -56,7 +56,7 @@ class Connections(Abuse):
     def test_who_logs_in_gives_the_place_back(self):
         """'off for authenticated users': a log-in frees the place in the network, and the rate."""
         relay = Relay(self, trusted=NOBODY, limits=(
-            'connections_per_network = 1\nconnection_rate = ["1/h"]\n'))
+            'connections_per_network = 1\nconnection_rate = ["1/h"]\nconnection_rate_per_network = ["1/h"]\n'))
         for _ in range(3):
             client = relay.client()
             self.addCleanup(client.close)
@@ -86,6 +86,19 @@ class Connections(Abuse):
         self.assertEqual(self.metric(relay, "limits_reached", limit="connection_rate"),
                          len(relay.events("receive.refused")))
         self.assertEqual(self.raw(relay.relay_port, source="127.0.0.2").greeting[:3], b"220")
+
+
+    def test_new_connections_of_a_network_in_a_time(self):
+        """'connections and rates per network': each address comes once, the network too often."""
+        relay = Relay(self, trusted=NOBODY, limits=(
+            'connection_rate = ["2/h"]\nconnection_rate_per_network = ["3/h"]\n'))
+        for last in (1, 2, 3):
+            self.assertEqual(self.raw(relay.relay_port, source=f"127.0.5.{last}").greeting[:3], b"220")
+        self.assertEqual(self.raw(relay.relay_port, source="127.0.5.4").greeting,
+                         b"421 4.7.0 Too many new connections from your network: try again later")
+        self.assertEqual(self.wait(relay, "receive.refused")["rule"], "connection_rate_per_network")
+        self.assertEqual(self.metric(relay, "limits_reached", limit="connection_rate_per_network"), 1)
+        self.assertEqual(self.raw(relay.relay_port, source="127.0.6.1").greeting[:3], b"220")
 
 
 class Greeting(Abuse):

@@ -193,8 +193,9 @@ struct config {
     unsigned connections;
     unsigned connections_per_address;
     unsigned connections_per_network;
-    struct value_list connection_rate;   /* struct quota */
-    struct value_list messages_per_user; /* struct quota, these four */
+    struct value_list connection_rate;             /* struct quota */
+    struct value_list connection_rate_per_network; /* struct quota */
+    struct value_list messages_per_user;           /* struct quota, these four */
     struct value_list recipients_per_user;
     struct value_list messages_per_address;
     struct value_list recipients_per_address;

@@ -1,9 +1,9 @@
 /* Counters per client: connections open at once, and new ones in a time.
  *
  * Owns      a count per address and per network with a connection open; a record per address
- *           that connected of late, or that misbehaved.
+ *           and per network that connected of late, or per address that misbehaved.
  * Promises  bounded: the counts by the connections themselves, the records by
- *           RATE_RECORDS_MAX. When those are full, the address that came longest ago is
+ *           RATE_RECORDS_MAX. When those are full, the one that came longest ago is
  *           forgotten. Clients that are exempt (trusted networks, who logged in) count in
  *           `connections` and `connections_per_address` only.
  * Ignores   clocks: the caller brings the time.
@@ -21,6 +21,7 @@ struct rate_settings {
     unsigned connections_per_address; /* IPv6: per /64 */
     unsigned connections_per_network; /* IPv4: per /24, IPv6: per /48 */
     struct quotas connection_rate;    /* new ones per address */
+    struct quotas network_rate;       /* new ones per network */
 };
 
 struct rate;
@@ -30,6 +31,7 @@ enum rate_verdict {
     RATE_TOO_MANY_FROM_ADDRESS,
     RATE_TOO_MANY_FROM_NETWORK,
     RATE_TOO_OFTEN,
+    RATE_TOO_OFTEN_FROM_NETWORK,
     RATE_BARRED, /* an offender: rate_bar() */
 };
 

@@ -54,20 +54,21 @@ enum reply_event reply_reader_line(struct reply_reader *reader, struct slice lin
  * prints it). Some texts take one %s. */
 enum reply_name {
     REPLY_GREETING,
-    REPLY_GREETING_BUSY,         /* 421 4.3.2 too many connections */
-    REPLY_GREETING_BUSY_ADDRESS, /* 421 4.7.0 too many from your address */
-    REPLY_GREETING_BUSY_NETWORK, /* 421 4.7.0 too many from your network */
-    REPLY_GREETING_TOO_OFTEN,    /* 421 4.7.0 too many new ones from your address */
-    REPLY_GREETING_BARRED,       /* 421 4.7.0 too many errors of late */
-    REPLY_EARLY_TALKER,          /* 554 5.5.1 */
-    REPLY_GREETING_MEMORY,       /* 421 4.3.2 short of memory */
-    REPLY_CLOSING,               /* 221 */
-    REPLY_SHUTTING_DOWN,         /* 421 4.3.2 */
-    REPLY_IDLE,                  /* 421 4.4.2 */
-    REPLY_TOO_MANY_ERRORS,       /* 421 4.7.0 */
-    REPLY_TLS_FAILED,            /* 454 4.7.0, before the handshake began */
-    REPLY_OK,                    /* 250 2.0.0 */
-    REPLY_HELLO,                 /* 250 host, no enhanced code (RFC 2034 4) */
+    REPLY_GREETING_BUSY,              /* 421 4.3.2 too many connections */
+    REPLY_GREETING_BUSY_ADDRESS,      /* 421 4.7.0 too many from your address */
+    REPLY_GREETING_BUSY_NETWORK,      /* 421 4.7.0 too many from your network */
+    REPLY_GREETING_TOO_OFTEN,         /* 421 4.7.0 too many new ones from your address */
+    REPLY_GREETING_TOO_OFTEN_NETWORK, /* 421 4.7.0 too many new ones from your network */
+    REPLY_GREETING_BARRED,            /* 421 4.7.0 too many errors of late */
+    REPLY_EARLY_TALKER,               /* 554 5.5.1 */
+    REPLY_GREETING_MEMORY,            /* 421 4.3.2 short of memory */
+    REPLY_CLOSING,                    /* 221 */
+    REPLY_SHUTTING_DOWN,              /* 421 4.3.2 */
+    REPLY_IDLE,                       /* 421 4.4.2 */
+    REPLY_TOO_MANY_ERRORS,            /* 421 4.7.0 */
+    REPLY_TLS_FAILED,                 /* 454 4.7.0, before the handshake began */
+    REPLY_OK,                         /* 250 2.0.0 */
+    REPLY_HELLO,                      /* 250 host, no enhanced code (RFC 2034 4) */
     REPLY_HELP,
     REPLY_CANNOT_VRFY,            /* 252 2.5.0 */
     REPLY_SENDER_OK,              /* 250 2.1.0 */

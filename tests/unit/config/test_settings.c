@@ -5,6 +5,7 @@ static const char all[] =
     GOOD "[limits]\nmessage_size = \"1MiB\"\nrecipients_per_message = 500\n"
          "received_hops = 19\nconnections = 11\nconnections_per_address = 7\n"
          "connections_per_network = 8\nconnection_rate = [\"5/m\", \"90/h\"]\n"
+         "connection_rate_per_network = [\"50/m\"]\n"
          "memory = \"77MiB\"\nidle_timeout = \"7s\"\nhandshakes = "
          "13\nhandshakes_per_address = 3\n"
          "[policy]\ngreeting_delay = \"4s\"\nreject_weight = 6\nreverse_dns = \"require\"\n"
@@ -65,6 +66,8 @@ TEST(settings, what_clients_see)
     assert_int_equal(rate.connections, 11);
     assert_int_equal(rate.connections_per_address, 7);
     assert_int_equal(rate.connections_per_network, 8);
+    assert_int_equal(rate.network_rate.count, 1);
+    assert_int_equal(rate.network_rate.items[0].count, 50);
     assert_int_equal(rate.connection_rate.count, 2);
     assert_int_equal(rate.connection_rate.items[1].count, 90);
     assert_int_equal(rate.connection_rate.items[1].window_ms, 3600000);

@@ -147,33 +147,6 @@ static void keep(struct draft *draft, struct slice body)
     }
 }
 
-static void drop_at_store_end(void *owner, struct store_op *op)
-{
-    struct operation *operation = owner;
-
-    (void)op; /* what could not be deleted now goes at the next start (G5) */
-    operation_end(operation);
-    memory_free(operation);
-}
-
-static void free_operation(struct operation *operation)
-{
-    memory_free(operation);
-}
-
-static void drop_at_store(struct queue *queue, uint64_t id)
-{
-    struct operation *operation = NEW(struct operation);
-
-    operation->queue = queue;
-    operation->free = free_operation;
-    operation->op.kind = STORE_DRAFT_DROP;
-    operation->op.id = id;
-    operation->op.on_end = drop_at_store_end;
-    operation->op.owner = operation;
-    operation_submit(operation);
-}
-
 static void write_free(struct operation *operation)
 {
     struct draft_write *write = CONTAINER_OF(operation, struct draft_write, operation);
@@ -206,10 +179,10 @@ static void on_written(void *owner, struct store_op *op)
     } else if (draft->commit) {
         struct commit *commit = draft->commit;
 
-        if (draft->failed != RESULT_OK) {
+        if (draft->failed != RESULT_OK)
             commit->failed = draft->failed;
+        if (commit->failed != RESULT_OK)
             drop_at_store(queue, draft->id);
-        }
         draft_free(draft);
         commit_go(commit);
     } else {
@@ -309,6 +282,8 @@ static void on_committed(void *owner, struct store_op *op)
     queue->pending_bytes -= commit->message.bytes;
     if (result == RESULT_OK)
         message_publish(&commit->message);
+    else if (commit->message.store.was_draft)
+        drop_at_store(queue, commit->message.store.id);
     commit_tell(commit, result);
     commits_go_on(queue);
 }

@@ -37,6 +37,8 @@ struct queue {
     struct list drafts;
     struct list held_back;  /* commits above the pending budget */
     struct list operations; /* at the store: struct operation */
+    struct list drops;      /* not at the store: there was no room for them */
+    struct timer drop_again;
     struct list leases;
     struct list loads;
     struct list visits;
@@ -98,6 +100,11 @@ struct piece **pieces_of(struct queue *queue, struct slice text, size_t *count);
 /* draft.c */
 void drafts_free(struct queue *queue);
 void commits_go_on(struct queue *queue);
+
+/* drop.c: the chunks of a draft go, and are not waited for. */
+void drop_at_store(struct queue *queue, uint64_t id);
+void drops_init(struct queue *queue);
+void drops_free(struct queue *queue);
 
 /* lease.c, body.c, visit.c, take.c, export.c */
 void leases_free(struct queue *queue);

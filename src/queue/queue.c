@@ -38,6 +38,7 @@ static struct queue *queue_new(struct loop *loop, struct offload *offload)
     list_init(&queue->exports);
     list_init(&queue->readers);
     list_init(&queue->window_turns);
+    drops_init(queue);
     return queue;
 }
 
@@ -125,6 +126,7 @@ void queue_close(struct queue *queue)
     reading_line_free(queue->line);
     store_close(queue->store);
     drafts_free(queue);
+    drops_free(queue);
     while ((link = list_pop_front(&queue->operations))) {
         struct operation *operation = CONTAINER_OF(link, struct operation, link);
 

@@ -163,6 +163,26 @@ static inline struct queue_statistics world_numbers(const struct world *world)
     return statistics;
 }
 
+/* How many a table of the file has now. */
+static inline size_t world_rows(const struct world *world, MDB_dbi table)
+{
+    MDB_stat about;
+    int code;
+    MDB_txn *txn = store_reader_take(world->queue->store, &code);
+
+    assert_non_null(txn);
+    assert_int_equal(mdb_stat(txn, table, &about), 0);
+    store_reader_give(world->queue->store, txn);
+    return about.ms_entries;
+}
+
+static inline void world_wait_no_rows(struct world *world, MDB_dbi table)
+{
+    for (int ms = 0; ms < WAIT_MS && world_rows(world, table) > 0; ms++)
+        loop_run_for(world->loop, 1);
+    assert_int_equal(world_rows(world, table), 0);
+}
+
 /* ---- messages ---- */
 
 static inline void world_on_end(void *owner, enum result result)
@@ -212,6 +232,33 @@ static inline enum result world_accept(struct world *world, const char *const *a
         *id = draft_id(draft);
     assert_true(draft_write(draft, body) != RESULT_NO_SPACE);
     return world_commit(world, draft, addresses);
+}
+
+/* Bytes that differ everywhere, so that a chunk out of place shows. */
+static inline char *world_bytes(size_t length)
+{
+    char *text = memory_new(length + 1);
+
+    for (size_t i = 0; i < length; i++)
+        text[i] = (char)(i * 2654435761U >> 13);
+    return text;
+}
+
+/* A draft of 600 KB that has left memory, but for its last piece. */
+static inline struct draft *world_streamed(struct world *world)
+{
+    struct draft *draft = queue_draft_open(world->queue, world_on_room, world);
+    char *body = world_bytes(600000);
+    unsigned before = world->rooms;
+
+    assert_int_equal(draft_write(draft, (struct slice){body, 600000}), RESULT_AGAIN);
+    for (int ms = 0; ms < WAIT_MS && world->rooms == before; ms++)
+        loop_run_for(world->loop, 1);
+    assert_int_equal(world->rooms, before + 1);
+    assert_true(world_rows(world, world->queue->store->body) > 0);
+    assert_true(world_rows(world, world->queue->store->draft) > 0);
+    memory_free(body);
+    return draft;
 }
 
 /* One message with one recipient. */
@@ -351,16 +398,6 @@ static inline void world_expect_body(struct world *world, const struct envelope 
     assert_memory_equal(view.data, WORLD_HEADER.data, WORLD_HEADER.length);
     assert_memory_equal(view.data + WORLD_HEADER.length, body.data, body.length);
     bytes_fini(&text);
-}
-
-/* Bytes that differ everywhere, so that a chunk out of place shows. */
-static inline char *world_bytes(size_t length)
-{
-    char *text = memory_new(length + 1);
-
-    for (size_t i = 0; i < length; i++)
-        text[i] = (char)(i * 2654435761U >> 13);
-    return text;
 }
 
 #endif

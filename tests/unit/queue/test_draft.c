@@ -161,6 +161,43 @@ TEST(draft, whose_commit_fails_for_want_of_space_is_refused_whole)
     (void)world_lane(world, "a.test");
 }
 
+TEST(draft, that_was_streamed_leaves_nothing_when_its_commit_is_refused)
+{
+    struct world *world = *state;
+    struct draft *draft = world_streamed(world);
+
+    world_fail_commits(MDB_MAP_FULL, 1);
+    assert_int_equal(world_commit(world, draft, one), RESULT_NO_SPACE);
+    assert_false(queue_is_broken(world->queue));
+    world_wait_no_rows(world, world->queue->store->draft);
+    world_wait_no_rows(world, world->queue->store->body);
+    assert_int_equal(world_numbers(world).receiving_bytes, 0);
+    assert_int_equal(world_numbers(world).pending_bytes, 0);
+    assert_int_equal(world_numbers(world).groups_waiting, 0);
+}
+
+/* Its chunks are on their way to the store when it turns out that no record can hold it. */
+TEST(draft, that_was_streamed_leaves_nothing_when_it_cannot_be_built)
+{
+    struct world *world = *state;
+    struct draft *draft = queue_draft_open(world->queue, world_on_room, world);
+    char *body = world_bytes(600000);
+    char *envid = memory_new(RECORD_MAX + 1);
+    struct envelope envelope = {.sender = "", .envid = memset(envid, 'e', RECORD_MAX)};
+    struct recipient recipient = {.address = "r@a.test"};
+    struct submission submission = {&envelope, WORLD_HEADER, &recipient, 1};
+
+    assert_int_equal(draft_write(draft, (struct slice){body, 600000}), RESULT_AGAIN);
+    (void)draft_commit(draft, &submission, world_on_end, world);
+    world_wait_above(world, &world->ends, 0);
+    assert_int_equal(world->last, RESULT_IO);
+    assert_true(world_numbers(world).commits > 0); /* they were stored */
+    world_wait_no_rows(world, world->queue->store->draft);
+    world_wait_no_rows(world, world->queue->store->body);
+    memory_free(envid);
+    memory_free(body);
+}
+
 TEST(draft, whose_sync_fails_gets_io_and_everything_behind_it_too)
 {
     struct world *world = *state;
@@ -241,6 +278,8 @@ int main(void)
         DRAFT(that_is_discarded_leaves_nothing),
         DRAFT(of_a_dead_process_vanishes_at_open),
         DRAFT(whose_commit_fails_for_want_of_space_is_refused_whole),
+        DRAFT(that_was_streamed_leaves_nothing_when_its_commit_is_refused),
+        DRAFT(that_was_streamed_leaves_nothing_when_it_cannot_be_built),
         DRAFT(whose_sync_fails_gets_io_and_everything_behind_it_too),
         DRAFT(commits_wait_above_the_pending_budget_and_then_all_end_well),
         DRAFT(a_cancelled_commit_is_not_told_but_stays),

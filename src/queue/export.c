@@ -215,15 +215,26 @@ static void write_run(struct store *store, void *argument)
 
 static void count_item(struct exporting *exporting, const struct transfer_item *item)
 {
-    if (item->result == RESULT_AGAIN) {
-        exporting->next--; /* they are the last ones */
-    } else if (item->result == RESULT_BUSY) {
+    if (item->result == RESULT_BUSY) {
         exporting->counts.busy++;
     } else if (item->result == RESULT_NOT_FOUND) {
         exporting->counts.gone++;
     } else if (item->result != RESULT_OK) {
         exporting->counts.failed++;
         exporting->wanted.on_failed(exporting->wanted.owner, item->id, item->why);
+    }
+}
+
+/* From the first that did not go into this batch on all of them come again, those too that could
+ * not be written: what is said of them is said then. */
+static void count_items(struct exporting *exporting, const struct input *input)
+{
+    for (size_t i = 0; i < input->count; i++) {
+        if (input->items[i].result == RESULT_AGAIN) {
+            exporting->next -= input->count - i;
+            return;
+        }
+        count_item(exporting, &input->items[i]);
     }
 }
 
@@ -239,8 +250,7 @@ static void on_written(void *owner, void *argument)
         exporting->fault = input->fault;
         end(exporting, input->result);
     } else {
-        for (size_t i = 0; i < input->count; i++)
-            count_item(exporting, &input->items[i]);
+        count_items(exporting, input);
         remove_written(exporting, input);
     }
     input_free(input);

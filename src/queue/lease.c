@@ -59,7 +59,8 @@ static enum result decode(struct held *held, const struct queue_entry *entry)
     return result;
 }
 
-/* The entry rests for a minute: the record may be readable later, and nobody spins. */
+/* The entry rests for a minute: the record may be readable later, and nobody spins. Nothing was
+ * tried (G6). */
 static void put_aside(struct lease_load *load)
 {
     struct queue_entry again = load->entry;
@@ -69,7 +70,7 @@ static void put_aside(struct lease_load *load)
     log_message(LOG_ERROR, "queue.unreadable", "message %s, group %u: %s", id,
                 load->entry.group, result_text(load->result));
     again.next_attempt_ms = loop_wall_ms(load->queue->loop) + REST_MS;
-    waiting_end_lease(load->domain_queue, load->entry.id, load->entry.group, &again);
+    waiting_end_untried(load->domain_queue, load->entry.id, load->entry.group, &again);
 }
 
 static void load_end(void *owner)

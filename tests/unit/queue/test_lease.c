@@ -283,6 +283,46 @@ TEST(lease, loads_that_run_at_the_end_tell_nothing)
     lease_release(world_take(world, "a.test"));
 }
 
+static void put_record(struct world *world, uint64_t id, MDB_val record)
+{
+    struct store_group_key text = store_key(id, 0);
+    MDB_val key = {sizeof text.text, text.text};
+    MDB_txn *txn;
+
+    assert_int_equal(mdb_txn_begin(world->queue->store->env, NULL, 0, &txn), 0);
+    assert_int_equal(mdb_put(txn, world->queue->store->group, &key, &record, 0), 0);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+}
+
+/* What was read well when the index was made. It is old: tried, it would expire. */
+TEST(lease, a_record_that_cannot_be_read_was_not_tried)
+{
+    struct world *world = *state;
+    char nonsense[] = "nonsense";
+    struct envelope envelope = {.sender = "",
+                                .arrival_ms = loop_wall_ms(world->loop) - HOUR_MS};
+    struct recipient recipient = {.address = "r@a.test"};
+    struct submission submission = {&envelope, WORLD_HEADER, &recipient, 1};
+    struct draft *draft = queue_draft_open(world->queue, world_on_room, world);
+    uint64_t id = draft_id(draft);
+    struct domain_queue *domain_queue;
+    struct queue_entry entry;
+
+    (void)draft_commit(draft, &submission, world_on_end, world);
+    world_wait_above(world, &world->ends, 0);
+    world->settings.expire_ms = HOUR_MS / 2;
+    world_reopen(world);
+    world_wait_rebuilt(world);
+    domain_queue = world_lane(world, "a.test");
+    assert_false(domain_queue_take_expired(domain_queue, &entry)); /* an attempt first */
+    put_record(world, id, (MDB_val){sizeof nonsense, nonsense});
+    assert_true(domain_queue_take(domain_queue, &entry));
+    assert_null(world_load(world, domain_queue, &entry));
+    assert_int_equal(world->last, RESULT_CORRUPT);
+    assert_int_equal(world_numbers(world).groups_waiting, 1); /* put aside */
+    assert_false(domain_queue_take_expired(domain_queue, &entry));
+}
+
 #define LEASE(name) cmocka_unit_test_setup_teardown(lease_##name, set_up, tear_down)
 
 int main(void)
@@ -299,6 +339,7 @@ int main(void)
         LEASE(a_cancelled_load_gives_the_entry_back),
         LEASE(regrouped_it_becomes_groups_of_the_lanes_of_now),
         LEASE(those_that_are_out_at_the_end_wait_again_after_a_start),
+        LEASE(a_record_that_cannot_be_read_was_not_tried),
         LEASE(loads_that_run_at_the_end_tell_nothing),
     };
 

@@ -13,6 +13,28 @@
 
 enum { PATH_BYTES = 4096, WRITE_BYTES = 65536 };
 
+static void path_in(const struct maildir_box *box, const char *sub, const char *name,
+                    char path[PATH_BYTES])
+{
+    (void)snprintf(path, PATH_BYTES, "%s/%s%s%s", box->folder, sub, name[0] ? "/" : "",
+                   name);
+}
+
+/* A disk that is full would stay so by what was written of the message. */
+static void drop_tmp(struct maildir_box *box)
+{
+    char path[PATH_BYTES];
+
+    if (box->fd >= 0)
+        (void)close(box->fd);
+    box->fd = -1;
+    if (!box->tmp)
+        return;
+    path_in(box, "tmp", box->tmp, path);
+    (void)unlink(path);
+    box->tmp = NULL;
+}
+
 static void fail(struct maildir_box *box, const char *what, const char *path)
 {
     int error = errno;
@@ -20,9 +42,7 @@ static void fail(struct maildir_box *box, const char *what, const char *path)
     box->result = error == ENOSPC || error == EDQUOT ? RESULT_NO_SPACE : RESULT_IO;
     (void)snprintf(box->text, sizeof box->text, "cannot %s %.100s: %s", what, path,
                    strerror(error));
-    if (box->fd >= 0)
-        (void)close(box->fd);
-    box->fd = -1;
+    drop_tmp(box);
 }
 
 static bool sync_path(const char *path)
@@ -86,13 +106,6 @@ static bool make_folder(struct maildir_box *box, const char *path)
     if (box->result == RESULT_OK)
         fail(box, "make the folder", path);
     return false;
-}
-
-static void path_in(const struct maildir_box *box, const char *sub, const char *name,
-                    char path[PATH_BYTES])
-{
-    (void)snprintf(path, PATH_BYTES, "%s/%s%s%s", box->folder, sub, name[0] ? "/" : "",
-                   name);
 }
 
 static bool make_folders(struct maildir_box *box)
@@ -179,10 +192,12 @@ static void open_box(const struct maildir_message *message, struct maildir_box *
     path_in(box, "tmp", message->name, path);
     (void)unlink(path); /* of a process that was killed */
     box->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (box->fd < 0)
+    if (box->fd < 0) {
         fail(box, "create", path);
-    else
-        write_all(box, head.data, head.length);
+        return;
+    }
+    box->tmp = message->name;
+    write_all(box, head.data, head.length);
 }
 
 static const struct maildir_box *find_same(const struct maildir_message *message, size_t at)
@@ -272,6 +287,7 @@ static void finish_box(const struct maildir_message *message, struct maildir_box
         fail(box, "move the message into", new);
         return;
     }
+    box->tmp = NULL;
     sync_folder(box, "new");
 }
 
@@ -286,15 +302,6 @@ void maildir_finish(struct maildir_message *message)
 
 void maildir_abandon(struct maildir_message *message)
 {
-    for (size_t i = 0; i < message->box_count; i++) {
-        struct maildir_box *box = &message->boxes[i];
-        char path[PATH_BYTES];
-
-        if (box->fd < 0)
-            continue;
-        (void)close(box->fd);
-        box->fd = -1;
-        path_in(box, "tmp", message->name, path);
-        (void)unlink(path);
-    }
+    for (size_t i = 0; i < message->box_count; i++)
+        drop_tmp(&message->boxes[i]);
 }

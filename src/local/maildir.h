@@ -7,6 +7,7 @@
 struct maildir_box {
     char *folder;                   /* of the user */
     int fd;                         /* of the file in tmp; -1: none */
+    const char *tmp;                /* its name while it is there; NULL */
     bool is_there;                  /* stored before a crash: nothing is written */
     const struct maildir_box *same; /* an earlier one of the message with this folder */
     enum result result;

@@ -6,9 +6,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -164,6 +166,41 @@ TEST(maildir, what_is_given_up_leaves_nothing)
     assert_int_equal(count_files(world, "new"), 0);
 }
 
+/* write() ends early, and then fails: 8 KB go into a file that may have 4. */
+static void store_large(struct maildir_message *message)
+{
+    struct rlimit before;
+    char line[1024];
+
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &(struct rlimit){4096, before.rlim_max}), 0);
+    memset(line, 'x', sizeof line);
+    for (int i = 0; i < 8; i++)
+        maildir_write(message, (struct slice){line, sizeof line});
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    (void)signal(SIGXFSZ, SIG_DFL);
+}
+
+TEST(maildir, what_could_not_be_written_whole_leaves_nothing)
+{
+    struct world *world = *state;
+    struct maildir_message *message = message_of(world);
+
+    maildir_open(message, SLICE("X: y\n"));
+    assert_int_equal(count_files(world, "tmp"), 1);
+    store_large(message);
+    assert_int_equal(count_files(world, "tmp"), 0); /* at once: it needs the room */
+    maildir_finish(message);
+    assert_int_equal(world->boxes[0].result, RESULT_IO);
+    assert_true(world->boxes[0].text[0]);
+    assert_int_equal(count_files(world, "tmp"), 0);
+    assert_int_equal(count_files(world, "new"), 0);
+    store(world, "x\r\n", ""); /* and the next try is not in its way */
+    assert_int_equal(world->boxes[0].result, RESULT_OK);
+    assert_int_equal(count_files(world, "new"), 1);
+}
+
 TEST(maildir, a_folder_that_cannot_be_made_is_said)
 {
     struct world *world = *state;
@@ -226,6 +263,42 @@ TEST(maildir, a_repeat_is_stored_only_when_the_folder_is_synced)
     assert_int_equal(count_files(world, "new"), 1);
 }
 
+TEST(maildir, what_could_not_be_synced_or_moved_leaves_nothing)
+{
+    struct world *world = *state;
+    struct maildir_message *message = message_of(world);
+    char path[192];
+
+    maildir_open(message, SLICE("X: y\n"));
+    refused = inode_of(world->box, "/tmp/aaaaaaaaaaaab.0.relay.test");
+    maildir_finish(message);
+    assert_int_equal(world->boxes[0].result, RESULT_IO);
+    assert_int_equal(count_files(world, "tmp"), 0);
+    assert_int_equal(count_files(world, "new"), 0);
+    refused = 0;
+    message = message_of(world);
+    maildir_open(message, SLICE("X: y\n"));
+    (void)snprintf(path, sizeof path, "%s/new", world->box);
+    assert_int_equal(rmdir(path), 0);
+    maildir_finish(message);
+    assert_int_equal(world->boxes[0].result, RESULT_IO);
+    assert_int_equal(count_files(world, "tmp"), 0);
+}
+
+/* It is in `new` already: its bytes are safe, and the next try finds them. */
+TEST(maildir, what_was_moved_stays_when_the_folder_is_not_synced)
+{
+    struct world *world = *state;
+    struct maildir_message *message = message_of(world);
+
+    maildir_open(message, SLICE("X: y\n"));
+    refused = inode_of(world->box, "/new");
+    maildir_finish(message);
+    maildir_abandon(message);
+    assert_int_equal(world->boxes[0].result, RESULT_IO);
+    assert_int_equal(count_files(world, "new"), 1);
+}
+
 /* bob and BOB of one message. */
 TEST(maildir, two_recipients_with_one_folder_get_one_copy_and_one_result)
 {
@@ -282,6 +355,9 @@ int main(void)
         MAILDIR(two_recipients_with_one_folder_get_one_copy_and_one_result),
         MAILDIR(what_was_read_is_not_searched_at_a_first_try),
         MAILDIR(what_is_given_up_leaves_nothing),
+        MAILDIR(what_could_not_be_written_whole_leaves_nothing),
+        MAILDIR(what_could_not_be_synced_or_moved_leaves_nothing),
+        MAILDIR(what_was_moved_stays_when_the_folder_is_not_synced),
         MAILDIR(a_folder_that_cannot_be_made_is_said),
     };
 

@@ -14,7 +14,8 @@ enum {
     BATCH_GROUPS = 1000,
     ADD_A_TURN = 100,
     OVERFLOW_ENTRIES = 100,
-    AGAIN_MS = 5000
+    AGAIN_MS = 5000,
+    REST_MS = 60000
 };
 
 struct found {
@@ -32,6 +33,7 @@ struct rebuild {
     struct reading *reading;
     struct reading *overflow;
     struct timer again;
+    int64_t tell_ms; /* loop clock: of records of the overflow that cannot be read */
     uint64_t next_id;
     uint64_t groups;
     bool is_over;
@@ -45,6 +47,7 @@ struct batch { /* touched by the pool */
     struct store_scan scan;
     struct queue_entry *wanted; /* of the overflow; NULL: a scan */
     size_t wanted_count;
+    size_t unread_count; /* of them, in front: they could not be read now */
     struct found *found;
     size_t count;
     size_t capacity;
@@ -94,24 +97,31 @@ static void scan_run(struct store *store, void *argument)
     batch->result = store_scan_groups(store, &batch->scan);
 }
 
+static void read_wanted(struct store *store, struct batch *batch,
+                        const struct queue_entry *wanted)
+{
+    struct bytes envelope;
+    struct bytes record;
+    enum result result;
+
+    bytes_init(&envelope, RECORD_MAX);
+    bytes_init(&record, RECORD_MAX);
+    result = store_read_group(store, wanted->id, wanted->group, &envelope, &record);
+    if (result == RESULT_OK)
+        keep(batch, wanted->id, wanted->group, bytes_view(&envelope), bytes_view(&record));
+    else if (result != RESULT_NOT_FOUND)
+        batch->wanted[batch->unread_count++] = *wanted;
+    bytes_fini(&envelope);
+    bytes_fini(&record);
+}
+
 static void overflow_run(struct store *store, void *argument)
 {
     struct batch *batch = argument;
 
     batch->result = RESULT_OK;
-    for (size_t i = 0; i < batch->wanted_count; i++) {
-        struct bytes envelope;
-        struct bytes record;
-
-        bytes_init(&envelope, RECORD_MAX);
-        bytes_init(&record, RECORD_MAX);
-        if (store_read_group(store, batch->wanted[i].id, batch->wanted[i].group, &envelope,
-                             &record) == RESULT_OK)
-            keep(batch, batch->wanted[i].id, batch->wanted[i].group, bytes_view(&envelope),
-                 bytes_view(&record));
-        bytes_fini(&envelope);
-        bytes_fini(&record);
-    }
+    for (size_t i = 0; i < batch->wanted_count; i++)
+        read_wanted(store, batch, &batch->wanted[i]);
 }
 
 static void drop(void *argument)
@@ -254,6 +264,29 @@ void rebuild_start(struct queue *queue)
     scan_on(rebuild);
 }
 
+/* Behind the others with them. The sweep comes every second: that it failed is told once a
+ * minute. */
+static void put_back(struct rebuild *rebuild, const struct batch *batch)
+{
+    struct queue *queue = rebuild->queue;
+    int64_t now_ms = loop_now_ms(queue->loop);
+    int64_t again_ms = loop_wall_ms(queue->loop) + REST_MS;
+
+    if (batch->unread_count > 0 && now_ms >= rebuild->tell_ms) {
+        rebuild->tell_ms = now_ms + REST_MS;
+        log_message(LOG_ERROR, "queue.unreadable",
+                    "%zu records cannot be read now, and will be tried again",
+                    batch->unread_count);
+    }
+    for (size_t i = 0; i < batch->unread_count; i++) {
+        struct queue_entry entry = batch->wanted[i];
+
+        if (entry.next_attempt_ms < again_ms)
+            entry.next_attempt_ms = again_ms;
+        waiting_overflow_put(queue->waiting, &entry);
+    }
+}
+
 static void on_overflow_read(void *owner, void *argument)
 {
     struct rebuild *rebuild = owner;
@@ -263,6 +296,7 @@ static void on_overflow_read(void *owner, void *argument)
     log_corrupt(batch);
     for (size_t i = 0; i < batch->count; i++)
         add_found(rebuild->queue, &batch->found[i]);
+    put_back(rebuild, batch);
     drop(batch);
 }
 

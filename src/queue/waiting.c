@@ -348,22 +348,33 @@ void domain_queue_push(struct domain_queue *domain_queue, const struct entry *en
     domain_queue_arm(domain_queue);
 }
 
+static struct entry inner_entry(struct waiting *waiting, const struct queue_entry *entry)
+{
+    struct entry inner = {.id = entry->id, .arrival_s = entry->arrival_s};
+
+    inner.group = entry->group & ENTRY_GROUP_MAX;
+    inner.is_held = entry->is_held;
+    inner.next_ms = waiting_from_wall(waiting, entry->next_attempt_ms);
+    return inner;
+}
+
+static void overflow_push(struct waiting *waiting, const struct entry *entry)
+{
+    heap_push(&waiting->overflow, entry);
+    waiting->entry_count++;
+}
+
 void waiting_add(struct waiting *waiting, const struct waiting_key *key,
                  const struct queue_entry *entry, bool may_expire)
 {
     struct domain_queue *domain_queue = find_or_make(waiting, key);
-    struct entry inner = {.id = entry->id, .arrival_s = entry->arrival_s};
+    struct entry inner = inner_entry(waiting, entry);
 
-    inner.group = entry->group & ENTRY_GROUP_MAX;
     inner.may_expire = may_expire;
-    inner.is_held = entry->is_held;
-    inner.next_ms = waiting_from_wall(waiting, entry->next_attempt_ms);
-    if (domain_queue) {
+    if (domain_queue)
         domain_queue_push(domain_queue, &inner);
-        return;
-    }
-    heap_push(&waiting->overflow, &inner);
-    waiting->entry_count++;
+    else
+        overflow_push(waiting, &inner);
 }
 
 struct domain_queue *waiting_find(struct waiting *waiting, const struct waiting_key *key)
@@ -449,6 +460,13 @@ size_t waiting_overflow_take(struct waiting *waiting, struct queue_entry *entrie
         entries[count++] = waiting_outer_entry(waiting, &entry);
     }
     return count;
+}
+
+void waiting_overflow_put(struct waiting *waiting, const struct queue_entry *entry)
+{
+    struct entry inner = inner_entry(waiting, entry);
+
+    overflow_push(waiting, &inner);
 }
 
 /* ---- life ---- */

@@ -46,6 +46,8 @@ size_t waiting_queue_count(const struct waiting *waiting);
  * the caller reads their records and adds them anew. */
 size_t waiting_overflow_take(struct waiting *waiting, struct queue_entry *entries,
                              size_t most);
+/* One whose record could not be read now goes back, until its `next_attempt_ms`. */
+void waiting_overflow_put(struct waiting *waiting, const struct queue_entry *entry);
 /* Runs, from the loop, when the overflow is worth a look. */
 void waiting_on_overflow(struct waiting *waiting, loop_fn *fn, void *owner);
 

@@ -1,6 +1,7 @@
 /* The index after a start: every group is there with its time, mail is taken meanwhile, and a
  * record that cannot be read is left alone and hides nothing else. */
 #include "queue_world.h"
+#include "waiting_inner.h"
 
 TEST(rebuild, finds_more_groups_than_one_batch_reads)
 {
@@ -49,6 +50,51 @@ TEST(rebuild, a_scan_that_failed_half_way_puts_nothing_in_twice)
     assert_int_equal(atomic_load(&steps_to_failure), 0);
     assert_int_equal(domain_queue_count(world_lane(world, "a.test")), 10);
     assert_int_equal(world_numbers(world).rebuilt_groups, 10);
+}
+
+/* And mdb_get(): a record may not be readable for a while. */
+static _Atomic int gets_to_fail;
+
+int mdb_get(MDB_txn *txn, MDB_dbi table, MDB_val *key, MDB_val *data)
+{
+    int (*get)(MDB_txn *, MDB_dbi, MDB_val *, MDB_val *) = NULL;
+
+    if (atomic_load(&gets_to_fail) > 0 && atomic_fetch_sub(&gets_to_fail, 1) > 0)
+        return EIO;
+    *(void **)&get = dlsym(RTLD_NEXT, "mdb_get");
+    return get(txn, table, key, data);
+}
+
+static void look_at_the_overflow(struct world *world)
+{
+    rebuild_overflow(world->queue);
+    assert_int_equal(world->queue->waiting->overflow.count, 0); /* all of them are read */
+    for (int ms = 0; ms < WAIT_MS && world_numbers(world).groups_waiting < 3; ms++)
+        loop_run_for(world->loop, 1);
+    assert_int_equal(world_numbers(world).groups_waiting, 3);
+}
+
+TEST(rebuild, what_the_disk_refuses_stays_in_the_overflow)
+{
+    struct world *world = *state;
+    struct waiting *waiting = world->queue->waiting;
+    size_t most = waiting->most_queues;
+    struct queue_entry entry;
+
+    waiting_on_overflow(waiting, NULL, NULL); /* when the test says so */
+    waiting->most_queues = 0;                 /* as if all of them were there */
+    for (int i = 0; i < 3; i++)
+        (void)world_send(world, "r@a.test", "x\r\n");
+    assert_int_equal(waiting->overflow.count, 3);
+    waiting->most_queues = most;
+    atomic_store(&gets_to_fail, 2);
+    look_at_the_overflow(world);
+    assert_int_equal(atomic_load(&gets_to_fail), 0);
+    assert_int_equal(waiting->overflow.count, 2);
+    look_at_the_overflow(world); /* the disk is well again */
+    assert_int_equal(waiting->overflow.count, 0);
+    for (int i = 0; i < 3; i++) /* they are due as before */
+        assert_true(domain_queue_take(world_lane(world, "a.test"), &entry));
 }
 
 TEST(rebuild, does_not_count_mail_that_came_while_it_ran)
@@ -153,6 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         REBUILD(finds_more_groups_than_one_batch_reads),
         REBUILD(a_scan_that_failed_half_way_puts_nothing_in_twice),
+        REBUILD(what_the_disk_refuses_stays_in_the_overflow),
         REBUILD(does_not_count_mail_that_came_while_it_ran),
         REBUILD(keeps_the_time_of_the_next_attempt),
         REBUILD(nothing_waits_longer_than_the_longest_retry),

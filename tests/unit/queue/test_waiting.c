@@ -478,6 +478,14 @@ static void above_the_ceiling_entries_wait_in_the_overflow(void **state)
     assert_int_equal(waiting_overflow_take(world->waiting, taken, 2), 1);
     assert_int_equal(taken[0].id, 3);
     assert_int_equal(waiting_overflow_take(world->waiting, taken, 2), 0);
+    assert_int_equal(world_numbers(world).waiting, 3);
+    waiting_overflow_put(world->waiting, &taken[0]);
+    assert_int_equal(world_numbers(world).overflow, 1);
+    assert_int_equal(world_numbers(world).waiting, 4);
+    assert_int_equal(waiting_overflow_take(world->waiting, taken + 1, 2), 1);
+    assert_int_equal(taken[1].id, 3);
+    assert_int_equal(taken[1].arrival_s, taken[0].arrival_s);
+    assert_int_equal(taken[1].next_attempt_ms, taken[0].next_attempt_ms);
 }
 
 /* ---- numbers ---- */

@@ -17,15 +17,17 @@ json_t *rate_json(const struct quota *quota)
 
 static json_t *pace_json(const struct pace_view *pace)
 {
-    return json_pack("{s:o,s:i,s:i,s:i,s:o,s:i,s:o,s:o,s:I,s:I,s:o}", "source",
-                     text_or_null(pace->source), "window", (int)pace->window, "ceiling",
-                     (int)pace->ceiling, "attempts", (int)pace->running, "message_rate",
-                     rate_json(&pace->message_rate), "permille", (int)pace->permille,
-                     "slowed_by", text_or_null(pace->slowness), "connection_rate",
-                     rate_json(&pace->connection_rate), "next_ms",
-                     (json_int_t)pace->next_ms, "suspended_until_ms",
-                     (json_int_t)pace->suspended_until_ms, "suspended_by",
-                     text_or_null(pace->suspended_until_ms ? pace->suspension : ""));
+    return json_pack(
+        "{s:o,s:i,s:i,s:i,s:o,s:i,s:o,s:o,s:I,s:I,s:o,s:i,s:I,s:o}", "source",
+        text_or_null(pace->source), "window", (int)pace->window, "ceiling",
+        (int)pace->ceiling, "attempts", (int)pace->running, "message_rate",
+        rate_json(&pace->message_rate), "permille", (int)pace->permille, "slowed_by",
+        text_or_null(pace->slowness), "connection_rate", rate_json(&pace->connection_rate),
+        "next_ms", (json_int_t)pace->next_ms, "suspended_until_ms",
+        (json_int_t)pace->suspended_until_ms, "suspended_by",
+        text_or_null(pace->suspended_until_ms ? pace->suspension : ""), "bounces_left",
+        (int)pace->bounces_left, "bounces_until_ms", (json_int_t)pace->bounces_until_ms,
+        "bounces_for", text_or_null(pace->bounces_for));
 }
 
 json_t *paces_json(const struct pace_view *paces, size_t count)

@@ -394,6 +394,7 @@ const struct metric metrics[] = {
     MORE("what=\"suspended\",direction=\"down\"", deliver.pace_changes.down[DELIVER_PACE_SUSPENSION], 1),
     MORE("what=\"suspended\",direction=\"up\"", deliver.pace_changes.up[DELIVER_PACE_SUSPENSION], 1),
     MORE("what=\"bounce\",direction=\"down\"", deliver.pace_changes.down[DELIVER_PACE_BOUNCE], 1),
+    MORE("what=\"bounce\",direction=\"up\"", deliver.pace_changes.up[DELIVER_PACE_BOUNCE], 1),
     {SAME, "destinations_backing_off", GAUGE, NULL, NULL, AT(deliver.destinations_backing_off), 1, NULL, "Destinations that rest after a fault of theirs."},
     {SAME, "destination_backoffs", COUNTER, NULL, "class", WALK, walk_backoffs, "Back-offs of destinations that were begun, by the class of the fault."},
     {SAME, "destination_recipients", COUNTER, NULL, "destination,result", WALK, walk_destinations, "Recipients by destination: the hundred busiest, and \"other\"."},

@@ -108,6 +108,17 @@ static void print_next(const json_t *pace, int64_t now_ms)
     }
 }
 
+static void print_bounces(const json_t *pace, int64_t now_ms)
+{
+    char end[END_TEXT];
+
+    print_end(get_number(pace, "bounces_until_ms"), now_ms, end);
+    title_of("");
+    (void)printf("%sbounces what waits, at most %" PRId64 ", %s: %s%s\n", print_warn(),
+                 get_number(pace, "bounces_left"), end, get_text(pace, "bounces_for"),
+                 print_plain());
+}
+
 void print_pace(const char *title, const json_t *pace, int64_t now_ms)
 {
     const char *source = get_text(pace, "source");
@@ -127,6 +138,8 @@ void print_pace(const char *title, const json_t *pace, int64_t now_ms)
         (void)printf("%sslowed: %s%s\n", print_warn(), get_text(pace, "slowed_by"),
                      print_plain());
     }
+    if (get_number(pace, "bounces_left"))
+        print_bounces(pace, now_ms);
     title_of("");
     print_next(pace, now_ms);
 }

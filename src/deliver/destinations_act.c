@@ -211,8 +211,15 @@ static void stop_destination(struct destination *destination)
 
 static void resume_pace(struct destination *destination)
 {
-    if (destination->scope)
-        scope_resume(destination->scope, &(struct pace_cause){"operator", NULL});
+    static const struct pace_cause by_operator = {"operator", NULL};
+    struct scope *scope = destination->scope;
+    struct pace_time time;
+
+    if (!scope)
+        return;
+    time = scope_time(scope);
+    pace_bounce_no_more(&scope->pace, &by_operator, &time);
+    scope_resume(scope, &by_operator);
 }
 
 static void log_change(const struct suspension_view *view, const char *event,

@@ -257,7 +257,10 @@ struct pace_view scope_view(struct scope *scope)
         .next_ms =
             hold == PACE_GOES || until_ms == 0 ? 0 : time.wall_ms + until_ms - time.now_ms,
         .suspended_until_ms = pace->suspended_until_ms,
-        .suspension = pace->suspension};
+        .suspension = pace->suspension,
+        .bounces_left = pace->bounce.left,
+        .bounces_until_ms = pace->bounce.left > 0 ? pace->bounce.until_ms : 0,
+        .bounces_for = pace->bounce.left > 0 ? pace->bounce.text : ""};
 }
 
 static const char *text_of(struct arena *arena, struct slice text)

@@ -225,20 +225,23 @@ struct keeper *keeper_new(struct loop *loop, struct offload *offload, const char
 struct loading {
     paces_file_fn *each;
     void *owner;
-    int64_t oldest_ms;
+    int64_t now_ms;
 };
 
+/* What a reaction began is not over because it takes long. */
 static void on_pace(void *owner, const struct pace *pace)
 {
     struct loading *loading = owner;
 
-    if (pace->changed_ms >= loading->oldest_ms)
+    if (pace->changed_ms >= loading->now_ms - KEEP_MS ||
+        pace->suspended_until_ms > loading->now_ms ||
+        pace->bounce.until_ms > loading->now_ms)
         loading->each(loading->owner, pace);
 }
 
 void keeper_load(struct keeper *keeper, paces_file_fn *each, void *owner)
 {
-    struct loading loading = {each, owner, loop_wall_ms(keeper->loop) - KEEP_MS};
+    struct loading loading = {each, owner, loop_wall_ms(keeper->loop)};
     struct bytes text;
     struct fault fault;
     enum result result;

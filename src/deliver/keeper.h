@@ -3,8 +3,9 @@
  * Owns      the list of scopes whose pace is worth keeping, the file, the job that writes it.
  * Promises  written at most every 5 s, after a change, by the file pool, beside and renamed; the
  *           loop only formats, a portion each turn. PACES_KEPT_MAX scopes at most: the longest
- *           unchanged goes. What is older than a week is not read. A file that is not sound is
- *           named in the log, and the paces begin anew.
+ *           unchanged goes. What is older than a week is not read, unless it is suspended, or
+ *           bounces, still. A file that is not sound is named in the log, and the paces begin
+ *           anew.
  */
 #ifndef SMTPD_DELIVER_KEEPER_H
 #define SMTPD_DELIVER_KEEPER_H

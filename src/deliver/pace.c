@@ -15,7 +15,6 @@ enum {
     SLOWED_MS = 10000,      /* the same for rates, which show in longer times */
     PERMILLE_LEAST = 10,
     STEPS = 10,
-    BACKOFFS_MOST = 4,
     MINUTE_MS = 60000
 };
 
@@ -31,13 +30,20 @@ struct change {
     bool is_down;
 };
 
+/* It is written; see keeper.h. */
+static void changed(struct pace *pace, const struct pace_time *time)
+{
+    pace->changed_ms = time->wall_ms;
+    if (pace->on_changed)
+        pace->on_changed(pace->owner);
+}
+
 static void note(struct pace *pace, const struct change *change,
                  const struct pace_cause *cause, const struct pace_time *time)
 {
     struct log_line line;
     enum log_level level = change->is_down ? LOG_NOTICE : LOG_INFO;
 
-    pace->changed_ms = time->wall_ms;
     if (change->is_down)
         pace->counts->down[change->what]++;
     else
@@ -51,8 +57,7 @@ static void note(struct pace *pace, const struct change *change,
     log_text(&line, "cause", cause->kind);
     log_text(&line, "message", cause->text && cause->text[0] ? cause->text : NULL);
     log_end(&line);
-    if (pace->on_changed)
-        pace->on_changed(pace->owner);
+    changed(pace, time);
 }
 
 static void set_window(struct pace *pace, unsigned window, const struct pace_cause *cause,
@@ -142,12 +147,19 @@ static void set_permille(struct pace *pace, unsigned permille,
     note(pace, &(struct change){DELIVER_PACE_RATE, from, to, is_down}, cause, time);
 }
 
+static const struct pace_cause its_time = {"recovery", "its time is over"};
+
 static void recover(struct pace *pace, const struct pace_time *time)
 {
     unsigned permille = pace->permille;
 
+    if (pace->bounce.until_ms > 0 && pace->bounce.until_ms <= time->wall_ms) {
+        pace->bounce = (struct pace_bounce){.left = pace->bounce.left};
+        changed(pace, time);
+        pace_bounce_no_more(pace, &its_time, time);
+    }
     if (pace->suspended_until_ms > 0 && pace->suspended_until_ms <= time->wall_ms)
-        pace_resume(pace, &(struct pace_cause){"recovery", "its time is over"}, time);
+        pace_resume(pace, &its_time, time);
     if (permille == BUCKET_FULL_RATE || pace->next_step_ms > time->wall_ms)
         return;
     while (permille < BUCKET_FULL_RATE && pace->next_step_ms <= time->wall_ms) {
@@ -339,7 +351,10 @@ void pace_opened(struct pace *pace, int64_t took_ms)
 void pace_works(struct pace *pace, const struct pace_time *time)
 {
     pace->successes++;
-    pace->backoffs = 0;
+    if (pace->backoffs > 0) {
+        pace->backoffs = 0;
+        changed(pace, time);
+    }
     if (pace_connections(pace) < pace->window || pace->window >= pace->limits.connections)
         return; /* more would not be used */
     if (pace->has_shrunk && pace->successes < pace->window)
@@ -388,15 +403,21 @@ void pace_back_off(struct pace *pace, int64_t for_ms, const struct pace_cause *c
         return;
     pace_suspend(pace, time->wall_ms + for_ms * ((int64_t)1 << pace->backoffs), cause,
                  time);
-    if (pace->backoffs < BACKOFFS_MOST)
+    if (pace->backoffs < PACE_BACKOFFS_MAX)
         pace->backoffs++;
 }
 
-void pace_bounces(struct pace *pace, unsigned most, const struct pace_cause *cause,
-                  const struct pace_time *time)
+void pace_bounce(struct pace *pace, int64_t for_ms, unsigned most,
+                 const struct pace_cause *cause, const struct pace_time *time)
 {
     char to[32];
 
+    if (pace->bounce.until_ms > time->wall_ms)
+        return;
+    pace->bounce = (struct pace_bounce){
+        .until_ms = time->wall_ms + for_ms, .before_ms = time->wall_ms, .left = most};
+    (void)snprintf(pace->bounce.text, sizeof pace->bounce.text, "%s",
+                   cause->text ? cause->text : cause->kind);
     (void)snprintf(to, sizeof to, "at most %u", most);
     note(pace, &(struct change){DELIVER_PACE_BOUNCE, "no", to, true}, cause, time);
 }
@@ -407,6 +428,30 @@ void pace_move_clock(struct pace *pace, int64_t by_ms)
     clock_move(&pace->suspended_until_ms, by_ms);
     clock_move(&pace->slowed_ms, by_ms);
     clock_move(&pace->next_step_ms, by_ms);
+    clock_move(&pace->bounce.until_ms, by_ms);
+    /* What arrives from now on is newer, whatever it says. */
+    clock_move(&pace->bounce.before_ms, by_ms);
+}
+
+bool pace_take_bounce(struct pace *pace, int64_t arrival_ms, const struct pace_time *time)
+{
+    struct pace_bounce *bounce = &pace->bounce;
+
+    if (bounce->left == 0 || bounce->until_ms <= time->wall_ms ||
+        arrival_ms >= bounce->before_ms)
+        return false;
+    bounce->left--;
+    changed(pace, time);
+    return true;
+}
+
+void pace_bounce_no_more(struct pace *pace, const struct pace_cause *cause,
+                         const struct pace_time *time)
+{
+    if (pace->bounce.left == 0)
+        return;
+    pace->bounce.left = 0;
+    note(pace, &(struct change){DELIVER_PACE_BOUNCE, "yes", "no", false}, cause, time);
 }
 
 void pace_resume(struct pace *pace, const struct pace_cause *cause,
@@ -450,7 +495,7 @@ void pace_slow(struct pace *pace, unsigned permille, int64_t recovery_ms,
 bool pace_is_plain(const struct pace *pace)
 {
     return pace->suspended_until_ms == 0 && pace->permille == BUCKET_FULL_RATE &&
-           !pace->has_shrunk;
+           !pace->has_shrunk && pace->backoffs == 0 && pace->bounce.until_ms == 0;
 }
 
 void pace_restore(struct pace *pace, const struct pace *kept)
@@ -466,4 +511,6 @@ void pace_restore(struct pace *pace, const struct pace *kept)
     pace->suspended_until_ms = kept->suspended_until_ms;
     memcpy(pace->suspension, kept->suspension, sizeof pace->suspension);
     memcpy(pace->slowness, kept->slowness, sizeof pace->slowness);
+    pace->backoffs = kept->backoffs;
+    pace->bounce = kept->bounce;
 }

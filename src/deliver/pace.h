@@ -38,7 +38,19 @@ struct pace_cause {
     const char *text; /* or NULL */
 };
 
-enum { PACE_TEXT = 256 };
+enum {
+    PACE_TEXT = 256,
+    PACE_BACKOFFS_MAX = 4,     /* doublings */
+    PACE_BOUNCED_MAX = 1000000 /* of one reaction */
+};
+
+/* What waits is bounced: since a reaction, for a while. */
+struct pace_bounce {
+    int64_t until_ms;  /* wall; 0: none is under way */
+    int64_t before_ms; /* wall: what arrived earlier */
+    unsigned left;     /* 0: no more is bounced, and none begins before its time is over */
+    char text[PACE_TEXT];
+};
 
 typedef void pace_changed_fn(void *owner);
 
@@ -74,6 +86,7 @@ struct pace {
     struct quota measured; /* slowed without a limit of its own: of what it did before */
     uint32_t counted[2];   /* messages of this minute and the last one */
     int64_t minute;
+    struct pace_bounce bounce;
 };
 
 /* What an attempt has been promised, and has not used. */
@@ -134,9 +147,15 @@ void pace_resume(struct pace *pace, const struct pace_cause *cause,
 void pace_slow(struct pace *pace, unsigned permille, int64_t recovery_ms,
                const struct pace_cause *cause, const struct pace_time *time);
 
-/* What waits is bounced: for the log and the counts. */
-void pace_bounces(struct pace *pace, unsigned most, const struct pace_cause *cause,
-                  const struct pace_time *time);
+/* What arrived before now is bounced when it is due, for so long, at most so many groups. One that is
+ * under way goes on as it is. */
+void pace_bounce(struct pace *pace, int64_t for_ms, unsigned most,
+                 const struct pace_cause *cause, const struct pace_time *time);
+/* One that arrived then is due. True: it is bounced, for bounce.text, and counted. */
+bool pace_take_bounce(struct pace *pace, int64_t arrival_ms, const struct pace_time *time);
+/* Nothing more is bounced by the one under way, and no other begins before its time is over. */
+void pace_bounce_no_more(struct pace *pace, const struct pace_cause *cause,
+                         const struct pace_time *time);
 /* What another process had learned; before its limits are set. */
 void pace_restore(struct pace *pace, const struct pace *kept);
 /* Has it learned nothing that is worth keeping? */

@@ -3,13 +3,24 @@
 
 #include <string.h>
 
-#define HEADING "smtpd-paces 1"
+#define HEADING "smtpd-paces 2"
+#define HEADING_1 "smtpd-paces 1"
 
 /* ---- writing ---- */
 
 enum result paces_file_begin(struct bytes *into, struct sealed *sealed)
 {
     return sealed_begin(sealed, HEADING, into);
+}
+
+static enum result add_bounce(struct bytes *into, const struct pace *pace)
+{
+    const struct pace_bounce *bounce = &pace->bounce;
+    enum result added =
+        bytes_format(into, "%u %lld %lld %u ", pace->backoffs, (long long)bounce->until_ms,
+                     (long long)bounce->before_ms, bounce->left);
+
+    return added == RESULT_OK ? sealed_add_word(into, bounce->text) : added;
 }
 
 static enum result add_line(struct bytes *into, const struct pace *pace)
@@ -28,6 +39,8 @@ static enum result add_line(struct bytes *into, const struct pace *pace)
         added = sealed_add_word(into, pace->suspension);
     if (added == RESULT_OK)
         added = sealed_add_word(into, pace->slowness);
+    if (added == RESULT_OK)
+        added = add_bounce(into, pace);
     return added;
 }
 
@@ -53,10 +66,19 @@ struct reading {
     struct pace pace;
     char scope[PACES_KEY_MAX];
     char source[PACES_KEY_MAX];
+    unsigned version;
     unsigned lines;
     paces_file_fn *each; /* or NULL */
     void *owner;
 };
+
+static bool take_all(struct slice *rest, const uint64_t *most, uint64_t *n, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!sealed_take_number(rest, most[i], &n[i]))
+            return false;
+    return true;
+}
 
 static bool take_numbers(struct slice *rest, struct pace *pace)
 {
@@ -67,9 +89,8 @@ static bool take_numbers(struct slice *rest, struct pace *pace)
                                      1000000000,        UINT64_C(31) * 86400000,
                                      UINT64_C(1) << 50};
 
-    for (size_t i = 0; i < 9; i++)
-        if (!sealed_take_number(rest, most[i], &n[i]))
-            return false;
+    if (!take_all(rest, most, n, 9))
+        return false;
     pace->changed_ms = (int64_t)n[0];
     pace->window = (unsigned)n[1];
     pace->permille = (unsigned)n[2];
@@ -81,6 +102,25 @@ static bool take_numbers(struct slice *rest, struct pace *pace)
     if (n[2] < BUCKET_FULL_RATE && (n[3] == 0 || n[4] == 0))
         return false; /* it would never recover */
     return n[1] > 0 && n[2] > 0 && (n[6] == 0 ? n[7] == 0 : n[7] >= 1000);
+}
+
+static bool take_bounce(struct slice *rest, struct pace *pace)
+{
+    struct pace_bounce *bounce = &pace->bounce;
+    uint64_t n[4];
+    static const uint64_t most[4] = {PACE_BACKOFFS_MAX, UINT64_C(1) << 50,
+                                     UINT64_C(1) << 50, PACE_BOUNCED_MAX};
+
+    if (!take_all(rest, most, n, 4) ||
+        !sealed_take_word(rest, bounce->text, sizeof bounce->text))
+        return false;
+    pace->backoffs = (unsigned)n[0];
+    bounce->until_ms = (int64_t)n[1];
+    bounce->before_ms = (int64_t)n[2];
+    bounce->left = (unsigned)n[3];
+    if (n[1] == 0)
+        return n[2] == 0 && n[3] == 0 && !bounce->text[0];
+    return n[2] <= n[1];
 }
 
 static bool take_line(struct slice line, struct reading *reading)
@@ -96,7 +136,7 @@ static bool take_line(struct slice line, struct reading *reading)
            take_numbers(&line, pace) &&
            sealed_take_word(&line, pace->suspension, sizeof pace->suspension) &&
            sealed_take_word(&line, pace->slowness, sizeof pace->slowness) &&
-           line.length == 0;
+           (reading->version == 1 || take_bounce(&line, pace)) && line.length == 0;
 }
 
 static bool on_line(void *owner, struct slice line, bool is_sound)
@@ -116,9 +156,11 @@ enum result paces_file_parse(struct slice text, paces_file_fn *each, void *owner
                              struct fault *fault)
 {
     struct reading reading;
+    bool is_old = slice_starts_fold(text, HEADING_1 "\n");
 
+    reading.version = is_old ? 1 : 2;
     reading.lines = 0;
     reading.each = each;
     reading.owner = owner;
-    return sealed_parse(text, HEADING, on_line, &reading, fault);
+    return sealed_parse(text, is_old ? HEADING_1 : HEADING, on_line, &reading, fault);
 }

@@ -1,13 +1,15 @@
 /* The file of what paces have learned: a sealed text (smtpd/base/sealed.h), a line for each.
  *
- *   smtpd-paces 1
- *   mx1.example.net>mx2.example.net - 1792000000000 3 1000 0 0 0 0 0 0 - -
- *   rule:provider - 1792000001000 2 500 50 360000 1792000300000 120 60000 1792000900000 421%204.7.28 -
+ *   smtpd-paces 2
+ *   mx1.example.net>mx2.example.net - 1792000000000 3 1000 0 0 0 0 0 0 - - 0 0 0 0 -
+ *   rule:provider - 1792000001000 2 500 50 360000 1792000300000 120 60000 1792000900000 421%204.7.28 - 2 0 0 0 -
  *   end 2 9f3c61b2a4d5e607
  *
  * Scope, source, when it was changed (wall ms), connections; the rate in parts of a thousand, what
  * it gets back at a time, in how many ms, when next, and the count and the ms of what was measured;
- * until when it is suspended, why, and why its rate is slowed. "-": nothing.
+ * until when it is suspended, why, and why its rate is slowed; how often it backed off in a row; until
+ * when what waits is bounced, what arrived before when, how many at most, and for what. "-": nothing.
+ * Version 1, which ends behind the rate's reason, is read too.
  *
  * Promises  pure. What is read is sound as a whole, or nothing of it is used.
  */

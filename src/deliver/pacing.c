@@ -199,7 +199,7 @@ static void react(struct attempt *attempt, const struct reaction *reaction,
         pace_suspend(&scope->pace, time.wall_ms + reaction->for_ms, &cause, &time);
         break;
     case REACTION_BOUNCE:
-        scope_bounce(scope, reaction->for_ms, reaction->limit, said);
+        pace_bounce(&scope->pace, reaction->for_ms, reaction->limit, &cause, &time);
         break;
     case REACTION_NONE:
     default:

@@ -24,7 +24,8 @@ struct scopes {
     struct list unused;   /* the longest unused first */
     int64_t forgotten_ms; /* since when it is known who sent what: see scope_new */
     struct deliver_pace_changes counts;
-    struct keeper *keeper; /* NULL: nothing is kept */
+    struct keeper *keeper;    /* NULL: nothing is kept */
+    int64_t bounces_until_ms; /* wall: the last bounce of any scope ends */
 };
 
 /* ---- names ---- */
@@ -106,10 +107,9 @@ void scopes_move_clock(struct scopes *scopes, int64_t by_ms)
     struct scope *scope;
     size_t position = 0;
 
-    while ((scope = map_next(scopes->map, &position, NULL))) {
+    clock_move(&scopes->bounces_until_ms, by_ms);
+    while ((scope = map_next(scopes->map, &position, NULL)))
         pace_move_clock(&scope->pace, by_ms);
-        clock_move(&scope->bounce.until_ms, by_ms);
-    }
 }
 
 struct pace_time scope_time(const struct scope *scope)
@@ -164,12 +164,20 @@ static void on_time(void *owner)
     scope_serve(owner);
 }
 
+static void note_bounce(struct scopes *scopes, const struct pace *pace)
+{
+    if (pace->bounce.until_ms > scopes->bounces_until_ms)
+        scopes->bounces_until_ms = pace->bounce.until_ms;
+}
+
 static void on_changed(void *owner)
 {
     struct scope *scope = owner;
+    struct scopes *scopes = scope->deliver->scopes;
 
-    if (scope->deliver->scopes->keeper)
-        keeper_note(scope->deliver->scopes->keeper, &scope->kept);
+    note_bounce(scopes, &scope->pace);
+    if (scopes->keeper)
+        keeper_note(scopes->keeper, &scope->kept);
 }
 
 /* `key`: the name of the scope, NUL, the source. */
@@ -225,6 +233,7 @@ static void restore(void *owner, const struct pace *kept)
     if (!scope)
         return;
     pace_restore(&scope->pace, kept);
+    note_bounce(scopes, &scope->pace);
     keeper_add(scopes->keeper, &scope->kept);
 }
 
@@ -444,41 +453,41 @@ void scope_resume(struct scope *scope, const struct pace_cause *cause)
 
 /* ---- a queue that is bounced ---- */
 
-void scope_bounce(struct scope *scope, int64_t for_ms, unsigned most, const char *text)
+static bool bounces(struct scope *scope, struct lease *lease)
 {
-    struct pace_time time = scope_time(scope);
+    struct pace_time time;
 
-    if (scope->bounce.until_ms > time.wall_ms)
-        return; /* it goes on */
-    scope->bounce.until_ms = time.wall_ms + for_ms;
-    scope->bounce.before_ms = time.wall_ms;
-    scope->bounce.left = most;
-    (void)snprintf(scope->bounce.text, sizeof scope->bounce.text, "%s", text);
-    pace_bounces(&scope->pace, most, &(struct pace_cause){"reaction", text}, &time);
+    if (!scope)
+        return false;
+    time = scope_time(scope);
+    if (!pace_take_bounce(&scope->pace, lease->envelope.arrival_ms, &time))
+        return false;
+    settle_decided(scope->deliver, lease,
+                   &(struct decision){
+                       .code = 550, .status = "5.7.1", .text = scope->pace.bounce.text});
+    return true;
 }
 
-static bool bounces(struct scope *scope, struct deliver *deliver, struct lease *lease)
+/* What another process began holds for the first that is read of a destination too, and for a source
+ * that no mail went by. */
+static struct scope *scope_by(struct destination *head, const struct pool_member *member)
 {
-    if (!scope || scope->bounce.left == 0 ||
-        scope->bounce.until_ms <= deliver_now(deliver) ||
-        lease->envelope.arrival_ms >= scope->bounce.before_ms)
-        return false;
-    scope->bounce.left--;
-    settle_decided(
-        deliver, lease,
-        &(struct decision){.code = 550, .status = "5.7.1", .text = scope->bounce.text});
-    return true;
+    if (member->path)
+        return scope_of(member->path);
+    return scope_find(head->deliver, &head->plan, slice_of(head->key),
+                      member->source->name);
 }
 
 bool scope_bounces(struct destination *destination, struct lease *lease)
 {
-    for (size_t i = 0; i < destination->member_count; i++) {
-        const struct destination *path = destination->members[i].path;
+    const struct deliver *deliver = destination->deliver;
 
-        if (path && bounces(path->scope, destination->deliver, lease))
+    if (deliver->scopes->bounces_until_ms <= deliver_now(deliver))
+        return false; /* nothing does */
+    for (size_t i = 0; i < destination->member_count; i++)
+        if (bounces(scope_by(destination, &destination->members[i]), lease))
             return true;
-    }
-    return bounces(destination->scope, destination->deliver, lease);
+    return bounces(scope_of(destination), lease);
 }
 
 /* ---- why ---- */

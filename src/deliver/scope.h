@@ -29,12 +29,6 @@ struct scope {          /* of one source: "": the system's */
     unsigned references;
     int64_t used_ms; /* monotonic */
     struct timer timer;
-    struct {               /* what waits is bounced: since a reaction, for a while */
-        int64_t until_ms;  /* wall */
-        int64_t before_ms; /* wall: what arrived earlier */
-        unsigned left;
-        char text[PACE_TEXT];
-    } bounce;
 };
 
 struct scopes *scopes_new(struct deliver *deliver);
@@ -76,9 +70,7 @@ int64_t scope_suspended_until(struct destination *destination);
 /* All that wait there look again: something that holds them changed. */
 void scope_wake(struct scope *scope);
 void scope_resume(struct scope *scope, const struct pace_cause *cause);
-/* What arrived before now is bounced when it is due, for so long, at most so many groups. */
-void scope_bounce(struct scope *scope, int64_t for_ms, unsigned most, const char *text);
-/* True: it is, and the lease is taken care of. */
+/* Is it one of what a reaction bounces? True: it is, and the lease is taken care of. */
 bool scope_bounces(struct destination *destination, struct lease *lease);
 /* What holds it now: words for `smtpd queue why`. False: nothing. */
 bool scope_why(const struct destination *destination, struct why *why);

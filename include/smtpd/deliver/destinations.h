@@ -47,6 +47,9 @@ struct pace_view {
     int64_t next_ms; /* wall: the next attempt may start; 0: now, or when one ends */
     int64_t suspended_until_ms; /* wall; 0: it is not */
     const char *suspension;     /* why: the reply */
+    unsigned bounces_left;      /* of what waits, at most; 0: none */
+    int64_t bounces_until_ms;   /* wall */
+    const char *bounces_for;    /* the reply */
 };
 
 struct destination_view {

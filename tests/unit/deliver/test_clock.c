@@ -91,7 +91,7 @@ TEST(clock, whatever_waits_is_moved)
         &w->deliver->families.of[FAMILY_IPV4].behind_until_ms,
         &pace->suspended_until_ms,
         &pace->next_step_ms,
-        &destination->scope->bounce.until_ms,
+        &pace->bounce.until_ms,
         &one->aside_until_ms,
     };
 

@@ -317,6 +317,30 @@ TEST(destinations_act, a_retry_of_one_lane_wakes_the_whole_scope)
     WORLD_UNTIL(w, world_is_empty(w));
 }
 
+/* And a bounce: what waits is kept, whatever is refused after it. */
+TEST(destinations_act, a_resume_ends_what_a_reaction_bounces)
+{
+    struct world *w = *state;
+    struct pace_time time;
+
+    smtp_peer_play(&w->peers[0], "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: MAIL *\nS: 250 ok\n"
+                                 "C: RCPT *\nS: 451 4.3.0 later\nS: <serve>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_logged(w, "deliver.deferred", "later") == 1);
+    WORLD_UNTIL(w, world_numbers(w).groups_leased == 0);
+    time = scope_time(scope_at(w));
+    time.wall_ms++; /* later than the message */
+    pace_bounce(&scope_at(w)->pace, HOUR_MS, 10, &(struct pace_cause){"reaction", "no"},
+                &time);
+    (void)change(w, DESTINATIONS_RESUME, "mx1.test");
+    assert_int_equal(scope_at(w)->pace.bounce.left, 0);
+    w->peers[0].serves = true;
+    (void)change(w, DESTINATIONS_FLUSH, "mx1.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(world_logged(w, "deliver.bounced", ""), 0);
+    assert_int_equal(w->peers[0].messages, 1);
+}
+
 TEST(destinations_act, a_flush_tries_what_waits_for_its_next_attempt)
 {
     struct world *w = *state;
@@ -347,6 +371,7 @@ int main(void)
         WITH_WORLD(destinations_act, mail_does_not_wait_for_a_suspension_that_is_over),
         WITH_WORLD(destinations_act, walks_of_our_own_take_no_place_from_commands),
         WITH_WORLD(destinations_act, a_retry_of_one_lane_wakes_the_whole_scope),
+        WITH_WORLD(destinations_act, a_resume_ends_what_a_reaction_bounces),
         WITH_WORLD(destinations_act, a_flush_tries_what_waits_for_its_next_attempt),
     };
 

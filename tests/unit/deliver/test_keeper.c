@@ -18,6 +18,7 @@ struct world {
     char path[96];
     size_t read;
     unsigned window;
+    unsigned left;
 };
 
 static int set_up(void **state)
@@ -53,6 +54,7 @@ static void on_pace(void *owner, const struct pace *pace)
 
     w->read++;
     w->window = pace->window;
+    w->left = pace->bounce.left;
 }
 
 static void restart(struct world *w)
@@ -174,6 +176,43 @@ TEST(keeper, what_is_older_than_a_week_is_not_read)
     assert_int_equal(w->read, 0);
 }
 
+TEST(keeper, unless_what_a_reaction_began_goes_on)
+{
+    struct world *w = *state;
+    struct pace paces[2] = {learned(w, 3), learned(w, 4)};
+    struct kept kept[2] = {{.pace = &paces[0]}, {.pace = &paces[1]}};
+
+    for (size_t i = 0; i < 2; i++)
+        paces[i].changed_ms -= INT64_C(8) * 86400000;
+    paces[0].suspended_until_ms = loop_wall_ms(w->loop) + 3600000;
+    paces[1].bounce.until_ms = loop_wall_ms(w->loop) + 3600000;
+    keeper_note(w->keeper, &kept[0]);
+    keeper_note(w->keeper, &kept[1]);
+    restart(w);
+    assert_int_equal(w->read, 2);
+}
+
+/* A thousand changes at once are one file. */
+TEST(keeper, what_counts_down_is_written_as_it_is_at_the_end)
+{
+    struct world *w = *state;
+    struct pace pace = learned(w, 3);
+    struct kept kept = {.pace = &pace};
+
+    pace.has_shrunk = false; /* nothing but the bounce is worth keeping */
+    pace.bounce.until_ms = loop_wall_ms(w->loop) + 3600000;
+    for (pace.bounce.left = 1000; pace.bounce.left > 7; pace.bounce.left--)
+        keeper_note(w->keeper, &kept);
+    assert_int_not_equal(access(w->path, F_OK), 0);
+    for (int turns = 0; turns < 20000 && access(w->path, F_OK) != 0; turns++)
+        loop_run_for(w->loop, 1);
+    keeper_load(w->keeper, on_pace, w);
+    assert_int_equal(w->read, 1);
+    assert_int_equal(w->left, 7);
+    keeper_free(w->keeper); /* its job may still be at the folder */
+    w->keeper = NULL;
+}
+
 TEST(keeper, a_file_that_is_not_sound_is_left_alone)
 {
     struct world *w = *state;
@@ -201,6 +240,10 @@ int main(void)
             keeper_what_changes_while_it_is_written_is_written_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(keeper_what_is_older_than_a_week_is_not_read,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(keeper_unless_what_a_reaction_began_goes_on, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(
+            keeper_what_counts_down_is_written_as_it_is_at_the_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(keeper_a_file_that_is_not_sound_is_left_alone,
                                         set_up, tear_down),
     };

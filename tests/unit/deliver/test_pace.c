@@ -310,6 +310,114 @@ TEST(pace, without_a_limit_it_is_slowed_from_what_it_did)
     assert_false(bucket_is_limited(&pace.messages));
 }
 
+static void count_change(void *owner)
+{
+    ++*(unsigned *)owner;
+}
+
+TEST(pace, what_arrived_before_a_refusal_is_bounced_up_to_a_limit)
+{
+    struct pace pace = pace_with(&(struct pace_limits){.connections = 5});
+    unsigned marks = 0;
+
+    pace.on_changed = count_change;
+    pace.owner = &marks;
+    assert_false(pace_take_bounce(&pace, now.wall_ms - 1, &now));
+    pace_bounce(&pace, 60000, 3, &told, &now);
+    assert_int_equal(marks, 1);
+    assert_string_equal(pace.bounce.text, told.text);
+    assert_false(pace_is_plain(&pace));
+    assert_false(pace_take_bounce(&pace, now.wall_ms, &now)); /* it came later */
+    assert_int_equal(marks, 1);
+    assert_true(pace_take_bounce(&pace, now.wall_ms - 1, &now));
+    assert_true(pace_take_bounce(&pace, 0, &now));
+    assert_int_equal(marks, 3);                  /* each is to be written */
+    pace_bounce(&pace, 600000, 10, &told, &now); /* the same refusal: it goes on */
+    assert_true(pace_take_bounce(&pace, 0, &now));
+    assert_false(pace_take_bounce(&pace, 0, &now));
+    assert_false(pace_is_plain(&pace)); /* the next refusal begins none */
+    at(70000 - 1);
+    pace_bounce(&pace, 60000, 10, &told, &now);
+    assert_false(pace_take_bounce(&pace, 0, &now));
+    assert_int_equal(changes(), 1);
+}
+
+TEST(pace, a_bounce_ends_at_its_time_or_by_an_operator)
+{
+    struct pace pace = pace_with(&(struct pace_limits){.connections = 5});
+    int64_t until_ms;
+
+    pace_bounce(&pace, 60000, 3, &told, &now);
+    pace_bounce_no_more(&pace, &told, &now);
+    pace_bounce_no_more(&pace, &told, &now);
+    assert_int_equal(changes(), 2);
+    assert_false(pace_take_bounce(&pace, 0, &now));
+    pace_bounce(&pace, 60000, 3, &told, &now); /* before the time of the first is over */
+    assert_false(pace_take_bounce(&pace, 0, &now));
+    at(70000);
+    pace_bounce(&pace, 60000, 3, &told, &now);
+    at(130000);
+    assert_false(pace_take_bounce(&pace, 0, &now));
+    assert_int_equal(look(&pace, true, &until_ms), PACE_GOES);
+    assert_int_equal(pace.bounce.until_ms, 0);
+    assert_int_equal(counts.down[DELIVER_PACE_BOUNCE], 2);
+    assert_int_equal(counts.up[DELIVER_PACE_BOUNCE], 2);
+    assert_true(pace_is_plain(&pace));
+}
+
+static int64_t suspended_for(const struct pace *pace)
+{
+    return pace->suspended_until_ms - now.wall_ms;
+}
+
+TEST(pace, backs_off_twice_as_long_until_something_is_taken)
+{
+    struct pace pace = pace_with(&(struct pace_limits){.connections = 5});
+    static const int times[] = {1, 2, 4, 8, 16, 16};
+    int64_t until_ms;
+    unsigned marks = 0;
+
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
+        pace_back_off(&pace, 60000, &told, &now);
+        pace_back_off(&pace, 60000, &told, &now); /* what was on its way */
+        assert_int_equal(suspended_for(&pace), 60000 * times[i]);
+        at(now.now_ms + suspended_for(&pace));
+        assert_int_equal(look(&pace, true, &until_ms), PACE_GOES);
+        assert_false(pace_is_plain(&pace)); /* the next one is longer */
+    }
+    pace.on_changed = count_change;
+    pace.owner = &marks;
+    pace_works(&pace, &now);
+    pace_works(&pace, &now);
+    assert_int_equal(marks, 1);
+    assert_true(pace_is_plain(&pace));
+    pace_back_off(&pace, 60000, &told, &now);
+    assert_int_equal(suspended_for(&pace), 60000);
+}
+
+TEST(pace, what_was_restored_goes_on_where_it_was)
+{
+    struct pace before = pace_with(&(struct pace_limits){.connections = 5});
+    struct pace after;
+    int64_t until_ms;
+
+    pace_bounce(&before, 3600000, 3, &told, &now);
+    assert_true(pace_take_bounce(&before, 0, &now));
+    pace_back_off(&before, 60000, &told, &now);
+    after = pace_with(&(struct pace_limits){.connections = 5});
+    pace_restore(&after, &before);
+    at(80000);
+    assert_int_equal(look(&after, true, &until_ms), PACE_GOES);
+    pace_back_off(&after, 60000, &told, &now);
+    assert_int_equal(suspended_for(&after), 120000);
+    pace_bounce(&after, 3600000, 3, &told, &now);
+    assert_false(pace_take_bounce(&after, WALL + 20000, &now));
+    assert_true(pace_take_bounce(&after, 0, &now));
+    assert_true(pace_take_bounce(&after, 0, &now));
+    assert_false(pace_take_bounce(&after, 0, &now));
+    assert_string_equal(after.bounce.text, told.text);
+}
+
 TEST(pace, each_change_is_one_event_with_its_cause)
 {
     char path[] = "/tmp/smtpd-pace-XXXXXX";
@@ -355,6 +463,10 @@ int main(void)
         RUN(pace, is_suspended_until_its_time_and_says_so_twice),
         RUN(pace, a_rate_is_slowed_and_recovers_in_ten_steps),
         RUN(pace, without_a_limit_it_is_slowed_from_what_it_did),
+        RUN(pace, what_arrived_before_a_refusal_is_bounced_up_to_a_limit),
+        RUN(pace, a_bounce_ends_at_its_time_or_by_an_operator),
+        RUN(pace, backs_off_twice_as_long_until_something_is_taken),
+        RUN(pace, what_was_restored_goes_on_where_it_was),
         RUN(pace, each_change_is_one_event_with_its_cause),
     };
 

@@ -32,7 +32,12 @@ static const struct pace slowed = {.scope = "rule:a b%c",
                                    .measured = {120, 60000},
                                    .suspended_until_ms = 1792000900000,
                                    .suspension = "421 4.7.28 \303\274ber",
-                                   .slowness = "-"};
+                                   .slowness = "-",
+                                   .backoffs = 3,
+                                   .bounce = {.until_ms = 1792003600000,
+                                              .before_ms = 1792000000500,
+                                              .left = 7000,
+                                              .text = "450 4.7.1 no more"}};
 
 static void print(struct bytes *text, const struct pace *pace, size_t count)
 {
@@ -65,7 +70,53 @@ TEST(paces_file, what_is_written_is_read_again)
     assert_true(seen->last.suspended_until_ms == slowed.suspended_until_ms);
     assert_string_equal(seen->last.suspension, slowed.suspension);
     assert_string_equal(seen->last.slowness, "-");
+    assert_int_equal(seen->last.backoffs, 3);
+    assert_true(seen->last.bounce.until_ms == slowed.bounce.until_ms);
+    assert_true(seen->last.bounce.before_ms == slowed.bounce.before_ms);
+    assert_int_equal(seen->last.bounce.left, 7000);
+    assert_string_equal(seen->last.bounce.text, slowed.bounce.text);
     bytes_fini(&text);
+    free(seen);
+}
+
+#define LINE                                                                               \
+    "rule:x - 1792000001000 2 500 50 360000 1792000300000 120 60000 1792000900000 a b"
+
+static enum result parse_of(const char *heading, const char *line, struct seen *seen)
+{
+    struct sealed sealed;
+    struct bytes text;
+    struct fault fault;
+    enum result result;
+
+    bytes_init(&text, PACES_FILE_MAX);
+    assert_int_equal(sealed_begin(&sealed, heading, &text), RESULT_OK);
+    assert_int_equal(bytes_format(&text, "%s\n", line), RESULT_OK);
+    sealed_note(&sealed, slice_from(bytes_view(&text), strlen(heading) + 1));
+    assert_int_equal(sealed_end(&sealed, &text), RESULT_OK);
+    result = paces_file_parse(bytes_view(&text), on_pace, seen, &fault);
+    bytes_fini(&text);
+    return result;
+}
+
+TEST(paces_file, one_of_the_version_before_is_read)
+{
+    struct seen *seen = calloc(1, sizeof *seen);
+
+    assert_int_equal(parse_of("smtpd-paces 1", LINE, seen), RESULT_OK);
+    assert_int_equal(seen->count, 1);
+    assert_string_equal(seen->scope, "rule:x");
+    assert_int_equal(seen->last.permille, 500);
+    assert_string_equal(seen->last.slowness, "b");
+    assert_int_equal(seen->last.backoffs, 0);
+    assert_int_equal(seen->last.bounce.until_ms, 0);
+    /* Each version has its own lines. */
+    assert_int_equal(parse_of("smtpd-paces 2", LINE, seen), RESULT_CORRUPT);
+    assert_int_equal(parse_of("smtpd-paces 1", LINE " 1 0 0 0 -", seen), RESULT_CORRUPT);
+    assert_int_equal(parse_of("smtpd-paces 2", LINE " 1 0 0 0 -", seen), RESULT_OK);
+    assert_int_equal(seen->count, 2);
+    assert_int_equal(seen->last.backoffs, 1);
+    assert_int_equal(parse_of("smtpd-paces 3", LINE " 1 0 0 0 -", seen), RESULT_CORRUPT);
     free(seen);
 }
 
@@ -120,6 +171,18 @@ TEST(paces_file, numbers_that_no_pace_has_are_refused)
     pace = slowed;
     pace.scope = "";
     expect_no_pace(pace);
+    pace = slowed;
+    pace.backoffs = PACE_BACKOFFS_MAX + 1;
+    expect_no_pace(pace);
+    pace = slowed;
+    pace.bounce.left = PACE_BOUNCED_MAX + 1;
+    expect_no_pace(pace);
+    pace = slowed;
+    pace.bounce.before_ms = pace.bounce.until_ms + 1; /* of what is still to come */
+    expect_no_pace(pace);
+    pace = slowed;
+    pace.bounce.until_ms = 0;
+    expect_no_pace(pace);
 }
 
 TEST(paces_file, more_than_are_kept_are_refused)
@@ -140,6 +203,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         RUN(paces_file, what_is_written_is_read_again),
+        RUN(paces_file, one_of_the_version_before_is_read),
         RUN(paces_file, nothing_of_one_that_is_not_sound_is_used),
         RUN(paces_file, numbers_that_no_pace_has_are_refused),
         RUN(paces_file, more_than_are_kept_are_refused),

@@ -1,5 +1,6 @@
 """The pace of a destination: limits that hold over reloads and restarts, one limit for what belongs
 together, connections that learn. Judged by what the next hop saw, and when."""
+import json
 import os
 import signal
 import time
@@ -174,8 +175,30 @@ class Learning(unittest.TestCase):
 
 
 class Reactions(unittest.TestCase):
-    def relay(self, hop, reaction):
-        return Relay(self, hop=hop.port, queue='retry = ["1s"]\n', extra=f"[[reaction]]\n{reaction}\n")
+    def relay(self, hop, reaction, extra="", **parts):
+        return Relay(self, hop=hop.port, queue='retry = ["1s"]\n', extra=f"[[reaction]]\n{reaction}\n{extra}", **parts)
+
+    def kept(self, relay):
+        """The only line of data_dir/paces, as words: what the next process will know."""
+        try:
+            with open(os.path.join(relay.data, "paces")) as file:
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return None
+        self.assertEqual(lines[0], "smtpd-paces 2")
+        return dict(zip(("scope", "source", "changed", "window", "permille", "step", "step_ms", "next_step",
+                         "measured", "measured_ms", "suspended_until", "suspended_by", "slowed_by", "backoffs",
+                         "bounces_until", "bounces_before", "bounces_left", "bounces_for"), lines[1].split(" "))) \
+            if len(lines) == 3 else None
+
+    def wait_kept(self, relay, name, value):
+        wait_for(lambda: (self.kept(relay) or {}).get(name) == value, f"{name} {value} in the file of paces")
+
+    def changes(self, relay, what):
+        return [(e["old"], e["new"], e["cause"]) for e in relay.events("deliver.pace_changed") if e["what"] == what]
+
+    def wait_changes(self, relay, what, count):
+        return wait_for(lambda: len(found := self.changes(relay, what)) >= count and found, f"{count} changes: {what}")
 
     def refuse(self, stage, argument, session):
         if stage == "mail" and self.refuses:
@@ -227,6 +250,133 @@ class Reactions(unittest.TestCase):
         self.assertEqual(len(self.hop.messages), 6)
         changes = relay.events("deliver.pace_changed")
         self.assertEqual([e["new"] for e in changes if e["what"] == "bounce"], ["at most 4"])
+
+
+    def came_within(self, seconds):
+        came = len(self.clock.mails)
+        time.sleep(seconds)
+        return len(self.clock.mails) - came
+
+    def test_a_slowed_rate_outlives_a_crash_and_comes_back_in_steps(self):
+        preload, folder = world.preload(self, "clock.c")
+        clock = os.path.join(folder, "step")
+        extra = f'''[[reaction]]
+text = "slow down"
+action = "slow"
+percent = 20
+for = "20m"
+[[route]]
+name = "provider"
+match = ["*"]
+host = "127.0.0.1"
+port = {self.hop.port}
+tls = "off"
+message_rate = "200/10s"
+'''
+        relay = Relay(self, queue='retry = ["1s"]\n', extra=extra, env={"LD_PRELOAD": preload, "CLOCK_FILE": clock})
+        self.hop.answer = lambda *stage: self.refuse(*stage) or (None if self.refuses else self.clock(*stage))
+        submit(relay, 200, "dest.test", "a@a.test")
+        change = self.wait_changes(relay, "rate", 1)[0]
+        self.refuses = False
+        self.assertEqual(change, ("200/10s", "20% of 200/10s", "reaction"))
+        time.sleep(0.5)  # what is refused still
+        # 4/s and not 20/s; a machine may be slow.
+        self.assertIn(self.came_within(3), range(3, 3 * 4 + 5))
+        self.wait_kept(relay, "permille", "200")
+        relay.kill()
+        relay.start()
+        self.assertIn(self.came_within(3), range(3, 3 * 4 + 5))
+        self.assertEqual(len(self.changes(relay, "rate")), 1)
+
+        def restart_after(seconds):
+            relay.stop()
+            with open(clock, "w") as file:
+                file.write(str(seconds))
+            relay.start()
+        restart_after(125)  # a tenth of the time, and a little more
+        self.assertEqual(self.wait_changes(relay, "rate", 2)[1], ("20% of 200/10s", "28% of 200/10s", "recovery"))
+        restart_after(1300)
+        self.assertEqual(self.wait_changes(relay, "rate", 3)[2], ("28% of 200/10s", "200/10s", "recovery"))
+        self.assertIn(self.came_within(3), range(3 * 6 + 4, 3 * 20 + 5))
+
+    def test_a_back_off_is_twice_as_long_the_second_time_over_a_crash_too(self):
+        relay = self.relay(self.hop, 'text = "slow down"\naction = "back_off"\nfor = "3s"')
+        submit(relay, 1, "dest.test", "a@a.test")
+        self.assertEqual(self.wait_changes(relay, "suspended", 1)[0], ("no", "3 s", "reaction"))
+        self.assertEqual(self.wait_changes(relay, "suspended", 3)[1:3],
+                         [("yes", "no", "recovery"), ("no", "6 s", "reaction")])
+        self.wait_kept(relay, "backoffs", "2")
+        relay.kill()
+        self.assertEqual(len(self.clock.mails), 2)
+        relay.start()
+        self.assertEqual(self.wait_changes(relay, "suspended", 5)[3:5],
+                         [("yes", "no", "recovery"), ("no", "12 s", "reaction")])
+        times = [at for at, _ in self.clock.mails]
+        self.assertGreaterEqual(times[1] - times[0], 2.9)
+        self.assertGreaterEqual(times[2] - times[1], 5.9)
+        self.assertEqual(len(times), 3)
+        # What is taken ends the row.
+        self.refuses = False
+        relay.command("queue", "retry", "--all")
+        relay.wait_empty()
+        self.refuses = True
+        submit(relay, 1, "dest.test", "a@a.test")
+        self.assertEqual(self.wait_changes(relay, "suspended", 7)[6], ("no", "3 s", "reaction"))
+
+    def test_a_bounce_goes_on_over_a_crash_with_what_was_left(self):
+        self.bounce_over_a_crash()
+
+    def test_that_of_a_source_does_too(self):
+        self.bounce_over_a_crash(delivery='pool = "main"\n', extra="""
+[[source]]
+name = "one"
+address = "127.0.0.2"
+ehlo = "one.test"
+[[pool]]
+name = "main"
+sources = ["one"]
+""")
+
+    def bounce_over_a_crash(self, **parts):
+        self.words = "450 4.2.0 later"
+        relay = self.relay(self.hop, 'text = "slow down"\naction = "bounce"\nfor = "1h"\nlimit = 8', **parts)
+        submit(relay, 12, "dest.test", "a@local.test")
+        wait_for(lambda: len({e["recipient"] for e in relay.events("deliver.deferred")}) == 12, "a first round")
+
+        def hold(recipients):
+            ids = [group["id"] for group in relay.queue() if group["recipients"][0] in recipients]
+            self.assertEqual(len(ids), len(recipients))
+            wait_for(lambda: json.loads(relay.command("queue", "hold", *ids, "--json"))["busy"] == 0, "the hold")
+        hold([f"r{i}@dest.test" for i in range(6)])
+        self.words = "450 4.7.1 slow down, please"
+
+        def bounced():
+            return {e["recipient"] for e in relay.events("deliver.bounced")}
+        wait_for(lambda: len(bounced()) == 6, "the bounces")
+        submit(relay, 1, "newer.test", "a@local.test")
+        wait_for(lambda: len([e for e in relay.events("deliver.deferred") if e["recipient"] == "r0@newer.test"]) >= 2,
+                 "two refusals of what came later")
+        hold(["r0@newer.test"])
+        shown = relay.command("destination", "show", "route:hop")
+        self.assertIn("bounces what waits, at most 2", shown)
+        self.assertIn("450 4.7.1 slow down, please", shown)
+        self.wait_kept(relay, "bounces_left", "2")
+        relay.kill()
+        self.refuses = False
+        relay.start()
+        wait_for(lambda: len(relay.queue()) == 7, "all in the index")
+        relay.command("queue", "release", "--all")
+        relay.wait_empty()
+        # Two that waited before, and no other.
+        self.assertEqual(len(bounced()), 8)
+        self.assertNotIn("r0@newer.test", bounced())
+        self.assertEqual(len(self.hop.messages), 5)
+        self.refuses = True
+        mark = relay.log_mark()
+        submit(relay, 1, "newer.test", "a@local.test")
+        wait_for(lambda: len(relay.events("deliver.deferred", mark)) >= 3, "three refusals")
+        self.assertEqual(len(relay.events("deliver.bounced")), 8)
+        self.assertEqual(self.changes(relay, "bounce"), [("no", "at most 8", "reaction")])
 
 
 class Kept(unittest.TestCase):

@@ -271,10 +271,17 @@ class WarmUp(Case):
         came = len(self.doors.mails)
         relay.stop()
         self.at(1)
+        mark = relay.log_mark()
         relay.start()
-        relay.wait_empty()
-        self.assertEqual(len(self.doors.mails), 65)
-        self.assertLessEqual(65 - came, 60)
+        self.submit(relay, 40)
+        relay.wait_event("deliver.warm_up_full", mark)
+        self.wait_reason(relay, "source new: it has sent the 60 messages of day 2 of its warm-up")
+        self.assertEqual(len(self.doors.mails) - came, 60)
+        relay.stop()
+        self.at(2)
+        relay.start()
+        relay.wait_empty()  # the days are over: there is no quota
+        self.assertEqual(self.doors.count(), {"127.0.0.2": 105})
 
     def test_what_cannot_be_counted_is_not_sent(self):
         hop = self.hop()

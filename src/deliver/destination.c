@@ -41,8 +41,18 @@ void destination_note_families(struct destination *destination, const struct pla
             destination->has_family[family_of(&plan->hosts[i].addresses[k])] = true;
 }
 
-void destination_take_plan(struct destination *destination, const struct plan *plan)
+static void take_block(struct destination *destination, const char *block)
 {
+    char *old = destination->block;
+
+    destination->block = block ? memory_text(block) : NULL;
+    memory_free(old); /* `block` may be it */
+}
+
+void destination_take_plan(struct destination *destination, const struct plan *plan,
+                           const char *block)
+{
+    take_block(destination, block);
     if (&destination->plan == plan)
         return;
     plan_fini(&destination->plan);
@@ -149,7 +159,7 @@ struct destination *destination_get_head(struct deliver *deliver, const struct p
         destination->pool = memory_text(pool);
     destination->kind = plan->kind;
     destination->used_ms = loop_now_ms(deliver->rooms.loop);
-    destination_take_plan(destination, plan);
+    destination_take_plan(destination, plan, settings_block(deliver->settings, plan));
     return destination;
 }
 
@@ -170,7 +180,7 @@ struct destination *destination_get_path(const struct destination *head,
     path->source = source;
     path->kind = head->kind;
     path->used_ms = loop_now_ms(deliver->rooms.loop);
-    destination_take_plan(path, &head->plan);
+    destination_take_plan(path, &head->plan, head->block);
     return path;
 }
 
@@ -198,6 +208,7 @@ void destination_free(struct destination *destination)
     memory_free(destination->key);
     memory_free(destination->name);
     memory_free(destination->pool);
+    memory_free(destination->block);
     memory_free(destination->last.text);
     memory_free(destination);
 }

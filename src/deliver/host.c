@@ -62,32 +62,50 @@ void hosts_move_clock(struct hosts *hosts, int64_t by_ms)
     }
 }
 
-static struct slice host_key(const struct destination *destination, const char *name,
+/* By the name of the block: its number moves when the file is edited. The names of blocks and routes may
+ * have any byte, so they stand last. */
+static struct slice host_key(const struct host_way *way, const char *name,
                              char text[HOST_KEY])
 {
-    const struct plan *plan = &destination->plan;
+    const struct plan *plan = way->plan;
     struct pen pen = pen_on(text, HOST_KEY);
 
     pen_text(&pen, name);
     pen_byte(&pen, ':');
     pen_number(&pen, plan->port);
-    pen_byte(&pen, plan->is_route ? '/' : '#');
-    if (plan->is_route)
-        pen_text(&pen, plan->route_name);
-    else
-        pen_number(&pen, (uint64_t)plan->rule + 1); /* -1, none, is 0 */
-    if (destination->source) {
+    if (way->source) {
         pen_byte(&pen, ' ');
-        pen_text(&pen, destination->source->name);
+        pen_text(&pen, way->source);
+    }
+    if (plan->is_route || way->block) {
+        pen_byte(&pen, plan->is_route ? '/' : '#');
+        pen_text(&pen, plan->is_route ? plan->route_name : way->block);
     }
     return (struct slice){text, (size_t)(pen.at - text)};
 }
 
-struct host_memory *host_find(const struct destination *destination, const char *name)
+static struct host_way way_of(const struct destination *destination)
+{
+    return (struct host_way){.plan = &destination->plan,
+                             .block = destination->block,
+                             .source =
+                                 destination->source ? destination->source->name : NULL};
+}
+
+const struct host_memory *host_look(const struct deliver *deliver,
+                                    const struct host_way *way, const char *name)
 {
     char text[HOST_KEY];
 
-    return map_get(destination->deliver->hosts->map, host_key(destination, name, text));
+    return map_get(deliver->hosts->map, host_key(way, name, text));
+}
+
+struct host_memory *host_find(const struct destination *destination, const char *name)
+{
+    struct host_way way = way_of(destination);
+    char text[HOST_KEY];
+
+    return map_get(destination->deliver->hosts->map, host_key(&way, name, text));
 }
 
 /* Full: the next in turn goes, but those that attempts look at. */
@@ -110,8 +128,9 @@ struct host_memory *host_memory(struct destination *destination, const char *nam
 {
     struct hosts *hosts = destination->deliver->hosts;
     struct host_memory *host = host_find(destination, name);
+    struct host_way way = way_of(destination);
     char text[HOST_KEY];
-    struct slice mine = host_key(destination, name, text);
+    struct slice mine = host_key(&way, name, text);
 
     if (host)
         return host;

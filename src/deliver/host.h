@@ -7,7 +7,9 @@
 #include "smtpd/base/list.h"
 #include "smtpd/loop/loop.h"
 
+struct deliver;
 struct destination;
+struct plan;
 struct hosts; /* of deliver: bounded, the oldest give way */
 
 struct host_memory {
@@ -48,6 +50,14 @@ struct hosts *hosts_new(void);
 void hosts_free(struct hosts *hosts);
 void hosts_move_clock(struct hosts *hosts, int64_t by_ms); /* the time of day stepped */
 
+/* What it is kept apart by, beside the name. */
+struct host_way {
+    const struct plan *plan; /* port and route */
+    const char *block;       /* name of the [[destination]]; NULL: none */
+    const char *source;      /* NULL: the system chooses our address */
+};
+const struct host_memory *host_look(const struct deliver *deliver,
+                                    const struct host_way *way, const char *name);
 struct host_memory *host_find(const struct destination *destination, const char *name);
 /* NULL: nothing more can be remembered. */
 struct host_memory *host_memory(struct destination *destination, const char *name);

@@ -113,6 +113,9 @@ struct tls_policy {
 const struct destination_settings *settings_for(const struct plan_settings *settings,
                                                 const struct plan *plan);
 
+/* Name of the [[destination]] that a plan by these settings has; NULL: of none. */
+const char *settings_block(const struct plan_settings *settings, const struct plan *plan);
+
 /* ---- what came of a recipient ---- */
 
 enum verdict { VERDICT_OPEN, VERDICT_DELIVERED, VERDICT_DEFERRED, VERDICT_FAILED };
@@ -200,6 +203,8 @@ struct destination {
     struct list users; /* struct pool_member: of a path, whose mail goes by it */
     enum plan_kind kind;
     struct plan plan; /* copy of the hosts */
+    char *block; /* name of the [[destination]] that it was made by, whatever its number is
+                       * since; NULL: none */
     struct ready ready;
     struct list attached; /* lanes that name it: they may wait for hours */
     struct list attempts; /* under way there */
@@ -328,7 +333,9 @@ struct destination *destination_get_head(struct deliver *deliver, const struct p
 struct destination *destination_get_path(const struct destination *head,
                                          struct source *source);
 void destination_note_families(struct destination *destination, const struct plan *plan);
-void destination_take_plan(struct destination *destination, const struct plan *plan);
+/* `block`: see there; copied. */
+void destination_take_plan(struct destination *destination, const struct plan *plan,
+                           const char *block);
 /* May it start one more attempt now? The first only looks; with the second it has had its turn, or stands
  * in the queue for it. Not of heads. */
 bool destination_could_start(struct destination *destination);

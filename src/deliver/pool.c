@@ -134,7 +134,7 @@ static void refresh(struct pool_member *member)
 
     if (path && (member->plan_version != member->head->plan_version ||
                  path->plan_of != member->head)) { /* or another pool's */
-        destination_take_plan(path, &member->head->plan);
+        destination_take_plan(path, &member->head->plan, member->head->block);
         path->plan_of = member->head;
     }
     member->plan_version = member->head->plan_version;

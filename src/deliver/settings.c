@@ -301,6 +301,14 @@ bool settings_is_local(const struct plan_settings *settings, const char *domain)
     return false;
 }
 
+const char *settings_block(const struct plan_settings *settings, const struct plan *plan)
+{
+    return !plan->is_route && plan->rule >= 0 &&
+                   (size_t)plan->rule < settings->values.rule_count
+               ? settings->values.rules[plan->rule].name
+               : NULL;
+}
+
 const struct destination_settings *settings_for(const struct plan_settings *settings,
                                                 const struct plan *plan)
 {

@@ -1,6 +1,7 @@
 /* What is remembered of hosts. */
 #include "deliver_world.h"
 #include "known_hosts.h"
+#include "source.h"
 
 TEST(host, a_host_that_works_again_is_forgiven)
 {
@@ -31,7 +32,7 @@ TEST(host, what_is_known_of_a_host_is_kept_apart_by_port_route_and_rule)
     struct destination route = plain;
 
     port.plan.port++;
-    rule.plan.rule = 0;
+    rule.block = (char *)(uintptr_t) "block";
     route.plan.is_route = true;
     (void)strcpy(route.plan.route_name, "r");
     host_fault(&plain, "mx1.test");
@@ -42,6 +43,90 @@ TEST(host, what_is_known_of_a_host_is_kept_apart_by_port_route_and_rule)
     host_fault(&route, "mx1.test");
     (void)strcpy(route.plan.route_name, "s");
     assert_null(host_find(&route, "mx1.test"));
+}
+
+/* ---- over a reload ---- */
+
+static const char *const ours[] = {"a.test", "b.test"};
+static const char *const others[] = {"c.test"};
+#define PLAIN                                                                              \
+    {                                                                                      \
+        .connections = 1, .messages_per_connection = 1, .recipients_per_transaction = 1    \
+    }
+static const struct destination_rule blocks[] = {
+    {.name = "ours", .match = ours, .match_count = 2, .settings = PLAIN},
+    {.name = "new", .match = others, .match_count = 1, .settings = PLAIN}};
+static const struct destination_rule moved[] = {
+    {.name = "new", .match = others, .match_count = 1, .settings = PLAIN},
+    {.name = "ours", .match = ours, .match_count = 2, .settings = PLAIN}};
+
+static void set_blocks(struct world *w, const struct destination_rule *rules)
+{
+    w->settings.rules = rules;
+    w->settings.rule_count = 2;
+    world_apply(w);
+}
+
+/* Of mx1.test, which both blocks may have mail for. */
+static struct destination *by_block(struct world *w, int rule)
+{
+    struct plan_host host = {.name = "mx1.test"};
+    struct plan plan = {.kind = PLAN_HOSTS,
+                        .port = w->settings.port,
+                        .hosts = &host,
+                        .host_count = 1,
+                        .rule = rule};
+
+    return destination_get(w->deliver, &plan, "any.test");
+}
+
+TEST(host, a_reload_that_moves_blocks_leaves_each_its_memory)
+{
+    struct world *w = *state;
+    struct destination *before;
+
+    set_blocks(w, blocks);
+    before = by_block(w, 0);
+    host_memory(before, "mx1.test")->lock_step_until_ms = INT64_MAX;
+    set_blocks(w, moved);
+    /* What is under way there still goes by the old plan. */
+    host_fault(before, "mx1.test");
+    assert_int_equal(host_find(before, "mx1.test")->failures, 1);
+    assert_non_null(host_find(by_block(w, 1), "mx1.test"));
+    assert_int_equal(host_find(by_block(w, 1), "mx1.test")->failures, 1);
+    assert_true(host_find(by_block(w, 1), "mx1.test")->lock_step_until_ms == INT64_MAX);
+    assert_null(host_find(by_block(w, 0), "mx1.test"));
+    assert_null(host_find(by_block(w, -1), "mx1.test"));
+}
+
+TEST(host, a_block_has_the_number_of_another_and_not_its_memory)
+{
+    struct world *w = *state;
+
+    set_blocks(w, blocks);
+    smtp_peer_play(&w->peers[0], "S: <close>\n");
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_why(w, "a.test").kind == WHY_DESTINATION);
+    assert_int_equal(host_find(by_block(w, 0), "mx1.test")->failures, 1);
+    set_blocks(w, moved);
+    assert_null(host_find(by_block(w, 0), "mx1.test"));
+    assert_int_equal(host_find(by_block(w, 1), "mx1.test")->failures, 1);
+}
+
+TEST(host, a_name_that_looks_like_a_source_is_none)
+{
+    struct world *w = *state;
+    struct source source = {.name = "s"};
+    struct destination by_source = world_destination(w);
+    struct destination by_name = by_source;
+
+    by_source.source = &source;
+    by_source.block = (char *)(uintptr_t) "a";
+    by_name.block = (char *)(uintptr_t) "a s";
+    host_fault(&by_source, "mx1.test");
+    assert_null(host_find(&by_name, "mx1.test"));
+    by_name.block = NULL;
+    assert_null(host_find(&by_name, "mx1.test"));
 }
 
 TEST(host, a_second_fault_of_the_same_round_is_none)
@@ -230,6 +315,9 @@ int main(void)
 #define T(name) WITH_WORLD(host, name)
         T(a_host_that_works_again_is_forgiven),
         T(what_is_known_of_a_host_is_kept_apart_by_port_route_and_rule),
+        T(a_reload_that_moves_blocks_leaves_each_its_memory),
+        T(a_block_has_the_number_of_another_and_not_its_memory),
+        T(a_name_that_looks_like_a_source_is_none),
         T(a_second_fault_of_the_same_round_is_none),
         T(one_of_which_nothing_is_known_gets_two_attempts),
         T(while_two_judge_one_that_failed_the_next_is_taken),

@@ -21,6 +21,12 @@ static const char *const levels[] = {[TLS_NONE] = "off",
                                      [TLS_REQUIRED] = "required",
                                      [TLS_VERIFIED] = "verified"};
 
+/* Without a pool there is none. */
+static int source_count(const char *source, unsigned count)
+{
+    return source ? (int)count : 0;
+}
+
 static json_t *host_json(const struct explain_host *host)
 {
     json_t *addresses = json_array();
@@ -31,12 +37,16 @@ static json_t *host_json(const struct explain_host *host)
         ip_print(&host->addresses[i], text);
         (void)json_array_append_new(addresses, json_string(text));
     }
-    return json_pack("{s:o,s:i,s:o,s:s,s:o,s:b,s:I,s:I}", "name", request_text(host->name),
-                     "preference", (int)host->preference, "addresses", addresses, "dane",
-                     danes[host->dane], "dane_text", text_or_null(host->dane_text),
-                     "is_forbidden", (int)host->is_forbidden, "backs_off_until_ms",
-                     (json_int_t)host->until_ms, "in_clear_until_ms",
-                     (json_int_t)host->clear_until_ms);
+    return json_pack(
+        "{s:o,s:i,s:o,s:s,s:o,s:b,s:I,s:o,s:i,s:I,s:o,s:i}", "name",
+        request_text(host->name), "preference", (int)host->preference, "addresses",
+        addresses, "dane", danes[host->dane], "dane_text", text_or_null(host->dane_text),
+        "is_forbidden", (int)host->is_forbidden, "backs_off_until_ms",
+        (json_int_t)host->until_ms, "backs_off_source", text_or_null(host->until_source),
+        "backs_off_sources", source_count(host->until_source, host->until_count),
+        "in_clear_until_ms", (json_int_t)host->clear_until_ms, "in_clear_source",
+        text_or_null(host->clear_source), "in_clear_sources",
+        source_count(host->clear_source, host->clear_count));
 }
 
 static json_t *match_json(const struct explanation *explanation)

@@ -51,6 +51,19 @@ static void print_dane(const json_t *host)
         (void)printf(" (%s)", get_text(host, "dane_text"));
 }
 
+/* Of a pool what is remembered of a host is apart for each source. */
+static void print_by(const json_t *host, const char *source, const char *count,
+                     const char *others)
+{
+    int64_t more = get_number(host, count) - 1;
+
+    if (!get_text(host, source)[0])
+        return;
+    (void)printf(" by source %s", get_text(host, source));
+    if (more > 0)
+        (void)printf(", %s %" PRId64 " other%s", others, more, more > 1 ? "s" : "");
+}
+
 static void print_host(const json_t *host, int64_t now)
 {
     const json_t *addresses = json_object_get(host, "addresses");
@@ -68,11 +81,15 @@ static void print_host(const json_t *host, int64_t now)
                      print_plain());
     if (until_ms) {
         print_until(until_ms, now, until);
-        (void)printf(", %sit failed: not tried again before %s%s", print_warn(), until,
-                     print_plain());
+        (void)printf(", %sit failed: not tried again before %s", print_warn(), until);
+        print_by(host, "backs_off_source", "backs_off_sources", "nor for now by");
+        (void)printf("%s", print_plain());
     }
-    if (get_number(host, "in_clear_until_ms"))
-        (void)printf(", %sTLS was broken there%s", print_warn(), print_plain());
+    if (get_number(host, "in_clear_until_ms")) {
+        (void)printf(", %sTLS was broken there", print_warn());
+        print_by(host, "in_clear_source", "in_clear_sources", "and by");
+        (void)printf("%s", print_plain());
+    }
     (void)printf("\n");
 }
 

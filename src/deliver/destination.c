@@ -122,6 +122,14 @@ static struct destination *destination_new(struct deliver *deliver, struct slice
 
 enum { KEY_MAX = 8192, NAME_MAX_BYTES = KEY_MAX + 256 };
 
+static const char pool_kind[] = "pool:";
+
+static bool add_name(struct bytes *name, struct slice key, const char *kind, const char *of)
+{
+    return bytes_add(name, key) == RESULT_OK &&
+           (!of || bytes_format(name, "@%s%s", kind, of) == RESULT_OK);
+}
+
 static struct destination *find_or_make(struct deliver *deliver, struct slice key,
                                         const char *kind, const char *of)
 {
@@ -129,8 +137,7 @@ static struct destination *find_or_make(struct deliver *deliver, struct slice ke
     struct bytes name;
 
     bytes_init(&name, NAME_MAX_BYTES);
-    if (bytes_add(&name, key) != RESULT_OK ||
-        (of && bytes_format(&name, "@%s%s", kind, of) != RESULT_OK)) {
+    if (!add_name(&name, key, kind, of)) {
         bytes_fini(&name);
         return NULL;
     }
@@ -143,6 +150,19 @@ static struct destination *find_or_make(struct deliver *deliver, struct slice ke
     return destination;
 }
 
+const struct destination *destination_find_head(const struct deliver *deliver,
+                                                struct slice key, const char *pool)
+{
+    const struct destination *destination = NULL;
+    struct bytes name;
+
+    bytes_init(&name, NAME_MAX_BYTES);
+    if (add_name(&name, key, pool_kind, pool))
+        destination = map_get(deliver->destinations, bytes_view(&name));
+    bytes_fini(&name);
+    return destination;
+}
+
 struct destination *destination_get_head(struct deliver *deliver, const struct plan *plan,
                                          const char *lane, const char *pool)
 {
@@ -151,7 +171,7 @@ struct destination *destination_get_head(struct deliver *deliver, const struct p
 
     bytes_init(&key, KEY_MAX);
     plan_key(plan, lane, &key);
-    destination = find_or_make(deliver, bytes_view(&key), "pool:", pool);
+    destination = find_or_make(deliver, bytes_view(&key), pool_kind, pool);
     bytes_fini(&key);
     if (!destination)
         return NULL;

@@ -51,54 +51,101 @@ static const struct destination_settings *settings_of(const struct explain *expl
 
 /* ---- what is known now ---- */
 
-static const struct destination *find_destination(const struct explain *explain,
-                                                  struct bytes *key)
-{
-    plan_key(&explain->plan, explain->lane, key);
-    return map_get(explain->deliver->destinations, bytes_view(key));
-}
-
 static int64_t if_ahead(const struct explain *explain, int64_t until_ms)
 {
     return until_ms > deliver_now(explain->deliver) ? until_ms : 0;
 }
 
-static void tell_hosts(struct explain *explain, const struct destination *destination)
+/* What is remembered of it for one source (NULL: without a pool): the latest is told. */
+static void tell_memory(const struct explain *explain, struct explain_host *host,
+                        const char *source)
+{
+    const struct host_way way = {.plan = &explain->plan,
+                                 .block = settings_block(explain->settings, &explain->plan),
+                                 .source = source};
+    const struct host_memory *memory = host_look(explain->deliver, &way, host->name);
+    int64_t until_ms = memory ? if_ahead(explain, memory->until_ms) : 0;
+    int64_t clear_until_ms = memory ? if_ahead(explain, memory->clear_until_ms) : 0;
+
+    host->until_count += until_ms > 0;
+    host->clear_count += clear_until_ms > 0;
+    if (until_ms > host->until_ms) {
+        host->until_ms = until_ms;
+        host->until_source = source;
+    }
+    if (clear_until_ms > host->clear_until_ms) {
+        host->clear_until_ms = clear_until_ms;
+        host->clear_source = source;
+    }
+}
+
+static void tell_hosts(struct explain *explain, struct explanation *explanation)
 {
     for (size_t i = 0; i < explain->plan.host_count; i++) {
         const struct plan_host *from = &explain->plan.hosts[i];
         struct explain_host *host = &explain->hosts[i];
-        const struct host_memory *memory =
-            destination ? host_find(destination, from->name) : NULL;
 
         host->name = from->name;
         host->preference = from->preference;
         host->addresses = from->addresses;
         host->address_count = from->address_count;
-        host->until_ms = memory ? if_ahead(explain, memory->until_ms) : 0;
-        host->clear_until_ms = memory ? if_ahead(explain, memory->clear_until_ms) : 0;
+        if (!explanation->pool)
+            tell_memory(explain, host, NULL);
+        for (size_t k = 0; k < explanation->source_count; k++)
+            tell_memory(explain, host, explanation->sources[k].name);
     }
+    explanation->hosts = explain->hosts;
+    explanation->host_count = explain->plan.host_count;
 }
 
-static void tell_destination(const struct explain *explain,
-                             const struct destination *destination,
+/* Of a pool the mail waits in the head, and what goes and fails does so by its sources. */
+static void tell_sources(struct explanation *explanation)
+{
+    const struct explain_source *first = NULL; /* that comes back, of those that back off */
+    size_t resting = 0;
+
+    for (size_t i = 0; i < explanation->source_count; i++) {
+        const struct explain_source *one = &explanation->sources[i];
+
+        explanation->is_known |= one->is_known;
+        explanation->connections += one->connections;
+        explanation->running += one->running;
+        if (one->why != WHY_DESTINATION)
+            continue;
+        resting++;
+        if (!first || one->until_ms < first->until_ms)
+            first = one;
+    }
+    if (!first || resting < explanation->source_count)
+        return; /* another goes on, or waits for something else */
+    explanation->until_ms = first->until_ms;
+    explanation->fault = first->text;
+}
+
+static void tell_destination(const struct explain *explain, struct slice key,
                              struct explanation *explanation)
 {
-    explanation->is_known = true;
-    explanation->connections = destination->connections;
-    explanation->running = destination->running;
-    explanation->ready = destination->ready.works.count + destination->ready.chosen.count;
-    explanation->until_ms = if_ahead(explain, destination->until_ms);
-    if (explanation->until_ms)
-        explanation->fault = destination->fault;
+    const struct destination *destination =
+        destination_find_head(explain->deliver, key, explanation->pool);
+
+    if (destination) {
+        explanation->is_known = true;
+        explanation->connections = destination->connections;
+        explanation->running = destination->running;
+        explanation->ready =
+            destination->ready.works.count + destination->ready.chosen.count;
+        explanation->until_ms = if_ahead(explain, destination->until_ms);
+        if (explanation->until_ms)
+            explanation->fault = destination->fault;
+    }
+    tell_sources(explanation);
 }
 
 static void tell_rule(const struct explain *explain, struct explanation *explanation)
 {
     const struct deliver_settings *values = &explain->settings->values;
 
-    if (explain->route || explain->plan.rule < 0 ||
-        (size_t)explain->plan.rule >= values->rule_count)
+    if (!settings_block(explain->settings, &explain->plan))
         return;
     explanation->match = values->rules[explain->plan.rule].match;
     explanation->match_count = values->rules[explain->plan.rule].match_count;
@@ -118,10 +165,6 @@ static void tell_pool(struct explain *explain, struct explanation *explanation)
         explanation->source_count =
             pool_explain(explain->deliver, explanation->pool, &explain->plan,
                          explanation->destination, explain->sources);
-    for (size_t i = 0; i < explanation->source_count; i++) {
-        explanation->connections += explain->sources[i].connections;
-        explanation->is_known |= explain->sources[i].most > 0;
-    }
 }
 
 /* Before any mail went there too: what was learned in another process is kept by the scope, whose
@@ -221,11 +264,7 @@ static void tell(struct explain *explain)
 
     bytes_init(&key, 8192);
     if (explanation.kind == EXPLAIN_HOSTS) {
-        const struct destination *destination = find_destination(explain, &key);
-
-        tell_hosts(explain, destination);
-        if (destination)
-            tell_destination(explain, destination, &explanation);
+        plan_key(&explain->plan, explain->lane, &key);
         explanation.route = explain->route ? explain->route->name : NULL;
         explanation.logs_in = explain->route && explain->route->user;
         explanation.port = explain->plan.port;
@@ -233,12 +272,12 @@ static void tell(struct explain *explain)
         if (bytes_add(&key, (struct slice){"", 1}) == RESULT_OK) {
             explanation.destination = key.data;
             tell_pool(explain, &explanation);
+            tell_destination(explain, slice_of(key.data), &explanation);
             tell_scopes(explain, slice_of(key.data), &explanation);
             tell_suspension(explain, slice_of(key.data), &explanation);
         }
         explanation.is_authentic = explain->plan.is_authentic;
-        explanation.hosts = explain->hosts;
-        explanation.host_count = explain->plan.host_count;
+        tell_hosts(explain, &explanation);
         tell_rule(explain, &explanation);
         tell_sts(explain, &explanation.sts);
     }

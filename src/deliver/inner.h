@@ -330,6 +330,9 @@ struct destination *destination_get(struct deliver *deliver, const struct plan *
 /* The one of a pool (NULL: of none). NULL: there are too many. */
 struct destination *destination_get_head(struct deliver *deliver, const struct plan *plan,
                                          const char *lane, const char *pool);
+/* Only if it is known. */
+const struct destination *destination_find_head(const struct deliver *deliver,
+                                                struct slice key, const char *pool);
 struct destination *destination_get_path(const struct destination *head,
                                          struct source *source);
 void destination_note_families(struct destination *destination, const struct plan *plan);

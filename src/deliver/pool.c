@@ -250,7 +250,9 @@ static void explain_one(const struct pool_member *member, struct explain_source 
         one->quota = warm_up_quota(&source->warm);
         one->used = source->warm.used;
     }
+    one->is_known = path != NULL;
     one->connections = path ? path->connections : 0;
+    one->running = path ? path->running : 0;
     one->most = path && path->scope ? path->scope->pace.window : 0;
 }
 

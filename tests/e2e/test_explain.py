@@ -3,6 +3,8 @@ policy and where it came from, the limits in force and their present state, and 
 import json
 import shutil
 import tempfile
+import threading
+import time
 import unittest
 
 import world
@@ -50,6 +52,83 @@ class Explain(unittest.TestCase):
         text = relay.command("explain", "b@one.test")
         self.assertRegex(text, "next +the destination backs off: tried in ")
         self.assertIn("it failed: not tried again before", text)
+
+    def test_the_hosts_of_a_pool_with_what_is_remembered_of_them_by_its_sources(self):
+        hop = Hop(self, host="127.0.0.32")
+        extra = "".join(f'[[source]]\nname = "{name}"\naddress = "{ip}"\n\n'
+                        for name, ip in (("one", "127.0.0.2"), ("two", "127.0.0.3")))
+        extra += '[[pool]]\nname = "main"\nsources = ["one", "two"]\n'
+        extra += '[[destination]]\nmatch = "mx1.one.test"\n'
+        relay = Relay(self, dns=Dns(self, ZONES), delivery=f'port = {hop.port}\npool = "main"\n', extra=extra)
+        before = self.explain(relay, "b@one.test")
+        self.assertIsNone(before["state"])
+        self.assertEqual([h["backs_off_until_ms"] for h in before["hosts"]], [0, 0])
+        send(relay, ["a@one.test"])  # nobody is at the first host
+        relay.wait_empty()
+        said = self.explain(relay, "b@one.test")
+        dead, alive = said["hosts"]
+        first = next(s["name"] for s in said["sources"] if s["connections"])
+        self.assertGreater(dead["backs_off_until_ms"], time.time() * 1000)
+        self.assertEqual((dead["backs_off_source"], dead["backs_off_sources"]), (first, 1))
+        self.assertEqual((alive["backs_off_until_ms"], alive["backs_off_source"], alive["backs_off_sources"]),
+                         (0, None, 0))
+        self.assertEqual({k: said["state"][k] for k in ("connections", "attempts", "ready", "backs_off_until_ms")},
+                         {"connections": 1, "attempts": 0, "ready": 0, "backs_off_until_ms": 0})
+        self.assertRegex(relay.command("explain", "b@one.test"),
+                         rf"10  mx1.one.test 127.0.0.31, it failed: not tried again before .* by source {first}\n")
+        send(relay, ["a@one.test"])  # the other source has its turn: it learns for itself
+        relay.wait_empty()
+        said = self.explain(relay, "b@one.test")
+        self.assertEqual(said["hosts"][0]["backs_off_sources"], 2)
+        self.assertEqual(said["state"]["connections"], 2)
+        self.assertRegex(relay.command("explain", "b@one.test"), r"by source (one|two), nor for now by 1 other\n")
+
+    def test_a_pool_whose_sources_all_back_off(self):
+        relay = Relay(self, dns=Dns(self, ZONES), delivery=f'port = {world.free_port()}\npool = "main"\n', extra=(
+            '[[source]]\nname = "one"\naddress = "127.0.0.2"\n\n[[pool]]\nname = "main"\nsources = ["one"]\n'))
+        send(relay, ["a@one.test"])
+        relay.wait_event("deliver.destination_backoff")
+        said = self.explain(relay, "b@one.test")
+        self.assertTrue(all(h["backs_off_source"] == "one" for h in said["hosts"]))
+        self.assertGreater(said["state"]["backs_off_until_ms"], time.time() * 1000)
+        self.assertIn("source one: ", said["state"]["fault"])
+        self.assertRegex(relay.command("explain", "b@one.test"),
+                         "next +the destination backs off: tried in .*: source one: ")
+
+    def test_a_host_of_a_pool_where_tls_was_broken(self):
+        def answer(stage, argument, session):
+            if stage == "starttls":
+                session.connection.sendall(b"220 go\r\n" + b"not TLS at all" * 20)
+                return "DROP"
+            return None
+        hop = Hop(self, answer, host="127.0.0.32", capabilities=["STARTTLS"])
+        relay = Relay(self, dns=Dns(self, {"two.test": "@ MX 10 mx\nmx A 127.0.0.32"}),
+                      delivery=f'port = {hop.port}\npool = "main"\n', extra=(
+            '[[source]]\nname = "one"\naddress = "127.0.0.2"\n\n[[pool]]\nname = "main"\nsources = ["one"]\n'))
+        send(relay, ["a@two.test"])
+        relay.wait_empty()
+        host = self.explain(relay, "b@two.test")["hosts"][0]
+        self.assertGreater(host["in_clear_until_ms"], time.time() * 1000)
+        self.assertEqual((host["in_clear_source"], host["in_clear_sources"]), ("one", 1))
+        self.assertIn("TLS was broken there by source one\n", relay.command("explain", "b@two.test"))
+
+    def test_mail_that_waits_for_a_pool_is_counted(self):
+        goes_on = threading.Event()
+
+        def answer(stage, *_):
+            if stage == "dot":
+                goes_on.wait(world.PATIENCE)
+        hop = Hop(self, answer, host="127.0.0.32")
+        relay = Relay(self, dns=Dns(self, {"two.test": "@ MX 10 mx\nmx A 127.0.0.32"}),
+                      delivery=f'port = {hop.port}\npool = "main"\nconnections = 1\n', extra=(
+            '[[source]]\nname = "one"\naddress = "127.0.0.2"\n\n[[pool]]\nname = "main"\nsources = ["one"]\n'))
+        for _ in range(3):
+            send(relay, ["a@two.test"])
+        state = world.wait_for(lambda: (lambda s: s["ready"] and s["attempts"] and s)(
+            self.explain(relay, "b@two.test")["state"] or {"ready": 0}), "mail that waits")
+        goes_on.set()
+        self.assertGreaterEqual(state["connections"], 1)
+        relay.wait_empty()
 
     def test_what_has_no_way(self):
         relay = Relay(self, dns=Dns(self, ZONES))

@@ -44,9 +44,14 @@ struct explain_host {
     enum explain_dane dane;
     char dane_text[160]; /* EXPLAIN_DANE_UNKNOWN: why */
     bool is_forbidden;   /* by the MTA-STS policy, which does not name it */
-    int64_t until_ms;    /* wall: it backs off; 0: it does not */
+    /* Of several sources the latest, and how many of them; NULL: without a pool, or by none. */
+    int64_t until_ms; /* wall: it backs off; 0: it does not */
+    const char *until_source;
+    unsigned until_count;
     int64_t
         clear_until_ms; /* wall: TLS was broken there, opportunistic mail goes in clear */
+    const char *clear_source;
+    unsigned clear_count;
 };
 
 struct explain_source { /* of the pool */
@@ -59,8 +64,10 @@ struct explain_source { /* of the pool */
     bool is_warming;
     unsigned day; /* of its warm-up */
     uint32_t quota, used;
+    bool is_known; /* mail went there by it: the following are about it */
     unsigned connections,
-        most; /* there: open, and allowed by what it has learned; 0: not known */
+        most;         /* there: open, and allowed by what it has learned; 0: not known */
+    unsigned running; /* attempts */
 };
 
 /* Lives during the callback only. */

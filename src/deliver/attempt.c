@@ -65,11 +65,26 @@ static void drop_connection(struct attempt *attempt)
     end_judging(attempt);
 }
 
+/* The bit of a host in the sets of them. */
+static uint32_t host_bit(const struct plan *plan, const char *name)
+{
+    uint32_t bits = 0;
+
+    for (size_t i = 0; i < plan->host_count; i++)
+        if (strcmp(plan->hosts[i].name, name) == 0)
+            bits |= UINT32_C(1) << i;
+    return bits;
+}
+
 void attempt_host_works(struct attempt *attempt)
 {
+    struct destination *destination = attempt->destination;
+    const char *name = connection_host(attempt->connection);
+
     end_judging(attempt);
-    destination_works(attempt->destination);
-    host_works(attempt->destination, connection_host(attempt->connection));
+    destination_works(destination);
+    destination->passed &= ~host_bit(&destination->plan, name);
+    host_works(destination, name);
 }
 
 /* Nothing was learned about the message: the lease goes back as it was. */
@@ -299,6 +314,38 @@ static bool is_outdated(struct attempt *attempt)
     return true;
 }
 
+/* As host_choose(). Where a rate is slower than back-offs the first host is free again for each token, and
+ * those behind it would never be asked: they come first then. */
+static bool choose_host(struct attempt *attempt, struct host_choice *choice)
+{
+    struct host_choice others = *choice;
+    bool is_found;
+
+    if (attempt->hosts_tried == 0)
+        attempt->passed = attempt->destination->passed;
+    others.lacking |= attempt->passed;
+    others.missed |= attempt->passed != 0;
+    is_found = host_choose(attempt->destination, &others);
+    if (is_found || others.awaited || attempt->hosts_tried > 0) {
+        *choice = others;
+        return is_found;
+    }
+    attempt->passed = attempt->destination->passed = 0; /* the others cannot be asked */
+    choice->at = 0;
+    return host_choose(attempt->destination, choice);
+}
+
+/* It is about to wait for a further connection, maybe in vain. */
+static void note_passed(struct attempt *attempt)
+{
+    uint32_t passed = attempt->passed;
+
+    for (size_t i = 0; i < attempt->host_at; i++)
+        passed |= UINT32_C(1) << attempt->order[i];
+    if (attempt->hosts_tried > 0)
+        attempt->destination->passed = passed;
+}
+
 /* The next host that may be tried, when it may. */
 static void connect_chosen(struct attempt *attempt)
 {
@@ -309,7 +356,7 @@ static void connect_chosen(struct attempt *attempt)
 
     if (is_outdated(attempt))
         return;
-    if (!host_choose(attempt->destination, &choice) && choice.awaited) {
+    if (!choose_host(attempt, &choice) && choice.awaited) {
         attempt->wait.turn = &attempt->again;
         attempt->wait.on_turn = connect_again;
         attempt->wait.owner = attempt;
@@ -322,8 +369,10 @@ static void connect_chosen(struct attempt *attempt)
         hosts_exhausted(attempt);
         return;
     }
+    note_passed(attempt);
     if (!pacing_may_connect(attempt, connect_again))
         return;
+    attempt->destination->passed = 0;
     attempt->hosts_tried++;
     connect_host(attempt);
 }
@@ -347,12 +396,9 @@ static void on_lack(void *owner)
 
 void attempt_lacks(struct attempt *attempt, const struct said *lack)
 {
-    const struct plan *plan = &attempt->destination->plan;
-
     attempt->lack = lack;
-    for (size_t i = 0; i < plan->host_count; i++)
-        if (strcmp(plan->hosts[i].name, connection_host(attempt->connection)) == 0)
-            attempt->lacking |= UINT32_C(1) << i;
+    attempt->lacking |=
+        host_bit(&attempt->destination->plan, connection_host(attempt->connection));
     flight_leave(attempt);
     end_judging(attempt);
     if (attempt->is_reused)

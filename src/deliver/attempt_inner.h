@@ -43,6 +43,7 @@ struct attempt {
     enum deliver_class fault_class;
     const struct said *lack; /* what a host lacked for this message */
     uint32_t lacking;        /* bit by bit the hosts of the plan that did */
+    uint32_t passed;         /* those that others asked in vain: see struct destination */
     bool missed_host;        /* one that could not be asked */
     /* the transaction */
     uint32_t batch[LIMIT_GROUP_RECIPIENTS];

@@ -216,6 +216,9 @@ struct destination {
     bool has_turn;        /* there: it was the next */
     unsigned running;
     unsigned connections;
+    uint32_t
+        passed; /* bit by bit the hosts that were asked in vain before a rate allowed no further
+                      * connection: the next one is for the others, however long that takes */
     unsigned failures;
     int64_t until_ms; /* wall */
     char fault[300];

@@ -1,5 +1,6 @@
 """Issue 5, point 9: IPv6 and IPv4 side by side, families that fail, dead addresses, dead mail
 exchangers. In a network namespace of its own, where the loopback has more IPv6 addresses than ::1."""
+import json
 import os
 import shutil
 import socket
@@ -224,6 +225,22 @@ class DeadExchangers(Base):
         self.assertIn(len(hole.knocks) - before, (1, 2))
         self.assertEqual(max(live.delivered().values()), 1)
         self.assertEqual(relay.events("deliver.destination_backoff"), [])
+
+    def test_a_rate_slower_than_its_back_off_does_not_spend_each_connection_on_it(self):
+        """Scaled: the clock goes on by an hour between two connections that the rate allows, so that whatever
+        back-off the first exchanger has is over."""
+        port = world.free_port()
+        dead = Hop(self, host="127.0.0.71", port=port,
+                   answer=lambda stage, *_: "DROP" if stage == "connect" else None)
+        live = Hop(self, host="127.0.0.72", port=port)
+        env, path = self.clock()
+        relay = self.relay(self.ZONE, port, 'connection_rate = "1/12s"\n', env=env, log_level="info")
+        send(relay, ["a@dead.test"])
+        world.wait_for(lambda: json.loads(relay.command("explain", "a@dead.test", "--json"))
+                       ["hosts"][0]["backs_off_until_ms"], "the first connection", 60)
+        self.step(relay, path, 3600)
+        world.wait_for(lambda: len(live.messages) == 1, "the message", 60)
+        self.assertEqual(dead.connections, 1)
 
     def test_one_that_never_greets_is_asked_twice(self):
         port = world.free_port()

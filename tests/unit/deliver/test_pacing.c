@@ -209,6 +209,114 @@ TEST(pacing, a_dial_that_our_address_fails_gives_its_token_back)
     assert_int_equal(w->peers[0].accepted, 0);
 }
 
+static void fill_new_connections(struct world *w)
+{
+    struct scope *scope =
+        CONTAINER_OF(list_first(&w->deliver->all_destinations), struct destination, link)
+            ->scope;
+
+    scope->pace.new_connections.at_ms = loop_now_ms(w->loop) - HOUR_MS;
+    scope_serve(scope);
+}
+
+static struct destination *destination_of_two(struct world *w)
+{
+    const struct list *all = &w->deliver->all_destinations;
+    struct destination *two;
+
+    w->settings.defaults.connection_rate = (struct quota){1, HOUR_MS};
+    world_apply(w);
+    (void)world_send(w, "x@two.test");
+    WORLD_UNTIL(w, all->count == 1);
+    two = CONTAINER_OF(list_first(all), struct destination, link);
+    WORLD_UNTIL(w, two->scope && link_is_in_list(&two->waiting));
+    return two;
+}
+
+/* The rate lets one more connection be made, and no back-off of a host has lasted so long. */
+static void let_one_more(struct world *w)
+{
+    const struct destination *destination =
+        CONTAINER_OF(list_first(&w->deliver->all_destinations), struct destination, link);
+
+    for (size_t i = 0; i < destination->plan.host_count; i++)
+        if (host_find(destination, destination->plan.hosts[i].name))
+            host_find(destination, destination->plan.hosts[i].name)->until_ms = 1;
+    fill_new_connections(w);
+    deliver_wake(w->deliver, "two.test");
+}
+
+TEST(pacing, behind_a_dead_host_the_next_token_is_the_next_hosts)
+{
+    struct world *w = *state;
+    struct destination *two = destination_of_two(w);
+
+    for (int i = 0; i < 3; i++)
+        smtp_peer_play(&w->peers[0], "S: <close>\n");
+    w->peers[1].serves = true;
+    let_one_more(w);
+    WORLD_UNTIL(w, w->peers[0].accepted == 1 && two->passed == 1 && two->running == 0);
+    let_one_more(w);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[0].accepted, 1);
+    assert_int_equal(w->peers[1].messages, 1);
+    assert_int_equal(two->passed, 0);
+    assert_int_equal(two->failures, 0);
+}
+
+TEST(pacing, when_every_host_had_its_token_the_destination_backs_off)
+{
+    struct world *w = *state;
+    struct destination *two = destination_of_two(w);
+
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < 2; k++)
+            smtp_peer_play(&w->peers[k], "S: <close>\n");
+    for (unsigned round = 1; round <= 2; round++) {
+        let_one_more(w);
+        WORLD_UNTIL(w, w->peers[0].accepted == round && two->passed == 1);
+        let_one_more(w);
+        WORLD_UNTIL(w, w->peers[1].accepted == round && two->until_ms > 0);
+        assert_int_equal(w->peers[0].accepted, round);
+        assert_int_equal(two->failures, round);
+        assert_int_equal(two->passed, 0);
+    }
+}
+
+TEST(pacing, the_failed_one_is_asked_again_where_the_next_cannot_be)
+{
+    struct world *w = *state;
+    struct destination *two = destination_of_two(w);
+
+    smtp_peer_play(&w->peers[0], "S: <close>\n");
+    let_one_more(w);
+    WORLD_UNTIL(w, w->peers[0].accepted == 1 && two->passed == 1);
+    w->peers[0].serves = true;
+    host_fault(two, "mx2.test"); /* of other mail */
+    fill_new_connections(w);
+    host_find(two, "mx1.test")->until_ms = 1;
+    deliver_wake(w->deliver, "two.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(w->peers[0].messages, 1);
+    assert_int_equal(w->peers[1].accepted, 0);
+    assert_int_equal(two->passed, 0);
+}
+
+TEST(pacing, a_host_that_works_meanwhile_is_the_first_again)
+{
+    struct world *w = *state;
+    struct destination *two = destination_of_two(w);
+
+    smtp_peer_play(&w->peers[0], "S: 220 mx\nC: EHLO *\nS: 250 mx\nC: MAIL *\nS: <hold>\n"
+                                 "S: 250 ok\nS: <serve>\n");
+    let_one_more(w);
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    two->passed = 3; /* others failed at both, while this one was under way */
+    smtp_peer_go(&w->peers[0]);
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(two->passed, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +326,10 @@ int main(void)
         WITH_WORLD(pacing, an_attempt_that_waits_can_be_dropped),
         WITH_WORLD(pacing, who_waits_for_a_warm_up_uses_up_no_token_of_the_rate),
         WITH_WORLD(pacing, a_dial_that_our_address_fails_gives_its_token_back),
+        WITH_WORLD(pacing, behind_a_dead_host_the_next_token_is_the_next_hosts),
+        WITH_WORLD(pacing, when_every_host_had_its_token_the_destination_backs_off),
+        WITH_WORLD(pacing, the_failed_one_is_asked_again_where_the_next_cannot_be),
+        WITH_WORLD(pacing, a_host_that_works_meanwhile_is_the_first_again),
         WITH_WORLD(pacing, a_suspension_behind_one_that_ended_holds_what_is_ready),
     };
 

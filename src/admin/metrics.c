@@ -246,6 +246,7 @@ const struct metric metrics[] = {
     {SAME, "descriptors_limit", GAUGE, NULL, NULL, AT(process.descriptors_max), 1, NULL, "File descriptors that the process may have."},
     {SAME, "sampled_timestamp_seconds", GAUGE, "seconds", NULL, AT(process.taken_ms), 1000, NULL, "When the sampled values of this group were taken, since 1970; old when the disk hangs."},
     {SAME, "log_lines_dropped", COUNTER, NULL, NULL, AT(log_dropped), 1, NULL, "Log lines that the output was too slow for. Lines that end a recipient's life are never among them."},
+    {SAME, "log_final_lines_lost", COUNTER, NULL, NULL, AT(log_final_lost), 1, NULL, "Log lines that end a recipient's life and were lost, because the output stood and four times the log's memory was full of them."},
     {SAME, "loop_lag_seconds", HISTOGRAM, "seconds", NULL, AT(lag.spread), 1000000, NULL, "How late a probe of 10 ms comes: what the loop did instead. An empty loop shows about a millisecond."},
     {SAME, "loop_lag_max_seconds", GAUGE, "seconds", NULL, AT(lag.max_us), 1000000, NULL, "The latest probe of the last minute."},
 

@@ -49,6 +49,7 @@ static void add_process(struct snapshot *snapshot)
     if (getrusage(RUSAGE_SELF, &usage) == 0)
         snapshot->cpu_us = us_of(&usage.ru_utime) + us_of(&usage.ru_stime);
     snapshot->log_dropped = log_dropped_count();
+    snapshot->log_final_lost = log_final_lost_count();
 }
 
 static void add_source(void *owner, const struct deliver_source_state *state)

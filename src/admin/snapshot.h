@@ -47,6 +47,7 @@ struct snapshot {
     int64_t oldest_age_ms; /* of what waits; 0: nothing does */
     int64_t cpu_us;
     uint64_t log_dropped;
+    uint64_t log_final_lost;
     bool is_ready;
 };
 

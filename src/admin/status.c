@@ -117,6 +117,8 @@ void status_handle(struct request *request)
     else {
         (void)json_object_set_new(status, "log_dropped",
                                   json_integer((json_int_t)log_dropped_count()));
+        (void)json_object_set_new(status, "log_final_lost",
+                                  json_integer((json_int_t)log_final_lost_count()));
         request_answer(request, MHD_HTTP_OK, status);
     }
 }

@@ -62,6 +62,8 @@ static struct {
     int next_fd;       /* -1: none */
     bool next_is_owned;
     uint64_t dropped;
+    uint64_t final_lost;
+    uint64_t final_lost_told;
     bool room_is_awaited;
     void (*on_room)(void *owner);
     void *on_room_owner;
@@ -238,6 +240,29 @@ static void tell_room(void)
         sink.on_room(sink.on_room_owner);
 }
 
+/* With the lock held: final lines that were lost and that no line tells of yet, once there is room
+ * for one that does. */
+static uint64_t lost_to_tell(void)
+{
+    uint64_t count = sink.final_lost - sink.final_lost_told;
+
+    if (count == 0 || (sink.bytes >= sink.ring_bytes / 2 && !sink.is_closing))
+        return 0;
+    sink.final_lost_told = sink.final_lost;
+    return count;
+}
+
+static void tell_lost(uint64_t count)
+{
+    struct log_line line;
+
+    if (count == 0)
+        return;
+    log_start_final(&line, LOG_ERROR, "log.final_lost");
+    log_number(&line, "lines", (int64_t)count);
+    log_end(&line);
+}
+
 /* A line seldom comes alone: one wake-up and one write for those of a moment. Waking for each
  * took the core from the loop at every line. */
 static void gather(void)
@@ -252,6 +277,7 @@ static void *write_lines(void *argument)
     char *batch = argument;
 
     for (;;) {
+        uint64_t lost;
         size_t length;
 
         lock();
@@ -267,6 +293,7 @@ static void *write_lines(void *argument)
         length = take_batch(batch);
         atomic_store(&sink.is_writing, length > 0);
         tell_room();
+        lost = lost_to_tell();
         if (length == 0 && sink.is_closing) {
             unlock();
             break;
@@ -274,6 +301,7 @@ static void *write_lines(void *argument)
         unlock();
         write_batch(batch, length);
         atomic_store(&sink.is_writing, false);
+        tell_lost(lost);
     }
     memory_free(batch);
     bell_ring(&sink.ended);
@@ -298,6 +326,19 @@ static void write_last_lines(void)
     }
 }
 
+/* With the lock held. What makes final lines stops at log_has_room(), so there is place for all of them
+ * but in one case: more attempts than that with a hundred recipients each were under way when the output
+ * stopped. Then the line is lost, and counted. Rejected: to wait for the output here (the loop would
+ * hang for as long as it does, and with it all mail), to take every line (memory has no ceiling then),
+ * and to abort (the lines that wait are lost with the process, and what its attempts delivered would be
+ * delivered again: worse than no line about it). */
+static bool has_place(const struct log_entry *entry, bool is_final)
+{
+    size_t most = is_final ? sink.ring_bytes * RING_GROWTH : sink.ring_bytes;
+
+    return sink.bytes + entry_bytes(entry) <= most;
+}
+
 void log_sink_take(const struct log_line *line)
 {
     struct log_entry *entry = memory_resize(NULL, sizeof *entry + line->length);
@@ -315,16 +356,14 @@ void log_sink_take(const struct log_line *line)
     }
     while (sink.bytes + entry_bytes(entry) > sink.ring_bytes && drop_oldest())
         ;
-    if (!line->is_final && sink.bytes + entry_bytes(entry) > sink.ring_bytes) {
-        sink.dropped++;
+    if (!has_place(entry, line->is_final)) {
+        sink.dropped += !line->is_final;
+        sink.final_lost += line->is_final;
         unlock();
         memory_free(entry);
         return;
     }
-    /* Final lines always go in. What makes them stops at log_has_room(), so they stay few.
-     */
     sink.bytes += entry_bytes(entry);
-    CHECK(sink.bytes <= sink.ring_bytes * RING_GROWTH);
     list_push_back(&sink.lines, &entry->link);
     if (!line->is_final)
         list_push_back(&sink.droppable, &entry->loose);
@@ -367,6 +406,16 @@ uint64_t log_dropped_count(void)
 
     lock();
     count = sink.dropped;
+    unlock();
+    return count;
+}
+
+uint64_t log_final_lost_count(void)
+{
+    uint64_t count;
+
+    lock();
+    count = sink.final_lost;
     unlock();
     return count;
 }

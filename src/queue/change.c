@@ -1,6 +1,10 @@
 /* Changes by operators: at most a thousand groups in one commit. A group that is leased now
  * is left alone; one that is being changed cannot be leased meanwhile. A hold is a time in
- * the record, so that it ends by itself and lasts over a restart. */
+ * the record, so that it ends by itself and lasts over a restart.
+ *
+ * A removal ends recipients, and each is a final line of the log: it waits for room there, before its
+ * commit and between the groups that it tells. Rejected: commits of fewer groups, because the groups
+ * of one exported message go together, and those may be a hundred thousand recipients. */
 #include "inner.h"
 
 #include "smtpd/base/log.h"
@@ -9,15 +13,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Lines told in one go; then the loop does other things first. */
+enum { TELL_LINES = 250, ROOM_MS = 100 };
+
 struct change {
-    struct operation operation;
+    struct operation operation; /* in the queue's list also while it is not at the store */
     enum queue_change_kind kind;
     char lane[LANE_TEXT]; /* QUEUE_REROUTE */
     struct store_target *targets;
     struct waiting_change *changes;
     size_t count; /* targets that are not done yet */
+    size_t done;  /* those of the last commit; the others are left for the next */
+    size_t told;  /* of those: in the log */
+    bool is_at_store;
+    bool is_telling;
+    bool is_committed;
     struct queue_counts counts;
-    struct deferred nothing;
+    struct deferred turn;
+    struct timer room;
     queue_changed_fn *on_end;
     void (*drop)(void *owner);
     void *owner;
@@ -27,7 +40,8 @@ static void change_free(struct operation *operation)
 {
     struct change *change = CONTAINER_OF(operation, struct change, operation);
 
-    deferred_cancel(operation->queue->loop, &change->nothing);
+    deferred_cancel(operation->queue->loop, &change->turn);
+    timer_cancel(&change->room);
     for (size_t i = 0; i < change->count; i++) {
         bytes_fini(&change->targets[i].envelope);
         bytes_fini(&change->targets[i].record);
@@ -37,31 +51,87 @@ static void change_free(struct operation *operation)
     memory_free(change);
 }
 
-/* The queue closes. */
+/* ---- the log ---- */
+
+static bool is_removal(const struct change *change)
+{
+    return change->kind == QUEUE_REMOVE || change->kind == QUEUE_EXPORTED;
+}
+
+/* As they were before the change. `recipients` has room for LIMIT_GROUP_RECIPIENTS. */
+static bool read_records(const struct store_target *target, struct envelope *envelope,
+                         struct group *group, struct recipient *recipients)
+{
+    uint32_t groups;
+
+    return target->end == STORE_TARGET_CHANGED &&
+           record_decode_envelope(bytes_view(&target->envelope), target->id, envelope,
+                                  &groups) == RESULT_OK &&
+           record_decode_group(bytes_view(&target->record), target->group, group,
+                               recipients) == RESULT_OK;
+}
+
+/* How many lines it was. */
+static size_t log_removed(const struct change *change, const struct store_target *target)
+{
+    struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
+    struct envelope envelope;
+    struct group group;
+    char id[ID_TEXT];
+
+    if (!read_records(target, &envelope, &group, recipients))
+        return 0;
+    id_print(target->id, id);
+    for (uint32_t i = 0; i < group.recipient_count; i++) {
+        struct log_line line;
+
+        log_start_final(&line, LOG_NOTICE,
+                        change->kind == QUEUE_REMOVE ? "queue.removed" : "queue.exported");
+        log_text(&line, "id", id);
+        log_text(&line, "sender", envelope.sender);
+        log_text(&line, "recipient", group.recipients[i].address);
+        log_end(&line);
+    }
+    return group.recipient_count;
+}
+
+/* Those at the end of the list did not fit into the transaction. */
+static size_t find_left(const struct change *change)
+{
+    size_t at = 0;
+
+    while (at < change->count && change->targets[at].end != STORE_TARGET_LEFT)
+        at++;
+    return at;
+}
+
+static void note_commit(struct change *change)
+{
+    change->is_at_store = false;
+    change->is_telling = true;
+    change->is_committed = change->operation.op.result == RESULT_OK;
+    change->done = change->is_committed ? find_left(change) : change->count;
+    change->told = 0;
+}
+
+static bool has_to_tell(const struct change *change)
+{
+    return is_removal(change) && change->is_telling && change->is_committed &&
+           change->told < change->done;
+}
+
+/* The queue closes; the last commit is over. What is removed is told, whatever room the log has. */
 static void change_drop(struct operation *operation)
 {
     struct change *change = CONTAINER_OF(operation, struct change, operation);
 
+    if (change->is_at_store)
+        note_commit(change);
+    while (has_to_tell(change))
+        (void)log_removed(change, &change->targets[change->told++]);
     if (change->drop)
         change->drop(change->owner);
     change_free(operation);
-}
-
-static void log_removed(const char *event, const struct store_target *target,
-                        const struct group *group, const struct envelope *envelope)
-{
-    char id[ID_TEXT];
-
-    id_print(target->id, id);
-    for (uint32_t i = 0; i < group->recipient_count; i++) {
-        struct log_line line;
-
-        log_start_final(&line, LOG_NOTICE, event);
-        log_text(&line, "id", id);
-        log_text(&line, "sender", envelope->sender);
-        log_text(&line, "recipient", group->recipients[i].address);
-        log_end(&line);
-    }
 }
 
 static const char *const events[] = {[QUEUE_HOLD] = "queue.held",
@@ -91,6 +161,8 @@ static void log_moved(const struct change *change, const struct store_target *ta
     log_end(&line);
 }
 
+/* ---- the index ---- */
+
 struct placed_change {
     struct waiting_change *change;
     struct domain_queue *domain_queue;
@@ -117,7 +189,7 @@ static void note_move(struct change *change, size_t at, struct group *group,
     change->changes[at].moves_held = group->is_held;
 }
 
-static struct placed_change judge(struct change *change, size_t at, bool is_committed)
+static struct placed_change judge(struct change *change, size_t at)
 {
     struct store_target *target = &change->targets[at];
     struct recipient recipients[LIMIT_GROUP_RECIPIENTS];
@@ -125,26 +197,18 @@ static struct placed_change judge(struct change *change, size_t at, bool is_comm
     struct queue *queue = change->operation.queue;
     struct envelope envelope;
     struct group group;
-    uint32_t groups;
 
-    if (!is_committed || target->end == STORE_TARGET_CORRUPT ||
+    if (!change->is_committed || target->end == STORE_TARGET_CORRUPT ||
         target->end == STORE_TARGET_SKIPPED)
         return placed;
     placed.end = target->end == STORE_TARGET_GONE ? WAITING_REMOVED : ends[change->kind];
     cache_forget_group(queue->cache, target->id, target->group);
-    if (target->end == STORE_TARGET_CHANGED &&
-        record_decode_envelope(bytes_view(&target->envelope), target->id, &envelope,
-                               &groups) == RESULT_OK &&
-        record_decode_group(bytes_view(&target->record), target->group, &group,
-                            recipients) == RESULT_OK) {
+    if (read_records(target, &envelope, &group, recipients)) {
         struct waiting_key key = {group.lane, envelope.tenant, envelope.priority,
                                   envelope.pool};
 
         placed.domain_queue = waiting_find(queue->waiting, &key);
-        if (change->kind == QUEUE_REMOVE || change->kind == QUEUE_EXPORTED)
-            log_removed(change->kind == QUEUE_REMOVE ? "queue.removed" : "queue.exported",
-                        target, &group, &envelope);
-        else if (change->kind != QUEUE_RETRY)
+        if (!is_removal(change) && change->kind != QUEUE_RETRY)
             log_moved(change, target, &group, &envelope);
         note_move(change, at, &group, envelope.arrival_ms + queue->expire_ms);
         change->changes[at].arrival_s = (uint32_t)(envelope.arrival_ms / 1000);
@@ -215,12 +279,15 @@ static void tell_index(struct change *change, struct placed_change *placed)
     memory_free(list);
 }
 
+/* ---- its end ---- */
+
 static void tell(struct change *change, enum result result)
 {
     queue_changed_fn *on_end = change->on_end;
     void *owner = change->owner;
     struct queue_counts counts = change->counts;
 
+    operation_end(&change->operation);
     change_free(&change->operation);
     on_end(owner, result, &counts);
 }
@@ -232,16 +299,6 @@ static void count_ends(struct change *change)
         change->counts.gone += change->targets[i].end == STORE_TARGET_GONE;
         change->counts.skipped += change->targets[i].end == STORE_TARGET_SKIPPED;
     }
-}
-
-/* Those at the end of the list did not fit into the transaction. */
-static size_t find_left(const struct change *change)
-{
-    size_t at = 0;
-
-    while (at < change->count && change->targets[at].end != STORE_TARGET_LEFT)
-        at++;
-    return at;
 }
 
 static void keep_left(struct change *change, size_t done)
@@ -258,39 +315,87 @@ static void keep_left(struct change *change, size_t done)
     change->operation.op.target_count = change->count;
 }
 
+static void submit(struct change *change)
+{
+    if (is_removal(change) && !log_has_room()) {
+        timer_start(&change->room, ROOM_MS);
+        return;
+    }
+    change->is_at_store = true;
+    change->operation.op.result = RESULT_SHUTDOWN; /* unless the store comes to it */
+    operation_end(&change->operation);
+    operation_submit(&change->operation);
+}
+
+/* Told: now the index, for all of them together. */
+static void place(struct change *change)
+{
+    size_t all = change->count;
+    struct placed_change *placed = NEW_ARRAY(struct placed_change, change->done + 1);
+
+    for (size_t i = 0; i < change->done; i++)
+        placed[i] = judge(change, i);
+    change->count = change->done;
+    tell_index(change, placed);
+    memory_free(placed);
+    if (change->is_committed)
+        count_ends(change);
+    change->count = all;
+    change->is_telling = false;
+    if (change->done == all) {
+        tell(change, change->operation.op.result);
+        return;
+    }
+    keep_left(change, change->done);
+    submit(change);
+}
+
+static void on_turn(void *owner)
+{
+    struct change *change = owner;
+    size_t lines = 0;
+
+    while (has_to_tell(change)) {
+        if (!log_has_room()) {
+            timer_start(&change->room, ROOM_MS);
+            return;
+        }
+        if (lines >= TELL_LINES) {
+            loop_defer(change->operation.queue->loop, &change->turn, on_turn, change);
+            return;
+        }
+        lines += log_removed(change, &change->targets[change->told++]);
+    }
+    place(change);
+}
+
+static void on_room(void *owner)
+{
+    struct change *change = owner;
+
+    if (change->is_telling)
+        on_turn(change);
+    else
+        submit(change);
+}
+
 static void on_changed(void *owner, struct store_op *op)
 {
     struct change *change = owner;
-    bool is_committed = op->result == RESULT_OK;
-    size_t all = change->count;
-    size_t done = is_committed ? find_left(change) : all;
-    struct placed_change *placed = NEW_ARRAY(struct placed_change, done + 1);
 
-    operation_end(&change->operation);
-    for (size_t i = 0; i < done; i++)
-        placed[i] = judge(change, i, is_committed);
-    change->count = done;
+    (void)op;
+    note_commit(change);
+    /* Before anything is waited for: what it reads from now on is as the commit left it. */
     rebuild_changed(change->operation.queue);
-    tell_index(change, placed);
-    memory_free(placed);
-    if (is_committed)
-        count_ends(change);
-    change->count = all;
-    if (done == all) {
-        tell(change, op->result);
-        return;
-    }
-    keep_left(change, done);
-    operation_submit(&change->operation);
+    on_turn(change);
 }
 
 static void on_nothing(void *owner)
 {
-    struct change *change = owner;
-
-    operation_end(&change->operation);
-    tell(change, RESULT_OK);
+    tell(owner, RESULT_OK);
 }
+
+/* ---- its start ---- */
 
 static void take_targets(struct change *change, const struct queue_target *targets,
                          size_t count)
@@ -342,10 +447,10 @@ void queue_change_start(struct queue *queue, const struct queue_change *wanted)
     op->lane = change->lane;
     op->on_end = on_changed;
     op->owner = change;
-    if (change->count > 0) {
-        operation_submit(&change->operation);
-        return;
-    }
+    timer_init(&change->room, queue->loop, on_room, change);
     list_push_back(&queue->operations, &change->operation.link);
-    loop_defer(queue->loop, &change->nothing, on_nothing, change);
+    if (change->count > 0)
+        submit(change);
+    else
+        loop_defer(queue->loop, &change->turn, on_nothing, change);
 }

@@ -52,6 +52,7 @@ WELL = {
     "smtpd_descriptors_open": f"700x{MINUTES}",
     "smtpd_descriptors_limit": f"1000x{MINUTES}",
     "smtpd_log_lines_dropped_total": f"8x{MINUTES}",
+    "smtpd_log_final_lines_lost_total": f"8x{MINUTES}",
     'smtpd_signatures_total{kind="rsa",result="ok"}': f"0+600x{MINUTES}",
     'smtpd_signatures_total{kind="rsa",result="failed"}': f"1x{MINUTES}",
     "smtpd_signing_refused_total": f"1x{MINUTES}",
@@ -89,6 +90,7 @@ FIRES = {
     "SmtpdMemoryPressure": {"smtpd_memory_pressure": f"0x{LATE} 1x6"},
     "SmtpdDescriptorsLow": {"smtpd_descriptors_open": f"801x{MINUTES}"},
     "SmtpdLogDropped": {"smtpd_log_lines_dropped_total": f"8x{MINUTES - 1} 9"},
+    "SmtpdLogFinalLost": {"smtpd_log_final_lines_lost_total": f"8x{MINUTES - 1} 9"},
     "SmtpdReloadFailed": {'smtpd_reloads_total{result="failed"}': f"1x{MINUTES - 1} 2"},
     "SmtpdPossibleDuplicates": {"smtpd_possible_duplicates_total": f"4x{MINUTES - 1} 5"},
 }

@@ -2,9 +2,11 @@
  *
  * Owns      a bounded ring and the writer thread that empties it into a descriptor (stdout
  *           may be a blocked pipe; the loop never waits for it).
- * Promises  a final event (one that ends a recipient's life) is never dropped: while the
- *           ring has no room for them log_has_room() is false, and new mail and new
- *           attempts wait. Other events are dropped when the ring is full, and counted.
+ * Promises  a final event (one that ends a recipient's life) is dropped for no other: while the
+ *           ring has no room for them log_has_room() is false, and new mail, new attempts and
+ *           removals wait. What was under way by then may fill the ring to four times its size;
+ *           final events above that are lost, counted, and told of ("log.final_lost") once there
+ *           is room. Other events are dropped when the ring is full, and counted.
  *           Text is escaped; bytes that are not UTF-8 are written as U+FFFD. Secrets have
  *           no printer.
  * Ignores   which events there are: docs/events.md lists them.
@@ -58,6 +60,7 @@ bool log_has_room(void); /* room for final events; see Promises */
  * after log_has_room() became true again. */
 void log_on_room(void (*fn)(void *owner), void *owner);
 uint64_t log_dropped_count(void);
+uint64_t log_final_lost_count(void); /* see Promises */
 bool log_would_write(enum log_level level);
 
 void log_start(struct log_line *line, enum log_level level, const char *event);

@@ -90,6 +90,7 @@ TEST(status, the_facts_of_the_process_come_from_its_owner)
     assert_int_equal(world_get(world, "/v1/status"), 200);
     assert_true(json_is_false(json_object_get(world->json, "is_draining")));
     assert_true(json_is_integer(json_object_get(world->json, "log_dropped")));
+    assert_true(json_is_integer(json_object_get(world->json, "log_final_lost")));
 }
 
 TEST(status, the_queue_counts_what_waits_and_what_is_active)

@@ -2,6 +2,9 @@
  * into transactions, and a change that cannot be written changes nothing. */
 #include "queue_world.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 static void on_changed(void *owner, enum result result, const struct queue_counts *counts)
 {
     struct world *world = owner;
@@ -305,6 +308,184 @@ TEST(change, a_retry_of_what_is_held_and_a_release_of_what_is_not_are_skipped)
     assert_int_equal(world_numbers(world).groups_waiting, 2);
 }
 
+/* ---- the log ---- */
+
+enum { SENT = 250 }; /* recipients of a message: three groups */
+
+struct log_pipe {
+    char path[160];
+    int fd;
+    struct bytes text; /* what was read of it */
+};
+
+static void log_pipe_open(const struct world *world, struct log_pipe *pipe)
+{
+    struct log_settings settings = {
+        .output = pipe->path, .level = LOG_INFO, .ring_bytes = 1};
+    struct fault fault = {0};
+
+    (void)snprintf(pipe->path, sizeof pipe->path, "%s/log", world->folder);
+    assert_int_equal(mkfifo(pipe->path, 0600), 0);
+    pipe->fd = open(pipe->path, O_RDWR | O_NONBLOCK);
+    assert_true(pipe->fd >= 0);
+    bytes_init(&pipe->text, TEXT_MOST);
+    assert_int_equal(log_open(&settings, &fault), RESULT_OK);
+}
+
+/* Nobody reads: the pipe and the ring are full. */
+static void log_pipe_fill(void)
+{
+    static const struct timespec moment = {.tv_nsec = 20000000};
+
+    for (int tries = 0; tries < 10; tries++) {
+        while (log_has_room()) {
+            struct log_line line;
+
+            log_start_final(&line, LOG_INFO, "test.filler");
+            log_end(&line);
+            tries = 0;
+        }
+        (void)nanosleep(&moment, NULL);
+    }
+}
+
+static void log_pipe_read(struct log_pipe *pipe)
+{
+    char piece[65536];
+    ssize_t got;
+
+    while ((got = read(pipe->fd, piece, sizeof piece)) > 0)
+        assert_int_equal(bytes_add(&pipe->text, (struct slice){piece, (size_t)got}),
+                         RESULT_OK);
+}
+
+static size_t log_pipe_count(const struct log_pipe *pipe, const char *event)
+{
+    struct slice text = bytes_view(&pipe->text);
+    size_t length = strlen(event);
+    size_t count = 0;
+
+    for (size_t at = 0; at + length <= text.length; at++)
+        count += memcmp(text.data + at, event, length) == 0;
+    return count;
+}
+
+static void log_pipe_close(struct log_pipe *pipe)
+{
+    log_close();
+    log_pipe_read(pipe);
+    (void)close(pipe->fd);
+    (void)unlink(pipe->path);
+}
+
+static void send_to_many(struct world *world, struct queue_target *targets)
+{
+    static char addresses[SENT][64];
+    const char *list[SENT + 1] = {NULL};
+    uint64_t id = 0;
+
+    for (int i = 0; i < SENT; i++) {
+        (void)snprintf(addresses[i], sizeof addresses[i], "r%d@a.test", i);
+        list[i] = addresses[i];
+    }
+    assert_int_equal(world_accept(world, list, slice_of("x\r\n"), &id), RESULT_OK);
+    for (uint32_t i = 0; i < 3; i++)
+        targets[i] = (struct queue_target){id, i};
+    assert_int_equal(world_numbers(world).groups_waiting % 3, 0);
+}
+
+static void remove_start(struct world *world, const struct queue_target *targets,
+                         size_t count)
+{
+    queue_change_start(world->queue, &(struct queue_change){.kind = QUEUE_REMOVE,
+                                                            .targets = targets,
+                                                            .count = count,
+                                                            .on_end = on_changed,
+                                                            .owner = world});
+}
+
+static void run(const struct world *world, int ms)
+{
+    for (int i = 0; i < ms; i++)
+        loop_run_for(world->loop, 1);
+}
+
+TEST(change, a_removal_waits_until_the_log_takes_final_lines)
+{
+    struct world *world = *state;
+    struct log_pipe pipe = {0};
+    struct queue_target targets[3];
+    size_t before;
+
+    send_to_many(world, targets);
+    log_pipe_open(world, &pipe);
+    log_pipe_fill();
+    before = world->ends;
+    remove_start(world, targets, 3);
+    run(world, 300);
+    assert_int_equal(world->ends, before);
+    assert_int_equal(world_numbers(world).groups_waiting, 3);
+    /* They are busy for others meanwhile. */
+    remove_start(world, targets, 1);
+    world_wait_above(world, &world->ends, before);
+    assert_int_equal(world->busy, 1);
+    for (int ms = 0; ms < WAIT_MS && world->ends < before + 2; ms++) {
+        log_pipe_read(&pipe);
+        run(world, 1);
+    }
+    assert_int_equal(world->changed, 3);
+    assert_int_equal(world_numbers(world).groups_waiting, 0);
+    log_pipe_close(&pipe);
+    assert_int_equal(log_pipe_count(&pipe, "queue.removed"), SENT);
+    assert_int_equal(log_pipe_count(&pipe, "log.final_lost"), 0);
+    bytes_fini(&pipe.text);
+}
+
+TEST(change, what_a_removal_tells_never_fills_the_log_above_its_room)
+{
+    struct world *world = *state;
+    struct log_pipe pipe = {0};
+    struct queue_target targets[36];
+    uint64_t lost = log_final_lost_count();
+    size_t before;
+
+    for (size_t i = 0; i < 36; i += 3)
+        send_to_many(world, targets + i);
+    log_pipe_open(world, &pipe);
+    before = world->ends;
+    remove_start(world, targets, 36); /* 3,000 lines: twice what pipe and ring hold */
+    run(world, 300);
+    assert_int_equal(world->ends, before);
+    assert_int_equal(log_final_lost_count(), lost);
+    for (int ms = 0; ms < WAIT_MS && world->ends == before; ms++) {
+        log_pipe_read(&pipe);
+        run(world, 1);
+    }
+    assert_int_equal(world->changed, 36);
+    assert_int_equal(world_numbers(world).groups_waiting, 0);
+    log_pipe_close(&pipe);
+    assert_int_equal(log_final_lost_count(), lost);
+    assert_int_equal(log_pipe_count(&pipe, "queue.removed"), 12 * SENT);
+    bytes_fini(&pipe.text);
+}
+
+TEST(change, what_is_removed_is_told_though_the_queue_closes_meanwhile)
+{
+    struct world *world = *state;
+    struct log_pipe pipe = {0};
+    struct queue_target targets[3];
+
+    send_to_many(world, targets);
+    log_pipe_open(world, &pipe);
+    remove_start(world, targets, 3);
+    world_reopen(world); /* the loop did not run: the commit is at the store */
+    world_wait_rebuilt(world);
+    assert_int_equal(world_numbers(world).groups_waiting, 0);
+    log_pipe_close(&pipe);
+    assert_int_equal(log_pipe_count(&pipe, "queue.removed"), SENT);
+    bytes_fini(&pipe.text);
+}
+
 #define CHANGE(name) cmocka_unit_test_setup_teardown(change_##name, set_up, tear_down)
 
 int main(void)
@@ -323,6 +504,9 @@ int main(void)
         CHANGE(a_retry_makes_a_waiting_group_due_now),
         CHANGE(large_removals_take_several_commits),
         CHANGE(that_cannot_be_written_changes_nothing),
+        CHANGE(a_removal_waits_until_the_log_takes_final_lines),
+        CHANGE(what_a_removal_tells_never_fills_the_log_above_its_room),
+        CHANGE(what_is_removed_is_told_though_the_queue_closes_meanwhile),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,8 +36,12 @@ void map_free(struct map *map)
 {
     if (!map)
         return;
-    for (size_t i = 0; i < map->slot_count; i++)
-        memory_free(map->slots[i].key);
+    /* Emptied before, it costs no walk over its slots: those who free a large one in portions. */
+    for (size_t i = 0; i < map->slot_count && map->count > 0; i++)
+        if (map->slots[i].key) {
+            memory_free(map->slots[i].key);
+            map->count--;
+        }
     memory_free(map->slots);
     memory_free(map);
 }

@@ -10,6 +10,7 @@
 #include "smtpd/base/memory.h"
 #include "lockout.h"
 #include "logins.h"
+#include "users_retired.h"
 #include "users_watch.h"
 
 #include <string.h>
@@ -60,7 +61,8 @@ struct auth_check {
 struct auth {
     struct loop *loop;
     struct offload *offload;
-    struct map *table; /* name -> struct account; NULL: none */
+    struct map *table;             /* name -> struct account; NULL: none */
+    struct users_retired *retired; /* tables before it */
     uint32_t generation;
     struct logins *logins;
     struct lockout *lockout;
@@ -85,7 +87,7 @@ static struct account *find(const struct auth *auth, struct slice user)
 
 static void use_table(struct auth *auth, struct map *table)
 {
-    users_table_free(auth->table);
+    users_retired_take(auth->retired, auth->table);
     auth->table = table;
     auth->generation++;
     logins_clear(auth->logins);
@@ -113,6 +115,13 @@ enum result auth_load(struct auth *auth, const char *path, struct fault *fault)
 static void on_table(void *owner, struct map *table)
 {
     use_table(owner, table);
+}
+
+static void on_unwanted(void *owner, struct map *table)
+{
+    struct auth *auth = owner;
+
+    users_retired_take(auth->retired, table);
 }
 
 void auth_follow(struct auth *auth, const char *path)
@@ -387,6 +396,7 @@ void auth_statistics(const struct auth *auth, struct auth_statistics *statistics
 {
     *statistics = auth->statistics;
     lockout_statistics(auth->lockout, statistics);
+    statistics->retired_users = users_retired_count(auth->retired);
 }
 
 void auth_cancel(struct auth_check *check)
@@ -413,7 +423,9 @@ struct auth *auth_new(struct loop *loop, struct offload *offload)
     auth->pending = map_new(VERIFICATIONS_MAX);
     list_init(&auth->verifications);
     list_init(&auth->ending);
-    auth->watch = users_watch_new(loop, offload, on_table, auth);
+    auth->retired = users_retired_new(loop);
+    auth->watch = users_watch_new(loop, offload,
+                                  &(struct users_watch_calls){on_table, on_unwanted, auth});
     return auth;
 }
 
@@ -438,5 +450,6 @@ void auth_free(struct auth *auth)
     lockout_free(auth->lockout);
     map_free(auth->pending);
     users_table_free(auth->table);
+    users_retired_free(auth->retired);
     memory_free(auth);
 }

@@ -1,5 +1,6 @@
 /* A look is a job that owns copies of what it needs; the timer starts the next one when it has
- * ended. */
+ * ended. One is never cancelled but at the end of the process: what it read would be freed on the
+ * loop, all at once. */
 #include "users_watch.h"
 
 #include "smtpd/base/log.h"
@@ -22,12 +23,12 @@ struct look {
 
 struct users_watch {
     struct offload *offload;
-    users_watch_fn *on_table;
-    void *owner;
+    struct users_watch_calls calls;
     char *path;
     struct users_stamp stamp;
     bool has_stamp;
     bool is_missing;
+    bool looks_again; /* at once, behind the look that runs */
     struct timer timer;
     struct job *job;
 };
@@ -71,15 +72,11 @@ static void log_unreadable(struct users_watch *watch, const struct look *look)
     log_end(&line);
 }
 
-static void on_looked(void *owner, void *input)
+static void use(struct users_watch *watch, struct look *look)
 {
-    struct users_watch *watch = owner;
-    struct look *look = input;
-
-    watch->job = NULL;
     if (look->result == RESULT_OK && look->is_changed) {
         log_message(LOG_NOTICE, "policy.users_loaded", "%zu users", map_count(look->table));
-        watch->on_table(watch->owner, look->table);
+        watch->calls.on_table(watch->calls.owner, look->table);
         look->table = NULL;
     } else if (look->result != RESULT_OK) {
         log_unreadable(watch, look);
@@ -89,8 +86,24 @@ static void on_looked(void *owner, void *input)
         watch->stamp = look->stamp;
         watch->has_stamp = true;
     }
+}
+
+static void on_looked(void *owner, void *input)
+{
+    struct users_watch *watch = owner;
+    struct look *look = input;
+
+    watch->job = NULL;
+    if (watch->path && strcmp(watch->path, look->path) == 0) {
+        use(watch, look);
+    } else if (look->table) {
+        watch->calls.on_unwanted(watch->calls.owner, look->table);
+        look->table = NULL;
+    }
     look_free(look);
-    timer_start(&watch->timer, FOLLOW_MS);
+    if (watch->path)
+        timer_start(&watch->timer, watch->looks_again ? 0 : FOLLOW_MS);
+    watch->looks_again = false;
 }
 
 static void on_follow_timer(void *owner)
@@ -112,9 +125,6 @@ void users_watch_follow(struct users_watch *watch, const char *path)
 {
     bool is_same = path && watch->path && strcmp(path, watch->path) == 0;
 
-    if (watch->job)
-        job_cancel(watch->job);
-    watch->job = NULL;
     timer_cancel(&watch->timer);
     if (!is_same) {
         /* The first call follows what users_watch_knows() said; another path is another file. */
@@ -123,7 +133,8 @@ void users_watch_follow(struct users_watch *watch, const char *path)
         memory_free(watch->path);
         watch->path = memory_text(path);
     }
-    if (path)
+    watch->looks_again = path && watch->job;
+    if (path && !watch->job)
         timer_start(&watch->timer, 0);
 }
 
@@ -135,13 +146,12 @@ void users_watch_knows(struct users_watch *watch, const struct users_stamp *stam
 }
 
 struct users_watch *users_watch_new(struct loop *loop, struct offload *offload,
-                                    users_watch_fn *on_table, void *owner)
+                                    const struct users_watch_calls *calls)
 {
     struct users_watch *watch = NEW(struct users_watch);
 
     watch->offload = offload;
-    watch->on_table = on_table;
-    watch->owner = owner;
+    watch->calls = *calls;
     timer_init(&watch->timer, loop, on_follow_timer, watch);
     return watch;
 }

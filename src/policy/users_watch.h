@@ -11,9 +11,14 @@
 
 /* The table is the callback's. */
 typedef void users_watch_fn(void *owner, struct map *table);
+struct users_watch_calls {
+    users_watch_fn *on_table;
+    users_watch_fn *on_unwanted; /* read when the path was another one; to be freed */
+    void *owner;
+};
 
 struct users_watch *users_watch_new(struct loop *loop, struct offload *offload,
-                                    users_watch_fn *on_table, void *owner);
+                                    const struct users_watch_calls *calls);
 void users_watch_free(struct users_watch *watch);
 /* What was read already by other means; NULL: nothing. */
 void users_watch_knows(struct users_watch *watch, const struct users_stamp *stamp);

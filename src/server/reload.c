@@ -184,6 +184,9 @@ static void on_prepared(void *owner, void *input)
         apply(server, preparation, resolver);
     else if (!server->is_draining)
         log_failure(server, preparation);
+    /* Not all at once, if they were not taken. */
+    signer_retire(server->signer, preparation->sign_keys);
+    preparation->sign_keys = NULL;
     drop(preparation);
     if (server->reload_again) {
         server->reload_again = false;

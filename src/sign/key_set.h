@@ -36,6 +36,9 @@ struct sign_keys {
  * domain above it that have subdomains. Returns how many. */
 size_t sign_keys_choose(const struct sign_keys *keys, const char *domain,
                         const struct sign_key *chosen[SIGN_KEYS_OF_DOMAIN_MAX]);
+/* Frees the private keys of some domains, at most so many keys and those of one domain more; true: none
+ * is left, and sign_keys_unref() has little to do. Only of a set that nobody else refers to. */
+bool sign_keys_free_some(struct sign_keys *keys, size_t most);
 /* A number that changes when a file of the set changes, comes or goes. Blocking. */
 uint64_t sign_keys_stamp(const struct sign_settings *settings);
 

@@ -292,13 +292,22 @@ struct sign_keys *sign_keys_ref(struct sign_keys *keys)
     return keys;
 }
 
+bool sign_keys_free_some(struct sign_keys *keys, size_t most)
+{
+    size_t freed = 0;
+
+    for (; keys->domains && freed < most; keys->domains = keys->domains->next)
+        for (size_t i = 0; i < keys->domains->count; i++, freed++)
+            private_key_free(keys->domains->keys[i].private_key);
+    keys->count -= freed;
+    return !keys->domains;
+}
+
 void sign_keys_unref(struct sign_keys *keys)
 {
     if (!keys || --keys->references > 0)
         return;
-    for (struct sign_domain *domain = keys->domains; domain; domain = domain->next)
-        for (size_t i = 0; i < domain->count; i++)
-            private_key_free(domain->keys[i].private_key);
+    (void)sign_keys_free_some(keys, SIZE_MAX);
     map_free(keys->by_domain);
     arena_clear(&keys->arena);
     memory_free(keys);

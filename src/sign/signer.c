@@ -5,6 +5,7 @@
 #include "signature.h"
 #include "smtpd/base/check.h"
 #include "smtpd/base/limits.h"
+#include "smtpd/base/list.h"
 #include "smtpd/base/log.h"
 #include "smtpd/base/memory.h"
 #include "smtpd/mail/author.h"
@@ -13,6 +14,15 @@
 #include <time.h>
 
 enum { FOLLOW_MS = 10000, FIELD_USUAL = 2048 };
+/* What is deferred runs up to LOOP_DEFERRED_ROUNDS times in a turn: 150 keys, some two
+ * milliseconds. A set that messages still sign with is looked at again. */
+enum { RETIRE_PORTION = 50, RETIRE_WAIT_MS = 100 };
+
+/* Keys that are no longer in effect. */
+struct retired {
+    struct link link;
+    struct sign_keys *keys;
+};
 
 struct signer {
     struct loop *loop;
@@ -21,6 +31,9 @@ struct signer {
     uint64_t stamp;         /* of the files when they were looked at last */
     struct timer timer;
     struct job *look;
+    struct list retired; /* the first is being freed */
+    struct deferred turn;
+    struct timer retire;
     struct signer_statistics statistics;
 };
 
@@ -231,6 +244,66 @@ void signing_finish(struct signing *signing, struct slice section, uint64_t id,
     loop_defer(signer->loop, &signing->deferred, on_refused, signing);
 }
 
+/* ---- old keys ---- */
+
+static void on_retire_turn(void *owner);
+
+static void go_on_freeing(struct signer *signer)
+{
+    if (list_first(&signer->retired))
+        loop_defer(signer->loop, &signer->turn, on_retire_turn, signer);
+}
+
+/* Twenty thousand keys are 200 ms: mail does not wait for that. On the loop, because references are
+ * counted there. */
+static void on_retire_turn(void *owner)
+{
+    struct signer *signer = owner;
+    struct link *link = list_pop_front(&signer->retired);
+    struct retired *first = CONTAINER_OF(link, struct retired, link);
+
+    if (first->keys->references > 1) { /* of messages, soon over; the others go first */
+        list_push_back(&signer->retired, link);
+        timer_start(&signer->retire, RETIRE_WAIT_MS);
+        return;
+    }
+    if (!sign_keys_free_some(first->keys, RETIRE_PORTION)) {
+        list_push_front(&signer->retired, link);
+    } else {
+        sign_keys_unref(first->keys);
+        memory_free(first);
+    }
+    go_on_freeing(signer);
+}
+
+static void on_retire_timer(void *owner)
+{
+    go_on_freeing(owner);
+}
+
+void signer_retire(struct signer *signer, struct sign_keys *keys)
+{
+    struct retired *retired;
+
+    if (!keys)
+        return;
+    retired = NEW(struct retired);
+    retired->keys = keys;
+    list_push_back(&signer->retired, &retired->link);
+    if (!timer_is_waiting(&signer->retire) && signer->retired.count == 1)
+        go_on_freeing(signer);
+}
+
+static uint64_t count_retired(const struct signer *signer)
+{
+    uint64_t count = 0;
+
+    for (struct link *link = list_first(&signer->retired); link;
+         link = list_next(&signer->retired, link))
+        count += sign_keys_count(CONTAINER_OF(link, struct retired, link)->keys);
+    return count;
+}
+
 /* ---- following the files ---- */
 
 struct look {
@@ -261,13 +334,30 @@ static void look_run(void *input)
         look->result = sign_keys_load(settings, &look->found, &look->fault);
 }
 
+static void follow(struct signer *signer)
+{
+    const struct sign_settings *settings = &signer->keys->settings;
+
+    if (!signer->look && (settings->key_count > 0 || settings->key_directory))
+        timer_start(&signer->timer, FOLLOW_MS);
+}
+
 static void on_looked(void *owner, void *input)
 {
     struct signer *signer = owner;
     struct look *look = input;
 
     signer->look = NULL;
-    timer_start(&signer->timer, FOLLOW_MS);
+    /* Others are in effect since: what was found is not wanted. One that was cancelled instead would
+     * be freed all at once. */
+    if (look->before != signer->keys) {
+        signer_retire(signer, look->found);
+        look->found = NULL;
+        look_free(look);
+        follow(signer);
+        return;
+    }
+    follow(signer);
     /* Logged once for each version of the files, not every 10 s. */
     signer->stamp = look->stamp;
     if (look->result != RESULT_OK) {
@@ -277,7 +367,7 @@ static void on_looked(void *owner, void *input)
     } else if (look->found) {
         log_message(LOG_NOTICE, "sign.keys_loaded", "%zu keys",
                     sign_keys_count(look->found));
-        sign_keys_unref(signer->keys);
+        signer_retire(signer, signer->keys);
         signer->keys = look->found;
         look->found = NULL;
     }
@@ -299,22 +389,13 @@ static void on_follow_timer(void *owner)
     timer_start(&signer->timer, FOLLOW_MS);
 }
 
-static bool has_files(const struct sign_keys *keys)
-{
-    return keys->settings.key_count > 0 || keys->settings.key_directory;
-}
-
 void signer_use(struct signer *signer, struct sign_keys *keys)
 {
-    if (signer->look)
-        job_cancel(signer->look);
-    signer->look = NULL;
     timer_cancel(&signer->timer);
-    sign_keys_unref(signer->keys);
+    signer_retire(signer, signer->keys);
     signer->keys = keys;
     signer->stamp = keys->stamp;
-    if (has_files(keys))
-        timer_start(&signer->timer, FOLLOW_MS);
+    follow(signer);
 }
 
 /* ---- life ---- */
@@ -326,6 +407,8 @@ struct signer *signer_new(struct loop *loop, struct offload *offload)
     signer->loop = loop;
     signer->offload = offload;
     timer_init(&signer->timer, loop, on_follow_timer, signer);
+    timer_init(&signer->retire, loop, on_retire_timer, signer);
+    list_init(&signer->retired);
     for (size_t i = 0; i < KEY_KIND_COUNT; i++)
         histogram_init(&signer->statistics.kinds[i].us, &histogram_short);
     return signer;
@@ -333,11 +416,21 @@ struct signer *signer_new(struct loop *loop, struct offload *offload)
 
 void signer_free(struct signer *signer)
 {
+    struct link *link;
+
     if (!signer)
         return;
     if (signer->look)
         job_cancel(signer->look);
     timer_cancel(&signer->timer);
+    timer_cancel(&signer->retire);
+    deferred_cancel(signer->loop, &signer->turn);
+    while ((link = list_pop_front(&signer->retired))) {
+        struct retired *retired = CONTAINER_OF(link, struct retired, link);
+
+        sign_keys_unref(retired->keys);
+        memory_free(retired);
+    }
     sign_keys_unref(signer->keys);
     memory_free(signer);
 }
@@ -351,4 +444,5 @@ void signer_statistics(const struct signer *signer, struct signer_statistics *st
 {
     *statistics = signer->statistics;
     statistics->keys = sign_keys_count(signer->keys);
+    statistics->keys_retired = count_retired(signer);
 }

@@ -73,6 +73,7 @@ struct auth_statistics {
     uint64_t lockouts_of_users;
     size_t locked_addresses; /* now */
     size_t locked_users;
+    size_t retired_users; /* of tables before this one, that are being freed */
 };
 void auth_statistics(const struct auth *auth, struct auth_statistics *statistics);
 void auth_cancel(struct auth_check *check);

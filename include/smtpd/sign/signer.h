@@ -23,6 +23,9 @@ struct signer *signer_new(struct loop *loop, struct offload *offload);
 void signer_free(struct signer *signer); /* no messages left */
 /* From now on. Takes the reference. */
 void signer_use(struct signer *signer, struct sign_keys *keys);
+/* Keys that were not to be used after all. Takes the reference; thousands of them are freed a few at a
+ * time, as those are that signer_use() replaces. NULL is fine. */
+void signer_retire(struct signer *signer, struct sign_keys *keys);
 size_t signer_key_count(const struct signer *signer);
 
 /* ---- a message ---- */
@@ -49,6 +52,7 @@ struct signer_statistics {
     uint64_t messages; /* signed */
     uint64_t refused;  /* the crypto pool was full */
     uint64_t keys;
+    uint64_t keys_retired; /* of sets before this one, that are being freed */
     uint64_t loads_failed; /* looks at the files that left the old keys */
     struct {
         uint64_t signatures;

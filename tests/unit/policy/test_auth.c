@@ -224,6 +224,39 @@ TEST(auth, follows_the_file)
     close_world(&w);
 }
 
+TEST(auth, a_table_that_is_replaced_is_freed_little_by_little)
+{
+    struct auth_statistics statistics;
+    struct world w;
+    struct fault fault;
+    struct bytes text;
+
+    open_world(&w);
+    bytes_init(&text, 1 << 20);
+    for (int i = 0; i < 3000; i++) {
+        char line[64];
+
+        (void)snprintf(line, sizeof line, "user-%d:$argon2id$x\n", i);
+        assert_int_equal(bytes_add_text(&text, line), RESULT_OK);
+    }
+    assert_int_equal(bytes_add(&text, (struct slice){"", 1}), RESULT_OK);
+    users_folder_write(&w.users, text.data);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(auth_load(w.auth, w.users.path, &fault), RESULT_OK);
+        auth_statistics(w.auth, &statistics);
+        assert_int_equal(statistics.retired_users, 1 + 3000 * i);
+    }
+    for (int i = 0; i < 2000 && statistics.retired_users > 0; i++) {
+        loop_run_for(w.loop, 5);
+        auth_statistics(w.auth, &statistics);
+    }
+    assert_int_equal(statistics.retired_users, 0);
+    assert_int_equal(auth_user_count(w.auth), 3000);
+    assert_int_equal(auth_load(w.auth, NULL, &fault), RESULT_OK);
+    bytes_fini(&text);
+    close_world(&w);
+}
+
 TEST(auth, loads_all_or_nothing)
 {
     struct world w;
@@ -365,6 +398,7 @@ int main(void)
         RUN(auth, says_busy_when_the_pool_is_full),
         RUN(auth, is_silent_after_cancel),
         RUN(auth, follows_the_file),
+        RUN(auth, a_table_that_is_replaced_is_freed_little_by_little),
         RUN(auth, loads_all_or_nothing),
         RUN(auth, gives_the_rights_of_who_logged_in),
         RUN(auth, a_wrong_network_costs_a_hash_even_with_a_password_that_is_remembered),

@@ -5,6 +5,8 @@
 #include "smtpd/base/log.h"
 #include "smtpd/base/secure.h"
 
+#include <sys/eventfd.h>
+
 struct world {
     struct key_folder folder;
     struct loop *loop;
@@ -170,6 +172,96 @@ TEST(signer, a_message_keeps_the_keys_that_were_chosen)
     close_world(&w);
 }
 
+/* ---- sets that are replaced ---- */
+
+enum { DOMAINS = 600, STEP_MOST = 200 };
+
+struct probe {
+    struct signer *signer;
+    uint64_t last;
+    uint64_t step_most; /* keys freed in one turn of the loop */
+};
+
+static uint64_t retired(const struct signer *signer)
+{
+    struct signer_statistics statistics;
+
+    signer_statistics(signer, &statistics);
+    return statistics.keys_retired;
+}
+
+static void on_probe(void *owner)
+{
+    struct probe *probe = owner;
+    uint64_t left = retired(probe->signer);
+
+    if (probe->last > left && probe->last - left > probe->step_most)
+        probe->step_most = probe->last - left;
+    probe->last = left;
+}
+
+TEST(signer, a_large_set_that_is_replaced_is_freed_little_by_little)
+{
+    struct probe probe = {0};
+    struct watch *watch;
+    struct world w;
+    char domain[32];
+    int ready;
+
+    open_world(&w);
+    for (int i = 0; i < DOMAINS; i++) {
+        (void)snprintf(domain, sizeof domain, "d%d.test", i);
+        key_folder_put(&w.folder, domain, "s.key", ed25519_pem);
+    }
+    signer_use(w.signer, load(&w));
+    assert_int_equal(retired(w.signer), 2);
+    signer_use(w.signer, load(&w));
+    assert_int_equal(retired(w.signer), 2 + DOMAINS + 2);
+    probe.signer = w.signer;
+    probe.last = retired(w.signer);
+    ready = eventfd(1, EFD_CLOEXEC); /* can always be read: the probe runs in each turn */
+    watch = watch_start(w.loop, ready, WATCH_READABLE, on_probe, &probe);
+    loop_run_for(w.loop, 0);
+    signer_retire(w.signer, load(&w)); /* one more, while that one is being freed */
+    signer_retire(w.signer, NULL);
+    probe.last = retired(w.signer);
+    for (int i = 0; i < 2000 && retired(w.signer) > 0; i++)
+        loop_run_for(w.loop, 5);
+    assert_int_equal(retired(w.signer), 0);
+    assert_true(probe.step_most > 0 && probe.step_most <= STEP_MOST);
+    assert_int_equal(signer_key_count(w.signer), DOMAINS + 2);
+    watch_stop(watch);
+    (void)close(ready);
+    signer_use(w.signer, load(&w));
+    loop_run_for(w.loop, 0);
+    for (int i = 0; i < DOMAINS; i++) {
+        (void)snprintf(domain, sizeof domain, "d%d.test", i);
+        key_folder_remove(&w.folder, domain, "s.key");
+    }
+    close_world(&w); /* in the middle of it: the sanitizer tells of a leak */
+}
+
+TEST(signer, keys_that_a_message_still_signs_with_are_freed_behind_it)
+{
+    struct signing *signing;
+    struct world w;
+
+    open_world(&w);
+    signing = start(&w);
+    signer_use(w.signer, load(&w));
+    signer_use(w.signer, load(&w));
+    loop_run_for(w.loop, 300);
+    assert_int_equal(retired(w.signer),
+                     2); /* the set of the message; the other one is gone */
+    signing_finish(signing, section, 7, on_end, &w);
+    run_until_end(&w, 1);
+    assert_int_equal(w.result, RESULT_OK);
+    for (int i = 0; i < 2000 && retired(w.signer) > 0; i++)
+        loop_run_for(w.loop, 5);
+    assert_int_equal(retired(w.signer), 0);
+    close_world(&w);
+}
+
 static bool is_let_go;
 
 static void block(void *input)
@@ -237,6 +329,8 @@ int main(void)
         RUN(signer, without_keys_nothing_is_hashed),
         RUN(signer, a_cancelled_message_is_never_called_back),
         RUN(signer, a_message_keeps_the_keys_that_were_chosen),
+        RUN(signer, a_large_set_that_is_replaced_is_freed_little_by_little),
+        RUN(signer, keys_that_a_message_still_signs_with_are_freed_behind_it),
         RUN(signer, a_full_pool_refuses_from_the_loop),
     };
 

@@ -136,6 +136,21 @@ bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
     return a->port == b->port && ip_equal(&a->ip, &b->ip);
 }
 
+static bool is_any(const struct ip *ip)
+{
+    static const struct ip any;
+    static const uint8_t any_v4[4];
+    struct ip v4 = ip_from_v4(any_v4);
+
+    return ip_equal(ip, &any) || ip_equal(ip, &v4);
+}
+
+bool endpoint_overlaps(const struct endpoint *a, const struct endpoint *b)
+{
+    return a->port == b->port && ip_is_v4(&a->ip) == ip_is_v4(&b->ip) &&
+           is_any(&a->ip) != is_any(&b->ip);
+}
+
 bool ip_is_loopback(const struct ip *ip)
 {
     static const struct ip one = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};

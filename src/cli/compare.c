@@ -5,6 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+/* They change by a reload, unless an old socket is in the way of a new one. */
+static bool holds_port(const char *option)
+{
+    return strcmp(option, "listen") == 0 || strcmp(option, "admin.listen") == 0;
+}
+
 static void print_difference(const json_t *difference)
 {
     bool needs_restart = json_is_true(json_object_get(difference, "needs_restart"));
@@ -12,7 +18,11 @@ static void print_difference(const json_t *difference)
     (void)printf("%s%s%s\n    now    %s\n    then   %s\n", print_bold(),
                  get_text(difference, "option"), print_plain(),
                  get_text(difference, "before"), get_text(difference, "after"));
-    if (needs_restart)
+    if (needs_restart && holds_port(get_text(difference, "option")))
+        (void)printf("    %sneeds a restart: our own socket holds the port, and SIGHUP is "
+                     "refused%s\n",
+                     print_warn(), print_plain());
+    else if (needs_restart)
         (void)printf("    %sneeds a restart: SIGHUP leaves it as it is%s\n", print_warn(),
                      print_plain());
 }

@@ -398,6 +398,57 @@ static void note_other_secret(const struct config *before, const struct config *
     }
 }
 
+/* A reload binds new sockets before it closes old ones: it cannot have a port on one address that is
+ * bound on all, the other way round, or from listeners for those of admin.listen. */
+static bool is_in_the_way(const struct config *before, const struct endpoint *wanted,
+                          bool of_admin)
+{
+    const struct config_listen *listen = before->listen.items;
+    const struct endpoint *admin = before->admin_listen.items;
+    bool is_known = false;
+    bool is_held = false;
+
+    for (size_t i = 0; i < before->listen.count; i++) {
+        const struct endpoint *own = listen[i].address.items;
+
+        for (size_t k = 0; k < listen[i].address.count; k++) {
+            is_known = is_known || (!of_admin && endpoint_equal(&own[k], wanted));
+            is_held = is_held || endpoint_overlaps(&own[k], wanted) ||
+                      (of_admin && endpoint_equal(&own[k], wanted));
+        }
+    }
+    for (size_t i = 0; i < before->admin_listen.count; i++) {
+        is_known = is_known || (of_admin && endpoint_equal(&admin[i], wanted));
+        is_held = is_held || endpoint_overlaps(&admin[i], wanted) ||
+                  (!of_admin && endpoint_equal(&admin[i], wanted));
+    }
+    return is_held && !is_known;
+}
+
+static bool listeners_need_restart(const struct config *before, const struct config *after)
+{
+    const struct config_listen *listen = after->listen.items;
+
+    for (size_t i = 0; i < after->listen.count; i++) {
+        const struct endpoint *wanted = listen[i].address.items;
+
+        for (size_t k = 0; k < listen[i].address.count; k++)
+            if (is_in_the_way(before, &wanted[k], false))
+                return true;
+    }
+    return false;
+}
+
+static bool admin_needs_restart(const struct config *before, const struct config *after)
+{
+    const struct endpoint *wanted = after->admin_listen.items;
+
+    for (size_t i = 0; i < after->admin_listen.count; i++)
+        if (is_in_the_way(before, &wanted[i], true))
+            return true;
+    return false;
+}
+
 void config_compare(const struct config *before, const struct config *after,
                     config_change_fn *each, void *owner)
 {
@@ -409,13 +460,17 @@ void config_compare(const struct config *before, const struct config *after,
         option_print(&config_options[i], before, &comparison.before);
         option_print(&config_options[i], after, &comparison.after);
         report_if_different(&comparison, config_options[i].key,
-                            (config_options[i].flags & OPTION_RESTART) != 0);
+                            (config_options[i].flags & OPTION_RESTART) != 0 ||
+                                (strcmp(config_options[i].key, "admin.listen") == 0 &&
+                                 admin_needs_restart(before, after)));
     }
     for (size_t i = 0; i < config_table_count; i++) {
         print_elements(before, &config_tables[i], &comparison.before);
         print_elements(after, &config_tables[i], &comparison.after);
         note_other_secret(before, after, &config_tables[i], &comparison.after);
-        report_if_different(&comparison, config_tables[i].name, false);
+        report_if_different(&comparison, config_tables[i].name,
+                            strcmp(config_tables[i].name, "listen") == 0 &&
+                                listeners_need_restart(before, after));
     }
     bytes_fini(&comparison.before);
     bytes_fini(&comparison.after);

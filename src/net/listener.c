@@ -272,7 +272,8 @@ static void on_readable(void *owner)
     struct listener *listener = owner;
 
     listener->is_accepting = true;
-    for (int i = 0; i < ACCEPTS_A_TURN && !listener->is_closed; i++) {
+    for (int i = 0; i < ACCEPTS_A_TURN && !listener->is_closed && listener->on_stream;
+         i++) {
         struct sockaddr_storage address;
         socklen_t length = sizeof address;
         int fd = accept4(listener->fd, (struct sockaddr *)&address, &length,
@@ -312,6 +313,18 @@ void listener_start(struct listener *listener, listener_stream_fn *on_stream, vo
     if (!listener->watch && !timer_is_waiting(&listener->pause))
         listener->watch = watch_start(listener->net->loop, listener->fd, WATCH_READABLE,
                                       on_readable, listener);
+}
+
+void listener_stop(struct listener *listener)
+{
+    timer_cancel(&listener->pause);
+    if (listener->watch)
+        watch_stop(listener->watch);
+    listener->watch = NULL;
+    listener->on_stream = NULL;
+    proxy_waits_free(listener->proxy_waits);
+    listener->proxy_waits = NULL;
+    listener_expect_proxy(listener, NULL, 0);
 }
 
 void listener_close(struct listener *listener)

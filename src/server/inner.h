@@ -17,6 +17,8 @@ struct server_listener {
     struct receive_listener_statistics statistics;
     char name[IP_TEXT];
     bool is_wanted; /* by the file that is being applied */
+    bool
+        is_inherited; /* from the service manager: it goes back there, and is never closed by a reload */
 };
 
 struct server {

@@ -326,7 +326,7 @@ static enum result start(struct server *server, struct fault *fault)
     listeners_apply(server);
     server->is_listening = true;
     follow_start(server);
-    systemd_close_unused(&server->systemd);
+    systemd_tell_unused(&server->systemd);
     systemd_ready(&server->systemd);
     return RESULT_OK;
 }

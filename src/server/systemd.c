@@ -2,6 +2,7 @@
  * reason to stop serving mail. */
 #include "systemd.h"
 
+#include "smtpd/base/check.h"
 #include "smtpd/base/log.h"
 
 #include <errno.h>
@@ -128,20 +129,29 @@ struct listener *systemd_take(struct systemd *systemd, const struct endpoint *en
     return NULL;
 }
 
-void systemd_close_unused(struct systemd *systemd)
+static void tell_unused(const struct listener *listener)
 {
     char text[IP_TEXT];
 
-    while (systemd->inherited_count > 0) {
-        struct listener *listener = systemd->inherited[--systemd->inherited_count];
+    endpoint_print(listener_endpoint(listener), text);
+    log_message(LOG_WARNING, "server.socket_unused",
+                "the service manager gave a socket for %s, but no [[listen]] table has "
+                "this address: its clients wait until a reload brings one",
+                text);
+}
 
-        endpoint_print(listener_endpoint(listener), text);
-        log_message(LOG_WARNING, "server.socket_unused",
-                    "the service manager gave a socket for %s, but no [[listen]] table has "
-                    "this address: it is closed",
-                    text);
-        listener_close(listener);
-    }
+void systemd_give_back(struct systemd *systemd, struct listener *listener)
+{
+    listener_stop(listener);
+    tell_unused(listener);
+    CHECK(systemd->inherited_count < SYSTEMD_SOCKETS_MAX); /* it came from here */
+    systemd->inherited[systemd->inherited_count++] = listener;
+}
+
+void systemd_tell_unused(const struct systemd *systemd)
+{
+    for (unsigned i = 0; i < systemd->inherited_count; i++)
+        tell_unused(systemd->inherited[i]);
 }
 
 void systemd_ready(struct systemd *systemd)
@@ -170,7 +180,8 @@ void systemd_stopping(struct systemd *systemd)
 
 void systemd_fini(struct systemd *systemd)
 {
-    systemd_close_unused(systemd);
+    while (systemd->inherited_count > 0)
+        listener_close(systemd->inherited[--systemd->inherited_count]);
     timer_cancel(&systemd->timer);
     if (systemd->fd >= 0)
         (void)close(systemd->fd);

@@ -43,6 +43,31 @@ class Compare(unittest.TestCase):
                          {o: (d["before"], d["after"], d["needs_restart"])
                           for o, d in options.items()})
 
+    def test_a_port_that_our_own_socket_holds_needs_a_restart(self):
+        """The port of one address and that of all cannot be bound beside each other: --diff says it
+        beforehand, and the reload says why it was refused."""
+        relay = Relay(self)
+        with open(relay.config_path) as file:
+            text = file.read()
+        one, every = f"127.0.0.1:{relay.smtps}", f"0.0.0.0:{relay.smtps}"
+        for old, new in ((one, every), (every, one)):
+            with open(relay.config_path, "w") as file:
+                file.write(text.replace(f'"{one}"', f'"{new}"'))
+            difference, = json.loads(relay.command("check", "--diff", "--json"))
+            self.assertEqual((difference["option"], difference["needs_restart"]), ("listen", True))
+            self.assertIn("our own socket holds the port", relay.command("check", "--diff"))
+            mark = relay.log_mark()
+            relay.signal(signal.SIGHUP)
+            said = relay.wait_event("server.reload_failed", mark)["message"]
+            self.assertIn(f"cannot listen on {new}", said)
+            self.assertIn(f"our own socket for {old} holds the port", said)
+            self.assertIn("restart", said)
+            relay.stop()
+            relay.start()
+            self.assertIn("would change nothing", relay.command("check", "--diff"))
+        with relay.raw(port=relay.relay_port) as raw:
+            self.assertTrue(raw.greeting.startswith(b"220"))
+
     def test_another_secret_is_told_and_not_shown(self):
         """'option by option': a changed password is a difference, though secrets print alike."""
         route = ('[[route]]\nmatch = "a.test"\nhost = "h.test"\ntls = "required"\nuser = "u"\n'

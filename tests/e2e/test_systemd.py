@@ -93,6 +93,50 @@ class Systemd(unittest.TestCase):
         self.assertIn("no [[listen]] table", relay.wait_event("server.socket_unused")["message"])
         world.wait_for(lambda: relay.maildir("alice"), "the message")
 
+    def test_a_socket_of_the_manager_comes_back_with_a_later_reload(self):
+        """The manager holds the port: a relay that closed its descriptor could never bind it again."""
+        relay = Relay(self, start=False)
+        log = open(os.path.join(relay.folder, "stderr"), "ab")
+        self.addCleanup(log.close)
+        listening = socket.create_server(("127.0.0.1", relay.submission))
+        self.addCleanup(listening.close)
+
+        def give():
+            os.dup2(listening.fileno(), 3)
+            os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+        relay.process = subprocess.Popen([relay.binary, "run", "--config", relay.config_path],
+                                         stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                         close_fds=False, preexec_fn=give)
+        relay.stderr = log
+        relay.wait_event("server.started")
+        with open(relay.config_path) as file:
+            with_it = file.read()
+        without = with_it.replace(f'"127.0.0.1:{relay.submission}", ', "")
+        self.assertNotEqual(with_it, without)
+
+        def reload(text):
+            reloads = relay.status()["reloads"]
+            with open(relay.config_path, "w") as file:
+                file.write(text)
+            relay.signal(signal.SIGHUP)
+            world.wait_for(lambda: relay.status()["reloads"] > reloads, "the reload")
+        for _ in range(2):
+            with relay.raw() as raw:
+                self.assertTrue(raw.greeting.startswith(b"220"))
+            mark = relay.log_mark()
+            reload(without)
+            self.assertIn(f"127.0.0.1:{relay.submission}",
+                          relay.wait_event("server.socket_unused", mark)["message"])
+            client = socket.create_connection(("127.0.0.1", relay.submission))
+            self.addCleanup(client.close)
+            client.settimeout(0.5)
+            with self.assertRaises(TimeoutError):
+                client.recv(1)
+            reload(with_it)
+            client.settimeout(world.PATIENCE)
+            self.assertEqual(client.recv(3), b"220")  # it waited in the kernel
+        relay.stop()
+
     def test_the_units_are_right_and_hardened(self):
         """'a hardened unit file in docs/': as systemd judges it."""
         folder = tempfile.mkdtemp(prefix="smtpd-units-")

@@ -43,5 +43,8 @@ void network_print(const struct network *network, char text[IP_TEXT]);
 enum result MUST_CHECK endpoint_parse(struct slice text, struct endpoint *endpoint);
 void endpoint_print(const struct endpoint *endpoint, char text[IP_TEXT]);
 bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
+/* One is the port on all addresses of a family, the other the port on one of them: the kernel binds
+ * only one of the two. */
+bool endpoint_overlaps(const struct endpoint *a, const struct endpoint *b);
 
 #endif

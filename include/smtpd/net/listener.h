@@ -25,6 +25,9 @@ enum result MUST_CHECK listener_open_socket(const struct endpoint *endpoint, int
 enum result MUST_CHECK listener_adopt(struct net *net, int fd, struct listener **listener,
                                       struct fault *fault);
 void listener_start(struct listener *listener, listener_stream_fn *on_stream, void *owner);
+/* The socket goes on listening, and clients wait in the kernel, until listener_start() is called again.
+ * Who is about to write a PROXY header is let go. */
+void listener_stop(struct listener *listener);
 /* From now on every connection must come from one of these networks and begin with a
  * PROXY header (v1 or v2), which says who the client is; others are closed and logged. No
  * networks: connections are what they seem. Copies. */

@@ -191,6 +191,29 @@ TEST(ip, loopback_is_127_and_1)
     assert_false(ip_is_loopback(&ip));
 }
 
+static bool overlap(const char *a, const char *b)
+{
+    struct endpoint left;
+    struct endpoint right;
+
+    assert_int_equal(endpoint_parse(slice_of(a), &left), RESULT_OK);
+    assert_int_equal(endpoint_parse(slice_of(b), &right), RESULT_OK);
+    assert_int_equal(endpoint_overlaps(&left, &right), endpoint_overlaps(&right, &left));
+    return endpoint_overlaps(&left, &right);
+}
+
+TEST(ip, a_port_of_all_addresses_overlaps_with_that_of_one)
+{
+    assert_true(overlap("0.0.0.0:587", "127.0.0.1:587"));
+    assert_true(overlap("[::]:587", "[2001:db8::1]:587"));
+    assert_false(overlap("0.0.0.0:587", "127.0.0.1:25"));
+    assert_false(overlap("0.0.0.0:587", "[::1]:587")); /* ours take no IPv4 */
+    assert_false(overlap("[::]:587", "192.0.2.1:587"));
+    assert_false(overlap("0.0.0.0:587", "[::]:587"));
+    assert_false(overlap("0.0.0.0:587", "0.0.0.0:587")); /* the same one */
+    assert_false(overlap("192.0.2.1:587", "192.0.2.2:587"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +227,7 @@ int main(void)
         RUN(ip, endpoints_without_an_address_or_port_are_refused),
         RUN(ip, mail_of_the_internet_leads_to_public_addresses_only),
         RUN(ip, loopback_is_127_and_1),
+        RUN(ip, a_port_of_all_addresses_overlaps_with_that_of_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

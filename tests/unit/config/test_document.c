@@ -109,6 +109,41 @@ TEST(document, differences_are_told_option_by_option)
     config_free(third);
 }
 
+static bool needs_restart(const char *before, const char *after)
+{
+    struct config *first = load_good(before);
+    struct config *second = load_good(after);
+    struct changes changes = {0};
+
+    config_compare(first, second, on_change, &changes);
+    assert_int_equal(changes.count, 1);
+    config_free(first);
+    config_free(second);
+    return changes.needs_restart;
+}
+
+TEST(document, a_listener_whose_port_is_held_by_an_old_one_needs_a_restart)
+{
+#define LISTEN(address) "[[listen]]\naddress = " address "\ntls = \"none\"\n"
+#define ADMIN(address) "[admin]\nlisten = [" address "]\n"
+    static const char *const one = GOOD LISTEN("\"127.0.0.1:2600\"");
+
+    assert_false(needs_restart(GOOD, one));
+    assert_false(needs_restart(one, GOOD LISTEN("\"127.0.0.2:2600\"")));
+    assert_false(needs_restart(one, GOOD LISTEN("[\"127.0.0.1:2600\", \"[::1]:2600\"]")));
+    assert_false(
+        needs_restart(GOOD ADMIN("\"127.0.0.1:2601\""), GOOD ADMIN("\"127.0.0.1:2602\"")));
+    assert_true(needs_restart(one, GOOD LISTEN("\"0.0.0.0:2600\"")));
+    assert_true(needs_restart(GOOD LISTEN("\"0.0.0.0:2600\""), one));
+    assert_true(
+        needs_restart(GOOD ADMIN("\"127.0.0.1:2601\""), GOOD ADMIN("\"0.0.0.0:2601\"")));
+    /* From one kind to the other. */
+    assert_true(needs_restart(GOOD, GOOD ADMIN("\"127.0.0.1:2587\"")));
+    assert_true(needs_restart(GOOD ADMIN("\"127.0.0.1:2600\""),
+                              GOOD ADMIN("\"127.0.0.1:2600\"")
+                                  LISTEN("\"127.0.0.1:2600\"")));
+}
+
 TEST(document, another_secret_is_told_and_not_shown)
 {
 #define ROUTE(password)                                                                    \
@@ -133,6 +168,7 @@ int main(void)
         RUN(document, the_manual_names_every_option),
         RUN(document, effective_values_are_a_file_that_says_the_same),
         RUN(document, differences_are_told_option_by_option),
+        RUN(document, a_listener_whose_port_is_held_by_an_old_one_needs_a_restart),
         RUN(document, another_secret_is_told_and_not_shown),
     };
 

@@ -47,6 +47,36 @@ TEST(listener, nothing_is_accepted_before_the_start)
     pair_close(&pair);
 }
 
+TEST(listener, a_stopped_one_lets_clients_wait_until_it_is_started_again)
+{
+    struct tls_settings tls = {0, 0};
+    struct dial_request request = {.count = 1, .timeout_ms = 2000};
+    struct listener *second = NULL;
+    struct network balancers;
+    struct endpoint endpoint;
+    struct fault fault;
+    struct pair pair;
+
+    pair_init(&pair, &tls);
+    assert_int_equal(endpoint_parse(SLICE("127.0.0.1:0"), &endpoint), RESULT_OK);
+    assert_int_equal(network_parse(SLICE("127.0.0.0/8"), &balancers), RESULT_OK);
+    assert_int_equal(listener_open(pair.net, &endpoint, &second, &fault), RESULT_OK);
+    listener_expect_proxy(second, &balancers, 1);
+    listener_start(second, pair_on_stream, &pair);
+    listener_stop(second);
+    listener_stop(second);
+    request.addresses = listener_endpoint(second);
+    pair.dial = dial_start(pair.net, &request, pair_on_dialed, &pair);
+    PAIR_UNTIL(&pair, pair.client.stream); /* the backlog took it */
+    loop_run_for(pair.loop, 20);
+    assert_null(pair.server.stream);
+    listener_start(second, pair_on_stream, &pair); /* a header is not expected any more */
+    PAIR_UNTIL(&pair, pair.server.stream);
+    listener_stop(second);
+    listener_close(second);
+    pair_close(&pair);
+}
+
 static unsigned accept_count;
 
 /* In the place of the C library's. */
@@ -158,6 +188,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         RUN(listener, a_taken_port_is_a_fault_that_names_it),
         RUN(listener, nothing_is_accepted_before_the_start),
+        RUN(listener, a_stopped_one_lets_clients_wait_until_it_is_started_again),
         RUN(listener, a_lost_spare_descriptor_is_taken_again_and_nothing_spins),
         RUN(listener, out_of_descriptors_a_client_hears_421),
     };

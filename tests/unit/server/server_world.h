@@ -201,6 +201,7 @@ static UNUSED int tear_down(void **state)
         timer_cancel(&server->deliver_deadline);
     }
     WORLD_UNTIL(world, !server->reload);
+    systemd_fini(&server->systemd);
     listeners_close(server);
     WORLD_UNTIL(world, world_open_streams(world) == 0);
     if (server->resolver)

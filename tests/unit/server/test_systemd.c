@@ -203,6 +203,7 @@ TEST(systemd, takes_no_sockets_of_another_process)
 TEST(systemd, hands_out_the_listener_of_an_address_once)
 {
     struct manager m;
+    struct listener *listener;
     struct endpoint endpoint;
     struct endpoint bound;
     struct fault fault;
@@ -215,8 +216,14 @@ TEST(systemd, hands_out_the_listener_of_an_address_once)
     assert_int_equal(listener_adopt(m.net, fd, &m.systemd.inherited[0], &fault), RESULT_OK);
     m.systemd.inherited_count = 1;
     assert_null(systemd_take(&m.systemd, &endpoint));
-    listener_close(systemd_take(&m.systemd, &bound));
+    listener = systemd_take(&m.systemd, &bound);
+    assert_non_null(listener);
     assert_null(systemd_take(&m.systemd, &bound));
+    systemd_give_back(&m.systemd, listener);
+    systemd_tell_unused(&m.systemd); /* named, and kept */
+    assert_ptr_equal(systemd_take(&m.systemd, &bound), listener);
+    systemd_give_back(&m.systemd, listener);
+    assert_int_equal(m.systemd.inherited_count, 1);
     close_manager(&m);
 }
 

@@ -31,7 +31,7 @@ struct signer {
     uint64_t stamp;         /* of the files when they were looked at last */
     struct timer timer;
     struct job *look;
-    struct list retired; /* the first is being freed */
+    struct list retired; /* freed one behind the other */
     struct deferred turn;
     struct timer retire;
     struct signer_statistics statistics;
@@ -254,22 +254,32 @@ static void go_on_freeing(struct signer *signer)
         loop_defer(signer->loop, &signer->turn, on_retire_turn, signer);
 }
 
+/* The first that nobody else refers to. They are few: each is a reload. */
+static struct retired *next_retired(const struct signer *signer)
+{
+    for (struct link *link = list_first(&signer->retired); link;
+         link = list_next(&signer->retired, link)) {
+        struct retired *retired = CONTAINER_OF(link, struct retired, link);
+
+        if (retired->keys->references == 1)
+            return retired;
+    }
+    return NULL;
+}
+
 /* Twenty thousand keys are 200 ms: mail does not wait for that. On the loop, because references are
  * counted there. */
 static void on_retire_turn(void *owner)
 {
     struct signer *signer = owner;
-    struct link *link = list_pop_front(&signer->retired);
-    struct retired *first = CONTAINER_OF(link, struct retired, link);
+    struct retired *first = next_retired(signer);
 
-    if (first->keys->references > 1) { /* of messages, soon over; the others go first */
-        list_push_back(&signer->retired, link);
+    if (!first) { /* all are of messages, soon over */
         timer_start(&signer->retire, RETIRE_WAIT_MS);
         return;
     }
-    if (!sign_keys_free_some(first->keys, RETIRE_PORTION)) {
-        list_push_front(&signer->retired, link);
-    } else {
+    if (sign_keys_free_some(first->keys, RETIRE_PORTION)) {
+        list_remove(&signer->retired, &first->link);
         sign_keys_unref(first->keys);
         memory_free(first);
     }

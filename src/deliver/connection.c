@@ -313,8 +313,10 @@ void connection_close(struct connection *connection, bool is_polite)
 {
     struct deliver *deliver = connection->deliver;
 
-    if (connection->is_resting)
+    if (connection->is_resting) {
         list_remove(&connection->destination->idle, &connection->link);
+        scope_note_idle(connection->destination);
+    }
     list_remove(&deliver->idle, &connection->idle);
     leave_scope(connection);
     dane_free(connection->dane);
@@ -506,6 +508,7 @@ void connection_rest(struct connection *connection)
     list_push_front(&connection->deliver->idle, &connection->idle);
     if (connection->scope)
         list_push_front(&connection->scope->resting, &connection->resting);
+    scope_note_idle(connection->destination);
     if (connection->deliver->idle.count > LIMIT_IDLE_CONNECTIONS)
         connection_close_longest_idle(connection->deliver);
 }
@@ -549,6 +552,7 @@ struct connection *connection_take_idle(struct destination *destination,
     list_remove(&destination->deliver->idle, &connection->idle);
     if (connection->scope)
         list_remove(&connection->scope->resting, &connection->resting);
+    scope_note_idle(destination);
     connection->is_resting = false;
     connection->events = events;
     connection->owner = owner;

@@ -213,6 +213,7 @@ struct destination {
     unsigned riding;      /* of those that run: on a connection behind another */
     struct scope *scope;  /* whose limits hold; NULL: of none yet, or no limits */
     struct link waiting;  /* in it, while it may not start more */
+    struct link able;     /* there too, while it has a connection that rests */
     bool has_turn;        /* there: it was the next */
     unsigned running;
     unsigned connections;

@@ -82,13 +82,16 @@ static bool goes_on(struct attempt *attempt, int64_t wait_ms, loop_fn *again)
 bool pacing_may_connect(struct attempt *attempt, loop_fn *again)
 {
     struct pace_time time;
+    bool was_foreseen = attempt->claim.has_connection;
+    int64_t wait_ms;
 
     if (!attempt->scope)
         return true;
     time = scope_time(attempt->scope);
-    return goes_on(attempt,
-                   pace_take_connection(&attempt->scope->pace, &attempt->claim, &time),
-                   again);
+    wait_ms = pace_take_connection(&attempt->scope->pace, &attempt->claim, &time);
+    if (attempt->claim.has_token && !was_foreseen)
+        scope_owes_connection(attempt->scope);
+    return goes_on(attempt, wait_ms, again);
 }
 
 void pacing_gives_back(struct attempt *attempt)

@@ -195,6 +195,7 @@ static struct scope *scope_new(struct scopes *scopes, struct slice key)
     scope->key = memory_copy(key.data, key.length);
     scope->key_length = key.length;
     list_init(&scope->waiting);
+    list_init(&scope->able);
     list_init(&scope->resting);
     timer_init(&scope->timer, deliver->rooms.loop, on_time, scope);
     time = scope_time(scope);
@@ -322,13 +323,46 @@ struct scope *scope_of(struct destination *destination)
     return scope;
 }
 
+void scope_note_idle(struct destination *destination)
+{
+    struct scope *scope = destination->scope;
+    bool is_able = link_is_in_list(&destination->waiting) && destination->idle.count > 0;
+
+    if (!scope || is_able == link_is_in_list(&destination->able))
+        return;
+    if (is_able)
+        list_push_back(&scope->able, &destination->able);
+    else
+        list_remove(&scope->able, &destination->able);
+}
+
+static void stand(struct scope *scope, struct destination *destination)
+{
+    if (!link_is_in_list(&destination->waiting))
+        list_push_back(&scope->waiting, &destination->waiting);
+    scope_note_idle(destination);
+}
+
+static void stand_no_more(struct scope *scope, struct destination *destination)
+{
+    list_remove(&scope->waiting, &destination->waiting);
+    scope_note_idle(destination);
+}
+
+static struct destination *first_in_line(const struct scope *scope)
+{
+    struct link *link = list_first(&scope->waiting);
+
+    return link ? CONTAINER_OF(link, struct destination, waiting) : NULL;
+}
+
 void scope_forget(struct destination *destination)
 {
     struct scope *scope = destination->scope;
 
     if (!scope)
         return;
-    list_remove(&scope->waiting, &destination->waiting);
+    stand_no_more(scope, destination);
     destination->has_turn = false;
     destination->scope = NULL;
     scope_serve(scope);
@@ -355,10 +389,11 @@ unsigned scope_slots(const struct destination *destination)
                                                  : 0;
 }
 
-static void stand(struct scope *scope, struct destination *destination)
+/* It is held for want of a new connection: by the rate of these, or for a second after an objection.
+ * Who has one that rests is not. */
+static bool lacks_connection(enum pace_hold hold, int64_t until_ms)
 {
-    if (!link_is_in_list(&destination->waiting))
-        list_push_back(&scope->waiting, &destination->waiting);
+    return hold == PACE_NEW_CONNECTIONS || (hold == PACE_CONNECTIONS && until_ms > 0);
 }
 
 bool scope_would_admit(struct destination *destination)
@@ -402,30 +437,62 @@ bool scope_admits_behind(struct destination *destination)
     return pace_look_behind(&scope->pace, &time, &until_ms) == PACE_GOES;
 }
 
+static void give_turn(struct scope *scope, struct destination *destination)
+{
+    stand_no_more(scope, destination);
+    destination->has_turn = true;
+    destination_run_later(destination);
+}
+
+/* The first waits for a connection until then: in its place one that needs none, now or earlier. */
+static void serve_able(struct scope *scope, int64_t *until_ms)
+{
+    struct link *link = list_first(&scope->able);
+    struct destination *destination;
+    int64_t its_ms;
+
+    if (!link || scope->owes_connection)
+        return;
+    destination = CONTAINER_OF(link, struct destination, able);
+    if (look(scope, destination, &its_ms) == PACE_GOES)
+        give_turn(scope, destination);
+    else if (its_ms > 0 && its_ms < *until_ms)
+        *until_ms = its_ms;
+}
+
 void scope_serve(struct scope *scope)
 {
-    struct link *link = list_first(&scope->waiting);
-    struct destination *destination;
+    struct destination *first = first_in_line(scope);
+    enum pace_hold hold;
     int64_t until_ms;
 
-    if (!link)
+    if (!first)
         return;
-    destination = CONTAINER_OF(link, struct destination, waiting);
-    if (look(scope, destination, &until_ms) == PACE_GOES) {
-        list_remove(&scope->waiting, link);
-        destination->has_turn = true;
-        destination_run_later(destination);
-    } else if (until_ms > 0) {
-        timer_start(&scope->timer, until_ms - loop_now_ms(scope->deliver->rooms.loop));
+    hold = look(scope, first, &until_ms);
+    if (hold == PACE_GOES) {
+        scope->owes_connection &= first->idle.count > 0;
+        give_turn(scope, first);
+        return;
     }
+    if (lacks_connection(hold, until_ms))
+        serve_able(scope, &until_ms);
+    if (until_ms > 0)
+        timer_start(&scope->timer, until_ms - loop_now_ms(scope->deliver->rooms.loop));
+}
+
+void scope_owes_connection(struct scope *scope)
+{
+    scope->owes_connection = scope->waiting.count > 0;
 }
 
 void scope_wake(struct scope *scope)
 {
-    struct link *link;
+    struct destination *destination;
 
-    while ((link = list_pop_front(&scope->waiting)))
-        destination_run_later(CONTAINER_OF(link, struct destination, waiting));
+    while ((destination = first_in_line(scope))) {
+        stand_no_more(scope, destination);
+        destination_run_later(destination);
+    }
 }
 
 int64_t scope_suspended_until(struct destination *destination)

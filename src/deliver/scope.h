@@ -4,8 +4,9 @@
  * Owns      the paces (one for each scope and source), who waits for them, the connections that rest
  *           in them.
  * Promises  destinations that wait are served in turn, O(1) each, by ends and by one timer; nothing
- *           polls. A scope that nobody uses is forgotten after an hour if it has learned nothing,
- *           and before others when there are too many.
+ *           polls. One that has a connection that rests passes those that wait for a new one, whose
+ *           place stays theirs. A scope that nobody uses is forgotten after an hour if it has learned
+ *           nothing, and before others when there are too many.
  * Ignores   what is sent.
  */
 #ifndef SMTPD_DELIVER_SCOPE_H
@@ -24,10 +25,12 @@ struct scope {          /* of one source: "": the system's */
     struct kept kept;
     unsigned generation;  /* of the settings whose limits are in force; 0: none yet */
     struct list waiting;  /* destinations, in turn */
+    struct list able;     /* of these: those that have a connection that rests */
     struct list resting;  /* connections, the last used first */
     unsigned connections; /* all, resting ones too */
     unsigned references;
-    int64_t used_ms; /* monotonic */
+    bool owes_connection; /* one that passed took it from those that stand: nobody passes */
+    int64_t used_ms;      /* monotonic */
     struct timer timer;
 };
 
@@ -65,6 +68,10 @@ bool scope_admits(struct destination *destination);
 bool scope_admits_behind(struct destination *destination);
 /* The next in turn, if one may start. Call it when something ended. */
 void scope_serve(struct scope *scope);
+/* It has a connection that rests, or has none any more. */
+void scope_note_idle(struct destination *destination);
+/* A connection was made that was not foreseen: those that stand are to have the next one. */
+void scope_owes_connection(struct scope *scope);
 /* Until when (wall) the whole scope is suspended; 0: it is not. */
 int64_t scope_suspended_until(struct destination *destination);
 /* All that wait there look again: something that holds them changed. */

@@ -69,8 +69,8 @@ static bool is_forgotten(const struct destination *destination, int64_t age_ms)
     const struct loop *loop = destination->deliver->rooms.loop;
 
     return ready_is_empty(&destination->ready) && destination->running == 0 &&
-           destination->connections == 0 && !destination->has_turn &&
-           !link_is_in_list(&destination->waiting) &&
+           destination->connections == 0 &&
+           (destination->users.count == 0 || destination->standing == 0) &&
            !link_is_in_list(&destination->run.link) &&
            destination->until_ms <= deliver_now(destination->deliver) &&
            loop_now_ms(loop) - destination->used_ms >= age_ms;
@@ -104,6 +104,7 @@ static struct destination *destination_new(struct deliver *deliver, struct slice
     destination->key = slice_to_text(key);
     destination->name = slice_to_text(name);
     ready_init(&destination->ready);
+    scope_place_init(&destination->place, destination, destination);
     list_init(&destination->attached);
     list_init(&destination->attempts);
     list_init(&destination->idle);
@@ -300,14 +301,14 @@ static bool has_slot(struct destination *destination)
     return !is_apart || in_use(destination) < limit(destination);
 }
 
-bool destination_could_start(struct destination *destination)
+bool destination_could_start(struct scope_place *place)
 {
-    return has_slot(destination) && scope_would_admit(destination);
+    return has_slot(place->way) && scope_would_admit(place);
 }
 
-bool destination_may_start(struct destination *destination)
+bool destination_may_start(struct scope_place *place)
 {
-    return has_slot(destination) && scope_admits(destination);
+    return has_slot(place->way) && scope_admits(place);
 }
 
 unsigned destination_slots(const struct destination *destination)
@@ -318,11 +319,11 @@ unsigned destination_slots(const struct destination *destination)
 }
 
 /* The way of the next message; NULL: none now. */
-static struct destination *choose_way(struct destination *destination)
+static struct scope_place *choose_way(struct destination *destination)
 {
     if (destination->pool)
         return pool_choose(destination);
-    return destination_may_start(destination) ? destination : NULL;
+    return destination_may_start(&destination->place) ? &destination->place : NULL;
 }
 
 static unsigned slots(const struct destination *destination)
@@ -342,17 +343,19 @@ void destination_stall(struct destination *destination)
 
 /* A connection of its own as long as the limits allow one: the next hop works on them side by side.
  * Then behind others. */
-bool destination_may_ride(struct destination *destination)
+bool destination_may_ride(struct scope_place *place)
 {
-    return destination->kind == PLAN_HOSTS && destination->failures == 0 &&
-           flight_has_room(destination) && scope_admits_behind(destination);
+    struct destination *way = place->way;
+
+    return way->kind == PLAN_HOSTS && way->failures == 0 && flight_has_room(way) &&
+           scope_admits_behind(place);
 }
 
-static struct destination *choose_ridden(struct destination *destination)
+static struct scope_place *choose_ridden(struct destination *destination)
 {
     if (destination->pool)
         return pool_choose_ridden(destination);
-    return destination_may_ride(destination) ? destination : NULL;
+    return destination_may_ride(&destination->place) ? &destination->place : NULL;
 }
 
 /* No room: it is run again when there is some, whoever else has work for it or not. */
@@ -375,30 +378,47 @@ void destination_on_room(void *owner)
         timer_start(&deliver->room, ROOM_LOOK_MS);
 }
 
+/* Of the tenant whose turn the scope says it is; NULL: there is none, or it is being read. Then it is
+ * the next in its scope all the same, once it is there. */
+static struct work *take(struct destination *destination, struct scope_place *place,
+                         bool *goes_on)
+{
+    const struct ready *ready = &destination->ready;
+    unsigned before = ready->choosing;
+    bool is_of_one = place->of;
+    struct work *work = is_of_one ? ready_take_of(destination, place->of->tenant,
+                                                  slots(destination), goes_on)
+                                  : ready_take(destination, slots(destination));
+
+    if (!work && ready->choosing > (is_of_one ? before : place->kept))
+        place->kept++;
+    if (work && is_of_one && work->is_chosen)
+        scope_was_kept(place);
+    place->of = NULL;
+    return work;
+}
+
 /* False: nothing more can start now. */
 static bool start_next(struct destination *destination)
 {
-    struct ready *ready = &destination->ready;
-    struct destination *way = choose_way(destination);
-    bool rides = !way;
+    struct scope_place *place = choose_way(destination);
+    bool rides = !place;
+    bool goes_on = false;
     struct work *work;
 
-    if (rides && !(way = choose_ridden(destination)))
+    if (rides && !(place = choose_ridden(destination)))
         return false;
-    work = ready_take(destination, rides ? 1 : slots(destination));
-    if (!work) {
-        /* It is the next in its scope all the same, once the group is read. */
-        way->has_turn = !rides && way->scope && ready->choosing > 0;
-        return false;
-    }
+    work = rides ? ready_take(destination, 1) : take(destination, place, &goes_on);
+    if (!work)
+        return goes_on;
     work->is_rider = rides;
-    if (rides && !flight_can_take(way, work)) { /* it waits for a connection */
-        ready_put_back(ready, work);
+    if (rides && !flight_can_take(place->way, work)) { /* it waits for a connection */
+        ready_put_back(&destination->ready, work);
         return false;
     }
     if (destination->pool)
-        pool_pay(destination, way);
-    start_one(work, way);
+        pool_pay(destination, place->way);
+    start_one(work, place->way);
     return true;
 }
 
@@ -434,8 +454,6 @@ static void start_some(struct destination *destination)
     while (!is_stalled(destination) && ready_waits(&destination->ready) &&
            start_next(destination))
         refill(destination);
-    if (destination->users.count == 0 && !link_is_in_list(&destination->stalled))
-        destination->has_turn = false; /* it has no use for it: the next one has */
 }
 
 static void release_all(struct destination *destination, const struct pool_hold *hold)
@@ -510,12 +528,12 @@ static void run(void *owner)
     bool is_draining = destination->deliver->is_draining;
     bool is_held = !is_draining && destination_holds(destination, NULL, &hold);
 
+    pool_each_place(destination, scope_run_begins);
     if (is_held)
         release_all(destination, &hold);
     else if (!is_draining && !is_stalled(destination))
         start_some(destination);
-    if ((is_held || is_draining) && destination->users.count == 0)
-        destination->has_turn = false;
+    pool_each_place(destination, scope_run_ends);
     await_source(destination, is_held ? 0 : hold.until_ms);
     pool_wake_users(destination);
     serve(destination);

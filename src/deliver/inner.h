@@ -184,6 +184,19 @@ struct lane {
 enum { FAULT_TEXT = 300 };
 const char *lane_fault(const struct lane *lane); /* "": none */
 
+/* Where a ready queue stands for the turns of a scope: a destination in its own one, a head in that of
+ * each of its paths. */
+struct scope_place {
+    struct turns_place in_line; /* for each tenant that has something in the ready queue */
+    struct turns_node chosen;   /* for what was chosen there already, whosever it is */
+    struct destination *head;   /* whose ready queue it is */
+    struct destination *way;    /* whose scope; NULL: none yet */
+    struct turns_node *of; /* whose turn was admitted; NULL: whose the ready queue says */
+    unsigned kept;         /* turns whose group is being read */
+    bool has_turn;         /* it was the next, whosever mail goes */
+    bool was_refused;      /* by the scope, in this run */
+};
+
 /* The mail for some hosts, in its turn, and the way there. With a pool that is two: the head, which has
  * the turns, and a path for each source, which has the way (pool.h). */
 struct destination {
@@ -206,15 +219,15 @@ struct destination {
     char *block; /* name of the [[destination]] that it was made by, whatever its number is
                        * since; NULL: none */
     struct ready ready;
-    struct list attached; /* lanes that name it: they may wait for hours */
-    struct list attempts; /* under way there */
-    struct list idle;     /* struct connection */
-    struct list flights;  /* struct flight: connections with attempts on them */
-    unsigned riding;      /* of those that run: on a connection behind another */
-    struct scope *scope;  /* whose limits hold; NULL: of none yet, or no limits */
-    struct link waiting;  /* in it, while it may not start more */
-    struct link able;     /* there too, while it has a connection that rests */
-    bool has_turn;        /* there: it was the next */
+    struct list attached;     /* lanes that name it: they may wait for hours */
+    struct list attempts;     /* under way there */
+    struct list idle;         /* struct connection */
+    struct list flights;      /* struct flight: connections with attempts on them */
+    unsigned riding;          /* of those that run: on a connection behind another */
+    struct scope *scope;      /* whose limits hold; NULL: of none yet, or no limits */
+    struct scope_place place; /* of one that is its own way */
+    unsigned standing;        /* places in the scope that wait to start something here */
+    struct link able;         /* in it, while there are any, and a connection that rests */
     unsigned running;
     unsigned connections;
     uint32_t
@@ -344,11 +357,11 @@ void destination_note_families(struct destination *destination, const struct pla
 void destination_take_plan(struct destination *destination, const struct plan *plan,
                            const char *block);
 /* May it start one more attempt now? The first only looks; with the second it has had its turn, or stands
- * in the queue for it. Not of heads. */
-bool destination_could_start(struct destination *destination);
-bool destination_may_start(struct destination *destination);
-/* May one more go behind those on a connection there? Not of heads. */
-bool destination_may_ride(struct destination *destination);
+ * in the queue for it. */
+bool destination_could_start(struct scope_place *place);
+bool destination_may_start(struct scope_place *place);
+/* May one more go behind those on a connection there? */
+bool destination_may_ride(struct scope_place *place);
 /* What an attempt did not begin is the next there. */
 void destination_take_back(struct work *work);
 unsigned destination_slots(const struct destination *destination); /* so many more */

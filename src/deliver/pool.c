@@ -36,17 +36,12 @@ const char *pool_name(const struct plan_settings *settings, const struct plan *p
 
 /* ---- members ---- */
 
-/* A turn that its heads had no use for goes with the last of them: else nobody would take it from a
- * path, and one with a turn is never forgotten. */
 static void leave(struct pool_member *member)
 {
-    struct destination *path = member->path;
-
-    if (path) {
-        list_remove(&path->users, &member->of_path);
-        if (path->has_turn && path->users.count == 0)
-            destination_run_later(path);
-    }
+    if (member->place.way)
+        scope_leave(&member->place);
+    if (member->path)
+        list_remove(&member->path->users, &member->of_path);
     list_remove(&member->source->waiting, &member->waiting);
 }
 
@@ -62,6 +57,7 @@ void pool_fini(struct destination *destination)
     while ((link = list_pop_front(&destination->users))) {
         struct pool_member *member = CONTAINER_OF(link, struct pool_member, of_path);
 
+        scope_leave(&member->place);
         member->path = NULL;
         destination_run_later(member->head); /* it may have waited by this one */
     }
@@ -75,6 +71,7 @@ static void inherit(struct pool_member *member, struct pool_member *old, size_t 
             continue;
         member->credit = old[i].credit;
         member->path = old[i].path;
+        member->place.way = member->path;
         member->plan_version = old[i].plan_version;
         if (member->path) {
             list_remove(&member->path->users, &old[i].of_path);
@@ -105,6 +102,7 @@ void pool_renew(struct destination *head)
             continue;
         member->head = head;
         member->source = source;
+        scope_place_init(&member->place, head, NULL);
         member->weight = pool->members[i].weight ? pool->members[i].weight : source->weight;
         inherit(member, old, old_count);
         head->member_count++;
@@ -147,6 +145,7 @@ static bool make_path(struct pool_member *member)
         return false;
     member->plan_version = member->head->plan_version;
     member->path->plan_of = member->head;
+    member->place.way = member->path;
     list_push_back(&member->path->users, &member->of_path);
     return true;
 }
@@ -301,8 +300,9 @@ static struct pool_member *find_next(struct destination *head, bool can_make)
         struct pool_member *member = &head->members[i];
 
         refresh(member);
-        member->is_able = is_open(member) &&
-                          (member->path ? destination_could_start(member->path) : can_make);
+        member->is_able =
+            is_open(member) &&
+            (member->path ? destination_could_start(&member->place) : can_make);
         if (member->is_able &&
             (!best || member->credit + member->weight > best->credit + best->weight))
             best = member;
@@ -316,7 +316,7 @@ bool pool_goes_elsewhere(const struct destination *head, const struct destinatio
         struct pool_member *member = &head->members[i];
 
         if (member->path != path && is_open(member) &&
-            (!member->path || destination_could_start(member->path)))
+            (!member->path || destination_could_start(&member->place)))
             return true;
     }
     return false;
@@ -347,11 +347,11 @@ static void stand(struct destination *head)
         struct pool_member *member = &head->members[i];
 
         if (member->path && is_open(member))
-            (void)destination_may_start(member->path);
+            (void)destination_may_start(&member->place);
     }
 }
 
-struct destination *pool_choose(struct destination *head)
+struct scope_place *pool_choose(struct destination *head)
 {
     struct pool_member *member;
     bool can_make = true;
@@ -362,7 +362,7 @@ struct destination *pool_choose(struct destination *head)
             can_make = make_path(member);
             continue; /* its scope may have no room */
         }
-        return destination_may_start(member->path) ? member->path : NULL;
+        return destination_may_start(&member->place) ? &member->place : NULL;
     }
     stand(head);
     if (!can_make)
@@ -370,7 +370,7 @@ struct destination *pool_choose(struct destination *head)
     return NULL;
 }
 
-struct destination *pool_choose_ridden(struct destination *head)
+struct scope_place *pool_choose_ridden(struct destination *head)
 {
     struct pool_member *best = NULL;
 
@@ -378,12 +378,21 @@ struct destination *pool_choose_ridden(struct destination *head)
         struct pool_member *member = &head->members[i];
 
         member->is_able =
-            member->path && is_open(member) && destination_may_ride(member->path);
+            member->path && is_open(member) && destination_may_ride(&member->place);
         if (member->is_able &&
             (!best || member->credit + member->weight > best->credit + best->weight))
             best = member;
     }
-    return best ? best->path : NULL;
+    return best ? &best->place : NULL;
+}
+
+void pool_each_place(struct destination *destination,
+                     void (*each)(struct scope_place *place))
+{
+    each(&destination->place);
+    for (size_t i = 0; i < destination->member_count; i++)
+        if (destination->members[i].path)
+            each(&destination->members[i].place);
 }
 
 void pool_pay(struct destination *head, const struct destination *path)

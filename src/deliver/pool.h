@@ -22,6 +22,7 @@ struct pool_member {
     struct destination *head;
     struct source *source;
     struct destination *path; /* NULL: nothing went there yet */
+    struct scope_place place; /* of the head, in the scope of the path */
     unsigned weight;
     int64_t credit;
     unsigned plan_version; /* of the head's, that the path has a copy of */
@@ -48,11 +49,14 @@ void pool_renew(struct destination *head);
 void pool_fini(struct destination *destination); /* a head or a path */
 /* False: the hold has when the first of those comes back that cannot (0: all can). */
 bool pool_holds(struct destination *head, struct pool_hold *hold);
-/* The path of the next message, which may start there now; NULL: none, and it is run again when one
- * may. */
-struct destination *pool_choose(struct destination *head);
-/* The path of a connection that takes one more behind others; NULL: none. */
-struct destination *pool_choose_ridden(struct destination *head);
+/* The path of the next message, which may start there now: its place there. NULL: none, and it is run
+ * again when one may. */
+struct scope_place *pool_choose(struct destination *head);
+/* The same of a connection that takes one more behind others; NULL: none. */
+struct scope_place *pool_choose_ridden(struct destination *head);
+/* Of its own, or by each of its paths. */
+void pool_each_place(struct destination *destination,
+                     void (*each)(struct scope_place *place));
 /* Could the next message start by another one now? */
 bool pool_goes_elsewhere(const struct destination *head, const struct destination *path);
 /* How long a lane rests that would wait so long for this path: another source may come back earlier. */

@@ -7,6 +7,8 @@
 #include "scope.h"
 #include "smtpd/base/memory.h"
 
+#include <string.h>
+
 enum {
     FEW_AHEAD = 8,
     FULL_MS = 1000 /* until somebody's attempts have ended */
@@ -33,11 +35,17 @@ bool ready_is_empty(const struct ready *ready)
            ready->loading == 0;
 }
 
-static void join(struct turns *turns, struct turn *turn, const struct lane *lane)
+static struct turns_key key_of(const struct lane *lane)
 {
     const char *tenant = domain_queue_tenant(lane->domain_queue);
-    struct turns_key key = {tenant, settings_weight(lane->deliver->settings, tenant),
-                            domain_queue_priority(lane->domain_queue)};
+
+    return (struct turns_key){tenant, settings_weight(lane->deliver->settings, tenant),
+                              domain_queue_priority(lane->domain_queue)};
+}
+
+static void join(struct turns *turns, struct turn *turn, const struct lane *lane)
+{
+    struct turns_key key = key_of(lane);
 
     if (!turn->level)
         turns_join(turns, turn, &key);
@@ -223,7 +231,6 @@ static struct work *take_loaded(struct ready *ready, struct lane *lane)
 {
     struct work *work = CONTAINER_OF(list_first(&lane->loaded), struct work, of_lane);
 
-    turns_pay(&ready->starting, &lane->starting);
     take_out(ready, work);
     return work;
 }
@@ -247,12 +254,67 @@ struct work *ready_take(struct destination *destination, size_t slots)
            (turn = turns_next(starting))) {
         struct lane *lane = CONTAINER_OF(turn, struct lane, starting);
 
-        if (lane->loaded.count > 0)
+        if (lane->loaded.count > 0) {
+            turns_pay(starting, turn);
             return take_loaded(ready, lane);
+        }
         if (load_of(destination, lane, true))
             turns_pay(starting, turn);
     }
     return NULL;
+}
+
+static bool is_same(const char *tenant, const char *other)
+{
+    return tenant && other ? strcmp(tenant, other) == 0 : tenant == other;
+}
+
+/* There are hardly more than are read at once. */
+static struct work *take_chosen_of(struct ready *ready, const char *tenant)
+{
+    struct list *chosen = &ready->chosen;
+
+    for (struct link *link = list_first(chosen); link; link = list_next(chosen, link)) {
+        struct work *work = CONTAINER_OF(link, struct work, link);
+
+        if (is_same(domain_queue_tenant(work->lane->domain_queue), tenant)) {
+            list_remove(chosen, link);
+            return work;
+        }
+    }
+    return NULL;
+}
+
+/* The turn was paid for where it came from: what is here has no part in it. */
+struct work *ready_take_of(struct destination *destination,
+                           const struct turns_tenant *tenant, size_t slots, bool *goes_on)
+{
+    struct ready *ready = &destination->ready;
+    struct work *work = take_chosen_of(ready, turns_tenant_name(tenant));
+    struct lane *lane;
+
+    *goes_on = false;
+    if (work || ready->choosing >= slots || ready->choosing >= LIMIT_READY_TURNS)
+        return work;
+    *goes_on = true;
+    lane = CONTAINER_OF(turns_next_of(tenant), struct lane, starting);
+    if (lane->loaded.count > 0) {
+        turns_went(&lane->starting);
+        return take_loaded(ready, lane);
+    }
+    if (load_of(destination, lane, true))
+        turns_went(&lane->starting);
+    return NULL;
+}
+
+bool ready_chosen_key(const struct ready *ready, struct turns_key *key)
+{
+    const struct link *link = list_first(&ready->chosen);
+
+    if (!link)
+        return false;
+    *key = key_of(CONTAINER_OF(link, struct work, link)->lane);
+    return true;
 }
 
 /* ---- giving back ---- */

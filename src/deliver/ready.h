@@ -45,6 +45,12 @@ bool ready_waits(struct ready *ready);
  * the `slots` that are free: then the destination is run again. */
 struct work *ready_take(struct destination *destination, size_t slots);
 
+/* The next of this tenant only. `goes_on`: there may be more to take, of it or another one. */
+struct work *ready_take_of(struct destination *destination,
+                           const struct turns_tenant *tenant, size_t slots, bool *goes_on);
+/* Of what its turn came for and was not taken yet, the first. False: there is nothing. */
+bool ready_chosen_key(const struct ready *ready, struct turns_key *key);
+
 /* It was not tried, or cannot go now: it is the next. */
 void ready_put_back(struct ready *ready, struct work *work);
 

@@ -1,4 +1,4 @@
-/* Whose limits: one pace for all destinations of a scope, and the queue in front of it. */
+/* Whose limits: one pace for all destinations of a scope. The line in front of it is scope_line.c. */
 #include "scope.h"
 
 #include "clock.h"
@@ -72,6 +72,7 @@ static void scope_free(struct scope *scope)
 
     list_remove(&scopes->unused, &scope->unused);
     timer_cancel(&scope->timer);
+    turns_fini(&scope->line);
     if (scopes->keeper)
         keeper_forget(scopes->keeper, &scope->kept);
     (void)map_remove(scopes->map, (struct slice){scope->key, scope->key_length});
@@ -156,6 +157,7 @@ void scope_unref(struct scope *scope)
         return;
     scope->used_ms = loop_now_ms(scope->deliver->rooms.loop);
     timer_cancel(&scope->timer);
+    turns_fini(&scope->line); /* nobody stands, and what somebody owes is forgotten */
     list_push_back(&scope->deliver->scopes->unused, &scope->unused);
 }
 
@@ -194,7 +196,7 @@ static struct scope *scope_new(struct scopes *scopes, struct slice key)
     }
     scope->key = memory_copy(key.data, key.length);
     scope->key_length = key.length;
-    list_init(&scope->waiting);
+    turns_init(&scope->line);
     list_init(&scope->able);
     list_init(&scope->resting);
     timer_init(&scope->timer, deliver->rooms.loop, on_time, scope);
@@ -323,177 +325,7 @@ struct scope *scope_of(struct destination *destination)
     return scope;
 }
 
-void scope_note_idle(struct destination *destination)
-{
-    struct scope *scope = destination->scope;
-    bool is_able = link_is_in_list(&destination->waiting) && destination->idle.count > 0;
-
-    if (!scope || is_able == link_is_in_list(&destination->able))
-        return;
-    if (is_able)
-        list_push_back(&scope->able, &destination->able);
-    else
-        list_remove(&scope->able, &destination->able);
-}
-
-static void stand(struct scope *scope, struct destination *destination)
-{
-    if (!link_is_in_list(&destination->waiting))
-        list_push_back(&scope->waiting, &destination->waiting);
-    scope_note_idle(destination);
-}
-
-static void stand_no_more(struct scope *scope, struct destination *destination)
-{
-    list_remove(&scope->waiting, &destination->waiting);
-    scope_note_idle(destination);
-}
-
-static struct destination *first_in_line(const struct scope *scope)
-{
-    struct link *link = list_first(&scope->waiting);
-
-    return link ? CONTAINER_OF(link, struct destination, waiting) : NULL;
-}
-
-void scope_forget(struct destination *destination)
-{
-    struct scope *scope = destination->scope;
-
-    if (!scope)
-        return;
-    stand_no_more(scope, destination);
-    destination->has_turn = false;
-    destination->scope = NULL;
-    scope_serve(scope);
-    scope_unref(scope);
-}
-
-/* ---- turns ---- */
-
-static enum pace_hold look(struct scope *scope, const struct destination *destination,
-                           int64_t *until_ms)
-{
-    struct pace_time time = scope_time(scope);
-
-    return pace_look(&scope->pace, destination->idle.count > 0, &time, until_ms);
-}
-
-unsigned scope_slots(const struct destination *destination)
-{
-    const struct pace *pace = destination->scope ? &destination->scope->pace : NULL;
-
-    if (!pace)
-        return UINT32_MAX;
-    return pace->window > pace_connections(pace) ? pace->window - pace_connections(pace)
-                                                 : 0;
-}
-
-/* It is held for want of a new connection: by the rate of these, or for a second after an objection.
- * Who has one that rests is not. */
-static bool lacks_connection(enum pace_hold hold, int64_t until_ms)
-{
-    return hold == PACE_NEW_CONNECTIONS || (hold == PACE_CONNECTIONS && until_ms > 0);
-}
-
-bool scope_would_admit(struct destination *destination)
-{
-    struct scope *scope = scope_of(destination);
-    int64_t until_ms;
-
-    return !scope || ((scope->waiting.count == 0 || destination->has_turn) &&
-                      look(scope, destination, &until_ms) == PACE_GOES);
-}
-
-bool scope_admits(struct destination *destination)
-{
-    struct scope *scope = scope_of(destination);
-    int64_t until_ms;
-
-    if (!scope)
-        return true;
-    if (scope->waiting.count > 0 && !destination->has_turn) {
-        stand(scope, destination);
-        return false;
-    }
-    destination->has_turn = false;
-    if (look(scope, destination, &until_ms) == PACE_GOES)
-        return true;
-    stand(scope, destination);
-    return false;
-}
-
-bool scope_admits_behind(struct destination *destination)
-{
-    struct scope *scope = scope_of(destination);
-    struct pace_time time;
-    int64_t until_ms;
-
-    if (!scope)
-        return true;
-    if (scope->waiting.count > (link_is_in_list(&destination->waiting) ? 1 : 0))
-        return false;
-    time = scope_time(scope);
-    return pace_look_behind(&scope->pace, &time, &until_ms) == PACE_GOES;
-}
-
-static void give_turn(struct scope *scope, struct destination *destination)
-{
-    stand_no_more(scope, destination);
-    destination->has_turn = true;
-    destination_run_later(destination);
-}
-
-/* The first waits for a connection until then: in its place one that needs none, now or earlier. */
-static void serve_able(struct scope *scope, int64_t *until_ms)
-{
-    struct link *link = list_first(&scope->able);
-    struct destination *destination;
-    int64_t its_ms;
-
-    if (!link || scope->owes_connection)
-        return;
-    destination = CONTAINER_OF(link, struct destination, able);
-    if (look(scope, destination, &its_ms) == PACE_GOES)
-        give_turn(scope, destination);
-    else if (its_ms > 0 && its_ms < *until_ms)
-        *until_ms = its_ms;
-}
-
-void scope_serve(struct scope *scope)
-{
-    struct destination *first = first_in_line(scope);
-    enum pace_hold hold;
-    int64_t until_ms;
-
-    if (!first)
-        return;
-    hold = look(scope, first, &until_ms);
-    if (hold == PACE_GOES) {
-        scope->owes_connection &= first->idle.count > 0;
-        give_turn(scope, first);
-        return;
-    }
-    if (lacks_connection(hold, until_ms))
-        serve_able(scope, &until_ms);
-    if (until_ms > 0)
-        timer_start(&scope->timer, until_ms - loop_now_ms(scope->deliver->rooms.loop));
-}
-
-void scope_owes_connection(struct scope *scope)
-{
-    scope->owes_connection = scope->waiting.count > 0;
-}
-
-void scope_wake(struct scope *scope)
-{
-    struct destination *destination;
-
-    while ((destination = first_in_line(scope))) {
-        stand_no_more(scope, destination);
-        destination_run_later(destination);
-    }
-}
+/* ---- suspension ---- */
 
 int64_t scope_suspended_until(struct destination *destination)
 {
@@ -502,7 +334,7 @@ int64_t scope_suspended_until(struct destination *destination)
 
     if (!scope || scope->pace.suspended_until_ms == 0)
         return 0;
-    return look(scope, destination, &until_ms) == PACE_SUSPENDED
+    return scope_look(scope, destination, &until_ms) == PACE_SUSPENDED
                ? scope->pace.suspended_until_ms
                : 0;
 }
@@ -564,7 +396,7 @@ static bool why_of(const struct destination *destination, struct why *why)
     struct scope *scope = destination->scope;
     struct pace *pace = scope ? &scope->pace : NULL;
     int64_t until_ms = 0;
-    enum pace_hold hold = scope ? look(scope, destination, &until_ms) : PACE_GOES;
+    enum pace_hold hold = scope ? scope_look(scope, destination, &until_ms) : PACE_GOES;
     struct pace_time time;
     char rate[QUOTA_TEXT] = "";
 

@@ -3,8 +3,9 @@
  *
  * Owns      the paces (one for each scope and source), who waits for them, the connections that rest
  *           in them.
- * Promises  destinations that wait are served in turn, O(1) each, by ends and by one timer; nothing
- *           polls. One that has a connection that rests passes those that wait for a new one, whose
+ * Promises  who waits is served in turn, by ends and by one timer; nothing polls: tenants by deficit
+ *           round-robin, the higher rank first within each, then destinations in turn. O(log n) in
+ *           tenants. One that has a connection that rests passes those that wait for a new one, whose
  *           place stays theirs. A scope that nobody uses is forgotten after an hour if it has learned
  *           nothing, and before others when there are too many.
  * Ignores   what is sent.
@@ -23,10 +24,10 @@ struct scope {          /* of one source: "": the system's */
     size_t key_length;
     struct pace pace;
     struct kept kept;
-    unsigned generation;  /* of the settings whose limits are in force; 0: none yet */
-    struct list waiting;  /* destinations, in turn */
-    struct list able;     /* of these: those that have a connection that rests */
-    struct list resting;  /* connections, the last used first */
+    unsigned generation; /* of the settings whose limits are in force; 0: none yet */
+    struct turns line;   /* who stands: tenants in turn, struct turns_node */
+    struct list able;    /* destinations that some wait for, with a connection that rests */
+    struct list resting; /* connections, the last used first */
     unsigned connections; /* all, resting ones too */
     unsigned references;
     bool owes_connection; /* one that passed took it from those that stand: nobody passes */
@@ -56,16 +57,32 @@ struct scope *scope_ref(struct scope *scope);
 void scope_unref(struct scope *scope);
 struct pace_time scope_time(const struct scope *scope);
 
+/* What holds who would start one more attempt there? `until_ms` as of pace_look(). */
+enum pace_hold scope_look(struct scope *scope, const struct destination *way,
+                          int64_t *until_ms);
 /* How many more attempts it might start now. */
 unsigned scope_slots(const struct destination *destination);
-/* Would it? Changes nothing. */
-bool scope_would_admit(struct destination *destination);
-/* May this destination start one more attempt now? If not it stands in the queue, and is run again
- * in its turn. */
-bool scope_admits(struct destination *destination);
-/* May it start one that goes behind another, on its connection? Not while other destinations wait: a
- * connection that never comes to its end would never be theirs. */
-bool scope_admits_behind(struct destination *destination);
+
+/* ---- places in its line ---- */
+
+void scope_place_init(struct scope_place *place, struct destination *head,
+                      struct destination *way);
+/* It is gone, or its way is. */
+void scope_leave(struct scope_place *place);
+/* Would it be admitted? Changes nothing. */
+bool scope_would_admit(struct scope_place *place);
+/* May its head start one more attempt there now: of the tenant `place->of`, if it is set? If not it
+ * stands in the line, for each tenant that has something, and is run again in its turn. */
+bool scope_admits(struct scope_place *place);
+/* May it start one that goes behind another, on its connection? Not while others wait: a connection
+ * that never comes to its end would never be theirs. */
+bool scope_admits_behind(struct scope_place *place);
+/* What went by the turn of `place->of` had had one before it was read. */
+void scope_was_kept(struct scope_place *place);
+/* Around each run of the head: who was not refused stands no more. */
+void scope_run_begins(struct scope_place *place);
+void scope_run_ends(struct scope_place *place);
+
 /* The next in turn, if one may start. Call it when something ended. */
 void scope_serve(struct scope *scope);
 /* It has a connection that rests, or has none any more. */

@@ -20,6 +20,7 @@ struct turns_tenant {
     unsigned weight;
     bool has_name;
     struct list levels; /* the highest first; empty: in debt only */
+    struct list nodes;  /* where it stands above: one for each place */
     char name[];
 };
 
@@ -122,6 +123,7 @@ static struct turns_tenant *add(struct turns *turns, const char *name)
     if (name)
         memcpy(tenant->name, name, bytes);
     list_init(&tenant->levels);
+    list_init(&tenant->nodes);
     tenant->round = turns->round;
     tenant->sequence = turns->sequence++;
     tenant->at = turns->tenant_count++;
@@ -138,7 +140,10 @@ static void reset(struct turns *turns)
 {
     map_free(turns->by_name);
     memory_free(turns->tenants);
-    *turns = (struct turns){0};
+    turns->by_name = NULL;
+    turns->tenants = NULL;
+    turns->tenant_count = turns->capacity = turns->count = 0;
+    turns->round = turns->sequence = 0;
 }
 
 /* The first of the heap. */
@@ -188,11 +193,158 @@ static void free_if_empty(struct turns_level *level)
     memory_free(level);
 }
 
+static struct turns_tenant *enter(struct turns *turns, struct turn *turn,
+                                  const struct turns_key *key)
+{
+    struct turns_tenant *tenant = find(turns, key->tenant);
+
+    CHECK(!turn->level && key->weight >= 1 && key->weight <= TURNS_WEIGHT_MAX);
+    if (!tenant)
+        tenant = add(turns, key->tenant);
+    tenant->weight = key->weight;
+    turn->level = level_of(tenant, key->rank);
+    list_push_back(&turn->level->waiting, &turn->link);
+    turns->count++;
+    return tenant;
+}
+
+static void go_out(struct turns *turns, struct turn *turn)
+{
+    list_remove(&turn->level->waiting, &turn->link);
+    free_if_empty(turn->level);
+    turn->level = NULL;
+    turns->count--;
+}
+
+/* ---- where it stands above: there are two levels, no more ---- */
+
+static int highest(const struct turns_tenant *tenant)
+{
+    return CONTAINER_OF(list_first(&tenant->levels), struct turns_level, link)->rank;
+}
+
+static void join_above(struct turns_node *node)
+{
+    const struct turns_tenant *tenant = node->tenant;
+
+    (void)enter(
+        node->place->above, &node->turn,
+        &(struct turns_key){turns_tenant_name(tenant), tenant->weight, highest(tenant)});
+}
+
+static void add_node(struct turns_place *place, struct turns_tenant *tenant)
+{
+    struct turns_node *node = NEW(struct turns_node);
+
+    node->place = place;
+    node->tenant = tenant;
+    list_push_back(&place->nodes, &node->of_place);
+    list_push_back(&tenant->nodes, &node->of_tenant);
+    join_above(node);
+}
+
+static void drop_node(struct turns_node *node)
+{
+    if (node->turn.level)
+        go_out(node->place->above, &node->turn);
+    if (node->place->granted == node)
+        node->place->granted = NULL;
+    list_remove(&node->place->nodes, &node->of_place);
+    list_remove(&node->tenant->nodes, &node->of_tenant);
+    memory_free(node);
+}
+
+static void drop_nodes(struct turns_tenant *tenant)
+{
+    struct link *link;
+
+    while ((link = list_first(&tenant->nodes)))
+        drop_node(CONTAINER_OF(link, struct turns_node, of_tenant));
+}
+
+static void add_nodes(struct turns *turns, struct turns_tenant *tenant)
+{
+    const struct list *places = &turns->places;
+
+    for (struct link *link = list_first(places); link; link = list_next(places, link))
+        add_node(CONTAINER_OF(link, struct turns_place, of_below), tenant);
+}
+
+static void set_rank(struct turns_tenant *tenant)
+{
+    const struct list *nodes = &tenant->nodes;
+    int rank = highest(tenant);
+
+    for (struct link *link = list_first(nodes); link; link = list_next(nodes, link)) {
+        struct turns_node *node = CONTAINER_OF(link, struct turns_node, of_tenant);
+
+        if (node->turn.level->rank == rank)
+            return; /* of the others it is the same */
+        go_out(node->place->above, &node->turn);
+        join_above(node);
+    }
+}
+
+/* Something of it came or left. */
+static void tell_above(struct turns *turns, struct turns_tenant *tenant)
+{
+    if (turns->places.count == 0)
+        return;
+    if (tenant->levels.count == 0)
+        drop_nodes(tenant);
+    else if (tenant->nodes.count == 0)
+        add_nodes(turns, tenant);
+    else
+        set_rank(tenant);
+}
+
+void turns_stand(struct turns_place *place, struct turns *below, struct turns *above)
+{
+    CHECK(!place->above && above->places.count == 0);
+    place->below = below;
+    place->above = above;
+    list_init(&place->nodes);
+    list_push_back(&below->places, &place->of_below);
+    for (size_t i = 0; i < below->tenant_count; i++)
+        if (below->tenants[i]->levels.count > 0)
+            add_node(place, below->tenants[i]);
+}
+
+void turns_stand_no_more(struct turns_place *place)
+{
+    struct link *link;
+
+    if (!place->above)
+        return;
+    while ((link = list_first(&place->nodes)))
+        drop_node(CONTAINER_OF(link, struct turns_node, of_place));
+    list_remove(&place->below->places, &place->of_below);
+    place->above = NULL;
+}
+
+const char *turns_tenant_name(const struct turns_tenant *tenant)
+{
+    return tenant->has_name ? tenant->name : NULL;
+}
+
+static struct turn *first_of(const struct turns_level *level)
+{
+    return CONTAINER_OF(list_first(&level->waiting), struct turn, link);
+}
+
+struct turn *turns_next_of(const struct turns_tenant *tenant)
+{
+    struct link *link = list_first(&tenant->levels);
+
+    return link ? first_of(CONTAINER_OF(link, struct turns_level, link)) : NULL;
+}
+
 /* ---- the door ---- */
 
 void turns_init(struct turns *turns)
 {
     *turns = (struct turns){0};
+    list_init(&turns->places);
 }
 
 static void let_go(struct turns_tenant *tenant)
@@ -211,6 +363,10 @@ static void let_go(struct turns_tenant *tenant)
 
 void turns_fini(struct turns *turns)
 {
+    struct link *place;
+
+    while ((place = list_first(&turns->places)))
+        turns_stand_no_more(CONTAINER_OF(place, struct turns_place, of_below));
     for (size_t i = 0; i < turns->tenant_count; i++) {
         let_go(turns->tenants[i]);
         memory_free(turns->tenants[i]);
@@ -220,53 +376,62 @@ void turns_fini(struct turns *turns)
 
 void turns_join(struct turns *turns, struct turn *turn, const struct turns_key *key)
 {
-    struct turns_tenant *tenant = find(turns, key->tenant);
-
-    CHECK(!turn->level && key->weight >= 1 && key->weight <= TURNS_WEIGHT_MAX);
-    if (!tenant)
-        tenant = add(turns, key->tenant);
-    tenant->weight = key->weight;
-    turn->level = level_of(tenant, key->rank);
-    list_push_back(&turn->level->waiting, &turn->link);
-    turns->count++;
+    tell_above(turns, enter(turns, turn, key));
 }
 
 void turns_leave(struct turns *turns, struct turn *turn)
 {
+    struct turns_tenant *tenant;
+
     if (!turn->level)
         return;
-    list_remove(&turn->level->waiting, &turn->link);
-    free_if_empty(turn->level);
-    turn->level = NULL;
-    turns->count--;
+    tenant = turn->level->tenant;
+    go_out(turns, turn);
+    tell_above(turns, tenant);
 }
 
 struct turn *turns_next(struct turns *turns)
 {
     while (turns->tenant_count > 0) {
-        struct link *link = list_first(&turns->tenants[0]->levels);
-        struct turns_level *level;
+        struct turn *turn = turns_next_of(turns->tenants[0]);
 
-        if (link) {
-            level = CONTAINER_OF(link, struct turns_level, link);
-            return CONTAINER_OF(list_first(&level->waiting), struct turn, link);
-        }
+        if (turn)
+            return turn;
         drop_first(turns); /* its debt is over */
     }
     return NULL;
 }
 
-void turns_pay(struct turns *turns, struct turn *turn)
+void turns_went(struct turn *turn)
 {
     struct turns_level *level = turn->level;
-    struct turns_tenant *tenant = level->tenant;
+
+    list_remove(&level->waiting, &turn->link);
+    list_push_back(&level->waiting, &turn->link);
+}
+
+void turns_pay(struct turns *turns, struct turn *turn)
+{
+    struct turns_tenant *tenant = turn->level->tenant;
 
     turns->round = tenant->round;
     tenant->round += UNIT / tenant->weight;
     tenant->sequence = turns->sequence++;
     go_down(turns, tenant);
+    turns_went(turn);
+}
+
+void turns_give_back(struct turns *turns, struct turn *turn)
+{
+    struct turns_level *level = turn->level;
+    struct turns_tenant *tenant = level->tenant;
+    uint64_t unit = UNIT / tenant->weight;
+
+    tenant->round -= tenant->round < unit ? tenant->round : unit;
+    tenant->sequence = 0;
+    go_up(turns, tenant);
     list_remove(&level->waiting, &turn->link);
-    list_push_back(&level->waiting, &turn->link);
+    list_push_front(&level->waiting, &turn->link);
 }
 
 void turns_reweigh(struct turns *turns, turns_weight_fn *weight_of, const void *owner)

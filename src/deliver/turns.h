@@ -6,6 +6,8 @@
  * Promises  each tenant that has something gets its share, whatever the others have; whoever comes
  *           anew is next but for those that came just before. Choosing, joining, leaving: O(log n) in
  *           tenants, O(1) in what waits.
+ *           Turns may stand in others: each tenant that has something below stands above for itself,
+ *           with its weight and the highest of its ranks, whatever comes and leaves meanwhile.
  * Ignores   what waits, and the time. Pure.
  */
 #ifndef SMTPD_DELIVER_TURNS_H
@@ -30,7 +32,8 @@ struct turns {
     struct map *by_name; /* from many tenants on */
     uint64_t round;      /* of the one that went last */
     uint64_t sequence;
-    size_t count; /* what waits */
+    size_t count;       /* what waits */
+    struct list places; /* struct turns_place: by which it stands in others */
 };
 
 struct turn { /* a zeroed one waits nowhere */
@@ -54,6 +57,36 @@ void turns_leave(struct turns *turns,
 struct turn *turns_next(struct turns *turns);
 /* It went: its tenant has one unit less, and it stands behind the others of its rank. */
 void turns_pay(struct turns *turns, struct turn *turn);
+
+/* ---- turns in turns ---- */
+
+struct turns_place { /* of one in another; a zeroed one stands nowhere */
+    struct link of_below;
+    struct turns *below;
+    struct turns *above; /* NULL: it stands nowhere */
+    struct list nodes;   /* one for each tenant that has something below */
+    struct turns_node
+        *granted; /* whose turn it was, for who cares; NULL again when that one goes */
+};
+
+struct turns_node {
+    struct turn turn;
+    struct turns_place *place;
+    struct turns_tenant *tenant; /* below */
+    struct link of_place;
+    struct link of_tenant;
+};
+
+/* O(tenants that have something). */
+void turns_stand(struct turns_place *place, struct turns *below, struct turns *above);
+void turns_stand_no_more(struct turns_place *place); /* one that stands nowhere is fine */
+const char *turns_tenant_name(const struct turns_tenant *tenant); /* NULL: it has none */
+/* Of this tenant, the next; NULL: it has nothing. */
+struct turn *turns_next_of(const struct turns_tenant *tenant);
+/* It went, by a turn of its tenant elsewhere: it stands behind the others of its rank. */
+void turns_went(struct turn *turn);
+/* It was paid for, and did not go: the unit is given back, and it is the first of its rank. */
+void turns_give_back(struct turns *turns, struct turn *turn);
 
 typedef unsigned turns_weight_fn(const void *owner, const char *tenant);
 void turns_reweigh(struct turns *turns, turns_weight_fn *weight_of, const void *owner);

@@ -13,7 +13,7 @@ import time
 import unittest
 
 import world
-from world import PASSWORD, Hop, Raw, Relay, wait_for
+from world import PASSWORD, Dns, Hop, Raw, Relay, wait_for
 
 NEWSLETTER = int(os.environ.get("SMTPD_FAIRNESS", "2000"))
 FEEDERS = 20
@@ -36,8 +36,19 @@ class SlowHop(Hop):
             time.sleep(self.gap)
 
     def sent(self):
-        with self.lock:
-            return list(self.messages)
+        return sent(self)
+
+
+def sent(hop):
+    with hop.lock:
+        return list(hop.messages)
+
+
+def add_users(relay):
+    for user in ("anna", "bert"):
+        relay.command("user", "add", user, stdin=PASSWORD + "\n")
+    relay.signal(signal.SIGHUP)
+    wait_for(lambda: relay.event("server.reloaded"), "the users to be known")
 
 
 class Submitter:
@@ -76,10 +87,7 @@ class Fairness(unittest.TestCase):
     def relay_to(self, hop, delivery="", extra=""):
         relay = Relay(self, hop=hop.port, delivery="connections = 1\n" + delivery, extra=extra,
                       log_level="info")
-        for user in ("anna", "bert"):
-            relay.command("user", "add", user, stdin=PASSWORD + "\n")
-        relay.signal(signal.SIGHUP)
-        wait_for(lambda: relay.event("server.reloaded"), "the users to be known")
+        add_users(relay)
         return relay
 
     def submit(self, relay, user, recipient, count=1, header=""):
@@ -195,6 +203,131 @@ class Fairness(unittest.TestCase):
         self.assertEqual(accepted, {"a@x.test": "shop", "b@x.test": "bank", "c@x.test": "bert"})
         with self.assertRaisesRegex(AssertionError, "554 5.6.0 X-Tenant: names no tenant"):
             self.submit(relay, "anna", "a@x.test", 1, "X-Tenant: two words\r\n")
+
+
+POOL = """
+[[source]]
+name = "one"
+address = "127.0.0.1"
+[[source]]
+name = "two"
+address = "127.0.0.2"
+[[pool]]
+name = "main"
+sources = [{sources}]
+"""
+
+
+class Provider(unittest.TestCase):
+    """One provider with one MX name for each of its customers: as many destinations, one limit."""
+    CUSTOMERS = 300
+    RULE = """
+[[destination]]
+name = "provider"
+match = "*.prov.test"
+message_rate = "100/10s"
+connections = 2
+"""
+
+    def setUp(self):
+        names = [f"d{i}" for i in range(self.CUSTOMERS)] + ["late"]
+        zones = {"test": "".join(f"{name} MX 10 {name}.prov\n{name}.prov A 127.0.0.21\n"
+                                 for name in names)}
+        self.hop = Hop(self, host="127.0.0.21")
+        self.delivery = f'port = {self.hop.port}\npriority_header = "X-Priority-Class"\n'
+        self.dns = Dns(self, zones)
+
+    def relay(self, delivery="", extra=""):
+        relay = Relay(self, dns=self.dns, delivery=self.delivery + delivery,
+                      extra=self.RULE + extra, log_level="info")
+        add_users(relay)
+        self.submitters = {user: Submitter(relay, user) for user in ("anna", "bert")}
+        for submitter in self.submitters.values():
+            self.addCleanup(submitter.close)
+        return relay
+
+    def newsletter(self):
+        for i in range(self.CUSTOMERS):
+            self.submitters["anna"].send(f"a@d{i}.test")
+        wait_for(lambda: len(sent(self.hop)) > 5, "some of it to leave")
+
+    def between(self, user, recipient, header=""):
+        """How many messages leave before this one."""
+        before = len(sent(self.hop))
+        self.submitters[user].send(recipient, header=header)
+        letter = recipient[0]
+        wait_for(lambda: letter in letters(sent(self.hop)[before:]), f"{recipient} to leave")
+        between = letters(sent(self.hop)[before:]).index(letter)
+        print(f"{between} left before {recipient}")
+        return between
+
+    def passes(self):
+        self.newsletter()
+        # One is under way, one is called, and one may be taken while this one is accepted and looked up.
+        self.assertLessEqual(self.between("bert", "b@late.test"), 5)
+        # Where the other's waits too.
+        last = f"d{self.CUSTOMERS - 1}.test"
+        self.assertLessEqual(self.between("bert", f"c@{last}"), 5)
+        self.assertLessEqual(self.between("anna", "h@d9.test", "X-Priority-Class: high\r\n"), 5)
+        left = letters(sent(self.hop)).count("a")
+        print(f"a newsletter to {self.CUSTOMERS} customers: {left} of it had left")
+        self.assertLess(left, self.CUSTOMERS // 2)
+
+    def test_a_newsletter_to_all_customers_does_not_delay_a_password_reset_to_one_more(self):
+        self.relay()
+        self.passes()
+
+    def test_nor_where_it_leaves_by_a_pool(self):
+        self.relay(delivery='pool = "main"\n', extra=POOL.format(sources='"one", "two"'))
+        self.passes()
+
+    def test_weights_are_shares_of_the_provider(self):
+        relay = self.relay(extra='[[tenant]]\nname = "anna"\nweight = 3\n')
+        begun = len(sent(self.hop))
+        for i in range(self.CUSTOMERS):
+            self.submitters["anna"].send(f"a@d{i}.test")
+            self.submitters["bert"].send(f"b@d{self.CUSTOMERS - 1 - i}.test")
+        at = len(sent(self.hop)) + 3
+        self.assertLess(at, begun + self.CUSTOMERS)
+        relay.write_config(extra=self.RULE.replace("100/10s", "400/10s") +
+                           '[[tenant]]\nname = "anna"\nweight = 3\n')
+        relay.signal(signal.SIGHUP)
+        wait_for(lambda: len(sent(self.hop)) >= at + 80, "eighty more")
+        self.assertAlmostEqual(letters(sent(self.hop)[at:at + 80]).count("a"), 60, delta=4)
+
+    def test_all_of_it_leaves_whatever_happens_meanwhile(self):
+        pool = POOL.format(sources='"one", "two"')
+        relay = self.relay(delivery='pool = "main"\nidle_timeout = "200ms"\n', extra=pool)
+
+        def reload(extra, rule=self.RULE):
+            relay.write_config(extra=rule + extra)
+            mark = relay.log_mark()
+            relay.signal(signal.SIGHUP)
+            relay.wait_event("server.reloaded", mark)
+        for i in range(self.CUSTOMERS):
+            self.submitters["anna"].send(f"a@d{i}.test")
+            if i % 3 == 0:
+                self.submitters["bert"].send(f"b@d{i}.test", 2, "X-Priority-Class: high\r\n")
+        total = self.CUSTOMERS * 5 // 3
+        faster = self.RULE.replace("100/10s", "400/10s")
+        slow_to_connect = faster + 'connection_rate = "300/10s"\n'
+        for step, (rule, extra) in enumerate([
+                (faster, pool), (slow_to_connect, POOL.format(sources='"two"')), (self.RULE, pool),
+                (slow_to_connect, ""), (faster, POOL.format(sources='"one"')), (faster, pool)]):
+            delivery = self.delivery + ('pool = "main"\n' if extra else "")
+            relay.write_config(delivery=delivery)
+            reload(extra, rule)
+            time.sleep(0.5)
+            if step % 2:
+                relay.command("destination", "suspend", "rule:provider", "--for", "1h")
+                time.sleep(0.3)
+                relay.command("destination", "resume", "rule:provider")
+            relay.command("destination", "flush", "rule:provider")
+            time.sleep(0.5)
+        reload(pool, self.RULE.replace("100/10s", "2000/10s").replace("= 2", "= 5"))
+        wait_for(lambda: len(sent(self.hop)) >= total, "all of it", 120)
+        relay.wait_empty()
+        self.assertEqual(len(sent(self.hop)), total)
 
 
 if __name__ == "__main__":

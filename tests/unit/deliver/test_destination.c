@@ -301,13 +301,13 @@ TEST(destination, a_turn_that_it_has_no_use_for_is_over)
     WORLD_UNTIL(w, world_is_empty(w));
     destination =
         CONTAINER_OF(list_first(&w->deliver->all_destinations), struct destination, link);
-    destination->has_turn = true;
+    destination->place.has_turn = true;
     destination_run_later(destination);
-    WORLD_UNTIL(w, !destination->has_turn);
-    destination->has_turn = true;
+    WORLD_UNTIL(w, !destination->place.has_turn);
+    destination->place.has_turn = true;
     destination->until_ms = deliver_now(w->deliver) + HOUR_MS;
     destination_run_later(destination);
-    WORLD_UNTIL(w, !destination->has_turn);
+    WORLD_UNTIL(w, !destination->place.has_turn);
 }
 
 TEST(destination, when_no_more_can_be_known_one_that_has_nothing_to_do_is_forgotten)

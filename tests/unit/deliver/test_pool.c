@@ -113,8 +113,8 @@ static void wait_for_rates(struct world *w)
     start(w, &pool);
     w->peers[0].serves = true;
     (void)world_send(w, "x@a.test");
-    WORLD_UNTIL(w, named(w, "one") && link_is_in_list(&named(w, "one")->waiting) &&
-                       named(w, "two") && link_is_in_list(&named(w, "two")->waiting));
+    WORLD_UNTIL(w, named(w, "one") && named(w, "one")->standing > 0 && named(w, "two") &&
+                       named(w, "two")->standing > 0);
 }
 
 static void fill(struct world *w, const char *name)
@@ -200,21 +200,6 @@ TEST(pool, who_is_only_busy_is_asked_again_soon)
     assert_in_range(pool_rest_ms(head, two, HOUR_MS), HOUR_MS / 3, HOUR_MS / 2);
 }
 
-/* Nobody runs a path without users again: with a turn it would be known for ever. */
-TEST(pool, a_turn_that_a_path_kept_goes_with_its_last_user)
-{
-    struct world *w = *state;
-
-    wait_for_rates(w);
-    fill(w, "one");
-    destination_run_later(named(w, "pool:main"));
-    WORLD_UNTIL(w, world_is_empty(w));
-    named(w, "two")->has_turn = true; /* its head's only message has left by the other */
-    destination_free(named(w, "pool:main"));
-    WORLD_UNTIL(w, !named(w, "two")->has_turn);
-    assert_int_equal(named(w, "two")->users.count, 0);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,7 +211,6 @@ int main(void)
                    one_whose_address_is_back_takes_what_waits_for_the_rate_of_another),
         WITH_WORLD(pool, a_lane_rests_no_longer_than_until_another_source_comes_back),
         WITH_WORLD(pool, who_is_only_busy_is_asked_again_soon),
-        WITH_WORLD(pool, a_turn_that_a_path_kept_goes_with_its_last_user),
         WITH_WORLD(pool, a_message_comes_before_a_destination_and_a_route_before_a_message),
     };
 

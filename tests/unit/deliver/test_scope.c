@@ -185,117 +185,6 @@ TEST(scope, a_suspension_gives_all_back_and_an_operator_ends_it)
     assert_int_equal(w->peers[0].messages, 2);
 }
 
-/* ---- a connection that rests passes those that wait for a new one ---- */
-
-static const char *const all_hosts[] = {"*.test"};
-static struct destination_rule one_scope = {
-    .name = "all",
-    .match = all_hosts,
-    .match_count = 1,
-    .settings = {.connections = 5,
-                 .messages_per_connection = 100,
-                 .recipients_per_transaction = 100}};
-
-static void fill(struct world *w, struct bucket *bucket)
-{
-    bucket->at_ms = loop_now_ms(w->loop) - HOUR_MS;
-    scope_serve(only_scope(w));
-}
-
-static const struct destination *to(const struct world *w, const char *host)
-{
-    const struct list *all = &w->deliver->all_destinations;
-
-    for (struct link *link = list_first(all); link; link = list_next(all, link))
-        if (strncmp(CONTAINER_OF(link, struct destination, link)->key, host,
-                    strlen(host)) == 0)
-            return CONTAINER_OF(link, struct destination, link);
-    return NULL;
-}
-
-/* mx1 has a connection that rests, and mx3 waits for an hour for one. */
-static void wait_for_connection(struct world *w, struct quota messages)
-{
-    one_scope.settings.connection_rate = (struct quota){1, HOUR_MS};
-    one_scope.settings.message_rate = messages;
-    set_rules(w, &one_scope, 1);
-    w->peers[0].serves = w->peers[2].serves = true;
-    (void)world_send(w, "x@a.test");
-    WORLD_UNTIL(w, to(w, "mx1") && to(w, "mx1")->scope);
-    fill(w, &only_scope(w)->pace.new_connections);
-    WORLD_UNTIL(w, world_is_empty(w));
-    assert_int_equal(to(w, "mx1")->idle.count, 1);
-    (void)world_send(w, "y@c.test");
-    WORLD_UNTIL(w, to(w, "mx3") && link_is_in_list(&to(w, "mx3")->waiting));
-}
-
-TEST(scope, who_has_a_connection_does_not_wait_behind_who_lacks_one)
-{
-    struct world *w = *state;
-
-    wait_for_connection(w, (struct quota){0});
-    for (int i = 0; i < 5; i++)
-        (void)world_send(w, "x@a.test");
-    WORLD_UNTIL(w, w->peers[0].messages == 6);
-    assert_int_equal(w->peers[0].accepted, 1);
-    assert_int_equal(w->peers[2].accepted, 0);
-    assert_true(link_is_in_list(&to(w, "mx3")->waiting));
-    fill(w, &only_scope(w)->pace.new_connections); /* which is theirs */
-    WORLD_UNTIL(w, world_is_empty(w));
-    assert_int_equal(w->peers[2].messages, 1);
-}
-
-/* It stands for the rate of messages, and the clock wakes it, whoever is first in line. */
-TEST(scope, who_stands_with_a_connection_is_woken_for_its_message)
-{
-    struct world *w = *state;
-
-    wait_for_connection(w, (struct quota){20, 1000});
-    for (int i = 0; i < 8; i++)
-        (void)world_send(w, "x@a.test");
-    WORLD_UNTIL(w, w->peers[0].messages == 9);
-    assert_int_equal(w->peers[0].accepted, 1);
-    assert_true(link_is_in_list(&to(w, "mx3")->waiting));
-}
-
-TEST(scope, the_pause_behind_an_objection_holds_new_connections_only)
-{
-    struct world *w = *state;
-
-    wait_for_connection(w, (struct quota){0});
-    only_scope(w)->pace.shrunk_ms = loop_now_ms(w->loop) + HOUR_MS;
-    only_scope(w)->pace.new_connections.at_ms = loop_now_ms(w->loop) - HOUR_MS;
-    (void)world_send(w, "x@a.test");
-    WORLD_UNTIL(w, w->peers[0].messages == 2);
-    assert_int_equal(w->peers[2].accepted, 0);
-    only_scope(w)->pace.shrunk_ms = loop_now_ms(w->loop) - HOUR_MS;
-    scope_serve(only_scope(w));
-    WORLD_UNTIL(w, world_is_empty(w));
-    assert_int_equal(w->peers[2].messages, 1);
-}
-
-/* The connection that rested was closed before: the next one is made in place of another's. */
-TEST(scope, who_passed_and_took_a_connection_owes_it)
-{
-    struct world *w = *state;
-
-    smtp_peer_play(&w->peers[0], GREET TAKE "C: MAIL *\nS: <hold>\nS: <close>\n");
-    wait_for_connection(w, (struct quota){0});
-    (void)world_send(w, "x@a.test");
-    WORLD_UNTIL(w, w->peers[0].held == 1);
-    only_scope(w)->pace.new_connections.at_ms = loop_now_ms(w->loop) - HOUR_MS;
-    smtp_peer_go(&w->peers[0]);
-    WORLD_UNTIL(w, only_scope(w)->owes_connection);
-    WORLD_UNTIL(w, w->peers[0].messages == 1 && to(w, "mx1")->idle.count == 1);
-    (void)world_send(w, "x@a.test");
-    WORLD_UNTIL(w, link_is_in_list(&to(w, "mx1")->waiting));
-    fill(w, &only_scope(w)->pace.new_connections);
-    WORLD_UNTIL(w, world_is_empty(w));
-    assert_int_equal(w->peers[2].messages, 1);
-    assert_int_equal(w->peers[0].messages, 2);
-    assert_false(only_scope(w)->owes_connection);
-}
-
 TEST(scope, what_nobody_uses_is_bounded)
 {
     struct world *w = *state;
@@ -325,10 +214,6 @@ int main(void)
         WITH_WORLD(scope, a_rate_holds_and_says_why),
         WITH_WORLD(scope, what_waits_for_a_token_is_woken_by_the_clock),
         WITH_WORLD(scope, a_suspension_gives_all_back_and_an_operator_ends_it),
-        WITH_WORLD(scope, who_has_a_connection_does_not_wait_behind_who_lacks_one),
-        WITH_WORLD(scope, who_stands_with_a_connection_is_woken_for_its_message),
-        WITH_WORLD(scope, the_pause_behind_an_objection_holds_new_connections_only),
-        WITH_WORLD(scope, who_passed_and_took_a_connection_owes_it),
         WITH_WORLD(scope, what_nobody_uses_is_bounded),
     };
 

@@ -229,7 +229,7 @@ static struct destination *destination_of_two(struct world *w)
     (void)world_send(w, "x@two.test");
     WORLD_UNTIL(w, all->count == 1);
     two = CONTAINER_OF(list_first(all), struct destination, link);
-    WORLD_UNTIL(w, two->scope && link_is_in_list(&two->waiting));
+    WORLD_UNTIL(w, two->scope && two->standing > 0);
     return two;
 }
 

@@ -252,15 +252,17 @@ static uint64_t lost_to_tell(void)
     return count;
 }
 
+/* By the writer itself, behind its batch: a log that is closing takes no lines any more. */
 static void tell_lost(uint64_t count)
 {
     struct log_line line;
 
     if (count == 0)
         return;
-    log_start_final(&line, LOG_ERROR, "log.final_lost");
+    log_start(&line, LOG_ERROR, "log.final_lost");
     log_number(&line, "lines", (int64_t)count);
-    log_end(&line);
+    log_line_close(&line);
+    write_batch(line.text, line.length);
 }
 
 /* A line seldom comes alone: one wake-up and one write for those of a moment. Waking for each
@@ -300,8 +302,8 @@ static void *write_lines(void *argument)
         }
         unlock();
         write_batch(batch, length);
-        atomic_store(&sink.is_writing, false);
         tell_lost(lost);
+        atomic_store(&sink.is_writing, false);
     }
     memory_free(batch);
     bell_ring(&sink.ended);

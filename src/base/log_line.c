@@ -343,16 +343,21 @@ void log_start_final(struct log_line *line, enum log_level level, const char *ev
     start(line, level, event, true);
 }
 
-void log_end(struct log_line *line)
+void log_line_close(struct log_line *line)
 {
-    if (!line->is_written)
-        return;
     line->skipped = 0;
     while (line->depth > 0)
         log_object_end(line);
     if (line->format == LOG_JSON)
         line->text[line->length++] = '}';
     line->text[line->length++] = '\n';
+}
+
+void log_end(struct log_line *line)
+{
+    if (!line->is_written)
+        return;
+    log_line_close(line);
     log_sink_take(line);
     line->is_written = false;
 }

@@ -11,6 +11,7 @@ struct log_look {
     char node[256];
 };
 
+void log_line_close(struct log_line *line); /* its braces and the line feed */
 void log_sink_look(struct log_look *look);
 void log_sink_take(const struct log_line *line);
 /* Not owned: stdout or stderr of the process. */

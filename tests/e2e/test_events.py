@@ -24,6 +24,7 @@ NOT_SEEN = {
     "server.admin_failed": "the HTTP library must refuse a socket that listens",
     "log.final_lost": "16 MiB of final lines must be under way when the output stops (unit test of the log)",
     "queue.lock_without_pid": "a write of a few bytes into a file that was just opened must fail",
+    "deliver.destinations_full": "100,000 destinations must have something to wait for (unit test of lanes)",
     "deliver.sources_too_many": "2000 names of sources must have been in the settings of one process",
     "deliver.report_too_large": "the limits of what is reported are below those of a message",
 }

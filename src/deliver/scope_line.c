@@ -208,14 +208,25 @@ void scope_run_begins(struct scope_place *place)
     place->was_refused = false;
 }
 
-/* Who has had no use for a turn would be given it again and again. */
+/* It is alone in the line, and has not been refused but waits for a group: it is run when that was read. */
+static bool is_reading(const struct scope *scope, const struct scope_place *place)
+{
+    return !place->was_refused && place->head->ready.choosing > 0 &&
+           !has_others(scope, place);
+}
+
+/* Who has had no use for a turn would be given it again and again. Who only reads, alone, stays: to leave
+ * and come back costs something for each of its tenants. */
 void scope_run_ends(struct scope_place *place)
 {
     const struct ready *ready = &place->head->ready;
 
-    if (was_called(place) || !place->was_refused)
+    if (!stands(place))
+        place->has_turn = false;
+    else if (was_called(place) ||
+             (!place->was_refused && !is_reading(place->way->scope, place)))
         stand_no_more(place);
-    else if (stands(place))
+    else
         stand_for_chosen(place->way->scope, place);
     if (place->kept > ready->chosen.count + ready->choosing)
         place->kept = (unsigned)ready->chosen.count + ready->choosing;
@@ -290,8 +301,8 @@ void scope_serve(struct scope *scope)
     enum pace_hold hold;
     int64_t until_ms;
 
-    if (!first || was_called(place_of(first)))
-        return; /* who is called is run, and serves when it has */
+    if (!first || was_called(place_of(first)) || is_reading(scope, place_of(first)))
+        return; /* it will be run, and serves when it was */
     way = place_of(first)->way;
     hold = scope_look(scope, way, &until_ms);
     if (hold == PACE_GOES) {

@@ -253,6 +253,37 @@ TEST(scope_line, a_turn_finds_what_is_not_in_memory)
     lift(w);
 }
 
+/* It would leave and come back with each group that is read, for each of its tenants. */
+TEST(scope_line, who_is_alone_stays_in_the_line_while_it_reads)
+{
+    struct world *w = *state;
+    const struct destination *mx1;
+    const struct link *node;
+
+    w->settings.defaults.connections = 1;
+    w->settings.defaults.messages_per_connection = 10000;
+    w->settings.defaults.pipeline_window = 1;
+    world_apply(w);
+    smtp_peer_play(&w->peers[0],
+                   "S: 220 mx\nC: EHLO *\nS: <hold>\nS: 250 mx\nS: <serve>\n");
+    send_as(w, "A", 0, "f@a.test", 1);
+    WORLD_UNTIL(w, w->peers[0].held == 1);
+    send_as(w, "A", 0, "l@a.test", LIMIT_READY_GROUPS + 20);
+    mx1 = to(w, "mx1");
+    WORLD_UNTIL(w, mx1->ready.works.count == LIMIT_READY_GROUPS);
+    send_as(w, "A", 5, "h@a.test", 30); /* they pass what is in memory, and are on disk */
+    WORLD_UNTIL(w, mx1->ready.lanes.count == 2 && mx1->standing == 1);
+    node = list_first(&mx1->place.in_line.nodes);
+    smtp_peer_go(&w->peers[0]);
+    while (w->peers[0].messages < 60) {
+        loop_run_for(w->loop, 1);
+        world_check_peers(w);
+        assert_ptr_equal(list_first(&mx1->place.in_line.nodes), node);
+    }
+    WORLD_UNTIL(w, world_is_empty(w));
+    assert_int_equal(mx1->standing, 0);
+}
+
 /* A connection that was closed under it, say: there is nothing else of its tenant, and no lane. */
 TEST(scope_line, what_was_chosen_and_came_back_stands_for_its_tenant)
 {
@@ -415,6 +446,7 @@ int main(void)
         T(a_tenant_of_many_destinations_does_not_delay_another_one),
         T(a_turn_at_a_shared_destination_is_of_its_tenant),
         T(a_turn_finds_what_is_not_in_memory),
+        T(who_is_alone_stays_in_the_line_while_it_reads),
         T(what_was_chosen_and_came_back_stands_for_its_tenant),
         T(nobody_rides_past_who_stands),
         T(tenants_share_by_their_weights),

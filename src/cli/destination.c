@@ -301,7 +301,8 @@ static void print_changed(const struct wish *wish, const json_t *answer)
                      " domains, tenants and priorities\n",
                      get_number(answer, "groups"), lanes);
     else if (strcmp(wish->word, "resume") == 0)
-        (void)printf("%s\n", was_suspended ? "is suspended no more" : "was not suspended");
+        (void)printf("%s\n", was_suspended ? "is suspended no more, nor bounced"
+                                           : "was not suspended, nor bounced");
     if (json_is_object(suspension)) {
         print_suspension(suspension, print_now_ms(), text);
         (void)printf("%s%s%s\n", print_warn(), text, print_plain());

@@ -386,12 +386,13 @@ static struct work *take(struct destination *destination, struct scope_place *pl
     const struct ready *ready = &destination->ready;
     unsigned before = ready->choosing;
     bool is_of_one = place->of;
-    struct work *work = is_of_one ? ready_take_of(destination, place->of->tenant,
-                                                  slots(destination), goes_on)
+    struct work *work = is_of_one ? ready_take_of(destination, place->of->tenant, goes_on)
                                   : ready_take(destination, slots(destination));
 
-    if (!work && ready->choosing > (is_of_one ? before : place->kept))
+    if (!work && is_of_one && ready->choosing > before)
         place->kept++;
+    else if (!work && is_of_one && !*goes_on)
+        scope_turn_unused(place);
     if (work && is_of_one && work->is_chosen)
         scope_was_kept(place);
     place->of = NULL;

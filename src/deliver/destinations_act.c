@@ -3,6 +3,7 @@
  * seen already. */
 #include "destinations_act.h"
 
+#include "pool.h"
 #include "reach.h"
 #include "scope.h"
 #include "smtpd/base/log.h"
@@ -209,17 +210,18 @@ static void stop_destination(struct destination *destination)
         scope_wake(destination->scope); /* what is ready there goes back */
 }
 
+static const struct pace_cause by_operator = {"operator", NULL};
+
 static void resume_pace(struct destination *destination)
 {
-    static const struct pace_cause by_operator = {"operator", NULL};
-    struct scope *scope = destination->scope;
-    struct pace_time time;
+    if (destination->scope)
+        scope_resume_all(destination->scope, &by_operator);
+    for (size_t i = 0; i < destination->member_count; i++) {
+        struct scope *scope = scope_of_member(destination, &destination->members[i]);
 
-    if (!scope)
-        return;
-    time = scope_time(scope);
-    pace_bounce_no_more(&scope->pace, &by_operator, &time);
-    scope_resume(scope, &by_operator);
+        if (scope)
+            scope_resume_all(scope, &by_operator);
+    }
 }
 
 static void log_change(const struct suspension_view *view, const char *event,
@@ -270,19 +272,22 @@ static enum result suspend(struct destinations_act *act,
     return RESULT_OK;
 }
 
-/* Whoever suspended it: a reaction's ends with the operator's. */
+/* Whoever suspended it: a reaction's ends with the operator's, and so does a bounce. */
 static void resume(struct destinations_act *act)
 {
     const struct deliver_pace_changes *counts = scopes_counts(act->deliver->scopes);
-    uint64_t before = counts->up[DELIVER_PACE_SUSPENSION];
+    uint64_t before = counts->up[DELIVER_PACE_SUSPENSION] + counts->up[DELIVER_PACE_BOUNCE];
     struct suspension_view view = view_of(act);
 
     act->done.was_there =
         suspensions_remove(act->deliver->suspensions, view.reach, view.name);
     if (act->done.was_there)
         log_change(&view, "deliver.resumed", "operator", 0);
+    if (view.reach != REACH_DOMAIN)
+        scopes_resume(act->deliver->scopes, view.name, &by_operator);
     each_destination(act, resume_pace);
-    act->done.was_there |= counts->up[DELIVER_PACE_SUSPENSION] != before;
+    act->done.was_there |=
+        counts->up[DELIVER_PACE_SUSPENSION] + counts->up[DELIVER_PACE_BOUNCE] != before;
     start_walk(act);
 }
 

@@ -280,13 +280,13 @@ static const char *rule_of(const struct destination *destination)
                : "";
 }
 
-static void add_pace(struct pace_view *paces, const struct destination *way,
+static void add_pace(struct pace_view *paces, struct scope *scope,
                      struct destination_view *view)
 {
-    if (!way || !way->scope || view->pace_count == PACES_TOLD)
+    if (!scope || view->pace_count == PACES_TOLD)
         return;
-    view->scope = way->scope->key;
-    paces[view->pace_count++] = scope_view(way->scope);
+    view->scope = scope->key;
+    paces[view->pace_count++] = scope_view(scope);
 }
 
 /* Of a pool the way is that of its sources. */
@@ -302,11 +302,11 @@ static void add_ways(struct arena *arena, const struct destination *destination,
         return;
     view->paces = paces;
     if (!destination->pool)
-        add_pace(paces, destination, view);
+        add_pace(paces, destination->scope, view);
     for (size_t i = 0; i < destination->member_count; i++) {
         const struct destination *path = destination->members[i].path;
 
-        add_pace(paces, path, view);
+        add_pace(paces, scope_of_member(destination, &destination->members[i]), view);
         view->running += path ? path->running : 0;
         view->connections += path ? path->connections : 0;
     }

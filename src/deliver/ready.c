@@ -285,16 +285,17 @@ static struct work *take_chosen_of(struct ready *ready, const char *tenant)
     return NULL;
 }
 
-/* The turn was paid for where it came from: what is here has no part in it. */
+/* The turn was paid for where it came from: what is here has no part in it, and whatever else is being
+ * read, this is read too, and keeps its turn. */
 struct work *ready_take_of(struct destination *destination,
-                           const struct turns_tenant *tenant, size_t slots, bool *goes_on)
+                           const struct turns_tenant *tenant, bool *goes_on)
 {
     struct ready *ready = &destination->ready;
     struct work *work = take_chosen_of(ready, turns_tenant_name(tenant));
     struct lane *lane;
 
     *goes_on = false;
-    if (work || ready->choosing >= slots || ready->choosing >= LIMIT_READY_TURNS)
+    if (work || ready->choosing >= LIMIT_READY_TURNS)
         return work;
     *goes_on = true;
     lane = CONTAINER_OF(turns_next_of(tenant), struct lane, starting);

@@ -47,7 +47,7 @@ struct work *ready_take(struct destination *destination, size_t slots);
 
 /* The next of this tenant only. `goes_on`: there may be more to take, of it or another one. */
 struct work *ready_take_of(struct destination *destination,
-                           const struct turns_tenant *tenant, size_t slots, bool *goes_on);
+                           const struct turns_tenant *tenant, bool *goes_on);
 /* Of what its turn came for and was not taken yet, the first. False: there is nothing. */
 bool ready_chosen_key(const struct ready *ready, struct turns_key *key);
 

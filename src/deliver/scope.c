@@ -350,6 +350,40 @@ void scope_resume(struct scope *scope, const struct pace_cause *cause)
     act_wake_scope(scope->deliver, scope->key); /* lanes that rest for it */
 }
 
+void scope_resume_all(struct scope *scope, const struct pace_cause *cause)
+{
+    struct pace_time time = scope_time(scope);
+
+    pace_bounce_no_more(&scope->pace, cause, &time);
+    scope_resume(scope, cause);
+}
+
+/* "HOSTS" and "HOSTS#BLOCK" are of those hosts, "rule:BLOCK" and "HOSTS#BLOCK" of that block. */
+static bool has_name(const struct scope *scope, const char *name)
+{
+    static const char rule[] = "rule:";
+    size_t length = strlen(name);
+    const char *block = strchr(scope->key, '#');
+
+    if (strcmp(scope->key, name) == 0)
+        return true;
+    if (!block)
+        return false;
+    if (strncmp(name, rule, sizeof rule - 1) == 0)
+        return strcmp(block + 1, name + sizeof rule - 1) == 0;
+    return (size_t)(block - scope->key) == length && strncmp(scope->key, name, length) == 0;
+}
+
+void scopes_resume(struct scopes *scopes, const char *name, const struct pace_cause *cause)
+{
+    struct scope *scope;
+    size_t position = 0;
+
+    while ((scope = map_next(scopes->map, &position, NULL)))
+        if (has_name(scope, name))
+            scope_resume_all(scope, cause);
+}
+
 /* ---- a queue that is bounced ---- */
 
 static bool bounces(struct scope *scope, struct lease *lease)
@@ -369,7 +403,8 @@ static bool bounces(struct scope *scope, struct lease *lease)
 
 /* What another process began holds for the first that is read of a destination too, and for a source
  * that no mail went by. */
-static struct scope *scope_by(struct destination *head, const struct pool_member *member)
+struct scope *scope_of_member(const struct destination *head,
+                              const struct pool_member *member)
 {
     if (member->path)
         return scope_of(member->path);
@@ -384,7 +419,7 @@ bool scope_bounces(struct destination *destination, struct lease *lease)
     if (deliver->scopes->bounces_until_ms <= deliver_now(deliver))
         return false; /* nothing does */
     for (size_t i = 0; i < destination->member_count; i++)
-        if (bounces(scope_by(destination, &destination->members[i]), lease))
+        if (bounces(scope_of_member(destination, &destination->members[i]), lease))
             return true;
     return bounces(scope_of(destination), lease);
 }

@@ -49,6 +49,10 @@ void scope_key(const struct plan_settings *settings, const struct plan *plan,
 /* With this source ("": none). NULL: there is none yet. */
 struct scope *scope_find(const struct deliver *deliver, const struct plan *plan,
                          struct slice destination_key, const char *source);
+/* Of a source of a pool, whether mail went by it yet or not. NULL: there is none. */
+struct pool_member;
+struct scope *scope_of_member(const struct destination *head,
+                              const struct pool_member *member);
 /* Finds or makes it, and brings its limits up to date. NULL: nothing limits this kind, or there
  * are too many. */
 struct scope *scope_of(struct destination *destination);
@@ -79,6 +83,8 @@ bool scope_admits(struct scope_place *place);
 bool scope_admits_behind(struct scope_place *place);
 /* What went by the turn of `place->of` had had one before it was read. */
 void scope_was_kept(struct scope_place *place);
+/* A turn of `place->of` that nothing came of. */
+void scope_turn_unused(struct scope_place *place);
 /* Around each run of the head: who was not refused stands no more. */
 void scope_run_begins(struct scope_place *place);
 void scope_run_ends(struct scope_place *place);
@@ -93,6 +99,10 @@ void scope_owes_connection(struct scope *scope);
 int64_t scope_suspended_until(struct destination *destination);
 /* All that wait there look again: something that holds them changed. */
 void scope_wake(struct scope *scope);
+/* Ends what a reaction suspended or bounces there; of all scopes of these hosts or of this block ("rule:"
+ * and its name), also of those that no mail went to yet. */
+void scope_resume_all(struct scope *scope, const struct pace_cause *cause);
+void scopes_resume(struct scopes *scopes, const char *name, const struct pace_cause *cause);
 void scope_resume(struct scope *scope, const struct pace_cause *cause);
 /* Is it one of what a reaction bounces? True: it is, and the lease is taken care of. */
 bool scope_bounces(struct destination *destination, struct lease *lease);

@@ -46,15 +46,23 @@ void scope_note_idle(struct destination *destination)
         list_remove(&scope->able, &destination->able);
 }
 
-/* What it has chosen already it may have nothing else of. */
+/* What it has chosen already it may have nothing else of. What had its turn before it was read is the
+ * first of its tenant's: others would have their turns, too, while that is read. */
 static void stand_for_chosen(struct scope *scope, struct scope_place *place)
 {
+    struct turn *turn = &place->chosen.turn;
     struct turns_key key;
 
-    if (!ready_chosen_key(&place->head->ready, &key))
-        turns_leave(&scope->line, &place->chosen.turn);
-    else if (!place->chosen.turn.level)
-        turns_join(&scope->line, &place->chosen.turn, &key);
+    if (!ready_chosen_key(&place->head->ready, &key)) {
+        turns_leave(&scope->line, turn);
+        return;
+    }
+    if (!turns_stands_as(turn, &key)) {
+        turns_leave(&scope->line, turn);
+        turns_join(&scope->line, turn, &key);
+    }
+    if (place->kept > 0)
+        turns_put_first(turn);
 }
 
 static void stand(struct scope *scope, struct scope_place *place)
@@ -157,7 +165,7 @@ bool scope_admits(struct scope_place *place)
 {
     struct scope *scope = scope_of(place->way);
     struct turns_node *granted = place->in_line.granted;
-    bool is_kept = !was_called(place) && keeps_turn(place);
+    bool is_kept = !granted && keeps_turn(place);
     int64_t until_ms;
 
     place->of = NULL;
@@ -203,6 +211,12 @@ void scope_was_kept(struct scope_place *place)
     turns_give_back(&place->way->scope->line, &place->of->turn);
 }
 
+/* Nothing could be taken, and nothing is read for it. */
+void scope_turn_unused(struct scope_place *place)
+{
+    turns_give_back(&place->way->scope->line, &place->of->turn);
+}
+
 void scope_run_begins(struct scope_place *place)
 {
     place->was_refused = false;
@@ -232,7 +246,8 @@ void scope_run_ends(struct scope_place *place)
         place->kept = (unsigned)ready->chosen.count + ready->choosing;
 }
 
-/* Alone it has its own round of tenants, which knows more. */
+/* Alone it has its own round of tenants, which knows more. What is chosen keeps what was paid until it
+ * goes. */
 static void call(struct scope *scope, struct turn *turn)
 {
     struct scope_place *place = place_of(turn);
@@ -243,9 +258,10 @@ static void call(struct scope *scope, struct turn *turn)
         place->has_turn = true;
     else
         place->in_line.granted = CONTAINER_OF(turn, struct turns_node, turn);
-    place->kept -= is_paid;
-    if (!is_paid && has_others(scope, place))
+    if (!is_paid && has_others(scope, place)) {
         turns_pay(&scope->line, turn);
+        place->kept += is_chosen;
+    }
     destination_run_later(place->head);
 }
 

@@ -166,8 +166,16 @@ static void log_failed(const struct inquiry *inquiry, const char *text, int64_t 
     log_end(&line);
 }
 
+/* The cache has a clock of its own: what a step moves is moved first. */
+static bool fetch_failed(const struct sts *sts, const char *domain)
+{
+    (void)deliver_now(sts->deliver);
+    return sts_cache_has_failure(sts->cache, domain);
+}
+
 static void note_failure(struct inquiry *inquiry, const char *text)
 {
+    (void)deliver_now(inquiry->sts->deliver);
     log_failed(inquiry, text, sts_cache_note_failure(inquiry->sts->cache, inquiry->domain));
 }
 
@@ -314,7 +322,7 @@ static void judge_id(struct inquiry *inquiry)
     const struct sts_record *record = sts_cache_find(cache, inquiry->domain);
     bool is_new = !record || strcmp(record->id, inquiry->id) != 0;
 
-    if (inquiry->id[0] == '\0' || sts_cache_has_failure(cache, inquiry->domain) ||
+    if (inquiry->id[0] == '\0' || fetch_failed(inquiry->sts, inquiry->domain) ||
         (!is_new && !inquiry->is_refresh))
         end_with_known(inquiry);
     else if (inquiry->wants_dane && inquiry->plan.host_count > 0)
@@ -332,7 +340,7 @@ static void on_txt(void *owner, const struct dns_answer *answer)
         (void)sts_record_id(answer->txt, answer->txt_count, inquiry->id);
     /* It would be asked again by every message; with a policy that is known it is. */
     if (answer->result == RESULT_DNS_FAILURE &&
-        !sts_cache_has_failure(inquiry->sts->cache, inquiry->domain))
+        !fetch_failed(inquiry->sts, inquiry->domain))
         note_failure(inquiry, answer->text[0] ? answer->text : "DNS look-up failed");
     judge_id(inquiry);
 }
@@ -348,7 +356,7 @@ static void ask_id(struct inquiry *inquiry)
 
 static void begin(struct inquiry *inquiry)
 {
-    if (sts_cache_has_failure(inquiry->sts->cache, inquiry->domain))
+    if (fetch_failed(inquiry->sts, inquiry->domain))
         timer_start(&inquiry->patience, 0); /* what is known, from the loop */
     else
         ask_id(inquiry);
@@ -448,7 +456,7 @@ void sts_ask_again(struct sts *sts)
 
 const struct sts_record *sts_known(struct sts *sts, const char *domain, bool *has_failed)
 {
-    *has_failed = sts_cache_has_failure(sts->cache, domain);
+    *has_failed = fetch_failed(sts, domain);
     return sts_cache_find(sts->cache, domain);
 }
 

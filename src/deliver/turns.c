@@ -410,6 +410,25 @@ void turns_went(struct turn *turn)
     list_push_back(&level->waiting, &turn->link);
 }
 
+bool turns_stands_as(const struct turn *turn, const struct turns_key *key)
+{
+    const char *name = turn->level ? turns_tenant_name(turn->level->tenant) : NULL;
+
+    if (!turn->level || turn->level->rank != key->rank)
+        return false;
+    return name && key->tenant ? strcmp(name, key->tenant) == 0 : name == key->tenant;
+}
+
+void turns_put_first(struct turn *turn)
+{
+    struct turns_level *level = turn->level;
+
+    if (!level)
+        return;
+    list_remove(&level->waiting, &turn->link);
+    list_push_front(&level->waiting, &turn->link);
+}
+
 void turns_pay(struct turns *turns, struct turn *turn)
 {
     struct turns_tenant *tenant = turn->level->tenant;
@@ -423,15 +442,13 @@ void turns_pay(struct turns *turns, struct turn *turn)
 
 void turns_give_back(struct turns *turns, struct turn *turn)
 {
-    struct turns_level *level = turn->level;
-    struct turns_tenant *tenant = level->tenant;
+    struct turns_tenant *tenant = turn->level->tenant;
     uint64_t unit = UNIT / tenant->weight;
 
     tenant->round -= tenant->round < unit ? tenant->round : unit;
     tenant->sequence = 0;
     go_up(turns, tenant);
-    list_remove(&level->waiting, &turn->link);
-    list_push_front(&level->waiting, &turn->link);
+    turns_put_first(turn);
 }
 
 void turns_reweigh(struct turns *turns, turns_weight_fn *weight_of, const void *owner)

@@ -58,6 +58,11 @@ struct turn *turns_next(struct turns *turns);
 /* It went: its tenant has one unit less, and it stands behind the others of its rank. */
 void turns_pay(struct turns *turns, struct turn *turn);
 
+/* It waits, for this tenant and rank. */
+bool turns_stands_as(const struct turn *turn, const struct turns_key *key);
+/* Of its rank it is the next; one that waits nowhere is fine. */
+void turns_put_first(struct turn *turn);
+
 /* ---- turns in turns ---- */
 
 struct turns_place { /* of one in another; a zeroed one stands nowhere */

@@ -481,7 +481,8 @@ struct waiting *waiting_new(struct loop *loop, struct queue *queue, size_t most_
     waiting->most_leases = LIMIT_LEASED_GROUPS;
     waiting->by_key = map_new(most_queues);
     waiting->by_lane = map_new(most_queues);
-    waiting->leased = map_new(LIMIT_LEASED_GROUPS);
+    /* Operators may lease what they change beyond it: 64 commits at once. */
+    waiting->leased = map_new(LIMIT_LEASED_GROUPS + 64 * LIMIT_CHANGE_TARGETS);
     waiting->changing = map_new(LIMIT_LEASED_GROUPS);
     waiting->oldest_s = waiting->sweep_oldest_s = UINT32_MAX;
     waiting->steps = loop_clock_steps(loop);

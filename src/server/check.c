@@ -9,7 +9,9 @@
 #include "smtpd/policy/auth.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 static const int64_t DAY_MS = INT64_C(24) * 3600 * 1000;
 
@@ -96,11 +98,17 @@ static void check_keys(struct config *config, struct config_problems *problems)
 }
 
 /* Read by root a moment ago; a reload reads it, and the files of secrets that it names, as the
- * service user. */
+ * service user. What is no file (a pipe) can be read but once, and no reload reads it. */
 static void check_reload(const char *path, struct config_problems *problems)
 {
-    struct config_problems *again = NEW(struct config_problems);
-    struct config *config = config_load(path, again);
+    struct config_problems *again;
+    struct config *config;
+    struct stat status;
+
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+        return;
+    again = NEW(struct config_problems);
+    config = config_load(path, again);
 
     for (size_t i = 0; !config && i < again->count; i++)
         if (!again->items[i].is_warning)
@@ -112,12 +120,12 @@ static void check_reload(const char *path, struct config_problems *problems)
 void server_check(struct config *config, const char *path, struct config_problems *problems)
 {
     struct fault fault;
-    bool has_looked = privileges_look_as(config->user, &fault) == RESULT_OK;
+    uid_t before = geteuid();
 
-    if (has_looked)
-        check_reload(path, problems);
-    else
+    if (privileges_look_as(config->user, &fault) != RESULT_OK)
         add(problems, false, fault.text);
+    else if (geteuid() != before)
+        check_reload(path, problems);
     check_certificates(config, problems);
     check_anchors(config, problems);
     check_users(config, problems);

@@ -28,6 +28,7 @@ def plain(user=USER, password=PASSWORD):
 # Replies of a subject that has a file of its own.
 SEEN_ELSEWHERE = {"signing-failed": "test_signing.py",
                   "greeting-busy-network": "test_abuse.py", "greeting-too-often": "test_abuse.py",
+                  "greeting-too-often-network": "test_abuse.py",
                   "sender-denied": "test_users.py", "header-sender-denied": "test_users.py",
                   "logged-out": "test_users.py", "locked-out": "test_lockout.py",
                   "bad-tenant": "test_fairness.py", "suppressed": "test_suppression.py",

@@ -125,11 +125,31 @@ TEST(clock, a_clock_that_only_drifts_moves_nothing)
     assert_in_range(destination->until_ms, until_ms - 100, until_ms + 100);
 }
 
+TEST(clock, what_never_ends_stays_so_and_nothing_runs_over)
+{
+    int64_t never = INT64_MAX; /* the plan of a lane of ours */
+    int64_t late = INT64_MAX - 5;
+    int64_t none = 0;
+    int64_t soon = 5;
+
+    (void)state;
+    clock_move(&never, MONTH_MS);
+    clock_move(&never, -MONTH_MS);
+    assert_true(never == INT64_MAX);
+    clock_move(&late, MONTH_MS);
+    assert_true(late == INT64_MAX - 1);
+    clock_move(&none, MONTH_MS);
+    assert_int_equal(none, 0);
+    clock_move(&soon, -MONTH_MS);
+    assert_int_equal(soon, 1); /* it is over, and is one */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_WORLD(clock, a_back_off_ends_when_it_would_have_ended),
         WITH_WORLD(clock, whatever_waits_is_moved),
+        WITH_WORLD(clock, what_never_ends_stays_so_and_nothing_runs_over),
         WITH_WORLD(clock, a_clock_that_only_drifts_moves_nothing),
     };
 

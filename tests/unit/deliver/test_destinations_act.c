@@ -341,6 +341,30 @@ TEST(destinations_act, a_resume_ends_what_a_reaction_bounces)
     assert_int_equal(w->peers[0].messages, 1);
 }
 
+/* Nobody has gone there since the start: there is no destination. */
+TEST(destinations_act, a_resume_ends_a_bounce_that_only_the_file_knows)
+{
+    struct world *w = *state;
+    struct pace_time time;
+    struct scope *scope;
+
+    set_rule(w);
+    w->peers[0].serves = w->peers[2].serves = true;
+    (void)world_send(w, "x@a.test");
+    WORLD_UNTIL(w, world_is_empty(w));
+    scope = scope_ref(scope_at(w));
+    while (w->deliver->all_destinations.count > 0)
+        destination_free(CONTAINER_OF(list_first(&w->deliver->all_destinations),
+                                      struct destination, link));
+    time = scope_time(scope);
+    pace_bounce(&scope->pace, HOUR_MS, 10, &(struct pace_cause){"reaction", "no"}, &time);
+    assert_int_equal(scope->pace.bounce.left, 10);
+    assert_true(change(w, DESTINATIONS_RESUME, scope->key).was_there);
+    assert_int_equal(scope->pace.bounce.left, 0);
+    assert_false(change(w, DESTINATIONS_RESUME, scope->key).was_there);
+    scope_unref(scope);
+}
+
 TEST(destinations_act, a_flush_tries_what_waits_for_its_next_attempt)
 {
     struct world *w = *state;
@@ -372,6 +396,7 @@ int main(void)
         WITH_WORLD(destinations_act, walks_of_our_own_take_no_place_from_commands),
         WITH_WORLD(destinations_act, a_retry_of_one_lane_wakes_the_whole_scope),
         WITH_WORLD(destinations_act, a_resume_ends_what_a_reaction_bounces),
+        WITH_WORLD(destinations_act, a_resume_ends_a_bounce_that_only_the_file_knows),
         WITH_WORLD(destinations_act, a_flush_tries_what_waits_for_its_next_attempt),
     };
 

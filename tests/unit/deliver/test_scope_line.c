@@ -253,6 +253,91 @@ TEST(scope_line, a_turn_finds_what_is_not_in_memory)
     lift(w);
 }
 
+/* Nothing is read ahead any more: others have their turns while what a turn came for is read. */
+static void read_nothing_ahead(struct world *w)
+{
+    one_scope.settings.connections = 1;
+    w->deliver->read_ahead_most = 0;
+    world_apply(w);
+}
+
+/* Of the messages that mx1 had first. */
+static unsigned count_at_mx1(const struct world *w, unsigned most, const char *recipient)
+{
+    char *all = slice_to_text(bytes_view(&w->peers[0].recipients));
+    unsigned count = 0;
+    char *rest = all;
+
+    for (const char *one; most > 0 && (one = strsep(&rest, ";")); most--)
+        count += strcmp(one, recipient) == 0;
+    memory_free(all);
+    return count;
+}
+
+TEST(scope_line, a_turn_is_not_lost_while_another_tenants_group_is_read_there)
+{
+    struct world *w = *state;
+
+    start_provider(w);
+    read_nothing_ahead(w);
+    send_as(w, "A", 0, "a@a.test", 30); /* mx1 */
+    send_as(w, "B", 0, "b@b.test", 30); /* mx1 */
+    send_as(w, "C", 0, "c@c.test", 60); /* mx3 */
+    WORLD_UNTIL(w,
+                w->deliver->all_destinations.count == 2 && only_scope(w)->line.count == 3);
+    lift(w);
+    assert_in_range(count_at_mx1(w, 30, "b@b.test"), 10, 20);
+}
+
+/* Each found nobody in the line, and was alone. */
+TEST(scope_line, what_was_read_without_a_turn_has_none_before_others)
+{
+    struct world *w = *state;
+    struct pace_time time;
+
+    start_provider(w);
+    send_as(w, "A", 0, "a@a.test", 1);
+    WORLD_UNTIL(w, to(w, "mx1") && to(w, "mx1")->scope);
+    fill(w, &only_scope(w)->pace.messages);
+    WORLD_UNTIL(w, world_is_empty(w));
+    read_nothing_ahead(w);
+    time = scope_time(only_scope(w));
+    pace_suspend(&only_scope(w)->pace, time.wall_ms + HOUR_MS,
+                 &(struct pace_cause){"reaction", "slowly"}, &time);
+    send_as(w, "A", 0, "a@a.test", 1);
+    send_as(w, "A", 0, "a@c.test", 1);
+    send_as(w, "A", 0, "a@two.test", 1);
+    send_as(w, "A", 0, "a@halfdown.test", 1);
+    send_as(w, "A", 0, "a@down.test", 1);
+    WORLD_UNTIL(w, w->deliver->all_destinations.count == 5 &&
+                       world_numbers(w).groups_leased == 0);
+    only_scope(w)->pace.messages.at_ms = loop_now_ms(w->loop) - HOUR_MS; /* for one */
+    scope_resume(only_scope(w), &(struct pace_cause){"operator", NULL});
+    WORLD_UNTIL(w, only_scope(w)->line.count >= 3 && w->deliver->loading.count == 0 &&
+                       w->deliver->attempts.count == 0);
+    send_as(w, "B", 0, "b@sure.test", 6);
+    WORLD_UNTIL(w, to(w, "mx2") && to(w, "mx2")->standing > 0);
+    assert_in_range(count_of(go(w, 2), 'b'), 1, 1);
+    w->deliver->is_draining = true; /* nobody listens at down.test */
+}
+
+TEST(scope_line, what_had_its_turn_before_it_was_read_is_the_first_of_its_tenants)
+{
+    struct world *w = *state;
+
+    start_provider(w);
+    send_as(w, "B", 0, "b@sure.test", 10); /* in memory */
+    WORLD_UNTIL(w, to(w, "mx2") && to(w, "mx2")->ready.works.count == 10);
+    read_nothing_ahead(w);
+    send_as(w, "A", 0, "a@a.test", 3);
+    send_as(w, "A", 0, "a@c.test", 3);
+    send_as(w, "A", 0, "a@two.test", 3);
+    send_as(w, "A", 0, "a@halfdown.test", 3);
+    WORLD_UNTIL(w, only_scope(w)->line.count == 5);
+    assert_in_range(count_of(go(w, 8), 'a'), 3, 5);
+    lift(w);
+}
+
 /* It would leave and come back with each group that is read, for each of its tenants. */
 TEST(scope_line, who_is_alone_stays_in_the_line_while_it_reads)
 {
@@ -447,6 +532,9 @@ int main(void)
         T(a_turn_at_a_shared_destination_is_of_its_tenant),
         T(a_turn_finds_what_is_not_in_memory),
         T(who_is_alone_stays_in_the_line_while_it_reads),
+        T(a_turn_is_not_lost_while_another_tenants_group_is_read_there),
+        T(what_was_read_without_a_turn_has_none_before_others),
+        T(what_had_its_turn_before_it_was_read_is_the_first_of_its_tenants),
         T(what_was_chosen_and_came_back_stands_for_its_tenant),
         T(nobody_rides_past_who_stands),
         T(tenants_share_by_their_weights),

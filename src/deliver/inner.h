@@ -137,7 +137,8 @@ struct outcome {
     bool is_expired;
     bool is_operator; /* somebody decided it */
     bool is_suppressed;
-    bool is_silent; /* no report */
+    bool is_about_it; /* the reply was to this recipient, or there was no other */
+    bool is_silent;   /* no report */
     bool
         is_untried; /* this is no attempt: its report names the last one that was, or none */
 };

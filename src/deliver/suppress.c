@@ -63,11 +63,13 @@ bool suppress_lease(struct deliver *deliver, struct lease *lease)
 
 /* RFC 3463: there is no such mailbox (X.1.1, X.1.6, X.1.10), or it is closed (X.2.1). Texts say more
  * than codes: what they tell of the sender or the moment is no reason to give an address up, whatever
- * the code. */
+ * the code. X.1.7 and X.1.8 are of the sender's address, whose faults have the same words. */
 static bool says_so(const struct said *said)
 {
     static const char *const statuses[] = {"5.1.1", "5.1.6", "5.1.10", "5.2.1"};
 
+    if (strcmp(said->status, "5.1.7") == 0 || strcmp(said->status, "5.1.8") == 0)
+        return false;
     if (said->class == CLASS_BAD_MAILBOX)
         return true;
     if (said->class != CLASS_INACTIVE_MAILBOX && said->class != CLASS_OTHER)
@@ -81,8 +83,8 @@ static bool says_so(const struct said *said)
 static bool is_hard(const struct outcome *outcome)
 {
     if (outcome->verdict != VERDICT_FAILED || outcome->is_expired ||
-        outcome->is_suppressed || outcome->is_operator || !outcome->said ||
-        !outcome->said->is_remote)
+        outcome->is_suppressed || outcome->is_operator || !outcome->is_about_it ||
+        !outcome->said || !outcome->said->is_remote)
         return false;
     return says_so(outcome->said);
 }

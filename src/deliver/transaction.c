@@ -245,6 +245,7 @@ static const struct said *keep(struct attempt *attempt, const struct reply *repl
 static void judge_batch(struct attempt *attempt, const struct reply *reply,
                         bool only_accepted)
 {
+    bool is_of_one = only_accepted && attempt->accepted_count == 1;
     const struct said *said = keep(attempt, reply);
     const struct capabilities *theirs = connection_capabilities(attempt->connection);
 
@@ -256,6 +257,7 @@ static void judge_batch(struct attempt *attempt, const struct reply *reply,
         outcome->verdict = verdict_of(reply);
         outcome->said = said;
         outcome->is_relayed = outcome->verdict == VERDICT_DELIVERED && !theirs->dsn;
+        outcome->is_about_it = is_of_one;
     }
 }
 
@@ -309,6 +311,7 @@ static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
     outcome->verdict =
         verdict_of(reply) == VERDICT_FAILED ? VERDICT_FAILED : VERDICT_DEFERRED;
     outcome->said = keep(attempt, reply);
+    outcome->is_about_it = true;
 }
 
 static void on_data_reply(struct attempt *attempt, const struct reply *reply)

@@ -43,18 +43,18 @@ static enum result decode_pem(const char *pem, struct bytes *der)
     const char *end = begin ? strstr(begin, pem_end) : NULL;
     char text[2 * DER_MAX];
     size_t length = 0;
+    bool is_longer = false; /* a key of another kind */
     enum result result;
 
     if (!end)
         return RESULT_INVALID;
-    for (const char *at = begin + sizeof pem_begin - 1; at < end; at++) {
-        if (*at <= ' ')
-            continue;
-        if (length == sizeof text)
-            return RESULT_INVALID;
-        text[length++] = *at;
+    for (const char *at = begin + sizeof pem_begin - 1; at < end && !is_longer; at++) {
+        is_longer = *at > ' ' && length == sizeof text;
+        if (*at > ' ' && !is_longer)
+            text[length++] = *at;
     }
-    result = bytes_add_base64_decoded(der, (struct slice){text, length});
+    result = is_longer ? RESULT_INVALID
+                       : bytes_add_base64_decoded(der, (struct slice){text, length});
     secure_wipe(text, sizeof text);
     return result;
 }

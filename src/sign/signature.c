@@ -101,7 +101,10 @@ enum result signature_prepare(struct signature_base *base,
     find_instances(input->section, instances);
     for (size_t i = 0; i < SIGNED_NAMES && result == RESULT_OK; i++) {
         result = add_instances(base, signed_names[i].name, &instances[i]);
-        if (result == RESULT_OK && signed_names[i].is_over_signed)
+        /* RFC 6376 5.4.2: one name more stands for a field that is not there; with more of them than
+         * are signed it would stand for the next one. */
+        if (result == RESULT_OK && signed_names[i].is_over_signed &&
+            instances[i].count <= INSTANCES_MAX)
             result = add_name(base, signed_names[i].name);
     }
     if (result != RESULT_OK)

@@ -195,11 +195,24 @@ static bool read_code(struct slice line, unsigned *code)
     return *code >= 200 && *code <= 599;
 }
 
+/* RFC 2034 4 wants it in each line. Not all do it: the first one that comes is it, and another one is
+ * part of the text. */
+static bool takes_enhanced(struct reply_reader *reader, const struct enhanced_code *code)
+{
+    struct enhanced_code *kept = &reader->reply.enhanced;
+
+    if (kept->class_digit == 0)
+        *kept = *code;
+    return kept->class_digit == code->class_digit && kept->subject == code->subject &&
+           kept->detail == code->detail;
+}
+
 enum reply_event reply_reader_line(struct reply_reader *reader, struct slice line,
                                    struct slice *text)
 {
     bool is_last = line.length == 3 || (line.length > 3 && line.data[3] == ' ');
     struct slice words = line.length > 4 ? slice_from(line, 4) : SLICE_NONE;
+    struct slice behind = words;
     struct enhanced_code enhanced;
     unsigned code;
 
@@ -212,8 +225,8 @@ enum reply_event reply_reader_line(struct reply_reader *reader, struct slice lin
     reader->reply.code = (uint16_t)code;
     if (text)
         *text = words;
-    if (enhanced_code_parse(&words, &enhanced) && reader->line_count == 1)
-        reader->reply.enhanced = enhanced;
+    if (enhanced_code_parse(&behind, &enhanced) && takes_enhanced(reader, &enhanced))
+        words = behind;
     keep_text(reader, words);
     reader->is_complete = is_last;
     return is_last ? REPLY_COMPLETE : REPLY_MORE;

@@ -161,7 +161,9 @@ class BeforeDelivery(unittest.TestCase):
 class Bounces(unittest.TestCase):
     answers = {"gone@": "550 5.1.1 no such user", "closed@": "550 5.2.1 disabled", "full@": "552 5.2.2 full",
                "sender@": "550 5.1.8 bad sender", "spam@": "554 5.7.1 spam", "later@": "450 4.1.1 perhaps",
-               "worded@": "550 5.7.1 recipient unknown here", "listed@": "550 5.1.1 blocked using the list of others"}
+               "worded@": "550 5.7.1 recipient unknown here", "listed@": "550 5.1.1 blocked using the list of others",
+               "calls@": "550 5.1.7 sender: undeliverable, 550 5.1.1 user unknown",
+               "calls-too@": "550 5.1.0 <a@b>: Sender address rejected: User unknown in virtual mailbox table"}
 
     def answer(self, stage, argument, _):
         if stage == "rcpt":
@@ -176,7 +178,7 @@ class Bounces(unittest.TestCase):
         with relay.client() as client:
             for name in self.answers:
                 client.sendmail("alice@local.test", [f"{name}example.test"], world.message())
-        world.wait_for(lambda: len(relay.events("deliver.bounced")) == 7 and len(listed(relay)) == 3, "the bounces")
+        world.wait_for(lambda: len(relay.events("deliver.bounced")) == 9 and len(listed(relay)) == 3, "the bounces")
         entries = listed(relay)
         self.assertEqual(set(entries), {(USER, "gone@example.test"), (USER, "closed@example.test"), (USER, "worded@example.test")})
         entry = entries[USER, "gone@example.test"]
@@ -190,6 +192,17 @@ class Bounces(unittest.TestCase):
         relay.kill()
         relay.start()
         self.assertEqual(set(listed(relay)), set(entries))
+
+    def test_an_answer_to_the_whole_transaction_is_about_nobody_but_a_single_one(self):
+        self.hop.close()
+        hop = Hop(self, lambda stage, *_: "550 5.1.1 no mailbox" if stage == "dot" else None)
+        relay = Relay(self, hop=hop.port, extra=suppression(add_hard_bounces=True))
+        with relay.client() as client:
+            client.sendmail("alice@local.test", ["one@example.test", "two@example.test"], world.message())
+            client.sendmail("alice@local.test", ["alone@example.test"], world.message())
+        world.wait_for(lambda: len(relay.events("deliver.bounced")) == 3, "the bounces")
+        world.wait_for(lambda: listed(relay), "the one that was alone")
+        self.assertEqual(set(listed(relay)), {(USER, "alone@example.test")})
 
     def test_without_the_option_nothing_is_added(self):
         relay = Relay(self, hop=self.hop.port)

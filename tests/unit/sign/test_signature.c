@@ -209,6 +209,32 @@ TEST(signature, of_many_instances_the_lowest_count)
         bytes_fini(&fields[i]);
 }
 
+/* RFC 6376 5.4.2: each name takes the next instance from below. One name more than instances that are
+ * hashed would take one that a verifier hashes and we did not. */
+TEST(signature, as_many_names_as_instances_when_not_all_are_signed)
+{
+    static const unsigned counts[] = {15, 16, 17, 20};
+    static const unsigned names[] = {16, 17, 16, 16};
+
+    for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
+        char section[2000] = "";
+        struct bytes field;
+        const char *at;
+        unsigned found = 0;
+
+        for (unsigned i = 0; i < counts[k]; i++)
+            (void)strcat(section, "To: a\r\n");
+        sign(section, ed25519_pem, &field);
+        at = strstr(field.data, "h=");
+        assert_non_null(at);
+        for (at++; *at != ';'; at++)
+            found += (at[-1] == '=' || at[-1] == ':' || at[-1] == ' ' || at[-1] == '\t') &&
+                     strncasecmp(at, "to", 2) == 0 && strchr(":; \r\t", at[2]);
+        assert_int_equal(found, names[k]);
+        bytes_fini(&field);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,6 +243,7 @@ int main(void)
         RUN(signature, lines_stay_below_78_columns),
         RUN(signature, the_list_of_names_has_an_end),
         RUN(signature, of_many_instances_the_lowest_count),
+        RUN(signature, as_many_names_as_instances_when_not_all_are_signed),
     };
 
     secure_init();

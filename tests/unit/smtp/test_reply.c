@@ -54,6 +54,11 @@ static const struct example examples[] = {
     /* Lines are joined, each without the code that it repeats. */
     {"550-5.1.1 No such|550-5.1.1 user|550 5.1.1 here", REPLY_COMPLETE, 550, "5.1.1",
      "No such user here"},
+    /* Not all lines have one: the first that comes is it, and another one is text. */
+    {"550-Not taken|550 5.2.1 Account closed", REPLY_COMPLETE, 550, "5.2.1",
+     "Not taken Account closed"},
+    {"550-5.7.1 Refused:|550 5.1.1 no such user", REPLY_COMPLETE, 550, "5.7.1",
+     "Refused: 5.1.1 no such user"},
     {"250-a|250-|250 b", REPLY_COMPLETE, 250, "2.0.0", "a b"},
     {"250-a|250", REPLY_COMPLETE, 250, "2.0.0", "a"},
     {"250-", REPLY_MORE, 250, "2.0.0", ""},

@@ -54,7 +54,7 @@ void hosts_move_clock(struct hosts *hosts, int64_t by_ms)
         int64_t *const times[] = {&host->until_ms,        &host->worked_ms,
                                   &host->clear_until_ms,  &host->lock_step_until_ms,
                                   &host->chunks_until_ms, &host->no_probe_until_ms,
-                                  &host->dane_until_ms};
+                                  &host->dane_until_ms,   &host->recipients_max_until_ms};
 
         for (size_t i = 0; i < sizeof times / sizeof *times; i++)
             clock_move(times[i], by_ms);

@@ -14,11 +14,12 @@ struct hosts; /* of deliver: bounded, the oldest give way */
 
 struct host_memory {
     unsigned failures;
-    unsigned opening;           /* attempts on their way to an answered MAIL */
-    int64_t until_ms;           /* wall: back-off */
-    int64_t worked_ms;          /* wall: MAIL was answered; 0: never, or it failed since */
-    int64_t clear_until_ms;     /* wall: TLS is broken there */
-    unsigned recipients_max;    /* learned; 0: none */
+    unsigned opening;        /* attempts on their way to an answered MAIL */
+    int64_t until_ms;        /* wall: back-off */
+    int64_t worked_ms;       /* wall: MAIL was answered; 0: never, or it failed since */
+    int64_t clear_until_ms;  /* wall: TLS is broken there */
+    unsigned recipients_max; /* learned, and believed: */
+    int64_t recipients_max_until_ms; /* wall */
     int64_t lock_step_until_ms; /* wall: replies did not fit; nothing goes ahead of them */
     int64_t chunks_until_ms;    /* wall: it refuses a chunk as it should (RFC 3030 4.2) */
     int64_t no_probe_until_ms;  /* wall: it ended a connection when that was asked */

@@ -34,6 +34,9 @@ enum step {
 
 enum { COMMANDS_MAX = 1 << 20 };
 
+/* How many recipients a host takes, like the rest that is learned of one. */
+static const int64_t LEARNED_MS = INT64_C(24) * 3600 * 1000;
+
 /* ---- the steps ---- */
 
 static enum step step_at(const struct attempt *attempt, uint32_t at, uint32_t *recipient)
@@ -132,6 +135,8 @@ void transaction_await(struct attempt *attempt)
 
     if (attempt->sent == 0) /* its pace holds it */
         flight_await(attempt, 0, "");
+    else if (attempt->body && body_reader_waits(attempt->body)) /* our memory does */
+        flight_await(attempt, 0, "");
     else if (is_in_data(attempt, step))
         flight_await(attempt, or_usual(t->block, 180000), "the data");
     else if (step == STEP_DOT || step == STEP_CHUNK)
@@ -179,7 +184,8 @@ static void choose_batch(struct attempt *attempt)
         host_find(attempt->destination, connection_host(attempt->connection));
     uint32_t most = destination_settings(attempt->destination)->recipients_per_transaction;
 
-    if (memory && memory->recipients_max && memory->recipients_max < most)
+    if (memory && memory->recipients_max_until_ms > deliver_now(attempt->deliver) &&
+        memory->recipients_max < most)
         most = memory->recipients_max;
     attempt->batch_count = 0;
     for (uint32_t i = 0;
@@ -304,8 +310,10 @@ static void on_rcpt_reply(struct attempt *attempt, const struct reply *reply,
     if (attempt->accepted_count > 0 && verdict_is_too_many(reply)) {
         attempt->rest_waits = true;
         memory = host_memory(attempt->destination, connection_host(attempt->connection));
-        if (memory)
+        if (memory) {
             memory->recipients_max = attempt->accepted_count;
+            memory->recipients_max_until_ms = deliver_now(attempt->deliver) + LEARNED_MS;
+        }
         return;
     }
     outcome->verdict =

@@ -269,6 +269,8 @@ static void on_piece(void *owner, struct slice piece, enum result result)
     bytes_clear(&delivery->piece);
     if (result == RESULT_OK)
         result = bytes_add(&delivery->piece, piece);
+    if (result == RESULT_NOT_FOUND) /* a part of the message, and no mailbox */
+        result = RESULT_CORRUPT;
     if (result != RESULT_OK) {
         for (size_t i = 0; i < delivery->message.box_count; i++)
             if (delivery->message.boxes[i].result == RESULT_OK)

@@ -201,7 +201,8 @@ static int start_attempt(struct dial *dial, size_t at)
     endpoint_to_sockaddr(&dial->addresses[at], &address);
     status = bind_source(dial, attempt->stream, ip_is_v4(&dial->addresses[at].ip));
     if (status != 0) {
-        note_failure(dial, at, result_of_uv(status), "its source address cannot be used");
+        note_failure(dial, at, is_ours(status) ? RESULT_BUSY : result_of_uv(status),
+                     "its source address cannot be used");
     } else {
         status = uv_tcp_connect(&attempt->request, stream_tcp(attempt->stream),
                                 (const struct sockaddr *)&address, on_connect);

@@ -168,6 +168,11 @@ static void read_on(void *owner)
         loop_defer(reader->queue->loop, &reader->deferred, tell, reader);
 }
 
+bool body_reader_waits(const struct body_reader *reader)
+{
+    return link_is_in_list(&reader->turn);
+}
+
 uint64_t body_reader_left(const struct body_reader *reader)
 {
     return reader->total - reader->offset;

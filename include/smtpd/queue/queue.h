@@ -271,6 +271,8 @@ enum result MUST_CHECK body_reader_open(struct queue *queue,
 struct body_reader *body_reader_open_in_turn(struct queue *queue,
                                              const struct envelope *envelope);
 void body_reader_next(struct body_reader *reader, body_piece_fn *on_piece, void *owner);
+/* For its turn: the windows are others'. */
+bool body_reader_waits(const struct body_reader *reader);
 /* Bytes behind the piece that was told last: 0 there, and the next call only tells the end. */
 uint64_t body_reader_left(const struct body_reader *reader);
 void body_reader_close(struct body_reader *reader); /* at any time */

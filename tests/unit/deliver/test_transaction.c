@@ -2,6 +2,7 @@
 #include "attempt_inner.h"
 #include "connection_inner.h"
 #include "deliver_world.h"
+#include "known_hosts.h"
 
 #include <netinet/in.h>
 
@@ -205,12 +206,21 @@ TEST(transaction, too_many_recipients_go_on_at_once_and_spend_no_attempt)
             "C: RCPT TO:<z@a.test>\nS: 452 4.5.3 too many\n" DATA "S: 250 taken\n" MAIL
             "C: RCPT TO:<z@a.test>\nC: <nothing>\nS: 250 ok\n" DATA
             "S: 250 taken\n" MAIL RCPT RCPT DATA "S: 250 taken\n" MAIL
+            "C: RCPT TO:<r@a.test>\nS: 250 ok\n" DATA "S: 250 taken\n" MAIL RCPT RCPT
             "C: RCPT TO:<r@a.test>\nS: 250 ok\n" DATA "S: 250 taken\n");
     expect_counts(w, 3, 0, 0);
     /* What was learned is kept: the next message begins with two. */
     (void)world_send(w, "p@a.test q@a.test r@a.test");
     WORLD_UNTIL(w, world_counts(w).recipients_delivered == 6);
     expect_counts(w, 6, 0, 0);
+    /* For a day: it may have been about the mailbox. */
+    assert_in_range(world_host(w, "mx1.test")->recipients_max_until_ms -
+                        deliver_now(w->deliver),
+                    23 * HOUR_MS, 24 * HOUR_MS);
+    world_host(w, "mx1.test")->recipients_max_until_ms = deliver_now(w->deliver);
+    (void)world_send(w, "p@a.test q@a.test r@a.test");
+    WORLD_UNTIL(w, world_counts(w).recipients_delivered == 9);
+    expect_counts(w, 9, 0, 0);
 }
 
 TEST(transaction, a_552_behind_accepted_ones_means_too_many_as_well)

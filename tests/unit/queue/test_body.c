@@ -79,9 +79,12 @@ TEST(body, readers_wait_for_a_window_in_turn)
     }
     loop_run_for(world->loop, 5);
     assert_int_equal(pieces[0], 0);
-    body_reader_close(waiting[1]); /* it gives its turn up */
+    assert_true(
+        body_reader_waits(waiting[0])); /* and who waits for it is not the next hop */
+    body_reader_close(waiting[1]);      /* it gives its turn up */
     body_reader_close(readers[--count]);
     world_wait_above(world, &pieces[0], 0);
+    assert_false(body_reader_waits(waiting[0]));
     assert_int_equal(pieces[2], 0);
     assert_true(world_numbers(world).outbound_window_bytes <= LIMIT_OUTBOUND_WINDOW_BYTES);
     body_reader_close(waiting[0]);

@@ -370,8 +370,18 @@ static size_t log_pipe_count(const struct log_pipe *pipe, const char *event)
     return count;
 }
 
+/* Nobody reads while the log closes: until nothing has come for half a second. */
 static void log_pipe_close(struct log_pipe *pipe)
 {
+    size_t length = SIZE_MAX;
+
+    for (int quiet_ms = 0; quiet_ms < 500; quiet_ms++) {
+        log_pipe_read(pipe);
+        if (pipe->text.length != length)
+            quiet_ms = 0;
+        length = pipe->text.length;
+        (void)usleep(1000);
+    }
     log_close();
     log_pipe_read(pipe);
     (void)close(pipe->fd);

@@ -133,9 +133,8 @@ void transaction_await(struct attempt *attempt)
     uint32_t recipient;
     enum step step = step_at(attempt, attempt->got, &recipient);
 
-    if (attempt->sent == 0) /* its pace holds it */
-        flight_await(attempt, 0, "");
-    else if (attempt->body && body_reader_waits(attempt->body)) /* our memory does */
+    /* Its pace holds it, or our memory. */
+    if (attempt->sent == 0 || (attempt->body && body_reader_waits(attempt->body)))
         flight_await(attempt, 0, "");
     else if (is_in_data(attempt, step))
         flight_await(attempt, or_usual(t->block, 180000), "the data");

@@ -19,6 +19,8 @@ import threading
 import time
 import unittest
 
+import strain
+
 BINARY = os.environ.get("SMTPD_BINARY", os.path.abspath("build/release/smtpd"))
 TOOLS = os.environ.get("SMTPD_TOOLS", os.path.abspath("build/tools"))
 SANITIZER = os.environ.get("SMTPD_SANITIZER", "none")
@@ -123,13 +125,16 @@ def preload(case, source):
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), source)
     compiler = os.environ.get("CC", "cc")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return ":".join(filter(None, [sanitizer_runtime(), library])), folder
+
+
+def sanitizer_runtime():
+    """The library that wants to be the first one of LD_PRELOAD, or None."""
     if SANITIZER == "none":
-        return library, folder
-    # The sanitizer's runtime wants to be the first library.
+        return None
     runtime = "libasan.so" if SANITIZER == "asan" else "libtsan.so"
-    path = subprocess.run([compiler, f"-print-file-name={runtime}"], text=True,
+    return subprocess.run([os.environ.get("CC", "cc"), f"-print-file-name={runtime}"], text=True,
                           stdout=subprocess.PIPE, check=True).stdout.strip()
-    return f"{path}:{library}", folder
 
 
 class Relay:
@@ -228,12 +233,14 @@ users = ["alice", "bob", "postmaster"]
         # The same log goes on over restarts: only what comes from now on says "started".
         mark = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
         self.process = subprocess.Popen(
-            [*self.wrapper, self.binary, "run", "--config", self.config_path], env=self.env,
-            stdin=subprocess.DEVNULL, stdout=self.stderr, stderr=self.stderr)
+            [*self.wrapper, self.binary, "run", "--config", self.config_path],
+            env=strain.environment(self.env, sanitizer_runtime), stdin=subprocess.DEVNULL,
+            stdout=self.stderr, stderr=self.stderr)
         wait_for(lambda: self.process.poll() is not None or self.event("server.started", mark),
                  "the relay to start")
         if self.process.poll() is not None:
             raise AssertionError(f"the relay ended at its start: {self.errors()}")
+        strain.stutter(self.process)
         return self
 
     def errors(self):
@@ -293,9 +300,13 @@ users = ["alice", "bob", "postmaster"]
 
     def wait_empty(self, seconds=None):
         def is_empty():
-            queue = self.status()["queue"]
-            return queue["groups_waiting"] + queue["groups_leased"] == 0
+            queue = self.status()["queue"]  # while the index is rebuilt not all of it is counted
+            return not queue["is_rebuilding"] and queue["groups_waiting"] + queue["groups_leased"] == 0
         wait_for(is_empty, "an empty queue", seconds)
+
+    def wait_index(self):
+        """Until listings, and what goes by them, know all that is on the disk."""
+        wait_for(lambda: not self.status()["queue"]["is_rebuilding"], "the index")
 
     # ---- the log ----
 
@@ -472,24 +483,22 @@ class Hop:
             threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
 
     def _serve(self, connection, number):
-        self.sockets.add(connection)
+        session = HopSession(self, connection, number)
         try:
-            HopSession(self, connection, number).run()
+            session.run()
         except (OSError, ConnectionError, ssl.SSLError, ValueError):
             pass
         finally:
-            self.sockets.discard(connection)
-            with contextlib.suppress(OSError):
-                connection.close()
+            self.sockets.discard(session.connection)
+            session.close()
 
 
 class HopSession:
     def __init__(self, hop, connection, number):
         self.hop, self.connection, self.number = hop, connection, number
         self.is_secure = False
-        if hop.implicit_tls:
-            self._secure()
-        self.file = self.connection.makefile("rb")
+        hop.sockets.add(connection)
+        self.file = None
         self.message = None
         self.user = None
 
@@ -497,7 +506,12 @@ class HopSession:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.hop.tls)
         context.sni_callback = lambda _, name, __: self.hop.names.append(name)
-        self.connection = context.wrap_socket(self.connection, server_side=True)
+        plain = self.connection
+        # Behind this the plain one is empty: only the new one can close.
+        self.connection = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        self.hop.sockets.add(self.connection)
+        self.hop.sockets.discard(plain)
+        self.connection.do_handshake()
         self.is_secure = True
 
     def say(self, stage, argument, usual, keep=None):
@@ -530,7 +544,15 @@ class HopSession:
             held += self.connection.recv(1 << 20, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         return held
 
+    def close(self):
+        for one in filter(None, (self.file, self.connection)):  # both: the file keeps the socket open
+            with contextlib.suppress(OSError):
+                one.close()
+
     def run(self):
+        if self.hop.implicit_tls:
+            self._secure()
+        self.file = self.connection.makefile("rb")
         if self.say("connect", "", "220 hop.test ESMTP") is None:
             return
         while True:

@@ -397,6 +397,14 @@ TEST(local, a_folder_that_cannot_be_made_is_said_and_does_not_hurt_the_others)
     assert_int_equal(count_files(w, "carol/new", path), 1);
 }
 
+static bool pool_is_quiet(struct world *w)
+{
+    struct pool_statistics pool;
+
+    offload_statistics(w->offload, POOL_FILE, &pool);
+    return pool.running + pool.waiting == 0;
+}
+
 TEST(local, freed_in_the_middle_it_never_calls_back_and_leaves_nothing_in_tmp)
 {
     struct world *w = *state;
@@ -413,6 +421,7 @@ TEST(local, freed_in_the_middle_it_never_calls_back_and_leaves_nothing_in_tmp)
             break;
         local_free(w->local);
         w->local = local_new(w->loop, w->offload);
+        WORLD_UNTIL(w, pool_is_quiet(w)); /* what was under way ends, and is thrown away */
         loop_run_for(w->loop, 20);
         assert_int_equal(w->ends, 0);
         assert_int_equal(count_files(w, "bob/tmp", path), 0);

@@ -182,7 +182,9 @@ static void a_timer_that_starts_itself_again_at_once_waits_a_turn(void **state)
     timer_start(&item.timer, 0);
     (void)uv_run(&note->loop->uv, UV_RUN_NOWAIT);
     assert_int_equal(note->count, 1);
-    loop_run_for(note->loop, 10);
+    for (int turns = 0; turns < 1000 && note->count < 4; turns++)
+        loop_run_for(note->loop, 1);
+    loop_run_for(note->loop, 10); /* and no more */
     assert_string_equal(note->text, "aaaa");
     timer_cancel(&later.timer);
 }
@@ -359,7 +361,7 @@ static void running_for_a_time_takes_that_time(void **state)
     uint64_t start_ns = uv_hrtime();
 
     loop_run_for(note->loop, 30);
-    assert_in_range((uv_hrtime() - start_ns) / 1000000, 29, 1000);
+    assert_true((uv_hrtime() - start_ns) / 1000000 >= 29);
     assert_int_equal(note->loop->timer_count, 0);
 }
 
@@ -368,13 +370,16 @@ static void running_for_a_time_takes_that_time(void **state)
 static void the_time_of_day_is_that_of_the_system(void **state)
 {
     struct note *note = *state;
-    int64_t difference_ms;
+    struct timespec before;
+    struct timespec after;
 
+    (void)clock_gettime(CLOCK_REALTIME, &before);
     loop_run_for(note->loop, 1);
-    difference_ms = loop_wall_ms(note->loop) - (int64_t)time(NULL) * 1000;
-    assert_true(difference_ms > -1500 && difference_ms < 2500);
-    difference_ms = loop_wall_ms(note->loop) - loop_wall_us() / 1000;
-    assert_true(difference_ms > -500 && difference_ms < 500);
+    (void)clock_gettime(CLOCK_REALTIME, &after);
+    /* The loop's time is that of its turn, in whole milliseconds. */
+    assert_in_range(loop_wall_ms(note->loop) + 20, before.tv_sec * 1000,
+                    after.tv_sec * 1000 + after.tv_nsec / 1000000 + 40);
+    assert_in_range(loop_wall_us(), after.tv_sec * 1000000, INT64_MAX);
 }
 
 static void a_step_of_the_clock_is_seen_after_ten_seconds_and_counted_once(void **state)
@@ -382,11 +387,12 @@ static void a_step_of_the_clock_is_seen_after_ten_seconds_and_counted_once(void 
     struct note *note = *state;
     struct loop *loop = note->loop;
 
+    int64_t before_ms = loop_wall_ms(loop);
+
     /* As if the offset had been read two minutes of wall clock ago, eleven seconds of ours.
      */
     loop->wall_offset_ms -= 120000;
-    assert_int_equal(loop_wall_ms(loop) / 100000,
-                     (loop_wall_us() / 1000 - 120000) / 100000);
+    assert_int_equal(loop_wall_ms(loop), before_ms - 120000);
     assert_int_equal(loop_clock_steps(loop), 0);
     loop->offset_read_ms -= 11000;
     (void)loop_wall_ms(loop);

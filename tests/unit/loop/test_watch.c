@@ -132,18 +132,21 @@ static void a_watch_lives_on_after_an_error_of_its_descriptor(void **state)
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct sockaddr_in there = local_port(peer);
     struct sockaddr_in here = local_port(fd);
+    struct sockaddr_in elsewhere = {.sin_family = AF_INET,
+                                    .sin_port = htons(1),
+                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 
     assert_int_equal(connect(fd, (struct sockaddr *)&there, sizeof there), 0);
-    (void)close(peer);
+    /* With another one to talk to it takes nothing of ours, and nobody else gets its port. */
+    assert_int_equal(connect(peer, (struct sockaddr *)&elsewhere, sizeof elsewhere), 0);
     seen->fd = fd;
     seen->watch = watch_start(seen->loop, fd, WATCH_READABLE, on_error, seen);
     assert_int_equal(write(fd, "x", 1), 1); /* nobody listens: ICMP says so */
     loop_run_for(seen->loop, 10);
     assert_true(seen->count > 0);
-    peer = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(peer, (struct sockaddr *)&there, sizeof there), 0);
     seen->count = 0;
-    assert_int_equal(sendto(peer, "y", 1, 0, (struct sockaddr *)&here, sizeof here), 1);
+    assert_int_equal(connect(peer, (struct sockaddr *)&here, sizeof here), 0);
+    assert_int_equal(write(peer, "y", 1), 1);
     loop_run_for(seen->loop, 10);
     assert_int_equal(seen->count, 1);
     watch_stop(seen->watch);

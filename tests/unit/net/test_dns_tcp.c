@@ -114,6 +114,7 @@ TEST(dns_tcp, a_refused_connection_is_a_failure_from_the_loop)
 
     world_open(&w);
     fake_dns_close(w.fake);
+    assert_int_equal(endpoint_parse(SLICE("127.0.0.1:1"), &w.server), RESULT_OK);
     (void)start(&w, "large.test", 5000);
     loop_run_for(w.loop, 5000);
     assert_int_equal(w.ends, 1);

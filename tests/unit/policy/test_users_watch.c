@@ -13,7 +13,10 @@ struct world {
     size_t tables;
     size_t users_count;
     size_t unwanted;
+    uint64_t jobs; /* of the pool that have ended when all is quiet */
 };
+
+enum { PATIENCE_TURNS = 5000 }; /* of 1 ms: less than until the next look */
 
 static void on_unwanted(void *owner, struct map *table)
 {
@@ -32,10 +35,27 @@ static void on_table(void *owner, struct map *table)
     users_table_free(table);
 }
 
+/* Until `count` more jobs of the pool have ended and their results were told. */
+static void jobs_end(struct world *w, unsigned count)
+{
+    struct pool_statistics pool;
+
+    w->jobs += count;
+    for (int turns = 0; turns < PATIENCE_TURNS; turns++) {
+        loop_run_for(w->loop, 1);
+        offload_statistics(w->offload, POOL_FILE, &pool);
+        if (pool.done >= w->jobs && pool.running + pool.waiting == 0)
+            break;
+    }
+    loop_run_for(w->loop, 20); /* the last one is on its way back */
+    offload_statistics(w->offload, POOL_FILE, &pool);
+    assert_int_equal(pool.done, w->jobs);
+}
+
 static void look(struct world *w, const char *path)
 {
     users_watch_follow(w->watch, path);
-    loop_run_for(w->loop, 100);
+    jobs_end(w, path ? 1 : 0);
 }
 
 TEST(users_watch, reads_what_changed_and_bears_with_what_is_broken)
@@ -110,14 +130,19 @@ static void start_look(struct world *w, const char *path)
         assert_int_equal(
             job_start(w->offload, POOL_FILE, block, ignore, drop, NULL, NULL, &job),
             RESULT_OK);
+    w->jobs += pool.threads;
     users_watch_follow(w->watch, path);
-    loop_run_for(w->loop, 5);
+    for (int turns = 0;
+         turns < PATIENCE_TURNS && pool.waiting + pool.running <= pool.threads; turns++) {
+        loop_run_for(w->loop, 1);
+        offload_statistics(w->offload, POOL_FILE, &pool);
+    }
 }
 
-static void end_look(struct world *w)
+static void end_look(struct world *w, unsigned looks)
 {
     __atomic_store_n(&is_let_go, true, __ATOMIC_RELEASE);
-    loop_run_for(w->loop, 100);
+    jobs_end(w, looks);
 }
 
 /* What was read is never thrown away on the loop all at once. */
@@ -136,19 +161,19 @@ TEST(users_watch, a_look_that_runs_at_a_reload_is_waited_for)
                               &(struct users_watch_calls){on_table, on_unwanted, &w});
     start_look(&w, w.users.path);
     users_watch_follow(w.watch, w.users.path);
-    end_look(&w);
+    end_look(&w, 2);
     assert_int_equal(w.tables, 1); /* read once, and known at the second look */
     assert_int_equal(w.unwanted, 0);
     users_folder_write(&w.users, "a:$argon2id$x\nb:$argon2id$x\n");
     start_look(&w, w.users.path);
     users_watch_follow(w.watch, NULL); /* no users at all from now on */
-    end_look(&w);
+    end_look(&w, 1);
     assert_int_equal(w.tables, 1);
     assert_int_equal(w.unwanted, 1);
     start_look(&w, w.users.path);
     users_watch_follow(w.watch, "/nowhere");
     users_watch_follow(w.watch, w.users.path);
-    end_look(&w);
+    end_look(&w, 2);
     assert_int_equal(w.users_count, 2);
     assert_int_equal(w.unwanted, 1);
     users_watch_free(w.watch);

@@ -3,13 +3,16 @@
 
 #include "world.h"
 
-#define LOG_PATH "/tmp/smtpd-test-journal.log"
+static char folder[64];
+static char path[80];
 
 static void start(struct world *w)
 {
-    (void)unlink(LOG_PATH);
+    (void)snprintf(folder, sizeof folder, "/tmp/smtpd-test-journal-XXXXXX");
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof path, "%s/log", folder);
     world_prepare(w);
-    w->log_output = LOG_PATH;
+    w->log_output = path;
     world_start(w);
     world_connect(w, "192.0.2.9");
 }
@@ -21,11 +24,12 @@ static char *end(struct world *w)
     FILE *file;
 
     world_end(w);
-    file = fopen(LOG_PATH, "r");
+    file = fopen(path, "r");
     assert_non_null(file);
     assert_true(fread(text, 1, (1 << 20) - 1, file) < (1 << 20) - 1);
     (void)fclose(file);
-    (void)unlink(LOG_PATH);
+    (void)unlink(path);
+    (void)rmdir(folder);
     return text;
 }
 

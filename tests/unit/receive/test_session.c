@@ -201,14 +201,43 @@ static void start_impatient(struct world *w)
     world_connect(w, "10.1.1.1");
 }
 
+static struct session *first(const struct world *w)
+{
+    return CONTAINER_OF(list_first(&w->receive->sessions), struct session, link);
+}
+
+/* So much time passes for the session while nothing is said, and its timer comes. */
+static void pass(struct world *w, int64_t ms)
+{
+    struct session *session = first(w);
+
+    session->waiting_since_ms -= ms;
+    session->last_byte_ms -= ms;
+    session->window_began_ms -= ms;
+    timer_start(&session->timer, 0);
+    loop_run_for(w->loop, 2);
+}
+
+static void start_patient(struct world *w)
+{
+    world_prepare(w);
+    w->settings.idle_timeout_ms = 3600000;
+    world_start(w);
+    world_connect(w, "10.1.1.1");
+}
+
 TEST(session, ends_when_nothing_is_said)
 {
     struct world w;
 
-    start_impatient(&w);
-    world_play(&w,
-               "S: 220 *\n+600ms\nC: NOOP\nS: 250 *\n+600ms\nC: NOOP\nS: 250 *\n+1100ms\n"
-               "S: 421 4.4.2 *\nS: <closed>\n");
+    start_patient(&w);
+    world_play(&w, "S: 220 *\n");
+    pass(&w, 2400000);
+    world_play(&w, "C: NOOP\nS: 250 *\n");
+    pass(&w, 2400000);
+    world_play(&w, "C: NOOP\nS: 250 *\n");
+    pass(&w, 3600000);
+    world_play(&w, "S: 421 4.4.2 *\nS: <closed>\n");
     world_end(&w);
 }
 
@@ -264,20 +293,16 @@ TEST(session, waits_for_our_own_slow_disk)
     world_end(&w);
 }
 
-static struct session *first(const struct world *w)
-{
-    return CONTAINER_OF(list_first(&w->receive->sessions), struct session, link);
-}
-
 TEST(session, holds_a_reply_back_and_what_was_pipelined_behind_it)
 {
     struct world w;
 
     start(&w);
     world_play(&w, "S: 220 *\n");
-    session_reply_later(first(&w), 200, REPLY_SYNTAX, "in a while");
-    world_play(&w, "C: NOOP\nC: QUIT\nS: <silence>\n+200ms\nS: 501 5.5.4 in a while\n"
-                   "S: 250 2.0.0 *\nS: 221 *\nS: <closed>\n");
+    session_reply_later(first(&w), 3600000, REPLY_SYNTAX, "in a while");
+    world_play(&w, "C: NOOP\nC: QUIT\nS: <silence>\n");
+    pass(&w, 3600000);
+    world_play(&w, "S: 501 5.5.4 in a while\nS: 250 2.0.0 *\nS: 221 *\nS: <closed>\n");
     world_end(&w);
 }
 
@@ -298,14 +323,15 @@ TEST(session, is_patient_anew_behind_a_reply_held_back)
 {
     struct world w;
 
-    world_prepare(&w);
-    w.settings.idle_timeout_ms = 800;
-    world_start(&w);
-    world_connect(&w, "192.0.2.9");
+    start_patient(&w);
     world_play(&w, "S: 220 *\n");
-    session_reply_later(first(&w), 1000, REPLY_OK, NULL);
-    world_play(&w, "+1100ms\nS: 250 *\n+300ms\nC: NOOP\nS: 250 *\n+1000ms\nS: 421 4.4.2 *\n"
-                   "S: <closed>\n");
+    session_reply_later(first(&w), 7200000, REPLY_OK, NULL);
+    pass(&w, 7200000);
+    world_play(&w, "S: 250 *\n");
+    pass(&w, 1200000);
+    world_play(&w, "C: NOOP\nS: 250 *\n");
+    pass(&w, 3600000);
+    world_play(&w, "S: 421 4.4.2 *\nS: <closed>\n");
     world_end(&w);
 }
 

@@ -286,6 +286,12 @@ class Rounds:
     def is_gone(self):
         return self.relay.process.poll() is not None
 
+    def is_gone_or_whole(self):
+        try:
+            return self.is_gone() or not self.relay.status()["queue"]["is_rebuilding"]
+        except AssertionError:  # the fault ended it behind the first look
+            return self.is_gone()
+
     def one(self, injection, chooser):
         site, phase, mode, error = injection
         what = self.describe(injection)
@@ -301,8 +307,7 @@ class Rounds:
         is_up = self.try_start()
         end = "started" if is_up else "refused to start"
         if is_up and phase == "start":
-            world.wait_for(lambda: self.is_gone() or not relay.status()["queue"]["is_rebuilding"],
-                           "the index")
+            world.wait_for(self.is_gone_or_whole, "the index")
         if is_up:
             end = self.work(what, phase, (site, nth, mode, error))
         elif phase != "start":

@@ -307,7 +307,7 @@ class Dane(unittest.TestCase):
         relay = self.relay(self.own_record() + "both MX 10 mx\nboth MX 20 next\nnext A 127.0.0.42\n",
                            bogus=["_tcp.mx.sure.test"])
         name = f"_{self.port}._tcp.mx.sure.test"
-        self.assertIn("SERVFAIL", self.dns.says(name, "TLSA"))
+        world.wait_for(lambda: "SERVFAIL" in self.dns.says(name, "TLSA"), "SERVFAIL")
         send(relay, ["a@one.sure.test"])
         self.held(relay, "one.sure.test", f"TLSA of {name}", "SERVFAIL")
         # It is remembered of the host: the next domain's mail holds no place while it is asked again.

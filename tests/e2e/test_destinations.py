@@ -107,6 +107,7 @@ class Suspended(Destinations):
         send(self.relay, ["x@c.test"])
         self.wait_got("c.test")
         self.assertRegex(self.wait_suspended("a.test"), r"by an operator: their wish")
+        wait_for(lambda: [g["recipients"] for g in self.relay.queue()] == [["x@a.test"]], "the other's commit")
         self.relay.kill()  # no good-bye: it was on the disk when the answer came
         self.relay.start()
         self.assertIn("their wish", self.wait_suspended("a.test"))
@@ -151,10 +152,11 @@ class Suspended(Destinations):
         self.wait_got("a.test", "b.test", "d.test")
 
     def test_a_destination_is_its_hosts_and_its_time_ends_by_itself(self):
-        self.destination("suspend", "customer-a.prov.test", "--for", "4s", "--as", "destination")
+        self.destination("suspend", "customer-a.prov.test", "--for", "1h", "--as", "destination")
         for domain in ("a.test", "b.test", "c.test"):
             send(self.relay, ["x@" + domain])
         self.wait_got("b.test")
+        self.destination("suspend", "customer-a.prov.test", "--for", "1s", "--as", "destination")
         event = self.relay.wait_event("deliver.resumed")
         self.assertEqual((event["reach"], event["name"], event["cause"]),
                          ("destination", "customer-a.prov.test", "time"))

@@ -243,6 +243,7 @@ class NameServer(Base):
         relay.wait_empty()
         self.assertEqual(self.proxy.questions(), {**first, ("d1.test", "MX"): 1})
         self.assertGreater(relay.status()["net"]["dns_cache_hits"], hits)
+        world.wait_for(lambda: len(bounced(relay)) == 2, "both bounces")
         self.assertEqual(bounced(relay), {"a@absent.test", "c@absent.test"})
         books(self, relay, [self.hop], ["a@d0.test", "b@d1.test", "c@d0.test", "c@d1.test"])
 

@@ -96,6 +96,7 @@ class Windows(Case):
     def finish(self, is_doubtful=False):
         """`is_doubtful`: an answer may be lost on its way; then it was said so."""
         self.relay.wait_empty()
+        wait_for(lambda: len(self.relay.events("deliver.delivered")) >= len(self.sent), "all in the log")
         self.assertEqual(self.problems, [])
         counts = self.hop.delivered()
         self.assertEqual(set(counts), set(self.sent))
@@ -235,6 +236,7 @@ class RealPostfix(Case):
         self.addCleanup(postfix.close)
         relay = Relay(self, hop=postfix.port, delivery="connections = 1", queue='retry = ["1s"]')
         expected = {}
+        relay.command("destination", "suspend", "route:hop", "--for", "1h")  # all of it waits
         with relay.client() as client:
             for at in range(self.rounds * len(self.kinds)):
                 kind = self.kinds[at % len(self.kinds)]
@@ -244,10 +246,14 @@ class RealPostfix(Case):
                                 rcpt_options=["NOTIFY=NEVER"])
                 for recipient, suffix in zip(recipients, "ab"):
                     expected[recipient] = suffix in self.taken.get(kind, "")
+        relay.command("destination", "resume", "route:hop")
         relay.wait_empty(120)
-        told = {e["recipient"]: e["event"] == "deliver.delivered"
-                for name in ("deliver.delivered", "deliver.bounced") for e in relay.events(name)}
-        self.assertEqual(told, expected)
+
+        def told():
+            return {e["recipient"]: e["event"] == "deliver.delivered"
+                    for name in ("deliver.delivered", "deliver.bounced") for e in relay.events(name)}
+        wait_for(lambda: len(told()) >= len(expected), "all in the log")
+        self.assertEqual(told(), expected)
         self.assertEqual(relay.events("deliver.lock_step"), [])
         wait_for(lambda: postfix.waiting() == 0, "Postfix to be done")
         with open(postfix.path("log")) as log:
@@ -297,6 +303,7 @@ class Flight(Case):
         relay = Relay(self, hop=sink.port, delivery="connections = 1")
         self.burst(relay, 50)
         relay.wait_empty()
+        wait_for(lambda: len(relay.events("deliver.delivered")) >= 50, "all in the log")
         self.assertEqual(len(relay.events("deliver.delivered")), 50)
         self.assertEqual(relay.events("deliver.lock_step"), [])
 

@@ -71,6 +71,7 @@ class TheFormatBefore(unittest.TestCase):
         self.relay.kill()
         self.is_open = True
         self.relay.start()
+        self.relay.wait_index()
         self.relay.command("queue", "retry", "--all")
         world.wait_for(lambda: len(self.hop.delivered()) == 3, "the mail of before")
         self.assertEqual(len(self.relay.events("queue.format_raised")), 1)

@@ -249,7 +249,11 @@ class Rebuild(unittest.TestCase):
         world.wait_for(lambda: not self.relay.status()["queue"]["is_rebuilding"], "its end")
         queue = self.relay.status()["queue"]
         self.assertEqual(queue["rebuilt_groups"], self.WAITING)
-        self.assertEqual(queue["groups_waiting"] + queue["groups_leased"], self.WAITING)
+
+        def in_the_queue():
+            queue = self.relay.status()["queue"]
+            return queue["groups_waiting"] + queue["groups_leased"]
+        world.wait_for(lambda: in_the_queue() == self.WAITING, "the new one to be out of the queue")
         self.assertEqual(len(self.relay.queue("--domain", "dead.test")), self.WAITING)
         books(self, self.relay, [self.hop], ["new@live.test"])
 

@@ -168,7 +168,7 @@ class Queue(unittest.TestCase):
         for raw in raws:
             self.assertTrue(raw.reply().startswith(b"250"))
             raw.close()
-        self.assertEqual(relay.status()["queue"]["groups_waiting"], 30)
+        world.wait_for(lambda: relay.status()["queue"]["groups_waiting"] == 30, "all of them to wait")
 
     def test_more_recipients_than_a_group_takes(self):
         """'groups': at most 100 recipients; more make more groups, each delivered once."""

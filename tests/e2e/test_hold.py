@@ -79,7 +79,7 @@ class Holding(Held):
         self.assertNotIn("a@x.test", self.hop.delivered())
         self.assertIn("1 group to release", self.relay.command("queue", "release", "--all"))
         world.wait_for(lambda: "a@x.test" in self.hop.delivered(), "the released one")
-        self.assertTrue(self.relay.event("queue.released"))
+        self.relay.wait_event("queue.released")
         self.relay.wait_empty()
         self.assertEqual(self.hop.delivered(), {"a@x.test": 1, "b@x.test": 1})
 
@@ -146,6 +146,7 @@ class Many(unittest.TestCase):
         self.assertEqual(relay.status()["queue"]["groups_held"], 0)
         self.assertEqual(change("bounce", "--all")["changed"], 1050)
         relay.wait_empty()
+        world.wait_for(lambda: len(relay.events("deliver.report_failed")) >= 1050, "a line for each")
         self.assertEqual(len(relay.events("deliver.report_failed")), 1050)
 
 

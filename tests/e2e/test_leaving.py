@@ -79,6 +79,7 @@ class Leaving(unittest.TestCase):
         relay.start()
         relay.wait_empty()
         books(self, relay, [hop], ["r@x.test", "s@x.test"])
+        world.wait_for(lambda: len(relay.events("deliver.delivered")) >= 2, "both in the log")
         self.assertEqual({e["attempts"] for e in relay.events("deliver.delivered")}, {1})
 
     def test_what_waits_for_its_turn_spends_nothing_either(self):
@@ -90,7 +91,8 @@ class Leaving(unittest.TestCase):
                 reached.set()
                 return "HANG"
             return None
-        hop = Hop(self, answer)
+        # A port of ours: once the hop is closed, nobody else may listen there.
+        hop = Hop(self, answer, port=world.free_port())
         relay = self.relay(hop, delivery="connections = 1\n")
         recipients = [f"r{i}@x.test" for i in range(20)]
         for recipient in recipients:

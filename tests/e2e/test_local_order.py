@@ -52,6 +52,7 @@ class Order(unittest.TestCase):
     def restart(self, relay):
         self.plan()
         relay.start()
+        relay.wait_index()
         relay.command("queue", "retry", "--all")
         relay.wait_empty()
 
@@ -109,6 +110,7 @@ class Order(unittest.TestCase):
         relay = self.relay()
         send(relay, ["alice@local.test"], subject="first")  # makes the folders
         relay.wait_empty()
+        relay.wait_event("deliver.delivered")  # or the kill takes its line along
         mark = self.mark()
         self.plan(f"{what} {how}")
         send(relay, ["alice@local.test"], subject="once", body="whole\r\nend")
@@ -119,6 +121,7 @@ class Order(unittest.TestCase):
         self.assertEqual(len([c for c in self.calls(mark) if c[0] == "rename"]), 1)
         # What the restarted relay calls delivered is in a synced folder.
         self.assertEqual(self.calls(mark)[-1], ["sync", f"{FOLDER}/new"])
+        world.wait_for(lambda: len(relay.events("deliver.delivered")) >= 2, "both in the log")
         self.assertEqual(len(relay.events("deliver.delivered")), 2)
         relay.stop()
 
@@ -148,6 +151,7 @@ class Order(unittest.TestCase):
                 self.plan(f"{what} fail")
                 send(relay, ["alice@local.test"], subject="once")
                 world.wait_for(lambda: [g["attempts"] for g in relay.queue()] == [1], "deferral")
+                relay.wait_event("deliver.deferred")  # the lines come in their order
                 self.assertEqual(len(relay.events("deliver.delivered")), 1)
                 books(self, relay, [], ["alice@local.test"])
                 mark = self.mark()

@@ -65,13 +65,13 @@ class Lockout(unittest.TestCase):
         relay.client().quit()
 
     def test_an_address_is_locked_out_for_a_time(self):
-        relay = self.relay('failure_delay = "0s"\nfailures_per_address = "3/h"\nlockout = "2s"')
+        relay = self.relay('failure_delay = "0s"\nfailures_per_address = "3/h"\nlockout = "1h"')
         early = self.open(relay, "127.0.0.9")
         raw = self.open(relay, "127.0.0.9")
         for name in ("a", "b", "c"):
             self.assertEqual(raw.say(plain(name, "x")), WRONG)
         event = world.wait_for(lambda: relay.event("policy.locked_out"), "the event")
-        self.assertEqual((event["peer"], event["wait"]), ("127.0.0.9", 2))
+        self.assertEqual((event["peer"], event["wait"]), ("127.0.0.9", 3600))
         said = early.say(plain(USER, PASSWORD))
         self.assertTrue(said.startswith(b"421 4.7.0 Too many failed log-ins from your address"), said)
         refused = self.open(relay, "127.0.0.9")
@@ -79,12 +79,24 @@ class Lockout(unittest.TestCase):
         with Raw(relay.relay_port, source="127.0.0.9") as other:  # mail for us still comes in
             self.assertTrue(other.greeting.startswith(b"220"))
         self.assertTrue(self.open(relay, "127.0.0.8").say(plain(USER, PASSWORD)).startswith(b"235"))
+        self.assertEqual(self.metric(relay, "auth_lockouts_total", of="address"), 1)
+        self.assertEqual(self.metric(relay, "auth_failures_total", reason="password"), 3)
+        self.assertGreaterEqual(self.metric(relay, "limits_reached_total", limit="failed_log_ins"), 2)
+        self.assertEqual(self.metric(relay, "auth_locked_out", of="address"), 1)
+
+    def test_a_lock_out_of_an_address_ends(self):
+        """Nothing is asked before its end: it may be over before the next question."""
+        relay = self.relay('failure_delay = "0s"\nfailures_per_address = "3/h"\nlockout = "2s"')
+        raw = self.open(relay, "127.0.0.9")
+        for name in ("a", "b", "c"):
+            self.assertEqual(raw.say(plain(name, "x")), WRONG)
+        event = world.wait_for(lambda: relay.event("policy.locked_out"), "the event")
+        self.assertEqual((event["peer"], event["wait"]), ("127.0.0.9", 2))
         world.wait_for(lambda: self.open(relay, "127.0.0.9").greeting.startswith(b"220"),
                        "the end of the lock-out")
         self.assertTrue(self.open(relay, "127.0.0.9").say(plain(USER, PASSWORD)).startswith(b"235"))
         self.assertEqual(self.metric(relay, "auth_lockouts_total", of="address"), 1)
         self.assertEqual(self.metric(relay, "auth_failures_total", reason="password"), 3)
-        self.assertGreaterEqual(self.metric(relay, "limits_reached_total", limit="failed_log_ins"), 2)
         self.assertEqual(self.metric(relay, "auth_locked_out", of="address"), 0)
 
     def test_a_trusted_address_is_not(self):

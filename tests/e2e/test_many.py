@@ -10,7 +10,7 @@ import unittest
 from internet import (HANGING, Internet, anonymous_kb, bad_domains, domains, open_outbound, submit,
                       wait_delivered)
 from test_hold import exposition
-from world import Relay, wait_for
+from world import USER, Relay, wait_for
 
 IS_FULL = os.environ.get("SMTPD_MANY") == "full"
 LONG = 300 if IS_FULL else None
@@ -68,7 +68,8 @@ class Crowd(unittest.TestCase):
         # Who comes anew does not wait for any of them.
         good = submit(relay, domains("good", 20))
         wait_delivered(internet, good, "the newcomers' mail")
-        self.assertEqual(groups(relay), self.DESTINATIONS * self.COPIES)
+        wait_for(lambda: groups(relay) == self.DESTINATIONS * self.COPIES,
+                 "the newcomers' to be out of the queue")
         internet.ask("gate open")
         began = time.monotonic()
 
@@ -119,14 +120,21 @@ class ColdNames(unittest.TestCase):
         wait_delivered(internet, first, "the first message, which asks")
         submit(relay, domains("mute", 1500))
         wait_for(lambda: internet.ask("count")["unanswered"] >= 100, "cold names to be asked")
-        # Another tenant has another lane there: it asks for its way anew.
-        relay.write_config(delivery=relay.parts["delivery"] + 'priority_header = "X-Priority"\n')
+        # Another tenant, who logs in, has another lane there: it asks for its way anew.
         asked = internet.ask("count")
-        second = submit(relay, ["good1.test"], 1, "second")
+        second = ["second@good1.test"]
+        with relay.client() as client:
+            client.sendmail("app@example.test", second, "Subject: s\r\n\r\ntext\r\n")
         wait_delivered(internet, second, "the second message, whose way is known")
         now = internet.ask("count")
         self.assertEqual(now["queries"] - now["unanswered"], asked["queries"] - asked["unanswered"])
         self.assertGreaterEqual(groups(relay), 1500)
+
+        def tenants_of(recipients):
+            return [e.get("tenant") for e in relay.events("receive.accepted")
+                    if e.get("recipient") in recipients]
+        wait_for(lambda: tenants_of(second), "its line in the log")
+        self.assertEqual((tenants_of(first), tenants_of(second)), ([None], [USER]))
 
     def test_all_cold_names_are_asked_and_delivered_beside_a_warm_one(self):
         internet = Internet(self, dns_delay_ms=20)

@@ -229,10 +229,13 @@ class Refused(Moving):
 
 class Killed(Moving):
     def killed(self, relay, *words):
-        """Killed later and later, until it comes to its end; how often."""
+        """Killed later and later, until it comes to its end; how often. Its disk is slow: it must not be
+        done before the first time."""
+        library, _ = world.preload(self, "../../bench/slow_sync.c")
+        env = dict(os.environ, LD_PRELOAD=library, SLOW_SYNC_US="20000")
         patience = 0.005
         for kills in range(100):
-            process = subprocess.Popen([BINARY, "queue", *words, "--config", relay.config_path],
+            process = subprocess.Popen([BINARY, "queue", *words, "--config", relay.config_path], env=env,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             timer = threading.Timer(patience * random.uniform(0.8, 1.2), process.kill)
             timer.start()

@@ -331,7 +331,8 @@ class MtaSts(unittest.TestCase):
             send(relay, [recipient])
             self.delivered(relay, recipient)
         self.assertLess(time.monotonic() - began, 10)
-        self.assertEqual({g["lane"] for g in relay.queue()}, {"silent.sts.test"})
+        world.wait_for(lambda: {g["lane"] for g in relay.queue()} == {"silent.sts.test"},
+                       "the silent one's alone")
         go_on.set()
         relay.wait_empty()
         self.assertEqual(self.web_host.count("silent.sts.test"), 1)
@@ -351,6 +352,7 @@ class MtaSts(unittest.TestCase):
                 stdout=self.dns.log, stderr=self.dns.log, stdin=subprocess.DEVNULL)
             world.wait_for(self.dns._answers, "knotd to answer")
         relay.start()
+        relay.wait_index()
 
     def test_a_policy_that_cannot_be_written_is_kept_in_memory(self):
         relay = self.relay({"ok": ["good"]}, {"ok": policy("enforce", "good.sts.test")})

@@ -69,6 +69,8 @@ class Reports(unittest.TestCase):
         send(relay, ["no2@x.test"], sender="alice@local.test", rcpt_options=["NOTIFY=SUCCESS"])
         send(relay, ["no3@x.test"], sender="")
         relay.wait_empty()
+        world.wait_for(lambda: len(relay.events("deliver.bounced")) >= 2, "the bounces")
+        relay.wait_event("deliver.report_failed")
         self.assertEqual(len(relay.events("deliver.bounced")), 2)
         self.assertEqual(len(relay.events("deliver.report_failed")), 1)
         self.assertEqual(relay.maildir("alice"), [])
@@ -183,6 +185,8 @@ class Reports(unittest.TestCase):
         relay.command("queue", "retry", "--all")
         relay.wait_empty()
         self.assertEqual(sum(hop.delivered().values()), 9)
+        world.wait_for(lambda: sum(e["recipient"].endswith("@dead.test") for e in
+                                   relay.events("deliver.delivered")) >= 9, "their lines in the log")
         self.assertEqual({e["attempts"] for e in relay.events("deliver.delivered")}, {1})
         self.assertEqual(told(), expected)
 

@@ -168,6 +168,11 @@ class RollOut(unittest.TestCase):
         if kind == CUT:
             self.relay.stop()
             return behind
+        # What was answered before is told to the queue by now; behind this one it is committed too.
+        with self.relay.relay_client() as client:
+            name = f"barrier{len(self.barriers)}@x.test"
+            client.sendmail("load@b.test", [name], b"Subject: barrier\r\n\r\nx\r\n")
+            self.barriers.add(name)
         mark = self.relay.log_mark()
         self.relay.signal(signal.SIGTERM)
         world.wait_for(lambda: self.relay.event("server.draining", mark), "the drain")
@@ -180,7 +185,7 @@ class RollOut(unittest.TestCase):
         self.relay = Relay(self, hop=self.hop.hop.port, log_level="notice", start=False,
                            delivery=f"connections = {CONNECTIONS}\n")
         self.start(ROUNDS[0])
-        wanted = self.fill()
+        wanted, self.barriers = self.fill(), set()
         load = Load(self.relay)
         behind, counted = [], []
         self.hop.let_go()
@@ -191,7 +196,7 @@ class RollOut(unittest.TestCase):
             self.hop.next_round()
             self.start(ROUNDS[at + 1] if at + 1 < len(ROUNDS) else ENOUGH)
             counted.append(self.counter() - before)
-        wanted |= load.end()
+        wanted |= load.end() | self.barriers
         self.relay.wait_empty(20 * world.PATIENCE)
         missing = wanted - set(self.hop.copies)
         doubles = self.hop.doubles()

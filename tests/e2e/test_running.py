@@ -194,6 +194,7 @@ class Queue(unittest.TestCase):
         self.assertEqual(out["changed"], 1)
         self.relay.command("queue", "remove", "--domain", "d1.dead.test")
         self.assertEqual(len(self.relay.queue()), 7)
+        world.wait_for(lambda: len(self.relay.events("queue.removed")) >= 5, "their lines in the log")
         removed = {e["id"] for e in self.relay.events("queue.removed")}
         self.assertIn(self.ids[0], removed)
         self.assertEqual(len(removed), 5)
@@ -306,6 +307,7 @@ class Process(unittest.TestCase):
         relay.signal(signal.SIGTERM)
         self.assertEqual(relay.wait_exit(), 0)
         relay.start()
+        relay.wait_index()
         self.assertEqual(len(relay.queue()), 1)
 
     def test_sighup_applies_all_of_the_file_or_nothing(self):

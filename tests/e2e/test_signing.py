@@ -310,7 +310,9 @@ subdomains = true
         keys.make("second", "--type", "ed25519")
         os.remove(keys.path("first"))
         wait_for(lambda: relay.event("sign.keys_loaded"), "the new key")
-        self.assertEqual([s["s"] for s in signatures(self.submit(SAMPLES["plain"]))], ["second"])
+        # The look at the folder may have fallen between the two changes.
+        wait_for(lambda: [s["s"] for s in signatures(self.submit(SAMPLES["plain"]))] == ["second"],
+                 "the new key alone")
         with open(keys.path("third"), "w") as file:
             file.write("no key\n")
         unreadable = wait_for(lambda: relay.event("sign.keys_unreadable"), "the complaint")

@@ -38,10 +38,11 @@ def run(options, world_of_test):
     load = loads.Load(relay, ledger, options.seed)
     load.begin()
     busy = 0
+
+    def wait_load(after):  # on a slow machine a round of so short a time may have no load at all
+        world.wait_for(lambda: ledger.counts.get("accepted", 0) >= 5 * after, "mail to be accepted")
     for number in range(1, rounds + 1):
-        # On a slow machine a round of so short a time may have no load at all.
-        world.wait_for(lambda least=5 * (number - 1): ledger.counts.get("accepted", 0) >= least,
-                       "mail to be accepted")
+        wait_load(number - 1)
         time.sleep(chooser.uniform(0.02, 0.5) * (1 if world.SANITIZER == "none" else 2))
         relay.kill()
         books = Books.of(relay.data)
@@ -51,6 +52,7 @@ def run(options, world_of_test):
         if number % 100 == 0 or number == rounds:
             options.say(f"round {number}: {ledger.summary()}; {len(books.groups)} groups now")
         relay.start()
+    wait_load(rounds)
     load.end()
     the_check_can_see(ledger, relay)
     loads.drain(relay, load, ledger, hop)

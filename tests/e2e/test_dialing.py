@@ -185,6 +185,7 @@ class Families(Base):
         send(relay, ["x@d5.test"])
         self.delivered(relay, 8)
         self.assertEqual([e["peer"] for e in relay.events("deliver.address_failed")].count(f"[{ALL[5]}]:{port}"), 1)
+        self.assertLessEqual(len(holes[5].knocks), 1)
         send(relay, ["x@d7.test"])
         self.delivered(relay, 9)
         self.assertEqual(new[1].connections, 0)

@@ -108,10 +108,10 @@ class Holding(Held):
 
     def test_a_hold_ends_by_itself(self):
         self.fill("a@x.test")
-        self.is_open = True
         before = time.time()
         counts = self.change("hold", "--all", "--until", "3s")
         self.assertEqual(counts["changed"], 1)
+        self.is_open = True
         world.wait_for(lambda: self.hop.delivered(), "the end of the hold")
         self.assertGreater(time.time() - before, 3)
 

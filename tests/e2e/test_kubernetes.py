@@ -204,8 +204,10 @@ class Kubernetes(unittest.TestCase):
         before = pod.served()
         certificate = pod.new_certificate("two")
         pod.set_user("app", "second password")
+        mark = len(pod.log())
         pod.mount.swap(pod.files)
         wait_for(lambda: pod.event("server.reloaded"), "the swapped folder")
+        wait_for(lambda: pod.event("policy.users_loaded", mark), "the users")
         pod.certificate = certificate
         with open(certificate) as file:
             self.assertEqual(pod.served(), file.read().strip())

@@ -385,10 +385,13 @@ class Form(unittest.TestCase):
             except OSError:
                 return []
         wanted = Scrape(self.port)
-        found = world.wait_for(lambda: query("smtpd_messages_accepted_total"), "a scrape")
-        self.assertEqual(float(found[0]["value"][1]), wanted("messages_accepted_total"))
-        self.assertEqual(query("up{job=\"smtpd\"}".replace('"', "%22"))[0]["value"][1], "1")
-        buckets = query("smtpd_delay_seconds_bucket")
+
+        def scraped():  # one that takes a second counts as down, until the next
+            up = query("up{job=\"smtpd\"}".replace('"', "%22"))
+            accepted, buckets = query("smtpd_messages_accepted_total"), query("smtpd_delay_seconds_bucket")
+            return up and up[0]["value"][1] == "1" and accepted and buckets and (accepted, buckets)
+        accepted, buckets = world.wait_for(scraped, "a scrape")
+        self.assertEqual(float(accepted[0]["value"][1]), wanted("messages_accepted_total"))
         self.assertEqual(len(buckets), sum(1 for name, _ in wanted.samples
                                            if name == "smtpd_delay_seconds_bucket"))
 

@@ -30,6 +30,8 @@ class Clock:
 
     def __call__(self, stage, argument, session):
         if stage == "mail":
+            if not self.mails:
+                self.stood = 0
             self.mails.append((time.monotonic(), argument.split("<")[1].split(">")[0]))
         return None
 

@@ -90,7 +90,7 @@ TEST(dialer, silence_starts_the_next_after_the_stagger)
     struct dial_request request = {.addresses = addresses,
                                    .count = 3,
                                    .delay_ms = 100,
-                                   .timeout_ms = 20000,
+                                   .timeout_ms = 7200000,
                                    .on_tried = on_tried,
                                    .tried_owner = &tries};
     int64_t took_ms;
@@ -100,7 +100,7 @@ TEST(dialer, silence_starts_the_next_after_the_stagger)
     addresses[0] = addresses[1] = hole.endpoint;
     addresses[2] = *listener_endpoint(pair.listener);
     took_ms = dial(&pair, &request);
-    assert_true(took_ms >= 190);
+    assert_in_range(took_ms, 190, 10000);
     PAIR_UNTIL(&pair, pair.client.stream && pair.server.stream);
     assert_int_equal(tries.count, 3);
     assert_int_equal(tries.tried[0].outcome, DIAL_LATE);

@@ -16,7 +16,7 @@ struct world {
     uint64_t jobs; /* of the pool that have ended when all is quiet */
 };
 
-enum { PATIENCE_TURNS = 5000 }; /* of 1 ms: less than until the next look */
+enum { PATIENCE_TURNS = 5000 }; /* of at least 1 ms: less than until the next look */
 
 static void on_unwanted(void *owner, struct map *table)
 {
@@ -35,7 +35,7 @@ static void on_table(void *owner, struct map *table)
     users_table_free(table);
 }
 
-/* Until `count` more jobs of the pool have ended and their results were told. */
+/* Until `count` more jobs of the pool have ended. */
 static void jobs_end(struct world *w, unsigned count)
 {
     struct pool_statistics pool;
@@ -47,7 +47,7 @@ static void jobs_end(struct world *w, unsigned count)
         if (pool.done >= w->jobs && pool.running + pool.waiting == 0)
             break;
     }
-    loop_run_for(w->loop, 20); /* the last one is on its way back */
+    loop_run_for(w->loop, 200); /* the last one may be on its way back still */
     offload_statistics(w->offload, POOL_FILE, &pool);
     assert_int_equal(pool.done, w->jobs);
 }

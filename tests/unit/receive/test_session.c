@@ -206,15 +206,17 @@ static struct session *first(const struct world *w)
     return CONTAINER_OF(list_first(&w->receive->sessions), struct session, link);
 }
 
-/* So much time passes for the session while nothing is said, and its timer comes. */
+/* So much time passes for the session, and for the timer that it started, while nothing is said. */
 static void pass(struct world *w, int64_t ms)
 {
     struct session *session = first(w);
+    int64_t left_ms = session->timer.due_ms - loop_now_ms(w->loop) - ms;
 
+    assert_true(timer_is_waiting(&session->timer));
     session->waiting_since_ms -= ms;
     session->last_byte_ms -= ms;
     session->window_began_ms -= ms;
-    timer_start(&session->timer, 0);
+    timer_start(&session->timer, left_ms > 0 ? left_ms : 0);
     loop_run_for(w->loop, 2);
 }
 

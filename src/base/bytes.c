@@ -94,6 +94,14 @@ struct slice slice_trim(struct slice a)
     return a;
 }
 
+bool slice_has_8bit(struct slice a)
+{
+    for (size_t i = 0; i < a.length; i++)
+        if ((unsigned char)a.data[i] > 0x7f)
+            return true;
+    return false;
+}
+
 size_t slice_find(struct slice a, char byte)
 {
     const char *found = a.length ? memchr(a.data, byte, a.length) : NULL;

@@ -1,14 +1,6 @@
 /* What a message needs and a next hop does not offer: pure. */
 #include "lack.h"
 
-static bool address_has_utf8(const char *address)
-{
-    for (; *address; address++)
-        if ((unsigned char)*address > 0x7f)
-            return true;
-    return false;
-}
-
 static bool needs_smtputf8(const struct lease *lease)
 {
     const struct envelope *envelope = &lease->envelope;
@@ -16,9 +8,9 @@ static bool needs_smtputf8(const struct lease *lease)
     if (!envelope->smtputf8)
         return false;
     for (uint32_t i = 0; i < lease->group.recipient_count; i++)
-        if (address_has_utf8(lease->group.recipients[i].address))
+        if (slice_has_8bit(slice_of(lease->group.recipients[i].address)))
             return true;
-    return address_has_utf8(envelope->sender) || envelope->has_8bit;
+    return slice_has_8bit(slice_of(envelope->sender)) || envelope->has_8bit;
 }
 
 enum lack lack_of(const struct lease *lease, const struct capabilities *theirs,

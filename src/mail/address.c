@@ -167,14 +167,6 @@ static bool skip_source_route(struct slice *rest)
     return !is_route; /* behind a comma stands one host more */
 }
 
-static bool has_utf8(struct slice text)
-{
-    for (size_t i = 0; i < text.length; i++)
-        if ((unsigned char)text.data[i] > 0x7f)
-            return true;
-    return false;
-}
-
 /* The mailbox off the front of *rest. */
 static enum result take_mailbox(struct slice *rest, struct address *address)
 {
@@ -192,7 +184,7 @@ static enum result take_mailbox(struct slice *rest, struct address *address)
         return RESULT_INVALID;
     address->local_length = (uint16_t)local;
     address->is_literal = rest->data[local + 1] == '[';
-    address->needs_smtputf8 = has_utf8(slice_part(*rest, 0, local + 1 + domain));
+    address->needs_smtputf8 = slice_has_8bit(slice_part(*rest, 0, local + 1 + domain));
     *rest = slice_from(*rest, local + 1 + domain);
     return RESULT_OK;
 }
@@ -299,7 +291,7 @@ enum result domain_normalise(struct slice domain, char normal[DOMAIN_TEXT])
     if (given[0] == '[') {
         if (!slice_copy_text(domain, normal, DOMAIN_TEXT))
             return RESULT_INVALID;
-    } else if (has_utf8(domain)) {
+    } else if (slice_has_8bit(domain)) {
         if (to_a_labels(given, normal) != RESULT_OK)
             return RESULT_INVALID;
     } else if (!slice_copy_text(domain, normal, DOMAIN_TEXT)) {

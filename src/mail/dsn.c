@@ -139,7 +139,7 @@ static const char *first_words(enum dsn_action action)
     }
 }
 
-static void write_head(struct writer *writer, const struct dsn *dsn)
+static void write_head(struct writer *writer, const struct dsn *dsn, bool has_8bit_parts)
 {
     add(writer, "From: Mail Delivery System <MAILER-DAEMON@");
     add(writer, dsn->reporting_mta);
@@ -158,7 +158,10 @@ static void write_head(struct writer *writer, const struct dsn *dsn)
     add(writer, dsn->envelope->smtputf8 ? "global-delivery-status" : "delivery-status");
     add(writer, ";\r\n\tboundary=\"report-");
     add(writer, dsn->boundary);
-    add(writer, "\"\r\n\r\n");
+    add(writer, "\"\r\n");
+    if (has_8bit_parts) /* RFC 2045 6.4: the whole says what its parts are */
+        add(writer, "Content-Transfer-Encoding: 8bit\r\n");
+    add(writer, "\r\n");
 }
 
 static void write_boundary(struct writer *writer, const struct dsn *dsn, const char *end)
@@ -209,11 +212,8 @@ static void write_words(struct writer *writer, const struct dsn *dsn)
 
 static const char *address_type(const struct dsn *dsn, const char *address)
 {
-    if (dsn->envelope->smtputf8)
-        for (const char *at = address; *at; at++)
-            if ((unsigned char)*at > 0x7f)
-                return "utf-8; ";
-    return "rfc822; ";
+    return dsn->envelope->smtputf8 && slice_has_8bit(slice_of(address)) ? "utf-8; "
+                                                                        : "rfc822; ";
 }
 
 /* ORCPT is "type;xtext": the type stays, the rest is decoded (RFC 3464 2.3.1). */
@@ -322,15 +322,29 @@ static void write_original(struct writer *writer, const struct dsn *dsn)
         add_slice(writer, dsn->original_body);
 }
 
+static void write_parts(struct writer *writer, const struct dsn *dsn)
+{
+    add(writer, "This is a delivery report in MIME format.\r\n");
+    write_words(writer, dsn);
+    write_status(writer, dsn);
+    write_original(writer, dsn);
+    write_boundary(writer, dsn, "--");
+}
+
+/* Whether a part has 8 bits is known when all are written; then the head must say so. */
 enum result dsn_write(const struct dsn *dsn, struct bytes *message)
 {
     struct writer writer = {message, RESULT_OK};
+    size_t head_bytes;
 
-    write_head(&writer, dsn);
-    add(&writer, "This is a delivery report in MIME format.\r\n");
-    write_words(&writer, dsn);
-    write_status(&writer, dsn);
-    write_original(&writer, dsn);
-    write_boundary(&writer, dsn, "--");
+    write_head(&writer, dsn, false);
+    head_bytes = message->length;
+    write_parts(&writer, dsn);
+    if (writer.result != RESULT_OK ||
+        !slice_has_8bit(slice_from(bytes_view(message), head_bytes)))
+        return writer.result;
+    bytes_clear(message);
+    write_head(&writer, dsn, true);
+    write_parts(&writer, dsn);
     return writer.result;
 }

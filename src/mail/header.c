@@ -95,14 +95,6 @@ static struct slice field_value(struct slice field)
     return value;
 }
 
-static bool has_8bit(struct slice text)
-{
-    for (size_t i = 0; i < text.length; i++)
-        if ((unsigned char)text.data[i] > 0x7f)
-            return true;
-    return false;
-}
-
 void header_scan(struct slice section, struct header_scan *scan)
 {
     struct slice rest = section;
@@ -110,7 +102,7 @@ void header_scan(struct slice section, struct header_scan *scan)
     struct slice field;
 
     memset(scan, 0, sizeof *scan);
-    scan->has_8bit = has_8bit(section);
+    scan->has_8bit = slice_has_8bit(section);
     while (header_next_field(&rest, &name, &field)) {
         scan->field_count++;
         scan->received_count += slice_equal_text_fold(name, "Received");

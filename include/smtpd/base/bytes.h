@@ -31,6 +31,7 @@ bool slice_ends_fold(struct slice a, const char *suffix);
 struct slice slice_from(struct slice a, size_t offset); /* offset <= length */
 struct slice slice_part(struct slice a, size_t offset, size_t length);
 struct slice slice_trim(struct slice a); /* blanks and tabs at both ends */
+bool slice_has_8bit(struct slice a);     /* a byte above 127 */
 /* Index of the first `byte`, or a.length. */
 size_t slice_find(struct slice a, char byte);
 /* Takes the next word up to blanks off the front of *rest; empty at the end. */

@@ -39,7 +39,7 @@ struct dsn {
     int64_t expires_ms; /* "will be tried until": DSN_DELAYED only */
 };
 
-/* The complete message (header section and body). */
+/* The complete message (header section and body); what was in `message` is gone. */
 enum result MUST_CHECK dsn_write(const struct dsn *dsn, struct bytes *message);
 const char *dsn_action_name(enum dsn_action action); /* "failed" */
 

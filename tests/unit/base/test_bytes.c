@@ -54,6 +54,16 @@ TEST(slice, trimming_takes_blanks_and_tabs_at_both_ends)
     assert_slice(slice_trim(SLICE_NONE), "");
 }
 
+TEST(slice, eight_bits_are_seen_wherever_they_stand)
+{
+    assert_false(slice_has_8bit(SLICE_NONE));
+    assert_false(slice_has_8bit(SLICE("a\x7f\x01")));
+    assert_true(slice_has_8bit(SLICE("\x80"
+                                     "bc")));
+    assert_true(slice_has_8bit(SLICE("ab\xff")));
+    assert_false(slice_has_8bit(slice_part(SLICE("ab\xff"), 0, 2)));
+}
+
 TEST(slice, a_byte_is_found_at_its_first_place_or_at_the_end)
 {
     assert_int_equal(slice_find(SLICE("a@b@c"), '@'), 1);
@@ -309,6 +319,7 @@ int main(void)
         RUN(slice, starts_and_ends_fold_and_never_look_outside),
         RUN(slice, parts_beyond_the_end_are_cut_to_it),
         RUN(slice, trimming_takes_blanks_and_tabs_at_both_ends),
+        RUN(slice, eight_bits_are_seen_wherever_they_stand),
         RUN(slice, a_byte_is_found_at_its_first_place_or_at_the_end),
         RUN(slice, words_come_one_by_one_and_then_empty),
         RUN(slice, a_number_is_digits_only_and_at_most_the_most),

@@ -300,6 +300,29 @@ TEST(original, of_8_bits_is_declared)
     write_report(&dsn, &report);
     assert_true(has(report.parts[2], "Content-Type: message/rfc822\r\n"
                                      "Content-Transfer-Encoding: 8bit\r\n\r\nSubject"));
+    assert_true(has(report.header, "\r\nContent-Transfer-Encoding: 8bit\r\n"));
+    bytes_fini(&report.message);
+}
+
+TEST(the_whole, says_8_bits_when_a_part_has_them_and_only_then)
+{
+    struct envelope envelope = plain;
+    struct dsn_recipient said = one;
+    struct dsn dsn = usual();
+    struct report report;
+
+    envelope.smtputf8 = true;
+    dsn.to = "\303\240@b.example"; /* in the head: no matter of the parts */
+    dsn.envelope = &envelope;
+    write_report(&dsn, &report);
+    assert_false(has(report.header, "Content-Transfer-Encoding"));
+    bytes_fini(&report.message);
+    said.diagnostic =
+        "550 5.1.1 pas connu, d\303\251sol\303\251"; /* for people, in any case */
+    dsn = usual();
+    dsn.recipients = &said;
+    write_report(&dsn, &report);
+    assert_true(has(report.header, "\r\nContent-Transfer-Encoding: 8bit\r\n"));
     bytes_fini(&report.message);
 }
 
@@ -469,6 +492,7 @@ int main(void)
         RUN(action, has_the_name_of_rfc_3464_and_its_own_subject),
         RUN(original, comes_back_as_its_header_or_whole),
         RUN(original, of_8_bits_is_declared),
+        RUN(the_whole, says_8_bits_when_a_part_has_them_and_only_then),
         RUN(smtputf8, uses_the_types_of_rfc_6533),
         RUN(without_smtputf8, a_remote_server_cannot_put_8_bits_into_the_status),
         RUN(hostile, no_text_breaks_out_of_its_field),

@@ -41,6 +41,15 @@ def listens(port):
         return False
 
 
+def greets(port):
+    """Whether a mail server says 220 there within five seconds."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as one:
+            return one.recv(3) == b"220"
+    except OSError:
+        return False
+
+
 class Sink:
     """smtp-sink, which takes everything."""
 

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 
 from account import Account
-from common import ROOT, TOOLS, free_port, listens, wait_for
+from common import ROOT, TOOLS, free_port, greets, wait_for
 
 FOLDER = os.path.join(ROOT, "build", "peers")
 # What programs look up in /etc and that is the same for all of them.
@@ -108,15 +108,26 @@ class Peer:
         # The shell stays as the first process of the namespace: it reaps orphans.
         script = "\n".join(["set -e", f"mount --bind {self.folder}/etc /etc", *before, command,
                             "exit $?"])
+        # On a busy machine a Postfix was seen to hang at the first connection behind its start.
+        for _ in range(3):
+            self.spawn(script)
+            try:
+                wait_for(lambda: self.process.poll() is not None or greets(self.port), 20)
+                break
+            except RuntimeError:
+                self.end()
+        else:
+            raise RuntimeError("it greets nobody, at three starts")
+        if self.process.poll() is not None:
+            raise RuntimeError(f"it ended with {self.process.returncode}")
+
+    def spawn(self, script):
         with open(self.path("err"), "w") as err:
             self.process = subprocess.Popen(
                 ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh",
                  "-c", script], env=dict(PATH=os.environ["PATH"], HOME=self.folder, **self.environment), stdin=subprocess.DEVNULL,
                 stdout=err, stderr=err, preexec_fn=self.account.enter, cwd="/")
         self.account.pid = self.process.pid
-        wait_for(lambda: self.process.poll() is not None or listens(self.port), 20)
-        if self.process.poll() is not None:
-            raise RuntimeError(f"it ended with {self.process.returncode}")
 
     def log_tail(self):
         text = ""
@@ -139,16 +150,19 @@ class Peer:
                 count += sum(name.endswith(ends) for name in files)
         return count
 
+    def end(self):
+        for child in self.account.pids() - {self.process.pid}:
+            try:
+                os.kill(child, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.kill()
+        self.process.wait()
+
     def close(self):
         """At once: what it has is thrown away. The first process takes all others along."""
         if self.process:
-            for child in self.account.pids() - {self.process.pid}:
-                try:
-                    os.kill(child, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            self.process.kill()
-            self.process.wait()
+            self.end()
         self.account.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import fcntl
 import os
-import re
 import signal
 import socket
 import struct
@@ -14,7 +13,6 @@ import time
 import unittest
 
 import world
-from test_hold import exposition
 from world import Hop, Raw, Relay, message
 
 PIECE = b"x" * 990 + b"\r\n"
@@ -22,8 +20,8 @@ MEMORY_ROOTS = ("/sys/fs/cgroup/memory", "/sys/fs/cgroup")
 
 
 def gauge(relay, name):
-    line = re.search(rf"^smtpd_{name} (\S+)$", exposition(relay), re.M)
-    return int(float(line.group(1)))
+    return next(family["samples"][0]["value"] for family in relay.status()["metrics"]
+                if family["name"] == f"smtpd_{name}")
 
 
 def counted(relay):
@@ -127,7 +125,8 @@ class Pressure(unittest.TestCase):
                 self.begun_at = time.monotonic()
                 receivers.begin_one()
             return None
-        return world.wait_for(is_there, f"memory to refuse {refused}")
+        # Each turn starts a program, and that is the pace: the relay looks every half second.
+        return world.wait_for(is_there, f"memory to refuse {refused}", 3 * world.PATIENCE)
 
     def test_connections_then_messages_are_refused_and_taken_again(self):
         """'421 for new connections, then 452 for new messages'; what is being received ends well."""

@@ -402,10 +402,11 @@ class Reload(unittest.TestCase):
 
     def test_a_backlog_takes_the_new_way(self):
         """Not only new mail: what waited for its turn when the file was read again."""
-        go_on = threading.Event()
+        at_dot, go_on = threading.Event(), threading.Event()
 
         def slow(stage, argument, session):
             if stage == "dot":
+                at_dot.set()
                 go_on.wait(world.PATIENCE)
             return None
         old, new = Hop(self, slow), Hop(self)
@@ -413,6 +414,7 @@ class Reload(unittest.TestCase):
         recipients = [f"r{i}@x.test" for i in range(20)]
         for recipient in recipients:
             send(relay, [recipient])
+        self.assertTrue(at_dot.wait(world.PATIENCE))
         self.reload_to(relay, new)
         go_on.set()
         relay.wait_empty()

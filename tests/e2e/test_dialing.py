@@ -109,16 +109,17 @@ class Addresses(Base):
         hole = Hole(self, "::1", port)
         hop = Hop(self, host="127.0.0.61", port=port)
         relay = self.relay("both MX 10 mx.both\nmx.both AAAA ::1\nmx.both A 127.0.0.61\n", port,
-                           'attempt_delay = "400ms"\nidle_timeout = "0ms"\n')
+                           'attempt_delay = "2s"\nidle_timeout = "0ms"\n')
         send(relay, ["one@both.test"])
         first = self.delivered(relay, 1)[0]
-        self.assertGreaterEqual(first["delays"]["connect"], 0.39)
+        self.assertGreaterEqual(first["delays"]["connect"], 1.99)
+        self.assertLess(first["delays"]["connect"], 4)
         for i in range(3):
             send(relay, [f"{i}@both.test"])
             self.delivered(relay, i + 2)
-        # The machine may stand still in any of them, not in all.
-        self.assertLess(min(e["delays"]["connect"] for e in self.delivered(relay, 4)[1:]), 0.39)
-        self.assertLessEqual(len(hole.knocks), 1)
+        for event in self.delivered(relay, 4)[1:]:
+            self.assertLess(event["delays"]["connect"], 1.99)
+        self.assertEqual(len(hole.knocks), 1)
         self.assertEqual(hop.connections, 4)
         [event] = relay.events("deliver.address_failed")  # it comes before that of the delivery
         self.assertEqual((event["peer"], event["host"]), (f"[::1]:{port}", "mx.both.test"))
@@ -129,7 +130,7 @@ class Addresses(Base):
         relay = self.relay("both MX 10 mx.both\nmx.both AAAA ::1\nmx.both A 127.0.0.62\n", port,
                            'attempt_delay = "2s"\n')
         send(relay, ["one@both.test"])
-        self.assertLess(self.delivered(relay, 1)[0]["delays"]["connect"], 2)  # one stagger
+        self.assertLess(self.delivered(relay, 1)[0]["delays"]["connect"], 1)
 
     def test_ipv6_goes_first_where_both_work(self):
         port = world.free_port()
@@ -166,7 +167,8 @@ class Families(Base):
         holes = [Hole(self, ALL[i], port) for i in range(6)]
         hops = [Hop(self, host=f"127.0.1.{i + 1}", port=port) for i in range(8)]
         new = [Hop(self, host=ALL[i], port=port) for i in (6, 7)]
-        relay = self.relay(zone, port, 'idle_timeout = "0ms"\n', env=env)
+        # Long enough for a knock to be seen.
+        relay = self.relay(zone, port, 'idle_timeout = "0ms"\nattempt_delay = "1s"\n', env=env)
         for i in range(5):
             send(relay, [f"x@d{i}.test"])
             self.delivered(relay, i + 1)
@@ -185,7 +187,7 @@ class Families(Base):
         send(relay, ["x@d5.test"])
         self.delivered(relay, 8)
         self.assertEqual([e["peer"] for e in relay.events("deliver.address_failed")].count(f"[{ALL[5]}]:{port}"), 1)
-        self.assertLessEqual(len(holes[5].knocks), 1)
+        self.assertEqual(len(holes[5].knocks), 1)
         send(relay, ["x@d7.test"])
         self.delivered(relay, 9)
         self.assertEqual(new[1].connections, 0)

@@ -126,7 +126,7 @@ class Pressure(unittest.TestCase):
                 receivers.begin_one()
             return None
         # Each turn starts a program, and that is the pace: the relay looks every half second.
-        return world.wait_for(is_there, f"memory to refuse {refused}", 3 * world.PATIENCE)
+        return world.wait_for(is_there, f"memory to refuse {refused}")
 
     def test_connections_then_messages_are_refused_and_taken_again(self):
         """'421 for new connections, then 452 for new messages'; what is being received ends well."""

@@ -53,7 +53,7 @@ TEST(lag, a_loop_that_stood_shows_in_the_maximum_but_not_in_the_median)
     timer_start(&timer, 5);
     loop_run_for(loop, 600);
     loop_lag_read(loop, &lag);
-    assert_true(lag.max_us >= 180000);
+    assert_in_range(lag.max_us, 180000, 2000000);
     assert_int_equal(lag.max_us, lag.max_ever_us);
     assert_in_range(lag.p99_us, 150000, lag.max_us);
     assert_true(lag.p50_us < 100000);

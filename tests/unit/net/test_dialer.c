@@ -100,7 +100,7 @@ TEST(dialer, silence_starts_the_next_after_the_stagger)
     addresses[0] = addresses[1] = hole.endpoint;
     addresses[2] = *listener_endpoint(pair.listener);
     took_ms = dial(&pair, &request);
-    assert_in_range(took_ms, 190, 10000);
+    assert_in_range(took_ms, 190, 900);
     PAIR_UNTIL(&pair, pair.client.stream && pair.server.stream);
     assert_int_equal(tries.count, 3);
     assert_int_equal(tries.tried[0].outcome, DIAL_LATE);
@@ -150,7 +150,7 @@ TEST(dialer, the_time_limit_is_that_of_all)
     black_hole_open(&hole, "127.0.0.1");
     addresses[0] = addresses[1] = addresses[2] = hole.endpoint;
     took_ms = dial(&pair, &request);
-    assert_true(took_ms >= 390);
+    assert_in_range(took_ms, 390, 1500);
     assert_null(pair.client.stream);
     assert_int_equal(pair.dial_fault.code, RESULT_TIMEOUT);
     assert_int_equal(tries.count, 3);
@@ -161,25 +161,33 @@ TEST(dialer, the_time_limit_is_that_of_all)
     black_hole_close(&hole);
 }
 
+/* Nine addresses that are silent, and one that answers. */
+static void dial_ten(struct pair *pair, struct black_hole *hole, struct tries *tries,
+                     int64_t timeout_ms)
+{
+    struct endpoint addresses[ADDRESSES_MOST];
+    struct dial_request request = {.addresses = addresses,
+                                   .count = 10,
+                                   .delay_ms = 20,
+                                   .timeout_ms = timeout_ms,
+                                   .on_tried = on_tried,
+                                   .tried_owner = tries};
+
+    init(pair);
+    black_hole_open(hole, "127.0.0.1");
+    for (size_t i = 0; i < 9; i++)
+        addresses[i] = hole->endpoint;
+    addresses[9] = *listener_endpoint(pair->listener);
+    pair->dial = dial_start(pair->net, &request, pair_on_dialed, pair);
+}
+
 TEST(dialer, at_most_eight_are_under_way)
 {
     struct pair pair;
     struct black_hole hole;
-    struct endpoint addresses[ADDRESSES_MOST];
     struct tries tries = {.count = 0};
-    struct dial_request request = {.addresses = addresses,
-                                   .count = 10,
-                                   .delay_ms = 20,
-                                   .timeout_ms = 7200000,
-                                   .on_tried = on_tried,
-                                   .tried_owner = &tries};
 
-    init(&pair);
-    black_hole_open(&hole, "127.0.0.1");
-    for (size_t i = 0; i < 9; i++)
-        addresses[i] = hole.endpoint;
-    addresses[9] = *listener_endpoint(pair.listener);
-    pair.dial = dial_start(pair.net, &request, pair_on_dialed, &pair);
+    dial_ten(&pair, &hole, &tries, 7200000);
     PAIR_UNTIL(&pair, open_streams(&pair) == 8);
     loop_run_for(pair.loop, 100); /* the delays of all the others */
     assert_int_equal(open_streams(&pair), 8);
@@ -194,21 +202,9 @@ TEST(dialer, of_eight_the_oldest_gives_way_at_half_time)
 {
     struct pair pair;
     struct black_hole hole;
-    struct endpoint addresses[ADDRESSES_MOST];
     struct tries tries = {.count = 0};
-    struct dial_request request = {.addresses = addresses,
-                                   .count = 10,
-                                   .delay_ms = 20,
-                                   .timeout_ms = 3000,
-                                   .on_tried = on_tried,
-                                   .tried_owner = &tries};
 
-    init(&pair);
-    black_hole_open(&hole, "127.0.0.1");
-    for (size_t i = 0; i < 9; i++)
-        addresses[i] = hole.endpoint;
-    addresses[9] = *listener_endpoint(pair.listener);
-    pair.dial = dial_start(pair.net, &request, pair_on_dialed, &pair);
+    dial_ten(&pair, &hole, &tries, 3000);
     PAIR_UNTIL(&pair, pair.dial_ends == 1);
     PAIR_UNTIL(&pair, pair.client.stream && pair.server.stream);
     assert_int_equal(tries.tried[0].outcome, DIAL_FAILED);
